@@ -1,0 +1,1 @@
+"""fgrad: composable transforms of pure functions over NumPy and CuPy arrays."""
