@@ -1,0 +1,251 @@
+"""Concrete arrays, and the trace at the bottom: it computes at once.
+
+`ArrayImpl` wraps a NumPy or CuPy buffer. Which library computes is looked up by the buffer's type
+in a table that backends fill, so this module knows NumPy alone.
+"""
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from fgrad.core import dtypes
+from fgrad.core.avals import ShapedArray
+from fgrad.core.config import config
+from fgrad.core.errors import DtypeError, FgradError, NonFiniteError
+from fgrad.core.primitive import Primitive, Value
+from fgrad.core.tracing import (
+    Array,
+    Trace,
+    Tracer,
+    aval_of,
+    leaked,
+    raise_with_types,
+    state,
+)
+
+WEAK = 1  # the dtype came from a Python scalar
+BORROWED = 2  # the buffer belongs to the caller, who may write to it
+
+
+class ArrayImpl(Array):
+    """A concrete array: a buffer that nobody writes to, and two flags."""
+
+    __slots__ = ("_data", "_flags")
+
+    def __init__(self, data: Any, flags: int = 0) -> None:
+        self._data = data
+        self._flags = flags
+
+    @property
+    def aval(self) -> ShapedArray:
+        """Shape, dtype and weak type."""
+        data = self._data
+        return ShapedArray(data.shape, data.dtype, bool(self._flags & WEAK))
+
+    shape = property(lambda self: self._data.shape)
+    dtype = property(lambda self: self._data.dtype)
+    ndim = property(lambda self: self._data.ndim)
+    size = property(lambda self: self._data.size)
+    weak_type = property(lambda self: bool(self._flags & WEAK))
+
+    def concrete(self) -> "ArrayImpl":
+        """Itself: it is concrete."""
+        return self
+
+    def owned(self) -> "ArrayImpl":
+        """Itself, or a copy where the caller could still write to the buffer."""
+        if self._flags & BORROWED:
+            return ArrayImpl(self._data.copy(), self._flags & WEAK)
+        return self
+
+
+_namespaces: dict[type, ModuleType] = {np.ndarray: np}
+_adopters: dict[str, Callable[[type], ModuleType]] = {}
+
+
+def register_namespace(module: str, adopt: Callable[[type], ModuleType]) -> None:
+    """Let a backend say which array library serves buffers of types defined in `module`."""
+    _adopters[module] = adopt
+
+
+def namespace_of(kind: type) -> ModuleType:
+    """The array library of a buffer type; raises `DtypeError` where none is known."""
+    found = _namespaces.get(kind)
+    if found is None:
+        adopt = _adopters.get(kind.__module__.partition(".")[0])
+        if adopt is not None:
+            found = _namespaces[kind] = adopt(kind)
+        elif issubclass(kind, np.ndarray):
+            found = np
+        else:
+            raise DtypeError(f"{kind.__module__}.{kind.__qualname__} is no array fgrad can hold")
+    return found
+
+
+def is_buffer(x: Any) -> bool:
+    """Whether `x` is a bare array of a library that fgrad computes with."""
+    kind = type(x)
+    return kind in _namespaces or kind.__module__.partition(".")[0] in _adopters
+
+
+_WEAK_DEFAULTS: dict[type, Callable[[], np.dtype[Any]]] = {
+    int: dtypes.default_int,
+    float: dtypes.default_float,
+    complex: dtypes.default_complex,
+}
+
+
+def as_value(x: Any) -> Value:
+    """The value of an array, a NumPy or CuPy array or a Python scalar, without copying.
+
+    Raises:
+        DtypeError: `x` is none of these, or of a dtype that no program can hold.
+    """
+    if isinstance(x, Array):
+        return x
+    kind = type(x)
+    if kind is np.ndarray:
+        check_dtype(x.dtype)
+        return ArrayImpl(x, BORROWED if x.flags.writeable else 0)
+    default = _WEAK_DEFAULTS.get(kind)
+    if default is not None:
+        return ArrayImpl(_python_scalar(x, default()), WEAK)
+    if kind is bool:
+        return ArrayImpl(np.asarray(x))
+    if isinstance(x, np.generic):
+        check_dtype(x.dtype)
+        return ArrayImpl(np.asarray(x))
+    if isinstance(x, np.ndarray):
+        return as_value(np.asarray(x))
+    if is_buffer(x):
+        return ArrayImpl(x, BORROWED)
+    if hasattr(x, "__fgrad_array__"):
+        return x.__fgrad_array__()
+    raise DtypeError(
+        f"expected an array or a number, got {kind.__qualname__}: {str(x)[:60]!r}; convert it with "
+        f"fgrad.numpy.asarray"
+    )
+
+
+def _python_scalar(x: Any, dtype: np.dtype[Any]) -> Any:
+    try:
+        return np.asarray(x, dtype)
+    except OverflowError:
+        raise DtypeError(
+            f"the Python integer {x} does not fit {dtype}; pass a NumPy scalar of a wider dtype, "
+            f"or set enable_x64"
+        ) from None
+
+
+def check_dtype(dtype: np.dtype[Any]) -> None:
+    """Raise `DtypeError` unless programs can hold `dtype` (numbers and booleans)."""
+    if dtype.kind in "OSUMm" or not dtype.isnative:
+        raise DtypeError(
+            f"arrays of dtype {dtype} cannot be traced: fgrad holds native booleans and numbers; "
+            f"convert the array first"
+        )
+
+
+class EvalTrace(Trace):
+    """The bottom: computes with the eager rules.
+
+    Args:
+        quiet: Whether a caller has switched floating-point warnings off already.
+    """
+
+    __slots__ = ("quiet",)
+
+    words = "the evaluation"
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__(None)
+        self.quiet = quiet
+
+    def process(self, prim: Primitive, args: Sequence[Value], params: dict[str, Any]) -> Any:
+        """Compute `prim` on buffers."""
+        buffers = []
+        flags = 0
+        weak = True
+        xp: Any = np
+        for a in args:
+            if type(a) is not ArrayImpl:
+                if isinstance(a, Tracer):
+                    raise leaked(a)
+                a = as_value(a)  # noqa: PLW2901
+            if a._flags:
+                flags |= a._flags
+                weak = weak and bool(a._flags & WEAK)
+            else:
+                weak = False
+            data = a._data
+            if type(data) is not np.ndarray:
+                xp = namespace_of(type(data))
+            buffers.append(data)
+        try:
+            if self.quiet:
+                out = prim.eager(xp, *buffers, **params)
+            else:
+                with np.errstate(all="ignore"):
+                    state.trace = state.quiet
+                    try:
+                        out = prim.eager(xp, *buffers, **params)
+                    finally:
+                        state.trace = self
+        except FgradError:
+            raise
+        except Exception as error:  # noqa: BLE001 - raised again, with its types and line
+            raise_with_types(prim, [aval_of(as_value(a)) for a in args], params, error)
+        if flags & BORROWED:
+            out = _detached(prim, out, buffers)
+        if config.debug_nans:
+            check_finite(prim, out)
+        avals = prim.abstract(*map(aval_of, map(as_value, args)), **params) if weak and args else None
+        if prim.multiple_results:
+            avals = avals or [None] * len(out)
+            return [_wrap(x, a) for x, a in zip(out, avals, strict=True)]
+        return _wrap(out, avals)
+
+    def process_custom_jvp(self, call: Any, args: Sequence[Value]) -> list[Value]:
+        """Nothing to differentiate: the function itself."""
+        return call.fun(*args)  # type: ignore[no-any-return]
+
+    def process_custom_vjp(self, call: Any, args: Sequence[Value]) -> list[Value]:
+        """Nothing to differentiate: the function itself."""
+        return call.fun(*args)  # type: ignore[no-any-return]
+
+
+def _wrap(out: Any, aval: ShapedArray | None) -> ArrayImpl:
+    if type(out) is not np.ndarray and isinstance(out, np.generic):
+        out = np.asarray(out)
+    return ArrayImpl(out, WEAK if aval is not None and aval.weak_type else 0)
+
+
+def _detached(prim: Primitive, out: Any, buffers: Sequence[Any]) -> Any:
+    """Copy results that are views of a buffer which the caller may write to."""
+    if prim.multiple_results:
+        return [_detach(x, buffers) for x in out]
+    return _detach(out, buffers)
+
+
+def _detach(x: Any, buffers: Sequence[Any]) -> Any:
+    if isinstance(x, np.ndarray) and any(
+        type(b) is np.ndarray and np.may_share_memory(x, b) for b in buffers
+    ):
+        return x.copy()
+    return x
+
+
+def check_finite(prim: Primitive, out: Any) -> None:
+    """Under `debug_nans`: raise at the first operation whose result holds a NaN."""
+    for x in out if prim.multiple_results else (out,):
+        x = np.asarray(x) if isinstance(x, np.generic) else x  # noqa: PLW2901
+        if dtypes.is_inexact(x.dtype) and bool((x != x).any()):  # noqa: PLR0124
+            raise NonFiniteError(
+                f"{prim.name} produced NaN in {ShapedArray(x.shape, x.dtype)} (debug_nans is on)"
+            )
+
+
+type(state).trace = EvalTrace(quiet=False)
+type(state).quiet = EvalTrace(quiet=True)

@@ -1,0 +1,346 @@
+"""The record of a primitive operation: every rule that any transform needs, in one place.
+
+A *value* below is an `Array` or a tracer. A tangent or cotangent may be ``None``: it is zero, and
+nothing is computed for it. Rules of a primitive with one result take and return it bare; those of
+a primitive with ``multiple_results`` use lists.
+
+========== ==================================================================================
+abstract   ``(*avals, **params) -> aval`` (or a list): the types; raises the user-facing error
+eager      ``(xp, *arrays, **params) -> array``: computes on NumPy or CuPy buffers through `xp`
+jvp        ``(primals, tangents, **params) -> (out, tangent)``
+transpose  ``(ct, *args, **params) -> cts``: for linear primitives; a linear operand arrives as
+           `Unknown`, the others as values; one cotangent (or None) an operand
+vjp        a `Pullback`: how reverse mode saves residuals and pulls a cotangent back
+batch      ``(axis, args, dims, **params) -> (out, dim)``: `dims` holds the mapped axis of each
+           operand, or None; `axis` is the `MappedAxis`
+lower      a `Lowering`: how the compiler renders it
+simplify   ``(args, params) -> value or None``: an exact algebraic identity, or None
+========== ==================================================================================
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from fgrad.core.errors import RuleError
+
+Value = Any  # an Array or a Tracer; precise types would hide nothing but cost readability
+
+
+class Absent:
+    """A rule that is not there, and why; never an oversight."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        return f"Absent({self.reason!r})"
+
+
+class Unknown:
+    """Stands for a linear operand in a transpose rule: its type is known, its value is not."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: Any) -> None:
+        self.aval = aval
+
+    def __repr__(self) -> str:
+        return f"Unknown({self.aval})"
+
+
+class MappedAxis:
+    """The axis that `vmap` maps: its name (or None) and its size; `tag` tells its trace."""
+
+    __slots__ = ("name", "size", "tag")
+
+    def __init__(self, name: Any, size: int, tag: object) -> None:
+        self.name = name
+        self.size = size
+        self.tag = tag
+
+
+OUT = -1
+NOTHING = -1000
+
+
+def TYPE(i: int) -> int:  # noqa: N802 - reads as the constants beside it
+    """In a `Pullback`'s selection: the type of operand i, not its value."""
+    return -2 - i
+
+
+class Pullback:
+    """Reverse mode of a primitive, in two halves.
+
+    ``forward(needed, primals, params) -> (out, residuals)`` computes the result and what must be
+    kept (a tuple; entries that are not values are static). ``backward(needed, residuals, ct,
+    params) -> cts`` gives a cotangent, or None, for each operand; only those flagged in the tuple
+    of bools `needed` are used. ``select(needed)``, where given, replaces `forward`: the residuals
+    are a choice among the operands (their index), the result (`OUT`), the type of operand i
+    (``TYPE(i)``) and None (`NOTHING`).
+    """
+
+    __slots__ = ("backward", "forward", "select")
+
+    def __init__(
+        self,
+        forward: Callable[..., tuple[Any, tuple[Any, ...]]] | None,
+        backward: Callable[..., Sequence[Any]],
+        select: Callable[[tuple[bool, ...]], tuple[int, ...]] | None = None,
+    ) -> None:
+        self.forward = forward
+        self.backward = backward
+        self.select = select
+
+
+class Lowering:
+    """How the compiler renders a primitive: plain data, read by `fgrad.compile`.
+
+    Attributes:
+        kind: 'pointwise', 'reduce', 'view', 'library', 'call', 'random' or 'host'.
+        data: What the kind needs: a scalar expression, an index map, a library's name.
+        decompose: ``(*args, **params) -> values``, in terms of other primitives, or None.
+    """
+
+    __slots__ = ("data", "decompose", "kind")
+
+    def __init__(
+        self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None
+    ) -> None:
+        self.kind = kind
+        self.data = data
+        self.decompose = decompose
+
+
+class Operand:
+    """What an operand of a primitive may hold, for the property suite.
+
+    Args:
+        low: Least value drawn.
+        high: Greatest value drawn.
+        kinks: Points where the derivative jumps; values are drawn away from them.
+        dtype: 'same' (the dtype class under test), 'bool', 'int32', 'uint32', …: fixed.
+        generator: 'uniform', 'distinct' (no ties), 'positive_definite', 'well_conditioned',
+            'triangular', 'indices', 'nonzero', 'static' (drawn once, not differentiated).
+        margin: Values stay at least this far from a kink.
+    """
+
+    __slots__ = ("dtype", "generator", "high", "kinks", "low", "margin")
+
+    def __init__(
+        self,
+        low: float = -2.0,
+        high: float = 2.0,
+        *,
+        kinks: tuple[float, ...] = (),
+        dtype: str = "same",
+        generator: str = "uniform",
+        margin: float = 0.1,
+    ) -> None:
+        self.low, self.high, self.kinks = low, high, kinks
+        self.dtype, self.generator, self.margin = dtype, generator, margin
+
+
+class Case:
+    """Shapes and parameters with which the property suite calls a primitive.
+
+    Args:
+        shapes: Dimension names a operand, operands split by commas: ``"b m k, b k n"``. A name
+            stands for one size drawn from 0 to 4, an integer for itself, ``"..."`` for any shape
+            (several operands with ``"..."``: a broadcastable set), an empty entry for a scalar.
+        params: The parameters, or a function of the sizes ``{"b": 2, "m": 3, …}``.
+        smallest: Least size drawn for a named dimension.
+        name: Shown in the test's id.
+    """
+
+    __slots__ = ("name", "params", "shapes", "smallest")
+
+    def __init__(
+        self,
+        shapes: str = "...",
+        params: Mapping[str, Any] | Callable[[dict[str, int]], Mapping[str, Any]] | None = None,
+        *,
+        smallest: int = 0,
+        name: str = "",
+    ) -> None:
+        self.shapes = shapes
+        self.params = params if params is not None else {}
+        self.smallest = smallest
+        self.name = name or shapes
+
+
+class Invalid:
+    """A call that must fail: shapes and dtypes of the operands, parameters, the error it raises.
+
+    Args:
+        types: One string an operand, like ``"f32[2,3]"``.
+        params: The parameters.
+        error: The exception class.
+        match: A regular expression that the message must contain.
+    """
+
+    __slots__ = ("error", "match", "params", "types")
+
+    def __init__(
+        self, types: tuple[str, ...], error: type[Exception], match: str, **params: Any
+    ) -> None:
+        self.types, self.error, self.match, self.params = types, error, match, params
+
+
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+COMPLEXES = ("complex128", "complex64")
+INTEGERS = ("int32", "int64", "uint8")
+INEXACT = FLOATS + COMPLEXES
+REAL = FLOATS + INTEGERS
+NUMERIC = REAL + COMPLEXES
+ANY = (*NUMERIC, "bool")
+
+
+class Spec:
+    """Plain data from which the property suite tests a primitive.
+
+    Args:
+        operands: One `Operand` an operand (a single one stands for all).
+        cases: Shapes and parameters.
+        dtypes: Names of the dtypes that 'same' operands take.
+        reference: ``(*float64 arrays, **params) -> array``: an independent derivation in NumPy or
+            SciPy. Complex inputs arrive as complex128, integers as they are.
+        ulps: Bound on the error of the value, in units in the last place of the result's dtype,
+            against `reference` at the rounded inputs; ``None`` for an accumulating primitive,
+            which is judged by γ(d)·u·Σ|terms|.
+        terms: For those: ``(*float64 arrays, **params) -> Σ|terms|``, same shape as the result.
+        invalid: Calls that must raise.
+        order: Highest derivative order that exists and is tested (0: not differentiable).
+        skip: Laws that do not apply, each with its reason: ``{"vmap": "why"}``.
+    """
+
+    __slots__ = (
+        "cases", "dtypes", "invalid", "operands", "order", "reference", "skip", "terms", "ulps",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        operands: Operand | tuple[Operand, ...] = Operand(),  # noqa: B008 - immutable
+        cases: tuple[Case, ...] = (Case(),),  # noqa: B008 - immutable
+        *,
+        dtypes: tuple[str, ...] = FLOATS,
+        reference: Callable[..., Any] | None = None,
+        ulps: float | None = 4.0,
+        terms: Callable[..., Any] | None = None,
+        invalid: tuple[Invalid, ...] = (),
+        order: int = 3,
+        skip: Mapping[str, str] | None = None,
+    ) -> None:
+        self.operands, self.cases, self.dtypes = operands, cases, dtypes
+        self.reference, self.ulps, self.terms = reference, ulps, terms
+        self.invalid, self.order, self.skip = invalid, order, dict(skip or {})
+
+
+_registry: dict[str, "Primitive"] = {}
+_RULES = ("abstract", "eager", "jvp", "transpose", "vjp", "batch", "lower", "simplify")
+
+
+class Primitive:
+    """One operation of the language, with all its rules; immutable once declared.
+
+    Args:
+        name: Unique; what a jaxpr prints.
+        doc: One line: what it computes.
+        linear: 'jointly' (in all `linear_in` operands together, like addition), 'each' (in each
+            of them alone, like a product), or None.
+        linear_in: Indices of the linear operands; all of them when None.
+        multiple_results: Whether it returns a list.
+        differentiable: False where every derivative is zero (comparisons, argmax, integers).
+        effects: Names of its effects: ('debug',), ('io',); such equations are never removed.
+        calls: Whether its parameters hold jaxprs that `eager` runs.
+    """
+
+    __slots__ = (
+        "abstract", "batch", "calls", "differentiable", "doc", "eager", "effects", "jvp", "linear",
+        "linear_in", "lower", "multiple_results", "name", "simplify", "spec", "transpose", "vjp",
+        "_sealed",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        doc: str,
+        *,
+        abstract: Callable[..., Any],
+        eager: Callable[..., Any],
+        jvp: Callable[..., Any] | Absent,
+        transpose: Callable[..., Any] | Absent,
+        batch: Callable[..., Any] | Absent,
+        lower: Lowering | Absent,
+        vjp: Pullback | Absent = Absent("derived from jvp and transpose"),  # noqa: B008
+        simplify: Callable[..., Any] | None = None,
+        spec: Spec | Absent = Absent("covered by tests of its own"),  # noqa: B008
+        linear: str | None = None,
+        linear_in: tuple[int, ...] | None = None,
+        multiple_results: bool = False,
+        differentiable: bool = True,
+        effects: tuple[str, ...] = (),
+        calls: bool = False,
+    ) -> None:
+        if name in _registry:
+            raise RuleError(f"primitive {name!r} is declared twice")
+        self.name, self.doc = name, doc
+        self.abstract, self.eager, self.jvp, self.transpose = abstract, eager, jvp, transpose
+        self.vjp, self.batch, self.lower, self.simplify = vjp, batch, lower, simplify
+        self.spec, self.linear, self.linear_in = spec, linear, linear_in
+        self.multiple_results, self.differentiable = multiple_results, differentiable
+        self.effects, self.calls = effects, calls
+        self._sealed = True
+        _registry[name] = self
+
+    def __setattr__(self, field: str, value: Any) -> None:
+        if hasattr(self, "_sealed"):
+            raise RuleError(f"primitive {self.name} is immutable: {field} is set at declaration")
+        object.__setattr__(self, field, value)
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return (primitive, (self.name,))
+
+    def rule(self, kind: str) -> Callable[..., Any]:
+        """The rule of that kind; raises `RuleError` with the stated reason where it is absent."""
+        found = getattr(self, kind)
+        if isinstance(found, Absent):
+            raise RuleError(f"{self.name} has no {kind} rule: {found.reason}")
+        return found  # type: ignore[no-any-return]
+
+    def card(self) -> str:
+        """A table of the rules and where each is written."""
+        cells = ((kind, getattr(self, kind)) for kind in _RULES)
+        rows = "\n".join(f"  {kind:10} {_describe(rule)}" for kind, rule in cells)
+        linear = f", linear {self.linear}" if self.linear else ""
+        return f"{self.name}: {self.doc}{linear}\n{rows}"
+
+
+def _describe(rule: Any) -> str:
+    if rule is None:
+        return "-"
+    if isinstance(rule, Absent):
+        return f"absent: {rule.reason}"
+    if isinstance(rule, Pullback):
+        return _describe(rule.backward)
+    if isinstance(rule, Lowering):
+        return rule.kind
+    code = getattr(rule, "__code__", None)
+    return f"{rule.__module__}:{code.co_firstlineno}" if code else repr(rule)
+
+
+def all_primitives() -> Iterator[Primitive]:
+    """Every declared primitive, in order of declaration."""
+    yield from list(_registry.values())
+
+
+def primitive(name: str) -> Primitive:
+    """The primitive of that name; raises `RuleError` where there is none."""
+    found = _registry.get(name)
+    if found is None:
+        raise RuleError(f"there is no primitive {name!r}")
+    return found

@@ -1,0 +1,294 @@
+"""Values, traces and `bind`: the current trace decides what applying a primitive means.
+
+A trace interprets primitives. Each thread has one current trace; each trace keeps its parent, and
+runs its rules with the parent current, so that transforms nest to any depth. A tracer belongs to
+the transform whose `tag` its trace carries: that identity, not a level number, tells an inner
+derivative from an outer one.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fgrad.core import where
+from fgrad.core.avals import ShapedArray
+from fgrad.core.errors import (
+    FgradError,
+    TracerArrayConversionError,
+    TracerBoolConversionError,
+    TracerIntegerConversionError,
+    UnexpectedTracerError,
+)
+from fgrad.core.primitive import Primitive, Value
+
+
+class Array:
+    """An immutable n-dimensional array, concrete or traced.
+
+    Everything that a function may do with an array is here; operators, methods, indexing and the
+    NumPy protocols are installed once, when `fgrad.numpy` is imported (see `install`).
+    """
+
+    __slots__ = ("__weakref__",)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def aval(self) -> ShapedArray:
+        """Shape, dtype and weak type."""
+        raise FgradError("an Array is either concrete or traced")  # pragma: no cover
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type."""
+        return self.aval.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        n = 1
+        for length in self.shape:
+            n *= length
+        return n
+
+    @property
+    def weak_type(self) -> bool:
+        """Whether the dtype came from a Python scalar and gives way to the other operand's."""
+        return self.aval.weak_type
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.size * self.dtype.itemsize
+
+
+class Trace:
+    """Gives a meaning to each primitive application. Concrete traces are final.
+
+    Attributes:
+        parent: The trace below, where this one's rules run; None at the bottom.
+        tag: Identity of the transform; shared by the traces that work for one transform.
+        words: How the transform is called in messages.
+    """
+
+    __slots__ = ("parent", "tag")
+
+    words = "fgrad"
+
+    def __init__(self, parent: "Trace | None", tag: object | None = None) -> None:
+        self.parent = parent
+        self.tag = tag if tag is not None else object()
+
+    def process(self, prim: Primitive, args: Sequence[Value], params: dict[str, Any]) -> Any:
+        """Apply `prim`: a value, or a list of them where it has several results."""
+        raise FgradError("abstract")  # pragma: no cover
+
+    def process_custom_jvp(self, call: Any, args: Sequence[Value]) -> list[Value]:
+        """Apply a function that has its own forward rule (see `transforms.custom`)."""
+        raise FgradError("abstract")  # pragma: no cover
+
+    def process_custom_vjp(self, call: Any, args: Sequence[Value]) -> list[Value]:
+        """Apply a function that has its own reverse rule (see `transforms.custom`)."""
+        raise FgradError("abstract")  # pragma: no cover
+
+
+class _State(threading.local):
+    """What a thread is doing. Class attributes are what a new thread starts with."""
+
+    trace: Trace = None  # type: ignore[assignment]  # `evaluate` sets it at import
+    quiet: Trace = None  # type: ignore[assignment]
+    phase: object = None
+    source: where.Where | None = None  # set while a recorded program runs: its equation's line
+    axes: tuple[Any, ...] = ()
+
+
+state = _State()
+
+
+def here() -> where.Where | None:
+    """The user's line that asks for what runs now."""
+    return state.source or where.capture()
+
+
+class current:  # noqa: N801 - used like a function
+    """Make `trace` the current one of this thread inside a ``with`` block."""
+
+    __slots__ = ("previous", "trace")
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+
+    def __enter__(self) -> None:
+        self.previous = state.trace
+        state.trace = self.trace
+
+    def __exit__(self, *_exception: object) -> None:
+        state.trace = self.previous
+
+
+class entering:  # noqa: N801 - used like a function
+    """Open the outermost transform of a call: floating-point warnings are off inside.
+
+    Infinities and NaNs are values to a program of transforms (`debug_nans` finds them), and
+    switching NumPy's warnings off for each operation would cost more than the operation.
+    """
+
+    __slots__ = ("errstate",)
+
+    def __enter__(self) -> Trace:
+        trace = state.trace
+        self.errstate = None
+        if trace is type(state).trace:
+            self.errstate = np.errstate(all="ignore")
+            self.errstate.__enter__()
+            state.trace = trace = state.quiet
+        return trace
+
+    def __exit__(self, *exception: object) -> None:
+        if self.errstate is not None:
+            state.trace = type(state).trace
+            self.errstate.__exit__(*exception)
+
+
+def bind(prim: Primitive, *args: Value, **params: Any) -> Any:
+    """Apply a primitive to values: the current trace decides what that means."""
+    return state.trace.process(prim, args, params)
+
+
+class Tracer(Array):
+    """Stands for an array while a function is transformed.
+
+    Attributes:
+        trace: The trace that made it; its `tag` says to which transform the tracer belongs.
+    """
+
+    __slots__ = ("trace",)
+
+    trace: Trace
+
+    def concrete(self) -> "Array | None":
+        """The concrete array underneath, where there is one."""
+        return None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}<{self.aval}>"
+
+    def __bool__(self) -> bool:
+        found = self.concrete()
+        if found is None:
+            raise TracerBoolConversionError(
+                f"the truth value of a traced {self.aval} is not known while {self.trace.words} "
+                f"traces; use fgrad.lax.cond, fgrad.numpy.where or mark the argument static"
+            )
+        return bool(found)
+
+    def __index__(self) -> int:
+        found = self.concrete() if self.dtype.kind in "iub" else None
+        if found is None:
+            raise TracerIntegerConversionError(
+                f"a traced {self.aval} is no Python integer while {self.trace.words} traces; use "
+                f"fgrad.lax.dynamic_slice or indexing with arrays, or mark the argument static"
+            )
+        return found.__index__()
+
+    def __int__(self) -> int:
+        if self.dtype.kind in "iub":
+            return self.__index__()
+        raise self._no_scalar("int")
+
+    def __float__(self) -> float:
+        raise self._no_scalar("float")
+
+    def __complex__(self) -> complex:
+        raise self._no_scalar("complex")
+
+    def item(self, *_: Any) -> Any:
+        """Not possible: raises `TracerArrayConversionError`."""
+        raise self._no_scalar("item")
+
+    def tolist(self) -> Any:
+        """Not possible: raises `TracerArrayConversionError`."""
+        raise self._no_scalar("tolist")
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise self._no_scalar("numpy.asarray")
+
+    def __deepcopy__(self, _memo: Any) -> "Tracer":
+        return self
+
+    def __copy__(self) -> "Tracer":
+        return self
+
+    def _no_scalar(self, name: str) -> FgradError:
+        return TracerArrayConversionError(
+            f"{name} would take the traced {self.aval} out of {self.trace.words} and lose its "
+            f"derivative; use fgrad.numpy instead, fgrad.lax.stop_gradient where none is wanted, "
+            f"or fgrad.debug.print to look at it"
+        )
+
+
+def leaked(tracer: Tracer) -> UnexpectedTracerError:
+    """The error for a tracer met outside the transform it belongs to."""
+    return UnexpectedTracerError(
+        f"a traced {tracer.aval} of {tracer.trace.words} was used outside of it: it was kept in a "
+        f"global, an attribute or a closure, or passed to another thread, or a function with its "
+        f"own derivative closes over it; return it from the transformed function, or pass it as "
+        f"an argument"
+    )
+
+
+def is_open(tracer: Tracer, trace: Trace | None) -> bool:
+    """Whether the transform of `tracer` is `trace` or one around it."""
+    tag = tracer.trace.tag
+    while trace is not None:
+        if trace.tag is tag:
+            return True
+        trace = trace.parent
+    return False
+
+
+def aval_of(x: Value) -> ShapedArray:
+    """The type of a value."""
+    return x.aval  # type: ignore[no-any-return]
+
+
+def raise_with_types(prim: Primitive, avals: Sequence[ShapedArray], params: Mapping[str, Any],
+                     cause: Exception) -> None:  # fmt: skip
+    """Turn a failure of an eager rule into the error that the abstract rule states.
+
+    Where the types are right the failure is of the computation itself: it gets the user's line.
+    """
+    prim.abstract(*avals, **params)
+    place = here()
+    types = ", ".join(map(str, avals))
+    cause.add_note(f"fgrad: in {prim.name}({types}), asked for at {place}")
+    raise cause
+
+
+_installed: list[str] = []
+
+
+def install(members: Mapping[str, Callable[..., Any] | property]) -> None:
+    """Install operators and methods on every array, once, at import; then the hook is sealed."""
+    if _installed:
+        raise FgradError("array operators are installed already")
+    for name, member in members.items():
+        setattr(Array, name, member)
+        _installed.append(name)

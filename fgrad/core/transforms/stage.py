@@ -1,0 +1,193 @@
+"""Staging: run a function on tracers that know only their type, and record a jaxpr."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fgrad.core.avals import ShapedArray
+from fgrad.core.evaluate import ArrayImpl, as_value
+from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
+from fgrad.core.primitive import Primitive, Value
+from fgrad.core.tracing import (
+    Trace,
+    Tracer,
+    bind,
+    current,
+    here,
+    is_open,
+    leaked,
+    state,
+)
+
+
+class StageTracer(Tracer):
+    """A value of the program being written.
+
+    Attributes:
+        atom: The variable or literal it is.
+    """
+
+    __slots__ = ("atom",)
+
+    def __init__(self, trace: Trace, atom: Atom) -> None:
+        self.trace = trace
+        self.atom = atom
+
+    @property
+    def aval(self) -> ShapedArray:
+        """Shape, dtype and weak type."""
+        return self.atom.aval
+
+    shape = property(lambda self: self.atom.aval.shape)
+    dtype = property(lambda self: self.atom.aval.dtype)
+
+
+class StageTrace(Trace):
+    """Records equations. Equal pure equations of one phase are recorded once."""
+
+    __slots__ = ("consts", "eqns", "seen", "words_")
+
+    def __init__(self, parent: Trace, words: str = "jit") -> None:
+        super().__init__(parent)
+        self.eqns: list[Eqn] = []
+        self.consts: dict[int, tuple[Var, Value]] = {}
+        self.seen: dict[Any, Any] = {}
+        self.words_ = words
+
+    @property
+    def words(self) -> str:  # type: ignore[override]
+        """How the transform is called in messages."""
+        return self.words_
+
+    def atom(self, x: Value) -> Atom:
+        """The variable or literal of a value; arrays and outer tracers become constants."""
+        if type(x) is StageTracer and x.trace is self:
+            return x.atom
+        if isinstance(x, Tracer):
+            if not is_open(x, self.parent):
+                raise leaked(x)
+        else:
+            x = as_value(x)
+            if x.ndim == 0 and type(x._data) is np.ndarray and x.dtype.names is None:
+                return Literal(x._data.copy(), x.aval)
+        found = self.consts.get(id(x))
+        if found is None:
+            kept = x.owned() if type(x) is ArrayImpl else x
+            # `x` is kept beside its snapshot so that its id stays its own.
+            found = self.consts[id(x)] = (Var(x.aval), kept, x)  # type: ignore[assignment]
+        return found[0]  # type: ignore[index]
+
+    def process(self, prim: Primitive, args: Sequence[Value], params: dict[str, Any]) -> Any:
+        """Record an equation, unless it simplifies or stands there already."""
+        if prim.simplify is not None:
+            simpler = prim.simplify(args, params)
+            if simpler is not None:
+                return simpler
+        atoms = tuple([self.atom(x) for x in args])
+        key = None
+        if not prim.effects:
+            key = (
+                prim,
+                tuple([a.key if type(a) is Literal else id(a) for a in atoms]),
+                tuple(params.items()),
+                state.phase,
+            )
+            try:
+                found = self.seen.get(key)
+            except TypeError:  # an unhashable parameter: the equation is recorded again
+                key = found = None
+            if found is not None:
+                return list(found) if prim.multiple_results else found
+        avals = prim.abstract(*[a.aval for a in atoms], **params)
+        outs = tuple([Var(a) for a in avals]) if prim.multiple_results else (Var(avals),)
+        self.eqns.append(Eqn(prim, atoms, outs, params, here(), state.phase))
+        tracers = [StageTracer(self, v) for v in outs]
+        result: Any = tracers if prim.multiple_results else tracers[0]
+        if key is not None:
+            self.seen[key] = tuple(tracers) if prim.multiple_results else result
+        return result
+
+    def process_custom_jvp(self, call: Any, args: Sequence[Value]) -> list[Value]:
+        """Stage the function and its rule."""
+        return call.stage(self, args)  # type: ignore[no-any-return]
+
+    def process_custom_vjp(self, call: Any, args: Sequence[Value]) -> list[Value]:
+        """Stage the function and its rules."""
+        return call.stage(self, args)  # type: ignore[no-any-return]
+
+
+def stage(
+    f: Callable[..., Sequence[Value]], avals: Sequence[ShapedArray], words: str = "jit"
+) -> tuple[Jaxpr, list[Value]]:
+    """The program that `f` runs on inputs of these types, and the values of its constants.
+
+    Args:
+        f: Takes one value an aval and returns a list of values.
+        avals: Types of the inputs.
+        words: How messages name the transform that traces.
+
+    Returns:
+        The jaxpr and its constants: arrays, or tracers of the transforms around.
+    """
+    parent = state.trace
+    trace = StageTrace(parent, words)
+    invars = [Var(a) for a in avals]
+    with current(trace):
+        outs = [trace.atom(as_value(x)) for x in f(*[StageTracer(trace, v) for v in invars])]
+    kept: list[Any] = list(trace.consts.values())
+    jaxpr = Jaxpr(invars, [k[0] for k in kept], trace.eqns, outs)
+    return jaxpr, [k[1] for k in kept]
+
+
+def stage_closed(
+    f: Callable[..., Sequence[Value]], avals: Sequence[ShapedArray], words: str = "jit"
+) -> tuple[Jaxpr, list[Value]]:
+    """Like `stage`, with the constants as leading inputs: a program without constvars."""
+    jaxpr, consts = stage(f, avals, words)
+    return hoist(jaxpr), consts
+
+
+def hoist(jaxpr: Jaxpr) -> Jaxpr:
+    """The same program with its constants as leading inputs."""
+    if not jaxpr.constvars:
+        return jaxpr
+    return Jaxpr((*jaxpr.constvars, *jaxpr.invars), (), jaxpr.eqns, jaxpr.outvars)
+
+
+def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Value], *args: Value) -> list[Value]:
+    """Run a program under the current trace; each value is dropped after its last use.
+
+    Args:
+        jaxpr: The program.
+        consts: One value a constvar.
+        *args: One value an invar.
+
+    Returns:
+        One value an outvar.
+    """
+    env: dict[Var, Value] = dict(zip(jaxpr.constvars, consts, strict=True))
+    env.update(zip(jaxpr.invars, args, strict=True))
+    before = state.source, state.phase
+    try:
+        for eqn, dead in zip(jaxpr.eqns, jaxpr.last_uses, strict=True):
+            inputs = [read(env, a) for a in eqn.inputs]
+            state.source = eqn.source or before[0]
+            state.phase = before[1] if eqn.phase is None else (before[1], eqn.phase)
+            outs = bind(eqn.primitive, *inputs, **eqn.params)
+            if eqn.primitive.multiple_results:
+                env.update(zip(eqn.outputs, outs, strict=True))
+            else:
+                env[eqn.outputs[0]] = outs
+            for v in dead:
+                env.pop(v, None)
+    finally:
+        state.source, state.phase = before
+    return [read(env, a) for a in jaxpr.outvars]
+
+
+def read(env: dict[Var, Value], atom: Atom) -> Value:
+    """The value of an atom in an environment."""
+    if type(atom) is Literal:
+        return ArrayImpl(atom.value, 1 if atom.aval.weak_type else 0)
+    return env[atom]  # type: ignore[index]

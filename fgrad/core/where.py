@@ -1,0 +1,87 @@
+"""Where in the user's source an operation was asked for.
+
+Capturing must cost little, since it happens once an equation: it keeps the code object and the
+instruction offset of the first frame outside the library, and computes the line only when asked.
+"""
+
+import os
+import sys
+from types import CodeType
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+# Files of the package: filled as frames are met, bounded by the number of source files loaded.
+_internal: dict[str, bool] = {}
+
+
+class Where:
+    """A place in the user's source: a code object and an instruction offset in it."""
+
+    __slots__ = ("code", "offset")
+
+    def __init__(self, code: CodeType, offset: int) -> None:
+        self.code = code
+        self.offset = offset
+
+    @property
+    def file(self) -> str:
+        """The file's name, as Python knows it."""
+        return self.code.co_filename
+
+    @property
+    def line(self) -> int:
+        """The line of the instruction."""
+        for start, end, line in self.code.co_lines():
+            if start <= self.offset < end and line is not None:
+                return line
+        return self.code.co_firstlineno
+
+    @property
+    def function(self) -> str:
+        """The function's qualified name."""
+        return self.code.co_qualname
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} ({self.function})"
+
+    def __repr__(self) -> str:
+        return f"Where({self})"
+
+    def __reduce__(self) -> tuple[type, tuple[str, int, str]]:
+        return (_SavedWhere, (self.file, self.line, self.function))
+
+
+class _SavedWhere(Where):
+    """A place read back from a file: only its text is left."""
+
+    __slots__ = ("_saved",)
+
+    def __init__(self, file: str, line: int, function: str) -> None:
+        self._saved = (file, line, function)
+
+    file = property(lambda self: self._saved[0])
+    line = property(lambda self: self._saved[1])
+    function = property(lambda self: self._saved[2])
+
+
+def is_internal(filename: str) -> bool:
+    """Whether a source file belongs to the library (its tests and examples do not)."""
+    known = _internal.get(filename)
+    if known is None:
+        inside = filename.startswith(_PACKAGE) or filename.startswith("<fgrad")
+        known = _internal[filename] = inside
+    return known
+
+
+def capture() -> Where | None:
+    """The innermost frame outside the library, or None when there is none."""
+    frame = sys._getframe(1)
+    known = _internal
+    while frame is not None:
+        code = frame.f_code
+        internal = known.get(code.co_filename)
+        if internal is None:
+            internal = is_internal(code.co_filename)
+        if not internal:
+            return Where(code, frame.f_lasti)
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
