@@ -17,7 +17,7 @@ _COMMON = {
 settings.register_profile("ci", max_examples=25, derandomize=True, **_COMMON)
 settings.register_profile("fast", max_examples=8, derandomize=True, **_COMMON)
 settings.register_profile("nightly", max_examples=2000, **_COMMON)
-settings.load_profile(os.environ.get("FGRAD_HYPOTHESIS_PROFILE", "ci"))
+settings.load_profile(os.environ.get("FGRAD_HYPOTHESIS_PROFILE") or "ci")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

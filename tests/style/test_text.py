@@ -17,6 +17,8 @@ BUILT = {"__pycache__", "_build", ".ipynb_checkpoints"}
 # Written so that this file does not hold them itself.
 UNFINISHED = re.compile("|".join([r"\bTO" + r"DO\b", r"\bFIX" + r"ME\b", r"\bXX" + r"X\b"]))
 MACHINE_PATH = re.compile(r"(?<![\w./])/(?:home|root|work|Users)/\w|\b[A-Z]:\\\\?Users")
+# [text](target) of Markdown, but for targets with a scheme and anchors of the same page
+LINK = re.compile(r"\[[^\]]*\]\((?!\w+:|#)([^)#\s]+)")
 # Calls that end a property test at the first example they meet, and so hide all the others.
 ENDS_THE_TEST = {"skip", "importorskip", "xfail"}
 
@@ -45,6 +47,18 @@ def test_nothing_is_left_unfinished():
 
 def test_no_file_names_a_place_on_one_machine():
     assert not _hits(MACHINE_PATH)
+
+
+def test_links_between_pages_lead_somewhere():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    links = [(page, target) for page in pages for target in LINK.findall(page.read_text("utf-8"))]
+    assert links
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page, target in links
+        if not (page.parent / target).exists()
+    ]
+    assert not broken
 
 
 def _is_given(decorator: ast.expr) -> bool:
