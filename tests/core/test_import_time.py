@@ -1,0 +1,38 @@
+"""`import fgrad` takes at most 1.6 times as long as `import numpy` (DESIGN: numbers to reach)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 1.6
+ROUNDS = 5
+TRIES = 3
+
+
+def _import_seconds(module: str) -> float:
+    code = (
+        "from time import perf_counter as now\n"
+        f"start = now()\nimport {module}\nprint(now() - start)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    return float(run.stdout)
+
+
+def test_import_takes_at_most_the_stated_multiple_of_numpy():
+    # Minima of interleaved runs: other load on the machine only ever adds time, and both see it.
+    _import_seconds("fgrad")  # writes the byte code, warms the file cache
+    numpy_s = fgrad_s = float("inf")
+    for _ in range(TRIES):
+        for _ in range(ROUNDS):
+            numpy_s = min(numpy_s, _import_seconds("numpy"))
+            fgrad_s = min(fgrad_s, _import_seconds("fgrad"))
+        if fgrad_s <= LIMIT * numpy_s:
+            return
+    raise AssertionError(
+        f"import fgrad takes {fgrad_s * 1e3:.0f} ms, {fgrad_s / numpy_s:.2f} times "
+        f"import numpy's {numpy_s * 1e3:.0f} ms; the limit is {LIMIT}. "
+        "See `python -X importtime -c 'import fgrad'`"
+    )
