@@ -1,0 +1,254 @@
+"""Every exception of fgrad.
+
+Each class derives from :class:`FgradError` and from the built-in exception that fits, so that code
+which catches ``TypeError`` or ``IndexError`` keeps working. Messages state what was asked, the
+shapes and dtypes in hand, and what to do.
+"""
+
+__all__ = [
+    "AxisError",
+    "AxisNameError",
+    "BufferDonatedError",
+    "ClosedOverDifferentiationError",
+    "ConcretizationTypeError",
+    "ConfigError",
+    "CotangentError",
+    "CustomRuleError",
+    "DonationError",
+    "DtypeError",
+    "FgradError",
+    "GradientTypeError",
+    "ImmutableArrayError",
+    "IndexOutOfBoundsError",
+    "JaxprTypeError",
+    "KeyReuseError",
+    "LinalgError",
+    "NonConcreteBooleanIndexError",
+    "NonFiniteError",
+    "NonlinearPullbackError",
+    "ResidualsFreedError",
+    "RuleError",
+    "ShapeError",
+    "StaticArgumentError",
+    "TracerArrayConversionError",
+    "TracerBoolConversionError",
+    "TracerIntegerConversionError",
+    "TreeError",
+    "UnexpectedTracerError",
+]
+
+
+class FgradError(Exception):
+    """The base of every exception that fgrad raises; catch it to catch them all."""
+
+
+# --- what was passed in ---------------------------------------------------------------------------
+
+
+class ShapeError(FgradError, TypeError):
+    """Raised when the shapes of operands do not fit the operation or each other.
+
+    Reshape, broadcast or transpose the operand that the message names.
+    """
+
+
+class DtypeError(FgradError, TypeError):
+    """Raised when a dtype is not supported, or two dtypes have no implicit promotion.
+
+    Convert explicitly, for instance with ``x.astype(fgrad.numpy.float32)``.
+    """
+
+
+class AxisError(FgradError, ValueError, IndexError):
+    """Raised when an axis is out of range for the rank of an array, or is given twice.
+
+    Axes run from ``-ndim`` to ``ndim - 1``; pass each one once.
+    """
+
+
+class IndexOutOfBoundsError(FgradError, IndexError):
+    """Raised when an index lies outside the axis that it indexes.
+
+    Correct the index, or choose what should happen with ``mode="clip"``, ``"fill"`` or ``"drop"``.
+    """
+
+
+class NonConcreteBooleanIndexError(FgradError, IndexError):
+    """Raised when an array is indexed by a boolean mask whose values are traced.
+
+    The shape of the result would depend on the values of the mask. Use
+    ``fgrad.numpy.where(mask, x, other)``, pass ``size=`` to ``nonzero``, or keep the mask concrete.
+    """
+
+
+class TreeError(FgradError, ValueError, TypeError):
+    """Raised when a pytree has the wrong structure or contains what cannot be a pytree.
+
+    The message names the path at which two trees part; make their containers and keys equal there,
+    or register the class with ``fgrad.tree_util.register_pytree_node``.
+    """
+
+
+class StaticArgumentError(FgradError, TypeError, ValueError):
+    """Raised when a static argument of ``jit`` is not hashable, or does not exist.
+
+    Pass a hashable value (a tuple in place of a list), or make the argument dynamic.
+    """
+
+
+class LinalgError(FgradError, ValueError):
+    """Raised when a factorisation or a solve is impossible for the matrix given.
+
+    The message names the matrix and the reason, such as a singular or indefinite matrix.
+    """
+
+
+class ConfigError(FgradError, ValueError, AttributeError):
+    """Raised when a configuration flag does not exist or gets a value that it does not accept.
+
+    The message lists the values that are accepted, or the flags of similar name.
+    """
+
+
+# --- tracing --------------------------------------------------------------------------------------
+
+
+class ConcretizationTypeError(FgradError, TypeError):
+    """Raised when Python needs the value of a tracer, which is not known while tracing.
+
+    Mark the argument static (``jit(f, static_argnums=...)``), or express the computation with
+    ``fgrad.lax`` and ``fgrad.numpy`` functions.
+    """
+
+
+class TracerBoolConversionError(ConcretizationTypeError):
+    """Raised when the truth of a tracer is asked for, as in ``if x > 0:`` under ``jit``.
+
+    Use ``fgrad.numpy.where`` for values, ``fgrad.lax.cond`` or ``fgrad.lax.while_loop`` for
+    control flow, or mark the argument static.
+    """
+
+
+class TracerArrayConversionError(FgradError, TypeError):
+    """Raised when a tracer would become a NumPy array or a Python number.
+
+    The value would lose its derivative. Use the ``fgrad.numpy`` counterpart that the message names.
+    """
+
+
+class TracerIntegerConversionError(FgradError, TypeError):
+    """Raised when a tracer is used where Python needs an integer, such as an index of a list.
+
+    Mark the argument static, or index an ``fgrad`` array instead of a Python sequence.
+    """
+
+
+class UnexpectedTracerError(FgradError, TypeError):
+    """Raised when a tracer is used outside the transform, or the thread, that made it.
+
+    Return the value from the transformed function instead of storing it somewhere.
+    """
+
+
+class ClosedOverDifferentiationError(UnexpectedTracerError):
+    """Raised when a custom rule closes over a value that is being differentiated.
+
+    Pass the value as an argument of the function, or use ``fgrad.closure_convert``.
+    """
+
+
+class AxisNameError(FgradError, NameError):
+    """Raised when a collective names an axis that no enclosing transform binds.
+
+    Call the function under ``vmap(f, axis_name=...)`` with that name.
+    """
+
+
+class JaxprTypeError(FgradError, TypeError):
+    """Raised by ``check_jaxpr`` when a program is ill-typed or refers to a variable not in scope.
+
+    A transform or pass that makes such a program is wrong; the message names the equation.
+    """
+
+
+# --- differentiation ------------------------------------------------------------------------------
+
+
+class GradientTypeError(FgradError, TypeError):
+    """Raised when ``grad`` meets an output that is not a real scalar, or inputs of no derivative.
+
+    Reduce the output to a scalar (or use ``vjp``/``jacrev``); convert integer inputs to floats.
+    """
+
+
+class CotangentError(FgradError, TypeError, ValueError):
+    """Raised when a cotangent (or tangent) does not match its value in tree, shape or dtype.
+
+    Pass one of the shape and dtype that the message states.
+    """
+
+
+class RuleError(FgradError, TypeError):
+    """Raised when a primitive has no rule for the transform applied, or its rule is wrong.
+
+    The message gives the reason for the absence, or what the rule returned and should return.
+    """
+
+
+class CustomRuleError(FgradError, TypeError):
+    """Raised when a ``custom_vjp`` or ``custom_jvp`` rule is missing or returns the wrong things.
+
+    Return the trees, shapes and dtypes that the message states.
+    """
+
+
+class NonlinearPullbackError(FgradError, TypeError):
+    """Raised when forward mode needs to transpose a ``custom_vjp`` rule that is not linear.
+
+    The backward function must be linear in the cotangent; or give a ``jvp`` rule too.
+    """
+
+
+class ResidualsFreedError(FgradError, RuntimeError):
+    """Raised when a pullback is called after ``consume`` has freed its residuals.
+
+    Call the pullback itself, which keeps its residuals, for all calls but the last.
+    """
+
+
+class NonFiniteError(FgradError, FloatingPointError):
+    """Raised under ``debug_nans`` or ``debug_infs`` when an operation makes a NaN or infinity.
+
+    The message names the operation and the line that called it.
+    """
+
+
+# --- arrays and their buffers ---------------------------------------------------------------------
+
+
+class ImmutableArrayError(FgradError, TypeError, ValueError):
+    """Raised when an array would be written in place.
+
+    Arrays are immutable: use ``x = x.at[index].set(value)``, which returns a new array.
+    """
+
+
+class DonationError(FgradError, RuntimeError):
+    """Raised when a donated argument cannot be used by the program that it is donated to.
+
+    Donate only arguments whose shape and dtype equal those of a result.
+    """
+
+
+class BufferDonatedError(FgradError, RuntimeError):
+    """Raised when an array is used after its buffer has been donated.
+
+    Use the result of the call in place of the donated argument, or do not donate it.
+    """
+
+
+class KeyReuseError(FgradError, RuntimeError):
+    """Raised when a typed random key is consumed a second time.
+
+    Derive a new key for each use with ``fgrad.random.split`` or ``fgrad.random.fold_in``.
+    """
