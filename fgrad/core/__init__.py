@@ -1,1 +1,1 @@
-
+"""The language: types, values, programs, traces and transforms. Imports NumPy alone."""

@@ -175,13 +175,14 @@ def is_zero_dtype(dtype: np.dtype[Any]) -> bool:
 
 def wide(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
     """The dtype in which a 16-bit or 8-bit float computes, or None for the others."""
-    return None if dtype.char in "fdFD?bhilqBHILQnNpP" else _WIDE.get(dtype)
+    return None if dtype.char in "fdFD?bhilqBHILQ" else _WIDE.get(dtype)
 
 
-_WIDE = {
-    d: np.dtype(np.float32)
-    for d in (np.dtype(t) for t in dtypes.LOW_PRECISION)
-}  # fmt: skip
+_SMALL = (
+    "float16", "bfloat16", "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fn",
+    "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu",
+)  # fmt: skip
+_WIDE = {np.dtype(getattr(dtypes, name)): np.dtype(np.float32) for name in _SMALL}
 
 
 # ------------------------------------------------------------------------ add_any, linear_mul

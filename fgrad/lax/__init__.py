@@ -1,1 +1,1 @@
-
+"""The primitives, a family a file."""

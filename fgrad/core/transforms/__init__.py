@@ -1,1 +1,1 @@
-
+"""Transforms: one trace or one program transformation a file."""
