@@ -46,7 +46,7 @@ class _Key:
         self._value = value
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._value == other._value  # type: ignore[attr-defined]
+        return type(self) is type(other) and self._value == other._value
 
     def __hash__(self) -> int:
         return hash((type(self), self._value))
@@ -233,7 +233,7 @@ def load_optree() -> Any:
     """Import optree on first use, hand it all registrations, and return it."""
     global _optree
     if _optree is None:
-        import optree  # noqa: PLC0415  (64 ms, which flat trees never need)
+        import optree  # takes 60 ms, which flat trees never need
 
         with _lock:
             if _optree is None:
@@ -266,7 +266,7 @@ def sorted_keys(node: dict[Any, Any]) -> list[Any]:
 
 
 def one_level(node: Any) -> tuple[list[tuple[KeyEntry, Any]], Any]:
-    """Return the ``(key, child)`` pairs of a node, and what else must be equal in a tree like it.
+    """Return the ``(key, child)`` pairs of a node, and its static part.
 
     ``node`` must be a node: not :func:`is_leaf_type` of its class.
     """
@@ -281,10 +281,9 @@ def one_level(node: Any) -> tuple[list[tuple[KeyEntry, Any]], Any]:
     if node is None:
         return [], None
     if isinstance(node, dict):
-        extra = node.default_factory if isinstance(node, defaultdict) else None
         keys = sorted_keys(node)
-        return [(DictKey(key), node[key]) for key in keys], (keys, extra)
+        return [(DictKey(key), node[key]) for key in keys], None
     if hasattr(kind, "_fields"):
         return [(GetAttrKey(f), c) for f, c in zip(kind._fields, node, strict=True)], None
-    extra = node.maxlen if isinstance(node, deque) else None
-    return [(SequenceKey(i), child) for i, child in enumerate(node)], extra
+    aux = node.maxlen if isinstance(node, deque) else None
+    return [(SequenceKey(i), child) for i, child in enumerate(node)], aux

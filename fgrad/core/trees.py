@@ -4,8 +4,7 @@ Single leaves and flat tuples and lists, which most calls consist of, are handle
 nested trees go to optree, which is imported when the first one is met.
 """
 
-import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from fgrad.core.errors import TreeError
@@ -18,6 +17,15 @@ from fgrad.core.tree_registry import (
     load_optree,
     one_level,
     sorted_keys,
+)
+from fgrad.core.treedef import (
+    LEAF,
+    SHORT_TUPLES,
+    TreeDef,
+    describe,
+    describe_def,
+    treedef_of_spec,
+    tuple_def,
 )
 
 __all__ = [
@@ -38,163 +46,6 @@ __all__ = [
 ]
 
 IsLeaf: TypeAlias = Callable[[Any], bool] | None
-
-
-class TreeDef:
-    """The structure of a pytree: everything but its leaves. Immutable, hashable, comparable.
-
-    A leaf, a flat tuple and a flat list are held as ``(kind, num_leaves)``; any other structure
-    as the tree specification of optree. Each structure has one form only, so that comparing never
-    has to convert.
-
-    Attributes:
-        num_leaves: The number of leaves.
-    """
-
-    __slots__ = ("_hash", "_kind", "_spec", "num_leaves")
-
-    num_leaves: int
-
-    def __init__(self, kind: type | None, num_leaves: int, spec: Any = None) -> None:
-        self._kind = kind  # object for a leaf, tuple or list if flat, None if nested
-        self.num_leaves = num_leaves
-        self._spec = spec
-        self._hash: int | None = None
-
-    @property
-    def spec(self) -> Any:
-        """The optree specification, made when first asked for."""
-        found = self._spec
-        if found is None:
-            leaves = [0] * self.num_leaves
-            example: Any = 0 if self._kind is object else tuple(leaves)
-            if self._kind is list:
-                example = leaves
-            found = self._spec = load_optree().tree_structure(example, namespace=NAMESPACE)
-        return found
-
-    @property
-    def node_type(self) -> type | None:
-        """The class of the root node, or None for a leaf."""
-        if self._kind is object:
-            return None
-        found: type | None = self._kind or self._spec.type
-        return found
-
-    def is_leaf(self) -> bool:
-        """Return whether this is the structure of a single leaf."""
-        return self._kind is object
-
-    def children(self) -> "list[TreeDef]":
-        """Return the structures of the children of the root node."""
-        if self._kind is object:
-            return []
-        if self._kind is not None:
-            return [LEAF] * self.num_leaves
-        return [_from_spec(child) for child in self._spec.children()]
-
-    def unflatten(self, leaves: Iterable[Any]) -> Any:
-        """Return the tree of this structure whose leaves are ``leaves``.
-
-        Raises:
-            TreeError: The number of leaves is not ``num_leaves``.
-        """
-        if not isinstance(leaves, list | tuple):
-            leaves = list(leaves)
-        if len(leaves) != self.num_leaves:
-            raise TreeError(
-                f"unflatten needs {self.num_leaves} leaves for {self}, got {len(leaves)}"
-            )
-        kind = self._kind
-        if kind is None:
-            return self._spec.unflatten(leaves)
-        return leaves[0] if kind is object else kind(leaves)
-
-    def flatten_up_to(self, tree: Any, *, name: str = "tree") -> list[Any]:
-        """Return the subtrees of ``tree`` that stand where this structure has its leaves.
-
-        Args:
-            tree: A tree of which this structure is a prefix.
-            name: What the message of an error calls ``tree``.
-
-        Raises:
-            TreeError: This structure is no prefix of ``tree``.
-        """
-        kind = self._kind
-        if kind is object:
-            return [tree]
-        if kind is not None:
-            if type(tree) is kind and len(tree) == self.num_leaves:
-                return list(tree)
-            raise TreeError(_mismatch(self, tree, name))
-        try:
-            subtrees: list[Any] = self._spec.flatten_up_to(tree)
-        except ValueError as error:
-            raise TreeError(_mismatch(self, tree, name, str(error))) from error
-        return subtrees
-
-    def compose(self, inner: "TreeDef") -> "TreeDef":
-        """Return the structure in which each leaf of this one is replaced by ``inner``."""
-        return _from_spec(self.spec.compose(inner.spec))
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        if not isinstance(other, TreeDef):
-            return NotImplemented
-        if self._kind is not other._kind or self.num_leaves != other.num_leaves:
-            return False
-        return self._kind is not None or bool(self._spec == other._spec)
-
-    def __hash__(self) -> int:
-        found = self._hash
-        if found is None:
-            basis = self._spec if self._kind is None else self._kind
-            found = self._hash = hash((basis, self.num_leaves))
-        return found
-
-    def __repr__(self) -> str:
-        if self._kind is object:
-            return "PyTreeDef(*)"
-        text = repr(self.spec).replace("PyTreeSpec(", "PyTreeDef(", 1)
-        return text.replace(f", namespace={NAMESPACE!r}", "")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._kind is None:
-            # As bytes, because optree must know our classes before it reads the specification.
-            return _restore, (pickle.dumps(self._spec),)
-        return TreeDef, (self._kind, self.num_leaves)
-
-
-def _restore(pickled: bytes) -> TreeDef:
-    load_optree()
-    return _from_spec(pickle.loads(pickled))
-
-
-LEAF = TreeDef(object, 1)
-"""The structure of a single leaf."""
-
-_EMPTY_TUPLE, _ONE_TUPLE, _TWO_TUPLE, _THREE_TUPLE = (TreeDef(tuple, n) for n in range(4))
-_SHORT_TUPLES = (_EMPTY_TUPLE, _ONE_TUPLE, _TWO_TUPLE, _THREE_TUPLE)
-
-
-def _from_spec(spec: Any) -> TreeDef:
-    """Return the TreeDef of an optree specification, in its one form."""
-    if spec.num_nodes == 1 and spec.num_leaves == 1:
-        return LEAF
-    kind = spec.type
-    if (kind is tuple or kind is list) and spec.num_nodes == spec.num_leaves + 1:
-        if spec.num_children == spec.num_leaves:
-            return TreeDef(kind, spec.num_leaves)
-    return TreeDef(None, spec.num_leaves, spec)
-
-
-def tuple_def(children: Sequence[TreeDef]) -> TreeDef:
-    """Return the structure of a tuple of trees of the structures given."""
-    if all(child is LEAF for child in children):
-        return TreeDef(tuple, len(children))
-    specs = [child.spec for child in children]
-    return _from_spec(load_optree().treespec_tuple(specs, namespace=NAMESPACE))
 
 
 # --- flatten, unflatten, map ----------------------------------------------------------------------
@@ -233,11 +84,11 @@ def flatten(tree: Any, is_leaf: IsLeaf = None) -> tuple[list[Any], TreeDef]:
         else:
             count = len(tree)
             if kind is tuple and count < 4:
-                return list(tree), _SHORT_TUPLES[count]
+                return list(tree), SHORT_TUPLES[count]
             return list(tree), TreeDef(kind, count)
     leaves, spec = load_optree().tree_flatten(tree, is_leaf=is_leaf, namespace=NAMESPACE)
-    treedef = _from_spec(spec)
-    if treedef._kind is None:
+    treedef = treedef_of_spec(spec)
+    if not treedef.is_flat:
         _check_sorted(treedef, tree, is_leaf)
     return leaves, treedef
 
@@ -378,75 +229,6 @@ def tree_map_with_path(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: Is
     return treedef.unflatten([f(path, leaf, *others) for (path, leaf), *others in rows])
 
 
-class _Hole:
-    """Stands for a leaf when a tree is rebuilt from its structure alone."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "*"
-
-
-_HOLE = _Hole()
-
-
-def _example(treedef: TreeDef) -> Any:
-    return treedef.unflatten([_HOLE] * treedef.num_leaves)
-
-
-def _mismatch(treedef: TreeDef, tree: Any, name: str, otherwise: str = "") -> str:
-    """Return the message for a tree of which ``treedef`` should be a prefix."""
-    found = _first_difference((), _example(treedef), tree)
-    if found is None:
-        return f"{name} does not have the structure {treedef}: {otherwise}"
-    path, expected, got = found
-    at = f"at {keystr(path)}" if path else "at its root"
-    return f"{name} does not match the structure of the first: {at}: expected {expected}, got {got}"
-
-
-def _first_difference(path: KeyPath, expected: Any, tree: Any) -> tuple[KeyPath, str, str] | None:
-    """Return where ``tree`` first departs from ``expected``, whose leaves match anything."""
-    if is_leaf_type(type(expected)):
-        return None
-    if not _same_node(expected, tree):
-        return path, _describe(expected), _describe(tree)
-    ours, theirs = one_level(expected)[0], one_level(tree)[0]
-    for (key, child), (_, other) in zip(ours, theirs, strict=True):
-        found = _first_difference((*path, key), child, other)
-        if found is not None:
-            return found
-    return None
-
-
-def _same_node(a: Any, b: Any) -> bool:
-    """Return whether the roots of two trees are alike: class, number of children, keys, aux."""
-    if is_leaf_type(type(b)):
-        return False
-    if not (isinstance(a, dict) and isinstance(b, dict)) and type(a) is not type(b):
-        return False
-    (pairs_a, aux_a), (pairs_b, aux_b) = one_level(a), one_level(b)
-    if isinstance(a, dict):
-        return set(a) == set(b)
-    return len(pairs_a) == len(pairs_b) and bool(aux_a == aux_b)
-
-
-def _describe(node: Any) -> str:
-    """Return a node or leaf in a few words."""
-    if node is None:
-        return "None"
-    kind = type(node)
-    if is_leaf_type(kind):
-        shape = getattr(node, "shape", None)
-        return f"a leaf of type {kind.__name__}" + ("" if shape is None else f" and shape {shape}")
-    if isinstance(node, dict):
-        return f"{kind.__name__} with keys {list(node)!r}"
-    pairs, aux = one_level(node)
-    if kind in (tuple, list):
-        return f"{kind.__name__} of length {len(pairs)}"
-    extra = "" if aux is None else f" and static part {aux!r}"
-    return f"{kind.__name__} with {len(pairs)} children{extra}"
-
-
 # --- prefixes -------------------------------------------------------------------------------------
 
 
@@ -466,10 +248,9 @@ def flatten_axes(prefix: Any, tree: Any, *, name: str = "axes") -> list[Any]:
         >>> flatten_axes((0, None), ([1, 2], {"a": 3}))
         [0, 0, None]
     """
-    if isinstance(tree, TreeDef):
-        tree = _example(tree)
+    treedef = tree if isinstance(tree, TreeDef) else structure(tree)
     found: list[Any] = []
-    _broadcast_into(found, (), prefix, tree, name, True)
+    _extend(found, (), prefix, treedef, name, lambda node: node is None)
     return found
 
 
@@ -480,33 +261,28 @@ def broadcast_prefix(
 
     Raises:
         TreeError: ``prefix`` is no prefix of ``tree``; the message names the path.
+
+    Example:
+        >>> broadcast_prefix([1, {"a": 2}], [(0, 0), {"a": [0, 0]}])
+        [1, 1, 2, 2]
     """
     found: list[Any] = []
-    _broadcast_into(found, (), prefix, tree, name, False, is_leaf)
+    _extend(found, (), prefix, structure(tree, is_leaf), name, is_leaf)
     return found
 
 
-def _broadcast_into(
-    found: list[Any],
-    path: KeyPath,
-    prefix: Any,
-    node: Any,
-    name: str,
-    none_is_leaf: bool,
-    is_leaf: IsLeaf = None,
+def _extend(
+    found: list[Any], path: KeyPath, prefix: Any, treedef: TreeDef, name: str, is_leaf: IsLeaf
 ) -> None:
-    stop = (
-        is_leaf_type(type(prefix))
-        or (none_is_leaf and prefix is None)
-        or (is_leaf is not None and is_leaf(prefix))
-    )
-    if stop:
-        found.extend([prefix] * len(leaves(node, is_leaf)))
+    """Append each leaf of ``prefix`` as often as ``treedef`` has leaves below it."""
+    if is_leaf_type(type(prefix)) or (is_leaf is not None and is_leaf(prefix)):
+        found.extend([prefix] * treedef.num_leaves)
         return
-    if not _same_node(prefix, node):
+    level = treedef.level_of(prefix)
+    if level is None:
         raise TreeError(
             f"{name} must be a prefix of the tree that it applies to; at {name}{keystr(path)}: "
-            f"{name} has {_describe(prefix)}, the tree has {_describe(node)}"
+            f"{name} has {describe(prefix)}, the tree has {describe_def(treedef)}"
         )
-    for (key, child), (_, other) in zip(one_level(prefix)[0], one_level(node)[0], strict=True):
-        _broadcast_into(found, (*path, key), child, other, name, none_is_leaf, is_leaf)
+    for key, child, below in level:
+        _extend(found, (*path, key), below, child, name, is_leaf)
