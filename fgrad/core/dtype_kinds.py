@@ -22,6 +22,7 @@ __all__ = [
     "C128",
     "I32",
     "I64",
+    "U64",
     "ALL",
     "KINDS",
     "CANONICAL",
@@ -109,7 +110,7 @@ FLOAT8: tuple[DType, ...] = tuple(
 )
 BF16, F16, F32, F64 = map(np.dtype, (bfloat16, float16, float32, float64))
 C64, C128 = np.dtype(complex64), np.dtype(complex128)
-I32, I64 = np.dtype(int32), np.dtype(int64)
+I32, I64, U64 = np.dtype(int32), np.dtype(int64), np.dtype(uint64)
 
 ALL: tuple[DType, ...] = (
     BOOL,

@@ -23,6 +23,7 @@ from fgrad.core.dtype_kinds import (
     PYTHON_DEFAULTS,
     PYTHON_SCALARS,
     SIGNED,
+    U64,
     UNSIGNED,
     DType,
     DTypeLike,
@@ -135,19 +136,25 @@ def _list(nodes: set[_Node]) -> str:
     return ", ".join(sorted(weak[n] if isinstance(n, str) else short_name(n) for n in nodes))
 
 
+# Each weak kind: its narrow and wide dtype, and the weak dtypes that make it wide.
+_WIDTHS: dict[str, tuple[DType, DType, frozenset[DType]]] = {
+    "i": (I32, I64, frozenset((I64,))),
+    "f": (F32, F64, frozenset((F64,))),
+    "c": (C64, C128, frozenset((F64, C128))),
+}
+
+
 def _weak_width(kind: str, pairs: tuple[Pair, ...]) -> DType:
     """Return the dtype for a result of weak ``kind``: the default one, or 64-bit if one entered.
 
-    64-bit integers of both signs meet in a float, which must then be float64 whatever the default
-    is: explicit 64-bit values are not narrowed. A weak operand of 64 bits is kept likewise.
+    uint64 and signed integers meet in a float, which must then be float64 whatever the default is,
+    as explicit 64-bit values are not narrowed. A weak operand of 64 bits is kept likewise.
     """
-    narrow: DType
-    wide: DType
-    narrow, wide = {"i": (I32, I64), "f": (F32, F64), "c": (C64, C128)}[kind]
-    if config.enable_x64 or any(weak and d in (I64, F64, C128) for d, weak in pairs):
+    narrow, wide, widening = _WIDTHS[kind]
+    if config.enable_x64 or any(weak and d in widening for d, weak in pairs):
         return wide
-    mixed = kind == "f" and not any(weak and KINDS[d] == "f" for d, weak in pairs)
-    return wide if mixed else narrow
+    strong = {d for d, weak in pairs if not weak}
+    return wide if U64 in strong and strong.intersection(SIGNED) else narrow
 
 
 def _promote_uncached(pairs: tuple[Pair, ...], strict: bool) -> Pair:
