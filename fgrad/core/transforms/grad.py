@@ -16,6 +16,7 @@ from fgrad.core.tracing import Array, Tracer, entering
 from fgrad.core.transforms.forward import jvp_flat
 from fgrad.core.transforms.linearize import Record, Tape, linear_flat, record_flat
 from fgrad.core.transforms.stage import stage
+from fgrad.core.tree_registry import register
 from fgrad.core.where import Where
 
 Fun = Callable[..., Any]
@@ -214,7 +215,7 @@ def _gradient_exists(fun: Fun, x: Value, holomorphic: bool, allow_int: bool) -> 
 
 def _check_scalar(fun: Fun, call: FlatCall, outs: Sequence[Value], holomorphic: bool) -> None:
     count = len(outs) - call.aux_count
-    if count != 1 or not trees.is_leaf_tree(call.out_tree):
+    if count != 1 or not call.out_tree.is_leaf():
         raise GradientTypeError(
             f"grad needs {name_of(fun)} to return one scalar, got a tree of {count} arrays "
             f"{call.out_tree}; return their sum, use has_aux=True for the rest, or fgrad.vjp"
@@ -358,7 +359,7 @@ def _flatten_pullback(p: Pullback) -> tuple[list[Any], Any]:
     return leaves, p
 
 
-def _unflatten_pullback(p: Pullback, leaves: Sequence[Any]) -> Pullback:
+def _unflatten_pullback(p: Pullback, leaves: Any) -> Pullback:
     given = iter(leaves)
     tape = p._tape
     records: list[Record] = [
@@ -597,4 +598,4 @@ def aval_like(x: Any) -> ShapedArray:
     return as_value(x).aval  # type: ignore[no-any-return]
 
 
-trees.register(Pullback, _flatten_pullback, _unflatten_pullback)
+register(Pullback, _flatten_pullback, _unflatten_pullback)

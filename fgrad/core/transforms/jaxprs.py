@@ -268,6 +268,12 @@ def _cut(
             eqn.primitive, *[a.aval for a in eqn.inputs], **eqn.params
         ):
             saveable.update(eqn.outputs)
+    drops = getattr(policy, "drops", ())
+    for eqn in full.eqns:
+        if eqn.primitive.name == "name" and eqn.params["name"] in drops:
+            # The named value and the one it was made from are the same array.
+            saveable.difference_update(a for a in eqn.inputs if isinstance(a, Var))
+    saveable.update(full.invars)
     needed = dict(wanted)
     again: list[Eqn] = []
     for eqn in reversed(full.eqns):
