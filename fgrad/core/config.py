@@ -102,10 +102,9 @@ class Config(threading.local):
     """Time library algorithms and keep the fastest."""
 
     # trace_key() is built once and kept until a flag changes: `_version` counts global updates,
-    # `_key_version` is the count at which this thread's `_key` was built (-1: a local change).
+    # `_entry` holds the count at which this thread's key was built (-1: a local change).
     _version: int = 0
-    _key: tuple[Any, ...] = ()
-    _key_version: int = -1
+    _entry: tuple[int, tuple[Any, ...]] = (-1, ())
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _ACCEPTED:
@@ -144,14 +143,14 @@ class Config(threading.local):
 
     def trace_key(self) -> tuple[Any, ...]:
         """Return a hashable value that differs whenever a traced program could differ."""
-        version = self._version
-        if self._key_version != version:
+        built, key = self._entry
+        version = Config._version
+        if built != version:
             # The version is read before the flags: an update in between only makes the key stale
             # once more, never wrongly fresh.
-            state = self.__dict__
-            state["_key"] = tuple([getattr(self, name) for name in _TRACE_FLAGS])
-            state["_key_version"] = version
-        return self._key
+            key = tuple([getattr(self, name) for name in _TRACE_FLAGS])
+            self.__dict__["_entry"] = (version, key)
+        return key
 
     def __repr__(self) -> str:
         return "Config(" + ", ".join(f"{n}={getattr(self, n)!r}" for n in _ACCEPTED) + ")"
@@ -213,6 +212,7 @@ for _name, _value in _read_environment(os.environ).items():
 
 
 _ABSENT = object()
+_STALE: tuple[int, tuple[Any, ...]] = (-1, ())
 
 
 class _Override(contextlib.ContextDecorator):
@@ -233,7 +233,7 @@ class _Override(contextlib.ContextDecorator):
         state = config.__dict__
         self._saved.append(state.get(self._name, _ABSENT))
         state[self._name] = self._value
-        state["_key_version"] = -1
+        state["_entry"] = _STALE
 
     def __exit__(self, *exc_info: object) -> None:
         state = config.__dict__
@@ -242,7 +242,7 @@ class _Override(contextlib.ContextDecorator):
             del state[self._name]
         else:
             state[self._name] = saved
-        state["_key_version"] = -1
+        state["_entry"] = _STALE
 
 
 def enable_x64(new_val: bool = True) -> _Override:

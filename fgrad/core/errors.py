@@ -5,6 +5,8 @@ which catches ``TypeError`` or ``IndexError`` keeps working. Messages state what
 shapes and dtypes in hand, and what to do.
 """
 
+from fgrad.core import where
+
 __all__ = [
     "AxisError",
     "AxisNameError",
@@ -39,7 +41,14 @@ __all__ = [
 
 
 class FgradError(Exception):
-    """The base of every exception that fgrad raises; catch it to catch them all."""
+    """The base of every exception that fgrad raises; catch it to catch them all.
+
+    The user's line and the open transforms are added to the message.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        # A message that was pickled, or taken from another error, carries its place already.
+        super().__init__(message if "\n  at " in message else message + where.suffix())
 
 
 # --- what was passed in ---------------------------------------------------------------------------

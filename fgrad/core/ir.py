@@ -35,11 +35,12 @@ class Var:
 
 
 class Literal:
-    """A scalar constant.
+    """A constant: a scalar, or in programs derived from others an array.
 
     Attributes:
-        value: A 0-d NumPy array.
+        value: The buffer.
         aval: Its type.
+        key: Equal for equal constants.
     """
 
     __slots__ = ("aval", "key", "value")
@@ -48,9 +49,12 @@ class Literal:
         self.value = value
         self.aval = aval
         # Bits, not ==: 0.0 and -0.0 are two constants, and a NaN equals itself.
-        self.key = (value.tobytes(), aval.dtype, aval.weak_type)
+        same = id(value) if aval.shape else value.tobytes()
+        self.key = (same, aval.dtype, aval.weak_type, aval.shape)
 
     def __repr__(self) -> str:
+        if self.aval.shape:
+            return f"const:{self.aval}"
         if self.aval.dtype.kind == "b":
             text = str(bool(self.value))
         elif self.aval.dtype.kind == "V":
@@ -114,7 +118,10 @@ class Eqn:
 class Jaxpr:
     """A program: ``lambda constvars ; invars. let eqns in outvars``."""
 
-    __slots__ = ("__weakref__", "_effects", "_last_uses", "constvars", "eqns", "invars", "outvars")
+    __slots__ = (
+        "__weakref__", "_effects", "_last_uses", "constvars", "derived", "eqns", "invars",
+        "outvars",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -127,6 +134,7 @@ class Jaxpr:
         self.constvars = tuple(constvars)
         self.eqns = tuple(eqns)
         self.outvars = tuple(outvars)
+        self.derived: dict[Any, Any] = {}  # programs made from this one, see transforms.jaxprs
         self._effects: frozenset[str] | None = None
         self._last_uses: tuple[tuple[Var, ...], ...] | None = None
 

@@ -115,16 +115,10 @@ class _State(threading.local):
     trace: Trace = None  # type: ignore[assignment]  # `evaluate` sets it at import
     quiet: Trace = None  # type: ignore[assignment]
     phase: object = None
-    source: where.Where | None = None  # set while a recorded program runs: its equation's line
     axes: tuple[Any, ...] = ()
 
 
 state = _State()
-
-
-def here() -> where.Where | None:
-    """The user's line that asks for what runs now."""
-    return state.source or where.capture()
 
 
 class current:  # noqa: N801 - used like a function
@@ -276,11 +270,23 @@ def raise_with_types(prim: Primitive, avals: Sequence[ShapedArray], params: Mapp
     Where the types are right the failure is of the computation itself: it gets the user's line.
     """
     prim.abstract(*avals, **params)
-    place = here()
+    place = where.here()
     types = ", ".join(map(str, avals))
     cause.add_note(f"fgrad: in {prim.name}({types}), asked for at {place}")
     raise cause
 
+
+def _open_transforms() -> str:
+    """The transforms around the current line, innermost first, in words."""
+    words = []
+    trace: Trace | None = state.trace
+    while trace is not None and trace.parent is not None:
+        words.append(trace.words)
+        trace = trace.parent
+    return " of ".join(words)
+
+
+where.set_context(_open_transforms)
 
 _installed: list[str] = []
 

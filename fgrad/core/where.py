@@ -6,6 +6,8 @@ instruction offset of the first frame outside the library, and computes the line
 
 import os
 import sys
+import threading
+from collections.abc import Callable
 from types import CodeType
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -85,3 +87,33 @@ def capture() -> Where | None:
             return Where(code, frame.f_lasti)
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+class _Local(threading.local):
+    """Of this thread: the line of the recorded equation that runs now, if one does."""
+
+    source: Where | None = None
+
+
+local = _Local()
+_context: list[Callable[[], str]] = []
+
+
+def here() -> Where | None:
+    """The user's line that asks for what runs now."""
+    return local.source or capture()
+
+
+def set_context(describe: Callable[[], str]) -> None:
+    """Install what says in words which transforms are open; once, at import."""
+    _context[:] = [describe]
+
+
+def suffix() -> str:
+    """What an error message ends with: the user's line and the open transforms."""
+    place = here()
+    text = f"\n  at {place}" if place is not None else ""
+    for describe in _context:
+        words = describe()
+        text += f"\n  inside {words}" if words else ""
+    return text

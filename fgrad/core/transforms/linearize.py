@@ -15,9 +15,9 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import NonlinearPullbackError, ResidualsFreedError, UnexpectedTracerError
 from fgrad.core.evaluate import ArrayImpl, EvalTrace, as_value
 from fgrad.core.primitive import OUT, NOTHING, Absent, Primitive, Unknown, Value
-from fgrad.core.tracing import Trace, Tracer, bind, current, entering, here, state
+from fgrad.core.tracing import Trace, Tracer, bind, current, entering, state
 from fgrad.core.transforms.forward import is_differentiable
-from fgrad.core.where import Where
+from fgrad.core.where import Where, here, local
 
 
 class LinearTracer(Tracer):
@@ -411,7 +411,7 @@ class Tape:
             if slot >= 0 and ct is not None:
                 accumulate(table, owned, slot, ct)
         kept = set(self.inputs)
-        before = state.source, state.phase
+        before = local.source, state.phase
         state.phase = (before[1], id(self))
         index = len(records)
         try:
@@ -420,7 +420,7 @@ class Tape:
                 record = records.pop() if consume else records[index]
                 _pull(record, table, owned, kept)
         finally:
-            state.source, state.phase = before
+            local.source, state.phase = before
         return [table[slot] for slot in self.inputs]
 
     def forward(self, tangents: Sequence[Value | None]) -> list[Value | None]:
@@ -448,7 +448,7 @@ def _pull(record: Record, table: list[Value | None], owned: bytearray, kept: set
             return
         for slot in outputs:
             table[slot] = None
-    state.source = record.source
+    local.source = record.source
     inputs = record.inputs
     needed = tuple([s >= 0 for s in inputs])
     back = record.backward(needed, record.residuals, ct, record.params)

@@ -14,11 +14,11 @@ from fgrad.core.tracing import (
     Tracer,
     bind,
     current,
-    here,
     is_open,
     leaked,
     state,
 )
+from fgrad.core.where import here, local
 
 
 class StageTracer(Tracer):
@@ -44,12 +44,20 @@ class StageTracer(Tracer):
 
 
 class StageTrace(Trace):
-    """Records equations. Equal pure equations of one phase are recorded once."""
+    """Records equations. Equal pure equations of one phase are recorded once.
 
-    __slots__ = ("consts", "eqns", "seen", "words_")
+    Args:
+        parent: The trace around.
+        words: How the transform is called in messages.
+        embed: Write concrete arrays into the program as literals, instead of as constants; for
+            programs that are derived from closed ones and must stay closed.
+    """
 
-    def __init__(self, parent: Trace, words: str = "jit") -> None:
+    __slots__ = ("consts", "embed", "eqns", "seen", "words_")
+
+    def __init__(self, parent: Trace, words: str = "jit", *, embed: bool = False) -> None:
         super().__init__(parent)
+        self.embed = embed
         self.eqns: list[Eqn] = []
         self.consts: dict[int, tuple[Var, Value]] = {}
         self.seen: dict[Any, Any] = {}
@@ -69,8 +77,10 @@ class StageTrace(Trace):
                 raise leaked(x)
         else:
             x = as_value(x)
-            if x.ndim == 0 and type(x._data) is np.ndarray and x.dtype.names is None:
+            if x.ndim == 0 and type(x._data) is np.ndarray:
                 return Literal(x._data.copy(), x.aval)
+            if self.embed:
+                return Literal(x.owned()._data, x.aval)
         found = self.consts.get(id(x))
         if found is None:
             kept = x.owned() if type(x) is ArrayImpl else x
@@ -168,11 +178,11 @@ def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Value], *args: Value) -> list[Valu
     """
     env: dict[Var, Value] = dict(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
-    before = state.source, state.phase
+    before = local.source, state.phase
     try:
         for eqn, dead in zip(jaxpr.eqns, jaxpr.last_uses, strict=True):
             inputs = [read(env, a) for a in eqn.inputs]
-            state.source = eqn.source or before[0]
+            local.source = eqn.source or before[0]
             state.phase = before[1] if eqn.phase is None else (before[1], eqn.phase)
             outs = bind(eqn.primitive, *inputs, **eqn.params)
             if eqn.primitive.multiple_results:
@@ -182,7 +192,7 @@ def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Value], *args: Value) -> list[Valu
             for v in dead:
                 env.pop(v, None)
     finally:
-        state.source, state.phase = before
+        local.source, state.phase = before
     return [read(env, a) for a in jaxpr.outvars]
 
 

@@ -1,0 +1,36 @@
+"""How eager rules run the programs in their parameters, and what `jit` runs.
+
+The compiler sits above this layer: it installs its executor here once, at import.
+"""
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+from fgrad.core.errors import FgradError
+from fgrad.core.ir import Jaxpr
+
+Executor = Callable[[Jaxpr, ModuleType, Sequence[Any]], list[Any]]
+
+_installed: list[Executor] = []
+
+
+def install_executor(executor: Executor) -> None:
+    """Say how programs run on bare buffers; once, at import."""
+    if _installed:
+        raise FgradError("an executor is installed already")
+    _installed.append(executor)
+
+
+def run_program(jaxpr: Jaxpr, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
+    """Run a closed program on bare buffers.
+
+    Args:
+        jaxpr: A program without constvars.
+        xp: The array library of the buffers.
+        arrays: One buffer an input.
+
+    Returns:
+        One buffer an output.
+    """
+    return _installed[0](jaxpr, xp, arrays)

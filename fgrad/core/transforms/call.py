@@ -1,0 +1,111 @@
+"""The primitive `jit`: a program called as one operation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fgrad.core import basis
+from fgrad.core.ir import Jaxpr
+from fgrad.core.primitive import (
+    Lowering,
+    MappedAxis,
+    Primitive,
+    Pullback,
+    Unknown,
+    Value,
+)
+from fgrad.core.program import run_program
+from fgrad.core.tracing import bind
+from fgrad.core.transforms.jaxprs import (
+    batch_jaxpr,
+    jvp_jaxpr,
+    linearize_jaxpr,
+    transpose_jaxpr,
+)
+
+Values = Sequence[Value]
+
+
+def call(jaxpr: Jaxpr, *args: Value, name: str) -> list[Value]:
+    """Apply a closed program to values."""
+    return bind(jit_p, *args, jaxpr=jaxpr, name=name)  # type: ignore[no-any-return]
+
+
+def _jvp(
+    primals: Values, tangents: Sequence[Value | None], *, jaxpr: Jaxpr, name: str
+) -> tuple[list[Value], list[Value | None]]:
+    program, nonzero = jvp_jaxpr(jaxpr, [t is not None for t in tangents])
+    results = call(program, *primals, *(t for t in tangents if t is not None), name=f"jvp_{name}")
+    n = len(jaxpr.outvars)
+    given = iter(results[n:])
+    return results[:n], [next(given) if nz else None for nz in nonzero]
+
+
+def _forward(
+    needed: tuple[bool, ...], primals: Values, params: dict[str, Any]
+) -> tuple[list[Value], tuple[Any, ...]]:
+    jaxpr = params["jaxpr"]
+    cut = linearize_jaxpr(jaxpr, needed)
+    results = call(cut.forward, *primals, name=params["name"])
+    n = len(jaxpr.outvars)
+    return results[:n], (*results[n:], cut)
+
+
+def pull_back(
+    needed: tuple[bool, ...], residuals: Sequence[Any], cts: Sequence[Value | None], name: str
+) -> list[Value | None]:
+    """Run the backward half of a cut program; the cut itself is the last residual."""
+    *kept, cut = residuals
+    given = [
+        basis.zeros(a.tangent()) if ct is None else ct
+        for ct, a, on in zip(cts, cut.forward.out_avals, cut.active, strict=False)
+        if on
+    ]
+    back = iter(call(cut.backward, *kept, *given, name=f"backward_{name}"))
+    return [next(back) if n else None for n in needed]
+
+
+def _backward(
+    needed: tuple[bool, ...], residuals: Sequence[Any], cts: Sequence[Value | None],
+    params: dict[str, Any],
+) -> list[Value | None]:  # fmt: skip
+    return pull_back(needed, residuals, cts, params["name"])
+
+
+def _transpose(
+    cts: Sequence[Value | None], *args: Any, jaxpr: Jaxpr, name: str
+) -> list[Value | None]:
+    linear = [isinstance(a, Unknown) for a in args]
+    program = transpose_jaxpr(jaxpr, linear)
+    known = [a for a, m in zip(args, linear, strict=True) if not m]
+    full = [
+        basis.zeros(a.tangent()) if ct is None else ct
+        for ct, a in zip(cts, jaxpr.out_avals, strict=True)
+    ]
+    back = iter(call(program, *known, *full, name=f"transpose_{name}"))
+    return [next(back) if m else None for m in linear]
+
+
+def _batch(
+    axis: MappedAxis, args: Values, dims: Sequence[int | None], *, jaxpr: Jaxpr, name: str
+) -> tuple[list[Value], list[int | None]]:
+    moved = [x if d is None else basis.moveaxis(x, d, 0) for x, d in zip(args, dims, strict=True)]
+    program, mapped = batch_jaxpr(jaxpr, axis, [d is not None for d in dims])
+    outs = call(program, *moved, name=name)
+    return outs, [0 if m else None for m in mapped]
+
+
+jit_p = Primitive(
+    "jit",
+    "A program called as one operation.",
+    abstract=lambda *_avals, jaxpr, name: jaxpr.out_avals,  # noqa: ARG005
+    eager=lambda xp, *arrays, jaxpr, name: run_program(jaxpr, xp, arrays),  # noqa: ARG005
+    jvp=_jvp,
+    transpose=_transpose,
+    vjp=Pullback(_forward, _backward),
+    batch=_batch,
+    lower=Lowering("call", "jaxpr"),
+    linear="jointly",
+    multiple_results=True,
+    calls=True,
+)
+

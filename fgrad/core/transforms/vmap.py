@@ -1,0 +1,136 @@
+"""`vmap`: the public face of batching."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fgrad.core import basis, trees
+from fgrad.core.errors import AxisError, ShapeError
+from fgrad.core.evaluate import as_value
+from fgrad.core.primitive import MappedAxis, Value
+from fgrad.core.tracing import entering
+from fgrad.core.transforms.batch import batch_flat
+from fgrad.core.transforms.grad import FlatCall, name_of
+
+Fun = Callable[..., Any]
+
+
+def vmap(
+    fun: Fun,
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    axis_name: Any = None,
+    axis_size: int | None = None,
+) -> Fun:
+    """A function over batches from a function of one element.
+
+    Args:
+        fun: Function of arrays or trees of arrays.
+        in_axes: For each positional argument the axis that is mapped, or None: an integer, or a
+            tuple or list of trees that are prefixes of the arguments. Keyword arguments are mapped
+            along axis 0.
+        out_axes: Where the mapped axis goes in the outputs; a prefix of the output tree. None for
+            an output that is the same for all.
+        axis_name: Name of the axis, for collectives such as `fgrad.lax.psum`.
+        axis_size: Its size; needed only where no argument is mapped.
+
+    Returns:
+        The batched function: one pass, no loop.
+
+    Raises:
+        AxisError: An axis does not exist.
+        ShapeError: Sizes of the mapped axes differ, or nothing is mapped.
+        TreeError: `in_axes` or `out_axes` is no prefix of the arguments or outputs.
+
+    Example:
+        >>> import fgrad as fg, fgrad.numpy as fnp
+        >>> fg.vmap(lambda x, y: x * y, in_axes=(0, None))(fnp.arange(3.0), 2.0)
+        Array([0., 2., 4.], dtype=float32)
+    """
+    if isinstance(in_axes, list):
+        in_axes = tuple(in_axes)
+
+    @functools.wraps(fun, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
+    def batched(*args: Any, **kwargs: Any) -> Any:
+        axes = in_axes
+        if isinstance(axes, tuple) and len(axes) != len(args):
+            raise ShapeError(
+                f"vmap of {name_of(fun)}: in_axes has {len(axes)} entries {axes}, but the function "
+                f"was called with {len(args)} positional arguments"
+            )
+        leaves, tree = trees.flatten((args, kwargs))
+        flat_axes = trees.flatten_axes(
+            (axes, 0 if kwargs else None), trees.structure((args, kwargs)), name="in_axes"
+        )
+        values = [as_value(x) for x in leaves]
+        dims = [_dim(fun, x, d) for x, d in zip(values, flat_axes, strict=True)]
+        size = _size(fun, values, dims, axis_size)
+
+        def rebuild(*flat: Value) -> list[Any]:
+            parts, keywords = trees.unflatten(tree, flat)
+            call.kwargs = keywords
+            return list(parts)
+
+        call = FlatCall(fun, rebuild, {})
+        with entering():
+            outs, out_dims = batch_flat(
+                call, MappedAxis(axis_name, size, object()), values, dims
+            )
+            wanted = trees.flatten_axes(out_axes, call.out_tree, name="out_axes")
+            placed = [
+                _place(fun, x, d, w, size)
+                for x, d, w in zip(outs, out_dims, wanted, strict=True)
+            ]
+        return trees.unflatten(call.out_tree, placed)
+
+    return batched
+
+
+def _dim(fun: Fun, x: Value, axis: Any) -> int | None:
+    if axis is None:
+        return None
+    if not isinstance(axis, int) or isinstance(axis, bool):
+        raise AxisError(f"vmap of {name_of(fun)}: in_axes takes integers and None, got {axis!r}")
+    ndim = x.ndim
+    if not -ndim <= axis < ndim:
+        raise AxisError(
+            f"vmap of {name_of(fun)}: axis {axis} is out of range for the argument {x.aval} with "
+            f"{ndim} axes; use None for arguments that are the same for all"
+        )
+    return axis % ndim
+
+
+def _size(
+    fun: Fun, values: Sequence[Value], dims: Sequence[int | None], axis_size: int | None
+) -> int:
+    sizes = {x.shape[d]: (x, d) for x, d in zip(values, dims, strict=True) if d is not None}
+    if axis_size is not None:
+        sizes.setdefault(axis_size, (None, None))
+    if not sizes:
+        raise ShapeError(
+            f"vmap of {name_of(fun)} maps no argument: in_axes is None for all; give axis_size"
+        )
+    if len(sizes) > 1:
+        found = ", ".join(
+            f"{n} (axis {d} of {x.aval})" if x is not None else f"{n} (axis_size)"
+            for n, (x, d) in sizes.items()
+        )
+        raise ShapeError(f"vmap of {name_of(fun)}: mapped axes differ in size: {found}")
+    return next(iter(sizes))
+
+
+def _place(fun: Fun, x: Value, dim: int | None, wanted: Any, size: int) -> Value:
+    if wanted is None:
+        if dim is not None:
+            raise AxisError(
+                f"vmap of {name_of(fun)}: out_axes is None for an output that depends on the "
+                f"mapped axis, {x.aval} along axis {dim}; give an axis, or reduce over it"
+            )
+        return x
+    rank = x.ndim + (dim is None)
+    if not isinstance(wanted, int) or not -rank <= wanted < rank:
+        raise AxisError(
+            f"vmap of {name_of(fun)}: out_axes {wanted!r} is out of range for an output with "
+            f"{rank} axes"
+        )
+    return basis.moveaxis(basis.lead(x, dim, size) if dim is None else x, dim or 0, wanted % rank)
