@@ -8,6 +8,7 @@ shapes and dtypes in hand, and what to do.
 from fgrad.core import where
 
 __all__ = [
+    "ArgumentError",
     "AxisError",
     "AxisNameError",
     "BufferDonatedError",
@@ -65,6 +66,13 @@ class DtypeError(FgradError, TypeError):
     """Raised when a dtype is not supported, or two dtypes have no implicit promotion.
 
     Convert explicitly, for instance with ``x.astype(fgrad.numpy.float32)``.
+    """
+
+
+class ArgumentError(FgradError, ValueError):
+    """Raised when an argument has the right type but a value that the function does not accept.
+
+    Pass one of the values, or one in the range, that the message states.
     """
 
 

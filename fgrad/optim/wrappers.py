@@ -136,7 +136,8 @@ class MultiSteps:
         if self._should_skip is None:
             return self._gather(*operands)
         skip = self._should_skip(updates, state.gradient_step, params)
-        return lax.cond(skip, _hold, self._gather, *operands)
+        result: tuple[PyTree, MultiStepsState] = lax.cond(skip, _hold, self._gather, *operands)
+        return result
 
     def has_updated(self, state: MultiStepsState) -> Value:
         """Whether the call of ``update`` that made ``state`` took a step (boolean scalar)."""
@@ -175,7 +176,10 @@ class MultiSteps:
             return new, successor
 
         is_last = gathered.mini_step >= k
-        return lax.cond(is_last, step, _hold, updates, gathered, params)
+        result: tuple[PyTree, MultiStepsState] = lax.cond(
+            is_last, step, _hold, updates, gathered, params
+        )
+        return result
 
 
 def _hold(updates: PyTree, state: PyTree, _params: PyTree) -> tuple[PyTree, PyTree]:
