@@ -20,6 +20,7 @@ __all__ = [
     "DonationError",
     "DtypeError",
     "FgradError",
+    "FrozenModuleError",
     "GradientTypeError",
     "ImmutableArrayError",
     "IndexOutOfBoundsError",
@@ -247,6 +248,13 @@ class ImmutableArrayError(FgradError, TypeError, ValueError):
     """Raised when an array would be written in place.
 
     Arrays are immutable: use ``x = x.at[index].set(value)``, which returns a new array.
+    """
+
+
+class FrozenModuleError(FgradError, AttributeError):
+    """Raised when an attribute of a ``fgrad.nn.Module`` is assigned or deleted.
+
+    Modules are immutable once built: use ``module.replace(name=value)``, which makes a copy.
     """
 
 

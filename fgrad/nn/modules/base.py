@@ -78,7 +78,7 @@ class Module(metaclass=_ModuleType):
         3.0
     """
 
-    _static_names: ClassVar[frozenset[str]] = frozenset()
+    _static_names: ClassVar[tuple[str, ...]] = ()
     _frozen: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
@@ -86,7 +86,7 @@ class Module(metaclass=_ModuleType):
         own = [name for name, value in vars(cls).items() if isinstance(value, _Static)]
         for name in own:
             delattr(cls, name)
-        cls._static_names = cls._static_names.union(own)
+        cls._static_names = tuple(dict.fromkeys((*cls._static_names, *own)))
         tree_util.register_pytree_with_keys(cls, _flatten_with_keys, cls._unflatten, _flatten)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -201,7 +201,7 @@ class Module(metaclass=_ModuleType):
     def _check(self) -> None:
         fields = _fields(self)
         where = type(self).__name__
-        for name in sorted(self._static_names):
+        for name in self._static_names:
             if name not in fields:
                 message = f"{where}.{name} is declared static but __init__ did not assign it"
                 raise TreeError(message)
@@ -234,10 +234,10 @@ def _check_child(where: str, value: Any) -> None:
 
 
 def _fields(module: Module) -> dict[str, Any]:
-    """All attributes in order: the static ones first."""
-    fields = {k: v for k, v in vars(module).items() if k != "_frozen"}
-    statics = module._static_names
-    return {k: fields[k] for k in sorted(fields, key=lambda k: k not in statics)}
+    """All attributes: the static ones as declared, then the children as assigned."""
+    assigned = vars(module)
+    fields = {k: assigned[k] for k in module._static_names if k in assigned}
+    return fields | {k: v for k, v in assigned.items() if k not in fields and k != "_frozen"}
 
 
 def _build(cls: type[M], fields: Iterable[tuple[str, Any]]) -> M:
@@ -254,7 +254,7 @@ def _build(cls: type[M], fields: Iterable[tuple[str, Any]]) -> M:
 def _split(module: Module) -> tuple[dict[str, Any], Any]:
     statics = module._static_names
     children = {k: v for k, v in vars(module).items() if k not in statics and k != "_frozen"}
-    aux = (tuple(children), tuple((k, vars(module)[k]) for k in sorted(statics)))
+    aux = (tuple(children), tuple((k, vars(module)[k]) for k in statics))
     return children, aux
 
 
