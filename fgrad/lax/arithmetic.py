@@ -293,7 +293,7 @@ def _abs_backward(
 
 
 # In a complex operand the derivative is real-linear, not a factor, hence no `pointwise`.
-abs_p = Primitive(
+abs_p: Primitive = Primitive(
     "abs",
     "|x|; real where x is complex. Its derivative is 0 at 0.",
     abstract=_abs_abstract,

@@ -58,7 +58,7 @@ def _part(
             raise ValueError("dtype")  # the abstract rule says it in full
         return eager(xp, x)
 
-    prim = structural(
+    prim: Primitive = structural(
         name,
         doc=doc,
         abstract=abstract,
@@ -181,7 +181,7 @@ def _complex_jvp(
     return out, basis.broadcast_to(bind(complex_p, *parts), out.shape)
 
 
-complex_p = Primitive(
+complex_p: Primitive = Primitive(
     "complex",
     "x + iy.",
     abstract=_complex_abstract,

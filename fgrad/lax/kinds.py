@@ -162,7 +162,7 @@ def pointwise(
         jvp = _pointwise_jvp(lambda: prim, factors)
         vjp = _pointwise_pullback(factors, arity)
         transpose = _pointwise_transpose(factors) if linear else Absent("not linear in any operand")
-    prim = Primitive(
+    prim: Primitive = Primitive(
         name,
         doc,
         abstract=abstract,
@@ -303,7 +303,7 @@ def structural(
     Returns:
         The primitive; its jvp is itself on the tangent, its pullback keeps nothing but a type.
     """
-    prim = Primitive(
+    prim: Primitive = Primitive(
         name,
         doc,
         abstract=abstract,
