@@ -214,6 +214,7 @@ def _add_any_jvp(
 add_any_p = Primitive(
     "add_any",
     "Sum of two tangents or cotangents.",
+    commutative=True,
     abstract=lambda x, y: _same_types("add_any", x, y),
     eager=_add_any_eager,
     jvp=_add_any_jvp,
@@ -275,13 +276,12 @@ def _linear_mul_backward(
     return ct_t, ct_r
 
 
-def _linear_mul_simplify(args: Sequence[Value], params: dict[str, Any]) -> Value | None:
+def _linear_mul_simplify(args: Sequence[Value], _params: dict[str, Any]) -> Value | None:
     t, r = args
-    if literal(r) == 1 and r.ndim == 0:
+    if r.ndim == 0 and literal(r) == 1:
         return t
-    if params["both"] and literal(t) == 1 and t.ndim == 0:
-        return r if r.ndim else None
-    return None
+    # The literal 1 is not 0, so nothing is masked.
+    return r if t.ndim == 0 and literal(t) == 1 and t.dtype == r.dtype else None
 
 
 linear_mul_p = Primitive(

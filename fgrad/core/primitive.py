@@ -254,10 +254,11 @@ class Primitive:
         differentiable: False where every derivative is zero (comparisons, argmax, integers).
         effects: Names of its effects: ('debug',), ('io',); such equations are never removed.
         calls: Whether its parameters hold jaxprs that `eager` runs.
+        commutative: Whether the order of its two operands does not matter, to the bit.
     """
 
     __slots__ = (
-        "abstract", "batch", "calls", "differentiable", "doc", "eager", "effects", "jvp", "linear",
+        "abstract", "batch", "calls", "commutative", "differentiable", "doc", "eager", "effects", "jvp", "linear",
         "linear_in", "lower", "multiple_results", "name", "simplify", "spec", "transpose", "vjp",
         "_sealed",
     )  # fmt: skip
@@ -282,6 +283,7 @@ class Primitive:
         differentiable: bool = True,
         effects: tuple[str, ...] = (),
         calls: bool = False,
+        commutative: bool = False,
     ) -> None:
         if name in _registry:
             raise RuleError(f"primitive {name!r} is declared twice")
@@ -290,7 +292,7 @@ class Primitive:
         self.vjp, self.batch, self.lower, self.simplify = vjp, batch, lower, simplify
         self.spec, self.linear, self.linear_in = spec, linear, linear_in
         self.multiple_results, self.differentiable = multiple_results, differentiable
-        self.effects, self.calls = effects, calls
+        self.effects, self.calls, self.commutative = effects, calls, commutative
         self._sealed = True
         _registry[name] = self
 

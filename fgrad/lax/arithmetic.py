@@ -60,6 +60,7 @@ _APART = Operand(0.3, 3.0, generator="nonzero")  # a divisor
 add_p = pointwise(
     "add",
     "x y",
+    commutative=True,
     doc="x + y.",
     eager=lambda _xp, x, y: x + y,
     derivs=(1, 1),
@@ -95,6 +96,7 @@ def _mul_simplify(args: Any, _params: Any) -> Value | None:
 mul_p = pointwise(
     "mul",
     "x y",
+    commutative=True,
     doc="x · y.",
     eager=lambda _xp, x, y: x * y,
     derivs=(lambda y: y, lambda x: x),

@@ -102,6 +102,7 @@ def pointwise(
     widen: bool = True,
     check: Callable[..., None] | None = None,
     decompose: Callable[..., Any] | None = None,
+    commutative: bool = False,
     spec: Spec,
 ) -> Primitive:
     """Declare an operation that acts element by element.
@@ -126,6 +127,7 @@ def pointwise(
         check: ``(*avals, **params)``: raises where the parameters do not fit the types.
         decompose: ``(*args, **params) -> value`` in terms of other primitives, for compilers that
             do not render `scalar`.
+        commutative: Whether the order of two operands does not matter, to the bit.
         spec: For the property suite.
 
     Returns:
@@ -177,6 +179,7 @@ def pointwise(
         simplify=simplify,
         linear=linear,
         linear_in=linear_in,
+        commutative=commutative,
         differentiable=factors is not None and any(f is not None for f in factors),
         spec=spec,
     )

@@ -35,6 +35,7 @@ __all__ = [
     "cosh_p",
     "hypot",
     "hypot_p",
+    "one_minus_square_p",
     "sin",
     "sin_p",
     "sinh",
@@ -46,9 +47,21 @@ __all__ = [
 ]
 
 
+# 1 - x·x loses digits near |x| = 1; the product does not. It is a primitive because derivatives of
+# tanh of high order are made of it: written as three, they would have several times the equations.
+one_minus_square_p = pointwise(
+    "one_minus_square",
+    "x",
+    doc="1 - x², without cancellation near |x| = 1.",
+    eager=lambda _xp, x: (1 - x) * (x + 1),
+    derivs=(lambda x: mul(x, -2),),
+    scalar="(1 - x) * (x + 1)",
+    spec=unary_spec(lambda x: 1 - x * x),
+)
+
+
 def _one_minus_square(x: Value) -> Value:
-    # 1 - x·x loses digits near |x| = 1; the product does not.
-    return mul(sub(1, x), add(x, 1))
+    return bind(one_minus_square_p, x)
 
 
 def _asinh_slope(x: Value) -> Value:

@@ -18,7 +18,13 @@ from fgrad.core.tracing import Array, Trace, current, leaked, state
 from fgrad.core.transforms.batch import batch_flat
 from fgrad.core.transforms.forward import jvp_flat
 from fgrad.core.transforms.linearize import Record, Tape, linear_flat, record_flat
-from fgrad.core.transforms.stage import StageTrace, StageTracer, eval_jaxpr, read
+from fgrad.core.transforms.stage import (
+    StageTrace,
+    StageTracer,
+    eval_jaxpr,
+    live_equations,
+    read,
+)
 
 Policy = Callable[..., bool]
 
@@ -52,13 +58,8 @@ def dce(jaxpr: Jaxpr, used: Sequence[bool] | None = None) -> Jaxpr:
         used: Which outputs to keep; all where None.
     """
     outs = [v for v, u in zip(jaxpr.outvars, used or [True] * len(jaxpr.outvars), strict=True) if u]
-    live = {v for v in outs if isinstance(v, Var)}
-    eqns: list[Eqn] = []
-    for eqn in reversed(jaxpr.eqns):
-        if eqn.effects or any(v in live for v in eqn.outputs):
-            eqns.append(eqn)
-            live.update(v for v in eqn.inputs if isinstance(v, Var))
-    return Jaxpr(jaxpr.invars, jaxpr.constvars, eqns[::-1], outs)
+    eqns, _ = live_equations(jaxpr.eqns, outs)
+    return Jaxpr(jaxpr.invars, jaxpr.constvars, eqns, outs)
 
 
 def jvp_jaxpr(

@@ -97,9 +97,12 @@ class StageTrace(Trace):
         atoms = tuple([self.atom(x) for x in args])
         key = None
         if not prim.effects:
+            names = [a.key if type(a) is Literal else id(a) for a in atoms]
+            if prim.commutative:
+                names.sort(key=hash)
             key = (
                 prim,
-                tuple([a.key if type(a) is Literal else id(a) for a in atoms]),
+                tuple(names),
                 tuple(params.items()),
                 state.phase,
             )
@@ -145,9 +148,20 @@ def stage(
     invars = [Var(a) for a in avals]
     with current(trace):
         outs = [trace.atom(as_value(x)) for x in f(*[StageTracer(trace, v) for v in invars])]
-    kept: list[Any] = list(trace.consts.values())
-    jaxpr = Jaxpr(invars, [k[0] for k in kept], trace.eqns, outs)
-    return jaxpr, [k[1] for k in kept]
+    eqns, live = live_equations(trace.eqns, outs)
+    kept: list[Any] = [k for k in trace.consts.values() if k[0] in live]  # type: ignore[comparison-overlap]
+    return Jaxpr(invars, [k[0] for k in kept], eqns, outs), [k[1] for k in kept]
+
+
+def live_equations(eqns: Sequence[Eqn], outs: Sequence[Atom]) -> tuple[list[Eqn], set[Var]]:
+    """The equations that an output or an effect needs, and the variables they read."""
+    live = {v for v in outs if isinstance(v, Var)}
+    kept: list[Eqn] = []
+    for eqn in reversed(eqns):
+        if any(v in live for v in eqn.outputs) or eqn.effects:
+            kept.append(eqn)
+            live.update(v for v in eqn.inputs if isinstance(v, Var))
+    return kept[::-1], live
 
 
 def stage_closed(
