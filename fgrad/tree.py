@@ -3,6 +3,7 @@
 What a pytree is, and how to register classes, stands in :mod:`fgrad.tree_util`.
 """
 
+from fgrad.core.tree_classes import static_field as static
 from fgrad.tree_util import tree_all as all
 from fgrad.tree_util import tree_broadcast as broadcast
 from fgrad.tree_util import tree_flatten as flatten
@@ -12,6 +13,7 @@ from fgrad.tree_util import tree_leaves_with_path as leaves_with_path
 from fgrad.tree_util import tree_map as map
 from fgrad.tree_util import tree_map_with_path as map_with_path
 from fgrad.tree_util import tree_reduce as reduce
+from fgrad.tree_util import tree_reduce_associative as reduce_associative
 from fgrad.tree_util import tree_structure as structure
 from fgrad.tree_util import tree_transpose as transpose
 from fgrad.tree_util import tree_unflatten as unflatten
@@ -26,6 +28,8 @@ __all__ = [
     "map",
     "map_with_path",
     "reduce",
+    "reduce_associative",
+    "static",
     "structure",
     "transpose",
     "unflatten",

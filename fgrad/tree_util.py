@@ -28,8 +28,9 @@ from fgrad.core.tree_registry import (
     SequenceKey,
     is_leaf_type,
     keystr,
+    one_level,
 )
-from fgrad.core.treedef import LEAF, TreeDef, tuple_def
+from fgrad.core.treedef import LEAF, TreeDef, describe, tuple_def
 from fgrad.core.trees import (
     IsLeaf,
     broadcast_prefix,
@@ -53,6 +54,9 @@ __all__ = [
     "SequenceKey",
     "all_leaves",
     "build_tree",
+    "flatten_one_level",
+    "flatten_one_level_with_keys",
+    "is_tree_node",
     "keystr",
     "register_dataclass",
     "register_pytree_node",
@@ -69,6 +73,7 @@ __all__ = [
     "tree_map",
     "tree_map_with_path",
     "tree_reduce",
+    "tree_reduce_associative",
     "tree_structure",
     "tree_transpose",
     "tree_unflatten",
@@ -143,6 +148,42 @@ def tree_reduce(
     return functools.reduce(function, found)
 
 
+def tree_reduce_associative(
+    operation: Callable[[Any, Any], Any],
+    tree: Any,
+    *,
+    identity: Any = _ABSENT,
+    is_leaf: IsLeaf = None,
+) -> Any:
+    """Return the leaves combined in order by an associative operation, pairwise.
+
+    The combinations form a balanced tree, so rounding errors grow with its depth only.
+
+    Args:
+        operation: ``(left, right) -> combined``, associative.
+        tree: The tree to reduce.
+        identity: The result for a tree without leaves; an identity of ``operation``.
+        is_leaf: Called at each node; where true, the node is taken as a leaf.
+
+    Raises:
+        TreeError: The tree has no leaves and there is no ``identity``.
+
+    Example:
+        >>> tree_reduce_associative(lambda a, b: a + b, {"a": 1, "b": [2, 3]})
+        6
+    """
+    found = leaves(tree, is_leaf)
+    if not found:
+        if identity is _ABSENT:
+            raise TreeError("tree_reduce_associative of a tree without leaves needs identity")
+        return identity
+    while len(found) > 1:
+        odd = found[-1:] if len(found) % 2 else []
+        pairs = zip(found[:-1:2], found[1::2], strict=True)
+        found = [operation(a, b) for a, b in pairs] + odd
+    return found[0]
+
+
 def tree_broadcast(prefix_tree: Any, full_tree: Any, is_leaf: IsLeaf = None) -> Any:
     """Return the tree like ``full_tree`` in which each leaf of ``prefix_tree`` fills its subtree.
 
@@ -182,6 +223,36 @@ def build_tree(treedef: PyTreeDef, xs: Sequence[Any]) -> Any:
         raise TreeError(f"build_tree needs {len(children)} children for {treedef}, got {len(xs)}")
     root = treedef.spec.one_level()
     return root.unflatten(xs)
+
+
+def is_tree_node(typ: type) -> bool:
+    """Return whether values of a class are nodes: None, a container or a registered class."""
+    return not is_leaf_type(typ)
+
+
+def flatten_one_level_with_keys(tree: Any) -> tuple[list[tuple[KeyEntry, Any]], Any]:
+    """Return the ``(key, child)`` pairs of the root of a tree, and its static part.
+
+    Raises:
+        TreeError: ``tree`` is a leaf.
+    """
+    if is_leaf_type(type(tree)):
+        raise TreeError(f"flattening one level needs a node, got {describe(tree)}")
+    return one_level(tree)
+
+
+def flatten_one_level(tree: Any) -> tuple[list[Any], Any]:
+    """Return the children of the root of a tree, and its static part.
+
+    Raises:
+        TreeError: ``tree`` is a leaf.
+
+    Example:
+        >>> flatten_one_level([1, (2, 3)])[0]
+        [1, (2, 3)]
+    """
+    pairs, aux = flatten_one_level_with_keys(tree)
+    return [child for _, child in pairs], aux
 
 
 # --- functions of structures ----------------------------------------------------------------------

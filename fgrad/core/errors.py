@@ -8,6 +8,7 @@ shapes and dtypes in hand, and what to do.
 from fgrad.core import where
 
 __all__ = [
+    "ArgumentError",
     "AxisError",
     "AxisNameError",
     "BufferDonatedError",
@@ -19,6 +20,7 @@ __all__ = [
     "DonationError",
     "DtypeError",
     "FgradError",
+    "FrozenModuleError",
     "GradientTypeError",
     "ImmutableArrayError",
     "IndexOutOfBoundsError",
@@ -65,6 +67,13 @@ class DtypeError(FgradError, TypeError):
     """Raised when a dtype is not supported, or two dtypes have no implicit promotion.
 
     Convert explicitly, for instance with ``x.astype(fgrad.numpy.float32)``.
+    """
+
+
+class ArgumentError(FgradError, ValueError):
+    """Raised when an argument has the right type but a value that the function does not accept.
+
+    Pass one of the values, or one in the range, that the message states.
     """
 
 
@@ -239,6 +248,13 @@ class ImmutableArrayError(FgradError, TypeError, ValueError):
     """Raised when an array would be written in place.
 
     Arrays are immutable: use ``x = x.at[index].set(value)``, which returns a new array.
+    """
+
+
+class FrozenModuleError(FgradError, AttributeError):
+    """Raised when an attribute of a ``fgrad.nn.Module`` is assigned or deleted.
+
+    Modules are immutable once built: use ``module.replace(name=value)``, which makes a copy.
     """
 
 

@@ -174,7 +174,8 @@ def _promote_uncached(pairs: tuple[Pair, ...], strict: bool) -> Pair:
     return bound, False
 
 
-# Filled as pairs meet: at most (number of dtypes × 2)² × 4 entries.
+# Filled as pairs meet: pairs of one dtype alone, whose result no flag changes, and others with the
+# flags; at most (number of dtypes × 2)² × 4 entries.
 _promoted: dict[Any, Pair] = {}
 
 
@@ -192,14 +193,19 @@ def promote(*pairs: Pair) -> Pair:
         >>> promote((np.dtype("bfloat16"), False), (np.dtype("float32"), True))
         (dtype(bfloat16), False)
     """
-    key = (pairs, config.enable_x64, config.numpy_dtype_promotion)
+    found = _promoted.get(pairs)
+    if found is not None:
+        return found
+    strict = config.numpy_dtype_promotion == "strict"
+    key = (pairs, config.enable_x64, strict)
     found = _promoted.get(key)
     if found is None:
         if not pairs:
             raise DtypeError("promote needs at least one operand, got none")
-        found = _promote_uncached(pairs, config.numpy_dtype_promotion == "strict")
+        found = _promote_uncached(pairs, strict)
         if len(pairs) <= 2:
-            _promoted[key] = found
+            one_dtype = pairs[0][0] == pairs[-1][0]
+            _promoted[pairs if one_dtype else key] = found
     return found
 
 

@@ -116,6 +116,7 @@ class _State(threading.local):
     quiet: Trace = None  # type: ignore[assignment]
     phase: object = None
     axes: tuple[Any, ...] = ()
+    rules: tuple[object, ...] = ()  # functions whose own derivative rules are being staged
 
 
 state = _State()

@@ -16,6 +16,7 @@ __all__ = [
     "register_pytree_with_keys",
     "register_pytree_with_keys_class",
     "register_static",
+    "static_field",
 ]
 
 _Class = TypeVar("_Class", bound=type)
@@ -151,6 +152,16 @@ def register_dataclass(
 
     register(nodetype, flatten_func, unflatten_func, flatten_with_keys)
     return nodetype
+
+
+def static_field(**kwargs: Any) -> Any:
+    """Return a dataclass field that :func:`register_dataclass` takes as static.
+
+    Args:
+        kwargs: Those of ``dataclasses.field``.
+    """
+    metadata = {**(kwargs.pop("metadata", None) or {}), "static": True}
+    return dataclasses.field(metadata=metadata, **kwargs)
 
 
 def _split_fields(

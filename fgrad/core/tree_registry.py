@@ -281,9 +281,10 @@ def one_level(node: Any) -> tuple[list[tuple[KeyEntry, Any]], Any]:
     if node is None:
         return [], None
     if isinstance(node, dict):
-        keys = sorted_keys(node)
-        return [(DictKey(key), node[key]) for key in keys], None
+        keys = tuple(sorted_keys(node))
+        static = (node.default_factory, keys) if isinstance(node, defaultdict) else keys
+        return [(DictKey(key), node[key]) for key in keys], static
     if hasattr(kind, "_fields"):
-        return [(GetAttrKey(f), c) for f, c in zip(kind._fields, node, strict=True)], None
+        return [(GetAttrKey(f), c) for f, c in zip(kind._fields, node, strict=True)], kind
     aux = node.maxlen if isinstance(node, deque) else None
     return [(SequenceKey(i), child) for i, child in enumerate(node)], aux

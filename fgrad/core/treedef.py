@@ -14,6 +14,7 @@ from fgrad.core.tree_registry import (
     keystr,
     load_optree,
     one_level,
+    rule_of,
 )
 
 __all__ = [
@@ -245,7 +246,7 @@ def describe(tree: Any) -> str:
         shape = getattr(tree, "shape", None)
         return f"a leaf of type {kind.__name__}" + ("" if shape is None else f" and shape {shape}")
     pairs, aux = one_level(tree)
-    return _node_words(kind, [key for key, _ in pairs], aux)
+    return _node_words(kind, [key for key, _ in pairs], aux if rule_of(kind) else None)
 
 
 def describe_def(treedef: TreeDef) -> str:

@@ -100,17 +100,13 @@ _KNOWN_SORTED_MAX = 4096
 
 
 def _check_sorted(treedef: TreeDef, tree: Any, is_leaf: IsLeaf) -> None:
-    try:
-        mark: int | None = hash(treedef)
-    except TypeError:  # unhashable aux data: legal until the structure is used as a cache key
-        mark = None
+    mark = hash(treedef)
     if mark in _known_sorted:
         return
     _walk_dicts(tree, is_leaf)
-    if mark is not None:
-        if len(_known_sorted) >= _KNOWN_SORTED_MAX:
-            _known_sorted.clear()
-        _known_sorted.add(mark)
+    if len(_known_sorted) >= _KNOWN_SORTED_MAX:
+        _known_sorted.clear()
+    _known_sorted.add(mark)
 
 
 def _walk_dicts(node: Any, is_leaf: IsLeaf) -> None:

@@ -1,38 +1,61 @@
-"""Arithmetic, element by element: sums, products, quotients, remainders, powers, rounding."""
+"""Arithmetic, element by element: sums, products, quotients, remainders, signs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fgrad.core import basis
-from fgrad.core.errors import DtypeError, ShapeError
-from fgrad.core.evaluate import ArrayImpl, as_value
-from fgrad.core.primitive import NUMERIC, Case, Invalid, Operand, Spec, Value
-from fgrad.core.tracing import Array, bind
-from fgrad.lax.kinds import NUMERIC as NUMBERS
-from fgrad.lax.kinds import pointwise
-
-_MISMATCH = (
-    Invalid(("f32[2]", "f64[2]"), DtypeError, "one dtype"),
-    Invalid(("f32[2]", "f32[3]"), ShapeError, "broadcast"),
-    Invalid(("b[2]", "b[2]"), DtypeError, "takes"),
+from fgrad.core import basis, dtypes
+from fgrad.core.avals import ShapedArray
+from fgrad.core.basis import neg, neg_p
+from fgrad.core.errors import DtypeError
+from fgrad.core.evaluate import as_value
+from fgrad.core.primitive import (
+    FLOATS,
+    INEXACT,
+    NUMERIC,
+    OUT,
+    REAL,
+    Absent,
+    Invalid,
+    Lowering,
+    Operand,
+    Primitive,
+    Pullback,
+    Spec,
+    Value,
 )
-_PAIR = (Case("...,..."),)
+from fgrad.core.tracing import bind
+from fgrad.lax import kinds
+from fgrad.lax.compare import eq
+from fgrad.lax.complex import conj, real
+from fgrad.lax.kinds import pointwise
+from fgrad.lax.operands import operands, pair_spec, unary_spec
+from fgrad.lax.rounding import RoundingMethod, round
 
+__all__ = [
+    "abs",
+    "abs_p",
+    "add",
+    "add_p",
+    "div",
+    "div_p",
+    "mul",
+    "mul_p",
+    "neg",
+    "neg_p",
+    "operands",
+    "rem",
+    "rem_p",
+    "sign",
+    "sign_p",
+    "sub",
+    "sub_p",
+]
 
-def operands(x: Any, y: Any) -> tuple[Value, Value]:
-    """Two values; a Python number takes the dtype of the other operand."""
-    if type(x) in (int, float, complex):
-        y = as_value(y)
-        return ArrayImpl(np.asarray(x, y.dtype)), y
-    if type(y) in (int, float, complex):
-        x = as_value(x)
-        return x, ArrayImpl(np.asarray(y, x.dtype))
-    return (
-        x if isinstance(x, Array) else as_value(x),
-        y if isinstance(y, Array) else as_value(y),
-    )
+_APART = Operand(0.3, 3.0, generator="nonzero")  # a divisor
 
+# --------------------------------------------------------------------------- sum, product
 
 add_p = pointwise(
     "add",
@@ -41,9 +64,9 @@ add_p = pointwise(
     eager=lambda _xp, x, y: x + y,
     derivs=(1, 1),
     scalar="x + y",
-    accepts=NUMBERS,
+    accepts=kinds.NUMERIC,
     linear="jointly",
-    spec=Spec(Operand(), _PAIR, dtypes=NUMERIC, reference=np.add, ulps=0.5, invalid=_MISMATCH),
+    spec=pair_spec(np.add, dtypes=NUMERIC, ulps=0.5),
 )
 
 sub_p = pointwise(
@@ -53,19 +76,20 @@ sub_p = pointwise(
     eager=lambda _xp, x, y: x - y,
     derivs=(1, -1),
     scalar="x - y",
-    accepts=NUMBERS,
+    accepts=kinds.NUMERIC,
     linear="jointly",
-    spec=Spec(Operand(), _PAIR, dtypes=NUMERIC, reference=np.subtract, ulps=0.5, invalid=_MISMATCH),
+    spec=pair_spec(np.subtract, dtypes=NUMERIC, ulps=0.5),
 )
+
+
+def _one(x: Value, y: Value) -> bool:
+    """Whether x is the scalar 1 and leaves the type of y as it is."""
+    return x.ndim == 0 and basis.literal(x) == 1 and (x.weak_type or not y.weak_type)
 
 
 def _mul_simplify(args: Any, _params: Any) -> Value | None:
     x, y = args
-    if y.ndim == 0 and basis.literal(y) == 1 and not y.weak_type:
-        return x
-    if x.ndim == 0 and basis.literal(x) == 1 and not x.weak_type:
-        return y
-    return None
+    return x if _one(y, x) else y if _one(x, y) else None
 
 
 mul_p = pointwise(
@@ -75,10 +99,10 @@ mul_p = pointwise(
     eager=lambda _xp, x, y: x * y,
     derivs=(lambda y: y, lambda x: x),
     scalar="x * y",
-    accepts=NUMBERS,
+    accepts=kinds.NUMERIC,
     linear="each",
     simplify=_mul_simplify,
-    spec=Spec(Operand(), _PAIR, dtypes=NUMERIC, reference=np.multiply, ulps=2.0, invalid=_MISMATCH),
+    spec=pair_spec(np.multiply, dtypes=NUMERIC, ulps=2.0),
 )
 
 
@@ -110,3 +134,202 @@ def mul(x: Any, y: Any) -> Value:
         Array(3., dtype=float32)
     """
     return bind(mul_p, *operands(x, y))
+
+
+# --------------------------------------------------------------------- quotient, remainder
+
+
+def _div_eager(xp: Any, x: Any, y: Any) -> Any:
+    if x.dtype.kind in "iu":
+        return _truncated(xp, x, y)
+    return x / y
+
+
+def _truncated(xp: Any, x: Any, y: Any) -> Any:
+    """The integer quotient towards zero; all bits set where y is 0, as the compiled code has it."""
+    out = x // y
+    if x.dtype.kind == "i":
+        # Floor division is one too low where the signs differ and something remains.
+        out = out + ((x - out * y != 0) & ((x < 0) != (y < 0))).astype(x.dtype)
+    return xp.where(y == 0, ~xp.zeros((), x.dtype), out)
+
+
+def _div_reference(x: Any, y: Any) -> Any:
+    return np.trunc(x / y).astype(x.dtype) if x.dtype.kind in "iu" else x / y
+
+
+div_p = pointwise(
+    "div",
+    "x y",
+    doc="x / y; integers truncate towards zero.",
+    eager=_div_eager,
+    derivs=(lambda y: div(1, y), lambda out, y: neg(div(out, y))),
+    scalar="x / y",
+    accepts=kinds.NUMERIC,
+    linear="each",
+    linear_in=(0,),
+    simplify=lambda args, _params: args[0] if _one(args[1], args[0]) else None,
+    spec=pair_spec(_div_reference, Operand(), _APART, dtypes=NUMERIC, ulps=4.0),
+)
+
+
+def div(x: Any, y: Any) -> Value:
+    """The quotient ``x / y``, element by element; operands of one dtype broadcast.
+
+    Integers truncate towards zero; an integer over 0 has all bits set (-1 where signed).
+
+    Example:
+        >>> div(np.array([-7, 7]), np.array([2, 2]))
+        Array([-3,  3], dtype=int64)
+    """
+    return bind(div_p, *operands(x, y))
+
+
+def _rem_eager(xp: Any, x: Any, y: Any) -> Any:
+    out = xp.fmod(x, y)
+    return xp.where(y == 0, x, out) if x.dtype.kind in "iu" else out
+
+
+rem_p = pointwise(
+    "rem",
+    "x y",
+    doc="The remainder of x / y truncated; it has the sign of x.",
+    eager=_rem_eager,
+    # x - out is a multiple of y up to rounding, so rounding the quotient restores the integer.
+    derivs=(1, lambda out, x, y: neg(round(div(sub(x, out), y), RoundingMethod.TO_NEAREST_EVEN))),
+    scalar="fmod(x, y)",
+    accepts=kinds.FLOAT + kinds.INTEGER,
+    spec=pair_spec(np.fmod, Operand(0.2, 0.8), Operand(1.0, 2.0), dtypes=FLOATS, ulps=0.0),
+)
+
+
+def rem(x: Any, y: Any) -> Value:
+    """The remainder ``x - trunc(x / y)·y``, of the sign of ``x``; operands broadcast.
+
+    An integer modulo 0 is the integer itself.
+
+    Example:
+        >>> rem(np.array([-7.5, 7.5]), 2.0)
+        Array([-1.5,  1.5], dtype=float64)
+    """
+    return bind(rem_p, *operands(x, y))
+
+
+# ----------------------------------------------------------------------------- sign, abs
+
+
+def _sign_eager(xp: Any, x: Any) -> Any:
+    out = xp.sign(x)
+    # NumPy drops the sign of -0.0.
+    return xp.copysign(out, x) if x.dtype.kind == "f" else out
+
+
+sign_p = pointwise(
+    "sign",
+    "x",
+    doc="-1, 0 or 1 as x is negative, zero or positive; zeros keep their sign.",
+    eager=_sign_eager,
+    derivs=(None,),
+    scalar="sign(x)",
+    accepts=kinds.FLOAT + kinds.INTEGER,
+    spec=unary_spec(np.sign, kinks=(0.0,), dtypes=REAL, ulps=0.0, wrong="b[2]"),
+)
+
+
+def sign(x: Any) -> Value:
+    """The sign of each element: -1, 0 or 1; for complex ``x`` it is ``x / |x|``, and 0 at 0.
+
+    Args:
+        x: ``[...]``, integer, float or complex.
+
+    Returns:
+        Same shape and dtype.
+
+    Example:
+        >>> sign(np.array([-2.5, 0.0, 3.0]))
+        Array([-1.,  0.,  1.], dtype=float64)
+    """
+    x = as_value(x)
+    if x.dtype.kind != "c":
+        return bind(sign_p, x)
+    return div(x, basis.convert_element_type(_nonzero(abs(x)), x.dtype))
+
+
+def _nonzero(x: Value) -> Value:
+    """`x` with 1 in place of 0, to divide by."""
+    return basis.select_n(eq(x, 0), x, basis.scalar(1, x.dtype))
+
+
+def _abs_abstract(x: ShapedArray) -> ShapedArray:
+    kinds.check_kind("abs", x, "ifc")
+    return ShapedArray(x.shape, dtypes.real_dtype(x.dtype), x.weak_type)
+
+
+def _direction(x: Value, out: Value) -> Value:
+    """What a complex tangent is multiplied by before its real part is taken: conj(x) / |x|."""
+    return conj(div(x, basis.convert_element_type(_nonzero(out), x.dtype)))
+
+
+def _abs_jvp(
+    primals: Sequence[Value], tangents: Sequence[Value | None]
+) -> tuple[Value, Value | None]:
+    (x,), (t,) = primals, tangents
+    out = bind(abs_p, x)
+    if t is None:
+        return out, None
+    if x.dtype.kind == "c":
+        return out, real(basis.linear_mul(t, _direction(x, out)))
+    return out, basis.linear_mul(t, bind(sign_p, x))
+
+
+def _abs_backward(
+    _needed: tuple[bool, ...], residuals: Sequence[Any], ct: Value, _params: dict[str, Any]
+) -> tuple[Value]:
+    x, out = residuals
+    if x.dtype.kind == "c":
+        ct = basis.convert_element_type(ct, x.dtype)
+        return (basis.linear_mul(ct, _direction(x, out)),)
+    return (basis.linear_mul(ct, bind(sign_p, x)),)
+
+
+# In a complex operand the derivative is real-linear, not a factor, hence no `pointwise`.
+abs_p: Primitive = Primitive(
+    "abs",
+    "|x|; real where x is complex. Its derivative is 0 at 0.",
+    abstract=_abs_abstract,
+    eager=lambda xp, x: xp.absolute(x),
+    jvp=_abs_jvp,
+    transpose=Absent("not linear"),
+    vjp=Pullback(None, _abs_backward, lambda _needed: (0, OUT)),
+    batch=lambda axis, args, dims: basis.batch_pointwise(abs_p, axis, args, dims, {}),
+    lower=Lowering("pointwise", "abs(x)"),
+    spec=Spec(
+        Operand(kinks=(0.0,)),
+        dtypes=("int32", *INEXACT),
+        reference=np.abs,
+        ulps=2.0,
+        invalid=(
+            Invalid(("b[2]",), DtypeError, "takes"),
+            Invalid(("u8[2]",), DtypeError, "takes"),
+        ),
+    ),
+)
+
+
+def abs(x: Any) -> Value:
+    """The absolute value of each element; real where ``x`` is complex.
+
+    Args:
+        x: ``[...]``, signed integer, float or complex.
+
+    Returns:
+        Same shape; the dtype of `x`, or of its parts where complex.
+
+    Derivatives:
+        sign(x), and 0 at 0, real or complex. Complex: Re(conj(x)/|x| · tangent).
+
+    Example:
+        >>> abs(np.array([-2.5, 3.0]))
+        Array([2.5, 3. ], dtype=float64)
+    """
+    return bind(abs_p, as_value(x))

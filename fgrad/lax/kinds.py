@@ -12,7 +12,7 @@ import numpy as np
 
 from fgrad.core import basis, dtypes
 from fgrad.core.avals import ShapedArray
-from fgrad.core.errors import DtypeError
+from fgrad.core.errors import DtypeError, RuleError
 from fgrad.core.primitive import (
     NOTHING,
     OUT,
@@ -56,8 +56,8 @@ def check_kind(name: str, aval: ShapedArray, accepts: str) -> None:
 class _Factor:
     """The derivative in one operand, as a factor of its tangent.
 
-    A number, or a function whose positional parameters name what it needs (operands, or ``out``)
-    and whose keyword-only parameters name parameters of the primitive.
+    1, -1, `Absent` (asking for it raises), or a function whose positional parameters name what it
+    needs (operands, or ``out``) and whose keyword-only parameters name parameters of the primitive.
     """
 
     __slots__ = ("function", "keywords", "needs")
@@ -77,6 +77,8 @@ class _Factor:
         """The tangent or cotangent times this factor; `values` are out, then the operands."""
         function = self.function
         if not callable(function):
+            if isinstance(function, Absent):
+                raise RuleError(function.reason)
             return t if function == 1 else basis.neg(t)
         args = [values[i + 1] for i in self.needs]
         if self.keywords:
@@ -97,6 +99,9 @@ def pointwise(
     simplify: Callable[..., Any] | None = None,
     linear: str | None = None,
     linear_in: tuple[int, ...] | None = None,
+    widen: bool = True,
+    check: Callable[..., None] | None = None,
+    decompose: Callable[..., Any] | None = None,
     spec: Spec,
 ) -> Primitive:
     """Declare an operation that acts element by element.
@@ -107,15 +112,20 @@ def pointwise(
         doc: What it computes, in one line.
         eager: ``(xp, *arrays, **params) -> array``; never sees 8- or 16-bit floats, which are
             computed in float32 and rounded once.
-        derivs: For each operand the factor of its tangent: 1, -1, None (no derivative), or a
-            function of the operands and ``out`` that it names, and of parameters by keyword.
-            The named ones are what reverse mode keeps.
+        derivs: For each operand the factor of its tangent: 1, -1, None (it is zero), `Absent`
+            (asking for it raises `RuleError` with the reason), or a function of the operands and
+            ``out`` that it names, and of parameters by keyword. The named ones are what reverse
+            mode keeps.
         scalar: The scalar expression that compilers render.
         accepts: Kinds of dtype: letters of 'b', 'i', 'u', 'f', 'c'.
         result: The dtype of the result from that of the operands; the same where None.
         simplify: ``(args, params) -> value or None``: an exact identity.
         linear: 'jointly' or 'each', where it is linear; the transpose follows from `derivs`.
         linear_in: Operands in which it is linear; all where None.
+        widen: False where `eager` takes 8- and 16-bit floats itself.
+        check: ``(*avals, **params)``: raises where the parameters do not fit the types.
+        decompose: ``(*args, **params) -> value`` in terms of other primitives, for compilers that
+            do not render `scalar`.
         spec: For the property suite.
 
     Returns:
@@ -127,7 +137,7 @@ def pointwise(
         None if d is None else _Factor(d, names) for d in derivs
     ]  # fmt: skip
 
-    def abstract(*avals: ShapedArray, **_params: Any) -> ShapedArray:
+    def abstract(*avals: ShapedArray, **params: Any) -> ShapedArray:
         first = avals[0]
         for a in avals:
             check_kind(name, a, accepts)
@@ -137,6 +147,8 @@ def pointwise(
                     f"{name} needs operands of one dtype, got {types}; convert one with astype, "
                     f"or use fgrad.numpy, which promotes dtypes"
                 )
+        if check is not None:
+            check(*avals, **params)
         shape = basis.broadcast_shapes(name, avals)
         dtype = first.dtype if result is None else result(first.dtype)
         weak = all(a.weak_type for a in avals) and dtype.kind != "b"
@@ -149,31 +161,31 @@ def pointwise(
     else:
         jvp = _pointwise_jvp(lambda: prim, factors)
         vjp = _pointwise_pullback(factors, arity)
-        transpose = (
-            _pointwise_transpose(factors) if linear else Absent("not linear in any operand")
-        )
-    prim = Primitive(
+        transpose = _pointwise_transpose(factors) if linear else Absent("not linear in any operand")
+    prim: Primitive = Primitive(
         name,
         doc,
         abstract=abstract,
-        eager=_pointwise_eager(eager, arity, accepts, returns_same=result is None),
+        eager=_pointwise_eager(eager, arity, accepts, returns_same=result is None, widen=widen),
         jvp=jvp,
         transpose=transpose,
         vjp=vjp,
         batch=lambda axis, args, dims, **params: basis.batch_pointwise(
             prim, axis, args, dims, params
         ),
-        lower=Lowering("pointwise", scalar),
+        lower=Lowering("pointwise", scalar, decompose),
         simplify=simplify,
         linear=linear,
         linear_in=linear_in,
-        differentiable=factors is not None,
+        differentiable=factors is not None and any(f is not None for f in factors),
         spec=spec,
     )
     return prim
 
 
-def _pointwise_eager(eager: Any, arity: int, accepts: str, *, returns_same: bool) -> Any:
+def _pointwise_eager(
+    eager: Any, arity: int, accepts: str, *, returns_same: bool, widen: bool
+) -> Any:
     native = "".join(_CHARS[k] for k in accepts)
 
     def wide(xp: Any, *args: Any, **params: Any) -> Any:
@@ -181,6 +193,8 @@ def _pointwise_eager(eager: Any, arity: int, accepts: str, *, returns_same: bool
         w = basis.wide(dtype)
         if w is None or "f" not in accepts or any(a.dtype != dtype for a in args):
             raise ValueError("dtypes")  # the abstract rule says it in full
+        if not widen:
+            return eager(xp, *args, **params)
         out = eager(xp, *[a.astype(w) for a in args], **params)
         return out.astype(dtype) if returns_same else out
 
@@ -289,7 +303,7 @@ def structural(
     Returns:
         The primitive; its jvp is itself on the tangent, its pullback keeps nothing but a type.
     """
-    prim = Primitive(
+    prim: Primitive = Primitive(
         name,
         doc,
         abstract=abstract,

@@ -6,11 +6,11 @@ from typing import Any
 from fgrad.core import basis
 from fgrad.core.ir import Jaxpr
 from fgrad.core.primitive import (
+    Absent,
     Lowering,
     MappedAxis,
     Primitive,
     Pullback,
-    Unknown,
     Value,
 )
 from fgrad.core.program import run_program
@@ -19,7 +19,6 @@ from fgrad.core.transforms.jaxprs import (
     batch_jaxpr,
     jvp_jaxpr,
     linearize_jaxpr,
-    transpose_jaxpr,
 )
 
 Values = Sequence[Value]
@@ -71,20 +70,6 @@ def _backward(
     return pull_back(needed, residuals, cts, params["name"])
 
 
-def _transpose(
-    cts: Sequence[Value | None], *args: Any, jaxpr: Jaxpr, name: str
-) -> list[Value | None]:
-    linear = [isinstance(a, Unknown) for a in args]
-    program = transpose_jaxpr(jaxpr, linear)
-    known = [a for a, m in zip(args, linear, strict=True) if not m]
-    full = [
-        basis.zeros(a.tangent()) if ct is None else ct
-        for ct, a in zip(cts, jaxpr.out_avals, strict=True)
-    ]
-    back = iter(call(program, *known, *full, name=f"transpose_{name}"))
-    return [next(back) if m else None for m in linear]
-
-
 def _batch(
     axis: MappedAxis, args: Values, dims: Sequence[int | None], *, jaxpr: Jaxpr, name: str
 ) -> tuple[list[Value], list[int | None]]:
@@ -100,11 +85,10 @@ jit_p = Primitive(
     abstract=lambda *_avals, jaxpr, name: jaxpr.out_avals,  # noqa: ARG005
     eager=lambda xp, *arrays, jaxpr, name: run_program(jaxpr, xp, arrays),  # noqa: ARG005
     jvp=_jvp,
-    transpose=_transpose,
+    transpose=Absent("its program is inlined where it is transposed"),
     vjp=Pullback(_forward, _backward),
     batch=_batch,
     lower=Lowering("call", "jaxpr"),
-    linear="jointly",
     multiple_results=True,
     calls=True,
 )

@@ -13,7 +13,13 @@ from typing import Any
 
 from fgrad.core import basis, dtypes, trees
 from fgrad.core.avals import ShapedArray
-from fgrad.core.errors import ClosedOverDifferentiationError, CustomRuleError, FgradError
+from fgrad.core.errors import (
+    ClosedOverDifferentiationError,
+    CustomRuleError,
+    FgradError,
+    UnexpectedTracerError,
+)
+from fgrad.core.ir import Jaxpr
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import (
     Absent,
@@ -27,6 +33,7 @@ from fgrad.core.program import run_program
 from fgrad.core.tracing import Array, bind, entering, state
 from fgrad.core.transforms.batch import batch_to
 from fgrad.core.transforms.grad import name_of
+from fgrad.core.transforms.jaxprs import stage_derived
 from fgrad.core.transforms.linearize import linear_flat
 from fgrad.core.transforms.stage import eval_jaxpr, stage_closed
 
@@ -44,26 +51,85 @@ def closed_over(name: str, cause: Exception | None = None) -> ClosedOverDifferen
     )
 
 
+class Identity:
+    """A function with rules, as the equations of its calls name it."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Deferred:
+    """Rules of a call that stands inside its own function's rule, staged when they are needed.
+
+    ``return f(x), x`` is the usual forward rule: staging it at once would never end.
+    """
+
+    __slots__ = ("_made", "name", "make")
+
+    def __init__(self, name: str, make: Callable[[], tuple[Jaxpr, ...]]) -> None:
+        self.name = name
+        self.make = make
+        self._made: tuple[Jaxpr, ...] | None = None
+
+    def get(self) -> tuple[Jaxpr, ...]:
+        """The rules as closed programs."""
+        if self._made is None:
+            try:
+                self._made = self.make()
+            except UnexpectedTracerError as error:
+                raise closed_over(self.name, error) from error
+        return self._made
+
+    def __repr__(self) -> str:
+        return "<deferred>"
+
+
+class _Staging:
+    """Inside, calls of `owner` defer their rules."""
+
+    __slots__ = ("before", "owner")
+
+    def __init__(self, owner: object) -> None:
+        self.owner = owner
+
+    def __enter__(self) -> None:
+        self.before = state.rules
+        state.rules = (*self.before, self.owner)
+
+    def __exit__(self, *_exception: object) -> None:
+        state.rules = self.before
+
+
 class JVPCall:
     """A call of a function with a forward rule, over flat values.
 
     Args:
-        name: How messages call it.
+        owner: Identity of the function.
         fun: ``(*args) -> outs``.
         rule: ``(primals, tangents) -> (outs, tangents)``, every tangent given; those of integers
             have dtype float0.
     """
 
-    __slots__ = ("fun", "name", "rule")
+    __slots__ = ("fun", "name", "owner", "rule")
 
-    def __init__(self, name: str, fun: Fun, rule: Fun) -> None:
-        self.name = name
+    def __init__(self, owner: Identity, fun: Fun, rule: Fun) -> None:
+        self.owner = owner
+        self.name = owner.name
         self.fun = fun
         self.rule = rule
 
     def rebind(self, args: Values) -> list[Value]:
         """Apply it under the current trace."""
         return state.trace.process_custom_jvp(self, args)
+
+    def closes_over(self, cause: Exception) -> FgradError:
+        """The error for a rule that met a tracer of the derivative around it."""
+        return closed_over(self.name, cause)
 
     def forward(
         self, primals: Values, tangents: Sequence[Value | None]
@@ -98,8 +164,12 @@ class JVPCall:
             results = batch_to(both, axis, [*mapped, *moved], [0] * (2 * n))
             return results[: len(results) // 2], results[len(results) // 2 :]
 
-        outs = JVPCall(self.name, fun, rule).rebind(values)
+        outs = JVPCall(self.owner, fun, rule).rebind(values)
         return outs, [0] * len(outs)
+
+    def _staged(self, rule: Fun, types: Sequence[ShapedArray]) -> Jaxpr:
+        with _Staging(self.owner):
+            return stage_derived(rule, types)
 
     def stage(self, _trace: Any, args: Values) -> list[Value]:
         """Write function and rule as programs into one equation."""
@@ -118,12 +188,24 @@ class JVPCall:
                              zip(out_tangents, outs, strict=True)
                              if dtypes.is_inexact(y.dtype))]  # fmt: skip
 
-        tangents = [a.tangent() for a in avals if dtypes.is_inexact(a.dtype)]
-        rule, rule_consts = stage_closed(both, [*avals, *tangents], self.name)
+        types = [*avals, *(a.tangent() for a in avals if dtypes.is_inexact(a.dtype))]
+        rule: Any
+        if self.owner in state.rules:
+            rule_consts: list[Value] = []
+            rule = Deferred(self.name, lambda: (self._staged(both, types),))
+        else:
+            with _Staging(self.owner):
+                rule, rule_consts = stage_closed(both, types, self.name)
         return bind(  # type: ignore[no-any-return]
             custom_jvp_call_p, *fun_consts, *rule_consts, *values,
-            fun=fun, rule=rule, counts=(len(fun_consts), len(rule_consts)), name=self.name,
+            fun=fun, rule=rule, counts=(len(fun_consts), len(rule_consts)), name=self.owner,
         )  # fmt: skip
+
+
+def _rules(params: dict[str, Any], *names: str) -> tuple[Jaxpr, ...]:
+    """The programs of an equation's rules."""
+    first = params[names[0]]
+    return first.get() if isinstance(first, Deferred) else tuple(params[n] for n in names)
 
 
 def _jvp_call_of(
@@ -131,7 +213,7 @@ def _jvp_call_of(
 ) -> JVPCall:
     """The call that an equation of `custom_jvp_call` stands for."""
     n_fun, _ = params["counts"]
-    fun_jaxpr, rule_jaxpr = params["fun"], params["rule"]
+    fun_jaxpr = params["fun"]
     n_out = len(fun_jaxpr.outvars)
     inexact = [dtypes.is_inexact(a.dtype) for a in avals]
 
@@ -140,7 +222,8 @@ def _jvp_call_of(
 
     def rule(primals: Values, tangents: Values) -> tuple[Values, Sequence[Value | None]]:
         given = [t for t, x in zip(tangents, inexact, strict=True) if x]
-        results = eval_jaxpr(rule_jaxpr, (), *consts[n_fun:], *primals, *given)
+        (program,) = _rules(params, "rule")
+        results = eval_jaxpr(program, (), *consts[n_fun:], *primals, *given)
         ts = iter(results[n_out:])
         outs = results[:n_out]
         return outs, [next(ts) if dtypes.is_inexact(y.dtype) else None for y in outs]
@@ -160,7 +243,7 @@ def _custom_jvp_jvp(
 ) -> tuple[Sequence[Value], Sequence[Value | None]]:
     consts, args, const_ts, ts = _split_consts(primals, tangents, params)
     if any(t is not None for t in const_ts):
-        raise closed_over(params["name"])
+        raise closed_over(params["name"].name)
     return _jvp_call_of(consts, [x.aval for x in args], params).forward(args, ts)
 
 
@@ -227,7 +310,7 @@ class VJPCall:
     """A call of a function with a reverse rule, over flat values.
 
     Args:
-        name: How messages call it.
+        owner: Identity of the function.
         fun: ``(*args) -> outs``.
         fwd: ``(*args) -> (outs, residuals)``; residuals that are not arrays are static.
         bwd: ``(residuals, cts) -> cts``: one cotangent (or None) an argument; a cotangent is given
@@ -235,10 +318,13 @@ class VJPCall:
         jvp: A forward rule, or None: it follows from `bwd`.
     """
 
-    __slots__ = ("bwd", "fun", "fwd", "jvp", "name", "out_avals")
+    __slots__ = ("bwd", "fun", "fwd", "jvp", "name", "owner")
 
-    def __init__(self, name: str, fun: Fun, fwd: Fun, bwd: Fun, jvp: Fun | None = None) -> None:
-        self.name = name
+    def __init__(
+        self, owner: Identity, fun: Fun, fwd: Fun, bwd: Fun, jvp: Fun | None = None
+    ) -> None:
+        self.owner = owner
+        self.name = owner.name
         self.fun = fun
         self.fwd = fwd
         self.bwd = bwd
@@ -273,7 +359,7 @@ class VJPCall:
         """
         primals = [as_value(p) for p in primals]
         if self.jvp is not None:
-            return JVPCall(self.name, self.fun, self.jvp).forward(primals, tangents)
+            return JVPCall(self.owner, self.fun, self.jvp).forward(primals, tangents)
         outs, residuals = self.fwd(*primals)
         outs = [as_value(y) for y in outs]
         inexact = [dtypes.is_inexact(y.dtype) for y in outs]
@@ -335,7 +421,7 @@ class VJPCall:
             full = [None if z else next(given) for z in zero]
             return [_unbatch(c, d) for c, d in zip(full, dims, strict=True)]
 
-        outs = VJPCall(self.name, fun, fwd, bwd).rebind(values)
+        outs = VJPCall(self.owner, fun, fwd, bwd).rebind(values)
         return outs, [0] * len(outs)
 
     def stage(self, _trace: Any, args: Values) -> list[Value]:
@@ -343,17 +429,30 @@ class VJPCall:
         values = [as_value(x) for x in args]
         avals = [x.aval for x in values]
         fun, fun_consts = stage_closed(self.fun, avals, self.name)
+        if self.owner in state.rules:
+            deferred = Deferred(self.name, lambda: self._rules_with(avals, fun, _embedded)[0])
+            rules: tuple[Any, ...] = (deferred, deferred)
+            consts: list[list[Value]] = [[], []]
+        else:
+            rules, consts = self._rules_with(
+                avals, fun, lambda f, types: stage_closed(f, types, self.name)
+            )
+        counts = (len(fun_consts), len(consts[0]), len(consts[1]))
+        return bind(  # type: ignore[no-any-return]
+            custom_vjp_call_p, *fun_consts, *consts[0], *consts[1], *values,
+            fun=fun, fwd=rules[0], bwd=rules[1], counts=counts, name=self.owner,
+        )  # fmt: skip
+
+    def _rules_with(
+        self, avals: Sequence[ShapedArray], fun: Jaxpr, staged: Fun
+    ) -> tuple[tuple[Jaxpr, Jaxpr], list[list[Value]]]:
+        """`fwd` and `bwd` as programs, and the constants of each."""
         statics: list[tuple[int, Any]] = []
 
         def fwd(*flat: Value) -> list[Value]:
             outs, residuals = self.fwd(*flat)
             statics[:] = [(i, r) for i, r in enumerate(residuals) if not isinstance(r, Array)]
             return [*outs, *(r for r in residuals if isinstance(r, Array))]
-
-        forward, fwd_consts = stage_closed(fwd, avals, self.name)
-        n_out = len(fun.outvars)
-        residual_avals = forward.out_avals[n_out:]
-        ct_avals = [a.tangent() for a in fun.out_avals]
 
         def bwd(*flat: Value) -> list[Value]:
             kept: list[Any] = list(flat[: len(residual_avals)])
@@ -362,12 +461,16 @@ class VJPCall:
             back = self.bwd(kept, flat[len(residual_avals) :])
             return [basis.instantiate(c, x) for c, x in zip(back, _like(avals), strict=True)]
 
-        backward, bwd_consts = stage_closed(bwd, [*residual_avals, *ct_avals], self.name)
-        counts = (len(fun_consts), len(fwd_consts), len(bwd_consts))
-        return bind(  # type: ignore[no-any-return]
-            custom_vjp_call_p, *fun_consts, *fwd_consts, *bwd_consts, *values,
-            fun=fun, fwd=forward, bwd=backward, counts=counts, name=self.name,
-        )  # fmt: skip
+        with _Staging(self.owner):
+            forward, fwd_consts = staged(fwd, avals)
+            residual_avals = forward.out_avals[len(fun.outvars) :]
+            ct_avals = [a.tangent() for a in fun.out_avals]
+            backward, bwd_consts = staged(bwd, [*residual_avals, *ct_avals])
+        return (forward, backward), [fwd_consts, bwd_consts]
+
+
+def _embedded(f: Fun, types: Sequence[ShapedArray]) -> tuple[Jaxpr, list[Value]]:
+    return stage_derived(f, types), []
 
 
 class _Typed:
@@ -400,11 +503,12 @@ def _vjp_call_of(
     n_out = len(params["fun"].outvars)
 
     def fwd(*args: Value) -> tuple[list[Value], list[Value]]:
-        results = eval_jaxpr(params["fwd"], (), *fwd_consts, *args)
+        results = eval_jaxpr(_rules(params, "fwd", "bwd")[0], (), *fwd_consts, *args)
         return results[:n_out], results[n_out:]
 
     def bwd(residuals: Values, cts: Values) -> list[Value | None]:
-        back = eval_jaxpr(params["bwd"], (), *bwd_consts, *residuals, *cts)
+        program = _rules(params, "fwd", "bwd")[1]
+        back = eval_jaxpr(program, (), *bwd_consts, *residuals, *cts)
         return [
             c if dtypes.is_inexact(a.dtype) else None for c, a in zip(back, avals, strict=True)
         ]
@@ -441,7 +545,7 @@ def _custom_vjp_jvp(
 ) -> tuple[Sequence[Value], Sequence[Value | None]]:
     consts, args, const_ts, ts = _split_consts(primals, tangents, params)
     if any(t is not None for t in const_ts):
-        raise closed_over(params["name"])
+        raise closed_over(params["name"].name)
     return _vjp_call_of(consts, [x.aval for x in args], params).forward(args, ts)
 
 
@@ -450,7 +554,7 @@ def _custom_vjp_fwd(
 ) -> tuple[list[Value], tuple[Any, ...]]:
     consts, args, const_needed, _ = _split_consts(primals, needed, params)
     if any(const_needed):
-        raise closed_over(params["name"])
+        raise closed_over(params["name"].name)
     call = _vjp_call_of(consts, [x.aval for x in args], params)
     outs, residuals = call.fwd(*args)
     # The constants are needed again by `bwd`: they are residuals like the others.
@@ -502,6 +606,7 @@ class _Custom:
     def __init__(self, fun: Fun, nondiff_argnums: Sequence[int] = ()) -> None:
         functools.update_wrapper(self, fun)
         self.fun = fun
+        self.identity = Identity(name_of(fun))
         self.nondiff_argnums = tuple(nondiff_argnums)
 
     def __get__(self, instance: Any, _owner: Any = None) -> Any:
@@ -601,7 +706,7 @@ class custom_jvp(_Custom):  # noqa: N801 - JAX's name
 
         values = [as_value(x) for x in leaves]
         with entering():
-            outs = JVPCall(name, fun, rule).rebind(values)
+            outs = JVPCall(self.identity, fun, rule).rebind(values)
         return trees.unflatten(out_tree[0], outs)
 
 
@@ -695,7 +800,7 @@ class custom_vjp(_Custom):  # noqa: N801 - JAX's name
         rule = _VJPRule(self, full, static, moving, tree, [v.aval for v in values])
         jvp = None if self.jvp is None else rule.forward
         with entering():
-            outs = VJPCall(name, rule.fun, rule.run_fwd, rule.run_bwd, jvp).rebind(values)
+            outs = VJPCall(self.identity, rule.fun, rule.run_fwd, rule.run_bwd, jvp).rebind(values)
         return trees.unflatten(rule.out_tree[0], outs)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from fgrad.core import dtypes
 from fgrad.core.avals import ShapedArray
+from fgrad.core.errors import ClosedOverDifferentiationError, UnexpectedTracerError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Primitive, Value
 from fgrad.core.tracing import Trace, Tracer, current, entering
@@ -82,11 +83,36 @@ class JVPTrace(Trace):
     def _custom(self, rule: Any, call: Any, args: Sequence[Value]) -> list[Value]:
         primals, tangents = zip(*map(self.split, args), strict=True) if args else ((), ())
         assert self.parent is not None
-        with current(self.parent):
-            if not any(t is not None for t in tangents):
-                return call.rebind(primals)  # type: ignore[no-any-return]
+        if not any(t is not None for t in tangents):
+            return apart(self, call, primals)
+        with current(self.parent), closure_check(call):
             outs, out_tangents = rule(primals, tangents)
         return [self.join(p, t) for p, t in zip(outs, out_tangents, strict=True)]
+
+
+class closure_check:  # noqa: N801 - used like a function
+    """A tracer met inside a function with its own rule is one that it closes over: say so."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
+        if isinstance(error, UnexpectedTracerError) and not isinstance(
+            error, ClosedOverDifferentiationError
+        ):
+            raise self.call.closes_over(error) from error
+
+
+def apart(trace: Trace, call: Any, primals: Sequence[Value]) -> list[Value]:
+    """Apply a function with its own rule where none of its arguments is differentiated."""
+    assert trace.parent is not None
+    with current(trace.parent), closure_check(call):
+        return call.rebind(primals)  # type: ignore[no-any-return]
 
 
 def is_differentiable(prim: Primitive, params: dict[str, Any]) -> bool:

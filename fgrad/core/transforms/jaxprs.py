@@ -14,7 +14,7 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.config import config
 from fgrad.core.ir import Eqn, Jaxpr, Var
 from fgrad.core.primitive import MappedAxis, Value
-from fgrad.core.tracing import Array, Trace, current, state
+from fgrad.core.tracing import Array, Trace, current, leaked, state
 from fgrad.core.transforms.batch import batch_flat
 from fgrad.core.transforms.forward import jvp_flat
 from fgrad.core.transforms.linearize import Record, Tape, linear_flat, record_flat
@@ -39,7 +39,8 @@ def stage_derived(f: Callable[..., Sequence[Value]], avals: Sequence[ShapedArray
     invars = [Var(a) for a in avals]
     with current(trace):
         outs = [trace.atom(x) for x in f(*[StageTracer(trace, v) for v in invars])]
-    assert not trace.consts
+    for _, value, *_ in trace.consts.values():
+        raise leaked(value)
     return Jaxpr(invars, (), trace.eqns, outs)
 
 

@@ -12,11 +12,12 @@ from typing import Any
 
 from fgrad.core import basis
 from fgrad.core.avals import ShapedArray
-from fgrad.core.errors import NonlinearPullbackError, ResidualsFreedError, UnexpectedTracerError
+from fgrad.core.errors import NonlinearPullbackError, ResidualsFreedError
 from fgrad.core.evaluate import ArrayImpl, EvalTrace, as_value
 from fgrad.core.primitive import OUT, NOTHING, Absent, Primitive, Unknown, Value
 from fgrad.core.tracing import Trace, Tracer, bind, current, entering, state
-from fgrad.core.transforms.forward import is_differentiable
+from fgrad.core.transforms.forward import apart, closure_check, is_differentiable
+from fgrad.core.transforms.stage import called, eval_jaxpr
 from fgrad.core.where import Where, here, local
 
 
@@ -74,7 +75,8 @@ class Record:
         inputs: Slot of each operand, -1 where it carries no derivative.
         outputs: Slot of each result.
         source: The user's line.
-        forward: For a linear equation, the primitive that computes it; else None.
+        forward: Of a linear equation, the primitive that computes it; of a program in linearize
+            mode, ``(tangents, params) -> tangents``; else None.
     """
 
     __slots__ = (
@@ -92,7 +94,7 @@ class Record:
         outputs: Sequence[int],
         single: bool,
         source: Where | None,
-        forward: Primitive | None = None,
+        forward: Any = None,
     ) -> None:
         self.name = name
         self.backward = backward
@@ -141,6 +143,9 @@ class LinearTrace(Trace):
         if not any(mine):
             with current(parent):
                 return parent.process(prim, args, params)
+        body = called(prim, params, args)
+        if body is not None:
+            return eval_jaxpr(body[0], (), *body[1])
         linear = prim.linear_in if prim.linear_in is not None else range(len(args))
         if (
             prim.linear is None
@@ -196,6 +201,21 @@ class _TransposeOf:
         return self.prim.transpose(ct, *args, **params)  # type: ignore[operator]
 
 
+class _Push:
+    """The forward half of a program-holding primitive at fixed primals."""
+
+    __slots__ = ("prim", "primals")
+
+    def __init__(self, prim: Primitive, primals: Sequence[Value]) -> None:
+        self.prim = prim
+        self.primals = primals
+
+    def __call__(
+        self, tangents: Sequence[Value | None], params: dict[str, Any]
+    ) -> Sequence[Value | None]:
+        return self.prim.jvp(self.primals, tangents, **params)[1]  # type: ignore[operator,no-any-return]
+
+
 class LinearizeTrace(Trace):
     """Computes with its parent and records one pullback an operation.
 
@@ -241,9 +261,11 @@ class LinearizeTrace(Trace):
             with current(parent):
                 return parent.process(prim, primals, params)
         rule: Any = prim.vjp
-        if self.linear or type(rule) is Absent:
-            return self._by_jvp(prim, primals, slots, params)
         needed = tuple([s >= 0 for s in slots])
+        if self.linear or type(rule) is Absent:
+            if prim.calls and type(rule) is not Absent:
+                return self._by_program(prim, primals, slots, needed, params)
+            return self._by_jvp(prim, primals, slots, params)
         if rule.select is not None:
             if type(parent) is EvalTrace:
                 out = parent.process(prim, primals, params)
@@ -294,6 +316,23 @@ class LinearizeTrace(Trace):
             return [self.join(p, t) for p, t in zip(out, tangent, strict=True)]
         return self.join(out, tangent)
 
+    def _by_program(
+        self, prim: Primitive, primals: list[Value], slots: list[int], needed: tuple[bool, ...],
+        params: dict[str, Any],
+    ) -> Any:  # fmt: skip
+        """A primitive that holds programs, in linearize mode: its pullback runs backwards, its
+        jvp rule at the same primals forwards."""
+        rule: Any = prim.vjp
+        primals = [as_value(p) for p in primals]
+        with current(self.parent):  # type: ignore[arg-type]
+            outs, residuals = rule.forward(needed, primals, params)
+        for slot, p in zip(slots, primals, strict=True):
+            if slot >= 0:
+                self.slots[slot] = p.aval.tangent()
+        outs = self.record(prim.name, rule.backward, residuals, params, slots, outs)
+        self.records[-1].forward = _Push(prim, primals)
+        return outs
+
     def join(self, primal: Value, tangent: Value | None) -> Value:
         """A tracer of a primal and the tangent that a rule returned."""
         if tangent is None or not basis.dtypes.is_inexact(primal.dtype):
@@ -317,13 +356,12 @@ class LinearizeTrace(Trace):
         pairs = [self.split(x) for x in args]
         primals = [p for p, _ in pairs]
         if all(s < 0 for _, s in pairs):
-            with current(self.parent):
-                return call.rebind(primals)  # type: ignore[no-any-return]
+            return apart(self, call, primals)
         tangents = [
             TangentTracer(self.inner, as_value(p).aval.tangent(), s) if s >= 0 else None
             for p, s in pairs
         ]
-        with current(self.inner):
+        with current(self.inner), closure_check(call):
             outs, out_tangents = call.forward(primals, tangents)
         return [self.join(p, t) for p, t in zip(outs, out_tangents, strict=True)]
 
@@ -334,16 +372,12 @@ class LinearizeTrace(Trace):
         assert self.parent is not None
         pairs = [self.split(x) for x in args]
         primals = [p for p, _ in pairs]
-        with current(self.parent):
-            if all(s < 0 for _, s in pairs):
-                return call.rebind(primals)  # type: ignore[no-any-return]
-            try:
-                outs, residuals = call.fwd(*primals)
-            except UnexpectedTracerError as error:
-                raise call.closes_over(error) from error
-        return self.record(
-            call.name, call.backward, residuals, {}, [s for _, s in pairs], outs
-        )
+        if all(s < 0 for _, s in pairs):
+            return apart(self, call, primals)
+        with current(self.parent), closure_check(call):
+            outs, residuals = call.fwd(*primals)
+        kept = [*residuals, [as_value(y).aval for y in outs]]
+        return self.record(call.name, call.backward, kept, {}, [s for _, s in pairs], outs)
 
 
 def _selected(picks: Sequence[int], primals: Sequence[Value], out: Value) -> list[Any]:
@@ -476,7 +510,11 @@ def accumulate(table: list[Value | None], owned: bytearray, slot: int, ct: Value
 
 
 def _push(record: Record, table: list[Value | None]) -> None:
-    assert record.forward is not None
+    if type(record.forward) is _Push:
+        given = [table[s] if s >= 0 else None for s in record.inputs]
+        for slot, t in zip(record.outputs, record.forward(given, record.params), strict=True):
+            table[slot] = t
+        return
     args = []
     for slot, r in zip(record.inputs, record.residuals, strict=True):
         if slot < 0:

@@ -1,6 +1,6 @@
 """Staging: run a function on tracers that know only their type, and record a jaxpr."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from fgrad.core.avals import ShapedArray
 from fgrad.core.evaluate import ArrayImpl, as_value
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
-from fgrad.core.primitive import Primitive, Value
+from fgrad.core.primitive import Lowering, Primitive, Value
 from fgrad.core.tracing import (
     Trace,
     Tracer,
@@ -201,3 +201,21 @@ def read(env: dict[Var, Value], atom: Atom) -> Value:
     if type(atom) is Literal:
         return ArrayImpl(atom.value, 1 if atom.aval.weak_type else 0)
     return env[atom]  # type: ignore[index]
+
+
+def called(
+    prim: Primitive, params: Mapping[str, Any], args: Sequence[Any]
+) -> tuple[Jaxpr, Sequence[Any]] | None:
+    """The program that an equation calls once, and its arguments; None for other primitives.
+
+    The `Lowering` of such a primitive names the parameter that holds the program; of a function
+    with rules of its own, the operands begin with the constants of each program.
+    """
+    lower = prim.lower
+    if not prim.calls or not isinstance(lower, Lowering) or lower.kind != "call":
+        return None
+    body: Jaxpr = params[lower.data]
+    if "counts" in params:
+        counts = params["counts"]
+        return body, (*args[: counts[0]], *args[sum(counts) :])
+    return body, args

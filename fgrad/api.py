@@ -1,0 +1,387 @@
+"""`jit` and what concerns devices: the one place that joins tracing, programs and buffers."""
+
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fgrad.compile.program import Program, program_of
+from fgrad.core import trees
+from fgrad.core.config import config
+from fgrad.core.errors import BufferDonatedError, DonationError, StaticArgumentError
+from fgrad.core.evaluate import BORROWED, WEAK, ArrayImpl, as_value, namespace_of
+from fgrad.core.ir import ClosedJaxpr, Jaxpr
+from fgrad.core.primitive import Value
+from fgrad.core.tracing import Tracer, entering, state
+from fgrad.core.transforms.call import call
+from fgrad.core.transforms.grad import FlatCall, name_of
+from fgrad.core.transforms.look import aval_like
+from fgrad.core.transforms.stage import hoist, stage
+
+Fun = Callable[..., Any]
+_MAXSIZE = 512  # programs kept a function; the least recently used one goes first
+
+
+class CacheInfo(NamedTuple):
+    """How often calls found their program.
+
+    Attributes:
+        hits: Calls that found one.
+        misses: Calls that traced.
+        currsize: Programs kept.
+        reasons: For each miss after the first, what differed from the program before it.
+    """
+
+    hits: int
+    misses: int
+    currsize: int
+    reasons: tuple[str, ...]
+
+
+class _Entry:
+    """A traced call: its program, the values it closed over, and the structure of its result."""
+
+    __slots__ = ("closed", "consts", "flags", "jaxpr", "out_tree", "program", "single")
+
+    def __init__(self, closed: ClosedJaxpr, out_tree: Any) -> None:
+        self.closed = closed
+        self.jaxpr: Jaxpr = hoist(closed.jaxpr)
+        self.consts = closed.consts
+        self.out_tree = out_tree
+        self.flags = [WEAK if a.weak_type else 0 for a in self.jaxpr.out_avals]
+        self.program: Program | None = None
+        self.single = out_tree.is_leaf()
+
+
+class Jitted:
+    """A function that is traced once for each signature and then runs as a program.
+
+    Made by `jit`; calls it like the function it wraps.
+    """
+
+    def __init__(
+        self,
+        fun: Fun,
+        static_argnums: Sequence[int],
+        static_argnames: Sequence[str],
+        donate_argnums: Sequence[int],
+        donate_argnames: Sequence[str],
+    ) -> None:
+        functools.update_wrapper(self, fun)
+        self._fun = fun
+        self._name = name_of(fun)
+        self._static_argnums = tuple(static_argnums)
+        self._static_argnames = tuple(static_argnames)
+        self._donate_argnums = tuple(donate_argnums)
+        self._donate_argnames = tuple(donate_argnames)
+        self._plain = not (static_argnums or static_argnames or donate_argnums or donate_argnames)
+        self._cache: OrderedDict[Any, _Entry] = OrderedDict()
+        self._hits = 0
+        self._reasons: list[str] = []
+        self._last_key: Any = None
+
+    def __get__(self, instance: Any, _owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._plain and not kwargs and state.trace is type(state).trace:
+            found = self._quick(args)
+            if found is not None:
+                return found
+        if config.disable_jit:
+            return self._fun(*args, **kwargs)
+        static, moving = self._split(args, kwargs)
+        leaves, tree = trees.flatten(moving)
+        values = [as_value(x) for x in leaves]
+        entry = self._entry(static, values, tree, args, kwargs)
+        with entering() as trace:
+            if trace is state.quiet and not any(isinstance(v, Tracer) for v in values):
+                outs = self._run(entry, values)
+            else:
+                outs = call(entry.jaxpr, *entry.consts, *values, name=self._name)
+        self._donate(args, kwargs)
+        return trees.unflatten(entry.out_tree, outs)
+
+    def _quick(self, args: tuple[Any, ...]) -> Any:
+        """Positional concrete arrays and numbers, a call seen before: no tree code."""
+        key: list[Any] = []
+        buffers = []
+        for a in args:
+            kind = type(a)
+            if kind is ArrayImpl:
+                data = a._data
+                key += (data.shape, data.dtype, a._flags & WEAK)
+            elif kind is np.ndarray:
+                data = a
+                key += (data.shape, data.dtype, 0)
+            else:
+                return None
+            if type(data) is not np.ndarray:
+                return None
+            buffers.append(data)
+        entry = self._cache.get((tuple(key), config.trace_key()))
+        if entry is None:
+            # Entered under its short name too, when the general path has traced it.
+            self._last_key = (tuple(key), config.trace_key())
+            return None
+        if entry.program is None or entry.consts or config.disable_jit or config.debug_nans:
+            return None
+        self._hits += 1
+        with np.errstate(all="ignore"):
+            outs = entry.program(np, buffers)
+        wrapped = _wrap(outs, entry.flags, buffers)
+        return wrapped[0] if entry.single else trees.unflatten(entry.out_tree, wrapped)
+
+    def _run(self, entry: _Entry, values: Sequence[Value]) -> list[Value]:
+        buffers = [v._data for v in (*entry.consts, *values)]
+        xp: Any = np
+        for b in buffers:
+            if type(b) is not np.ndarray:
+                xp = namespace_of(type(b))
+        if config.debug_nans:
+            return call(entry.jaxpr, *entry.consts, *values, name=self._name)
+        if entry.program is None:
+            entry.program = program_of(entry.jaxpr)
+        return _wrap(entry.program(xp, buffers), entry.flags, buffers)
+
+    def _split(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """Static arguments, hashable; and the others as a tree."""
+        if self._plain:
+            return (), (args, kwargs)
+        count = len(args)
+        numbers = {i + count if i < 0 else i for i in self._static_argnums}
+        static = [(i, args[i]) for i in sorted(numbers) if i < count]
+        named = [(k, kwargs[k]) for k in self._static_argnames if k in kwargs]
+        positions = {i for i, _ in static}
+        for label, value in (*static, *named):
+            try:
+                hash(value)
+            except TypeError:
+                raise StaticArgumentError(
+                    f"static argument {label!r} of {self._name} must be hashable, got "
+                    f"{type(value).__name__}; pass a tuple or a frozen object, or do not mark it "
+                    f"static"
+                ) from None
+            if isinstance(value, Tracer):
+                raise StaticArgumentError(
+                    f"static argument {label!r} of {self._name} is traced ({value.aval}); it must "
+                    f"be a Python value"
+                )
+        key = tuple((label, type(v), v) for label, v in (*static, *named))
+        moving = [a for i, a in enumerate(args) if i not in positions]
+        words = {k: v for k, v in kwargs.items() if k not in dict(named)}
+        return key, (tuple(moving), words)
+
+    def _entry(
+        self, static: Any, values: Sequence[Value], tree: Any, args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> _Entry:  # fmt: skip
+        avals = tuple(v.aval for v in values)
+        axes = tuple((a.name, a.size) for a in state.axes)
+        key = (static, tree, avals, config.trace_key(), axes)
+        entry = self._cache.get(key)
+        if entry is not None:
+            self._hits += 1
+            self._cache.move_to_end(key)
+            return entry
+        self._explain_miss(key)
+        entry = self._trace(static, avals, tree, args, kwargs)
+        if not any(isinstance(c, Tracer) for c in entry.consts):
+            self._cache[key] = entry
+            short, self._last_key = self._last_key, None
+            if short is not None:
+                self._cache[short] = entry
+            while len(self._cache) > _MAXSIZE:
+                self._cache.popitem(last=False)
+        return entry
+
+    def _trace(
+        self, static: Any, avals: Sequence[Any], tree: Any, args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> _Entry:  # fmt: skip
+        labels = {label for label, *_ in static}
+
+        def rebuild(*flat: Value) -> list[Any]:
+            parts, words = trees.unflatten(tree, flat)
+            given = iter(parts)
+            flat_call.kwargs = {**{k: v for k, v in kwargs.items() if k in labels}, **words}
+            return [a if i in labels else next(given) for i, a in enumerate(args)]
+
+        flat_call = FlatCall(self._fun, rebuild, {})
+        with entering():
+            jaxpr, consts = stage(flat_call, avals, f"jit of {self._name}")
+        return _Entry(ClosedJaxpr(jaxpr, consts), flat_call.out_tree)
+
+    def _explain_miss(self, key: Any) -> None:
+        words = ("static arguments", "argument tree", "shapes or dtypes", "configuration", "axes")
+        before = next((k for k in reversed(self._cache) if len(k) == len(words)), None)
+        if before is None:
+            self._reasons.append("first call")
+            return
+        changed = [w for w, a, b in zip(words, before, key, strict=True) if a != b]
+        detail = ""
+        if "shapes or dtypes" in changed:
+            was, now = (", ".join(map(str, k[2])) for k in (before, key))
+            detail = f": {was} -> {now}"
+        self._reasons.append(" and ".join(changed) + detail)
+        del self._reasons[:-64]
+
+    def _donate(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        if not (self._donate_argnums or self._donate_argnames):
+            return
+        given = [args[i] for i in self._donate_argnums if -len(args) <= i < len(args)]
+        given += [kwargs[k] for k in self._donate_argnames if k in kwargs]
+        for x in trees.leaves(given):
+            if type(x) is ArrayImpl and not x._flags & BORROWED:
+                x._data = _Donated(x._data, self._name)
+
+    def lower(self, *args: Any, **kwargs: Any) -> "Lowered":
+        """The program of a call, without running it.
+
+        Args:
+            *args: Arrays, or anything with `shape` and `dtype`.
+            **kwargs: Likewise.
+        """
+        static, moving = self._split(args, kwargs)
+        leaves, tree = trees.flatten(moving)
+        entry = self._trace(static, [aval_like(x) for x in leaves], tree, args, kwargs)
+        return Lowered(entry, self._name)
+
+    def cache_info(self) -> CacheInfo:
+        """How often calls found their program, and why others did not."""
+        kept = {id(e) for e in self._cache.values()}
+        return CacheInfo(self._hits, len(self._reasons), len(kept), tuple(self._reasons[1:]))
+
+    def clear_cache(self) -> None:
+        """Forget all programs of this function."""
+        self._cache.clear()
+
+
+def _wrap(outs: Sequence[Any], flags: Sequence[int], buffers: Sequence[Any]) -> list[Value]:
+    wrapped = []
+    for x, flag in zip(outs, flags, strict=True):
+        if isinstance(x, np.generic):
+            x = np.asarray(x)  # noqa: PLW2901
+        elif type(x) is np.ndarray and (x.base is not None or any(x is b for b in buffers)):
+            # A result may not share memory with what the caller can write to or has donated.
+            if any(type(b) is np.ndarray and np.may_share_memory(x, b) for b in buffers):
+                x = x.copy()  # noqa: PLW2901
+        wrapped.append(ArrayImpl(x, flag))
+    return wrapped
+
+
+class _Donated:
+    """Stands in for a buffer that was given away: every use raises."""
+
+    __slots__ = ("_name", "dtype", "shape")
+
+    def __init__(self, data: Any, name: str) -> None:
+        self._name = name
+        self.shape = data.shape
+        self.dtype = data.dtype
+
+    def __getattr__(self, attribute: str) -> Any:
+        raise BufferDonatedError(
+            f"this array was donated to {self._name} (donate_argnums) and its buffer is gone; keep "
+            f"the result of the call instead, or do not donate it"
+        )
+
+
+class Lowered:
+    """A call's program before it runs.
+
+    Attributes:
+        jaxpr: The traced program.
+    """
+
+    def __init__(self, entry: _Entry, name: str) -> None:
+        self._entry = entry
+        self._name = name
+        self.jaxpr = entry.closed
+
+    @property
+    def optimized(self) -> Jaxpr:
+        """The program after all passes; closed-over arrays are its first inputs."""
+        return program_of(self._entry.jaxpr).jaxpr
+
+    def as_text(self) -> str:
+        """The Python text that runs."""
+        return program_of(self._entry.jaxpr).source
+
+    def compile(self) -> Callable[..., Any]:
+        """The program as a function of flat arrays that returns the call's result."""
+        entry = self._entry
+        program = program_of(entry.jaxpr)
+
+        def compiled(*arrays: Any) -> Any:
+            buffers = [as_value(x)._data for x in (*entry.consts, *arrays)]
+            with np.errstate(all="ignore"):
+                outs = _wrap(program(np, buffers), entry.flags, buffers)
+            return trees.unflatten(entry.out_tree, outs)
+
+        return compiled
+
+
+def jit(
+    fun: Fun | None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    donate_argnums: int | Sequence[int] = (),
+    donate_argnames: str | Sequence[str] = (),
+) -> Any:
+    """A function that is traced once for each signature, optimised, and run as a program.
+
+    Args:
+        fun: A pure function of arrays or trees of arrays. Left out: a decorator is returned.
+        static_argnums: Positional arguments that are hashable Python values, not arrays; each new
+            value is traced anew.
+        static_argnames: The same for keyword arguments.
+        donate_argnums: Positional arguments whose buffers the call may take; they cannot be used
+            afterwards. Buffers that fgrad did not allocate are left alone.
+        donate_argnames: The same for keyword arguments.
+
+    Returns:
+        A function with the same arguments and results, and `lower`, `cache_info`, `clear_cache`.
+        Arrays that `fun` closes over are inputs of the program, as they were at tracing.
+
+    Raises:
+        StaticArgumentError: A static argument is not hashable.
+        ConcretizationTypeError: `fun` needs the value of a traced argument (see its subclasses).
+
+    Example:
+        >>> import fgrad as fg, fgrad.numpy as fnp
+        >>> fg.jit(lambda x: fnp.sin(x) ** 2 + fnp.cos(x) ** 2)(1.0)
+        Array(1., dtype=float32)
+    """
+    if fun is None:
+        return functools.partial(
+            jit, static_argnums=static_argnums, static_argnames=static_argnames,
+            donate_argnums=donate_argnums, donate_argnames=donate_argnames,
+        )  # fmt: skip
+    if not callable(fun):
+        raise StaticArgumentError(f"jit takes a function, got {type(fun).__name__}")
+    numbers, names = _tuple(static_argnums), _tuple(static_argnames)
+    donated, donated_names = _tuple(donate_argnums), _tuple(donate_argnames)
+    if set(numbers) & set(donated) or set(names) & set(donated_names):
+        raise DonationError(
+            f"jit of {name_of(fun)}: an argument cannot be both static and donated"
+        )
+    return Jitted(fun, numbers, names, donated, donated_names)
+
+
+def _tuple(x: Any) -> tuple[Any, ...]:
+    return (x,) if isinstance(x, (int, str)) else tuple(x)
+
+
+def block_until_ready(tree: Any) -> Any:
+    """Wait until all arrays of a tree are computed, and return the tree.
+
+    On the CPU they are.
+    """
+    for x in trees.leaves(tree):
+        if type(x) is ArrayImpl and not isinstance(x._data, np.ndarray):
+            namespace_of(type(x._data)).cuda.get_current_stream().synchronize()
+    return tree

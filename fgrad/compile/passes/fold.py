@@ -1,0 +1,45 @@
+"""Compute scalars that depend on literals alone."""
+
+import numpy as np
+
+from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
+
+
+def fold(jaxpr: Jaxpr) -> Jaxpr:
+    """Without equations over scalar literals that have scalar results.
+
+    Arrays are never folded: a constant of any size would take memory for as long as the program
+    lives.
+    """
+    env: dict[Var, Atom] = {}
+    eqns: list[Eqn] = []
+
+    def read(atom: Atom) -> Atom:
+        return atom if isinstance(atom, Literal) else env.get(atom, atom)
+
+    for eqn in jaxpr.eqns:
+        inputs = tuple(read(a) for a in eqn.inputs)
+        if _is_scalar(eqn, inputs):
+            env[eqn.outputs[0]] = _evaluate(eqn, inputs)
+        else:
+            eqns.append(eqn.replace(inputs=inputs))
+    if not env:
+        return jaxpr
+    return Jaxpr(jaxpr.invars, jaxpr.constvars, eqns, [read(v) for v in jaxpr.outvars])
+
+
+def _is_scalar(eqn: Eqn, inputs: tuple[Atom, ...]) -> bool:
+    prim = eqn.primitive
+    if prim.multiple_results or prim.calls or eqn.effects or not inputs:
+        return False
+    return eqn.outputs[0].aval.shape == () and all(
+        isinstance(a, Literal) and a.aval.shape == () for a in inputs
+    )
+
+
+def _evaluate(eqn: Eqn, inputs: tuple[Atom, ...]) -> Literal:
+    aval = eqn.outputs[0].aval
+    values = [a.value for a in inputs if isinstance(a, Literal)]
+    with np.errstate(all="ignore"):
+        out = np.asarray(eqn.primitive.eager(np, *values, **eqn.params))
+    return Literal(out.astype(aval.dtype, copy=True), aval)

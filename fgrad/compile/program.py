@@ -1,0 +1,142 @@
+"""A jaxpr as one Python function of eager rules: no interpreter between two operations.
+
+Variables are locals and are deleted after their last use, so the peak of memory is that of the
+live values. The text can be read: `Program.source`.
+"""
+
+import linecache
+import traceback
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+from fgrad.compile.passes import optimize
+from fgrad.core.config import config
+from fgrad.core.errors import FgradError
+from fgrad.core.evaluate import WEAK, ArrayImpl, EvalTrace
+from fgrad.core.ir import Atom, Jaxpr, Literal, Var
+from fgrad.core.program import install_executor
+from fgrad.core.tracing import current, state
+from fgrad.core.transforms.jaxprs import derived
+from fgrad.core.transforms.stage import eval_jaxpr
+
+
+class Program:
+    """A program ready to run on bare buffers.
+
+    Attributes:
+        jaxpr: What it computes, after all passes.
+        source: The Python text that runs.
+    """
+
+    __slots__ = ("_function", "_lines", "jaxpr", "source")
+
+    def __init__(self, jaxpr: Jaxpr) -> None:
+        self.jaxpr = jaxpr
+        writer = _Writer(jaxpr)
+        self.source = writer.text()
+        self._lines = writer.eqn_of_line
+        filename = f"<fgrad program {id(self):x}>"
+        linecache.cache[filename] = (
+            len(self.source), None, self.source.splitlines(keepends=True), filename,
+        )  # fmt: skip
+        exec(compile(self.source, filename, "exec"), writer.globals)
+        self._function = writer.globals["program"]
+
+    def __call__(self, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
+        """Run on buffers of one array library."""
+        try:
+            return self._function(xp, *arrays)  # type: ignore[no-any-return]
+        except Exception as error:
+            self._explain(error)
+            raise
+
+    def _explain(self, error: Exception) -> None:
+        """Add the equation and the user's line to an error, once."""
+        if any(n.startswith("fgrad: in") for n in getattr(error, "__notes__", ())):
+            return
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            if frame.f_code is self._function.__code__ and line in self._lines:
+                eqn = self.jaxpr.eqns[self._lines[line]]
+                types = ", ".join(str(a.aval) for a in eqn.inputs)
+                error.add_note(
+                    f"fgrad: in {eqn.primitive.name}({types}), asked for at {eqn.source}"
+                )
+
+    def __del__(self) -> None:
+        linecache.cache.pop(f"<fgrad program {id(self):x}>", None)
+
+
+class _Writer:
+    """Writes the text; constants, rules and parameters become globals of the function."""
+
+    def __init__(self, jaxpr: Jaxpr) -> None:
+        self.jaxpr = jaxpr
+        self.globals: dict[str, Any] = {}
+        self.names: dict[Var, str] = {}
+        self.eqn_of_line: dict[int, int] = {}
+
+    def constant(self, value: Any, prefix: str) -> str:
+        name = f"{prefix}{len(self.globals)}"
+        self.globals[name] = value
+        return name
+
+    def atom(self, atom: Atom) -> str:
+        if isinstance(atom, Literal):
+            return self.constant(atom.value, "c")
+        return self.names[atom]
+
+    def local(self, var: Var) -> str:
+        name = self.names[var] = f"v{len(self.names)}"
+        return name
+
+    def text(self) -> str:
+        inputs = ", ".join(self.local(v) for v in self.jaxpr.invars)
+        lines = [f"def program(xp, {inputs}):"]
+        for i, (eqn, dead) in enumerate(zip(self.jaxpr.eqns, self.jaxpr.last_uses, strict=True)):
+            prim = eqn.primitive
+            rule = self.constant(prim.eager, f"{_identifier(prim.name)}_")
+            args = ["xp", *(self.atom(a) for a in eqn.inputs)]
+            args += [f"{k}={self.constant(v, 'p')}" for k, v in eqn.params.items()]
+            outs = ", ".join(self.local(v) for v in eqn.outputs)
+            comma = "," if prim.multiple_results and len(eqn.outputs) == 1 else ""
+            target = f"{outs}{comma} = " if eqn.outputs else ""
+            lines.append(f"    {target}{rule}({', '.join(args)})")
+            self.eqn_of_line[len(lines)] = i
+            if dead:
+                lines.append(f"    del {', '.join(self.names[v] for v in dead)}")
+        outs = ", ".join(self.atom(v) for v in self.jaxpr.outvars)
+        return "\n".join([*lines, f"    return [{outs}]"]) + "\n"
+
+
+def _identifier(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
+def program_of(jaxpr: Jaxpr) -> Program:
+    """The program of a closed jaxpr, made once for it and the trace configuration."""
+    program: Program = derived(jaxpr, ("program",), lambda: Program(optimize(jaxpr)))
+    return program
+
+
+def _execute(jaxpr: Jaxpr, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
+    if config.debug_nans or config.disable_jit:
+        return _one_by_one(jaxpr, arrays)
+    return program_of(jaxpr)(xp, arrays)
+
+
+def _one_by_one(jaxpr: Jaxpr, arrays: Sequence[Any]) -> list[Any]:
+    """Run equation by equation, each checked and with its user's line."""
+    values = [
+        ArrayImpl(x, WEAK if a.weak_type else 0)
+        for x, a in zip(arrays, jaxpr.in_avals, strict=True)
+    ]
+    quiet = state.quiet
+    if not isinstance(quiet, EvalTrace):
+        raise FgradError("no evaluation trace")
+    with current(quiet):
+        outs = eval_jaxpr(jaxpr, (), *values)
+    return [x._data for x in outs]
+
+
+install_executor(_execute)

@@ -1,0 +1,421 @@
+"""Special functions, element by element: error functions, gamma and beta functions, Bessel.
+
+Eager values come from SciPy, or on a GPU from the part of it that CuPy ships; either is loaded at
+the first call.
+"""
+
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fgrad.core import basis
+from fgrad.core.evaluate import as_value
+from fgrad.core.primitive import FLOATS, Absent, Case, Operand, Primitive, Spec, Value
+from fgrad.core.tracing import bind
+from fgrad.lax.arithmetic import add, div, mul, neg, sign, sub
+from fgrad.lax.compare import eq
+from fgrad.lax.elementary import exp, log, log1p
+from fgrad.lax.kinds import FLOAT, pointwise
+from fgrad.lax.operands import MISMATCH, PAIR, operands, operands3, unary_spec
+from fgrad.lax.powers import square
+
+__all__ = [
+    "bessel_i0e",
+    "bessel_i0e_p",
+    "bessel_i1e",
+    "bessel_i1e_p",
+    "betainc",
+    "digamma",
+    "digamma_p",
+    "erf",
+    "erf_inv",
+    "erf_inv_p",
+    "erf_p",
+    "erfc",
+    "erfc_p",
+    "igamma",
+    "igamma_p",
+    "igammac",
+    "igammac_p",
+    "lgamma",
+    "lgamma_p",
+    "polygamma",
+    "polygamma_p",
+    "regularized_incomplete_beta_p",
+    "zeta",
+    "zeta_p",
+]
+
+_MODULES = {"numpy": "scipy.special", "cupy": "cupyx.scipy.special"}
+
+
+def library(xp: Any) -> Any:
+    """The special functions for arrays of the library `xp`."""
+    return importlib.import_module(_MODULES[xp.__name__])
+
+
+def _scipy(name: str) -> Callable[..., Any]:
+    """SciPy's function of that name, on float64, as a reference."""
+    return lambda *args: getattr(library(np), name)(*args)
+
+
+def _function(name: str) -> Callable[..., Any]:
+    """An eager rule. SciPy's own float32 loops of these functions compute in float64."""
+    return lambda xp, *args: getattr(library(xp), name)(*args)
+
+
+def _in_float64(name: str) -> Callable[..., Any]:
+    """An eager rule for functions whose float32 loops lose digits."""
+
+    def eager(xp: Any, *args: Any) -> Any:
+        out = getattr(library(xp), name)(*[x.astype(np.float64) for x in args])
+        return out.astype(args[0].dtype)
+
+    return eager
+
+
+def _unary(
+    name: str, doc: str, eager: Callable[..., Any], deriv: Any, reference: str, low: float,
+    high: float,
+) -> Primitive:  # fmt: skip
+    return pointwise(
+        name,
+        "x",
+        doc=doc,
+        eager=eager,
+        derivs=(deriv,),
+        scalar=f"{name}(x)",
+        accepts=FLOAT,
+        spec=unary_spec(_scipy(reference), low, high, dtypes=FLOATS),
+    )
+
+
+# ------------------------------------------------------------------------- error functions
+
+erf_p = _unary(
+    "erf",
+    "2/√π · ∫₀ˣ exp(-t²) dt.",
+    _function("erf"),
+    lambda x: mul(2 / math.sqrt(math.pi), exp(neg(square(x)))),
+    "erf",
+    -2.0,
+    2.0,
+)
+
+erfc_p = _unary(
+    "erfc",
+    "1 - erf(x), accurate where erf is near 1.",
+    _function("erfc"),
+    lambda x: mul(-2 / math.sqrt(math.pi), exp(neg(square(x)))),
+    "erfc",
+    -2.0,
+    2.0,
+)
+
+erf_inv_p = _unary(
+    "erf_inv",
+    "The inverse of erf.",
+    _in_float64("erfinv"),
+    lambda out: mul(math.sqrt(math.pi) / 2, exp(square(out))),
+    "erfinv",
+    -0.8,
+    0.8,
+)
+
+
+def erf(x: Any) -> Value:
+    """The error function ``2/√π · ∫₀ˣ exp(-t²) dt`` of each element of ``x`` (``[...]``, float).
+
+    Example:
+        >>> erf(np.array([0.0, 1.0]))
+        Array([0.        , 0.84270079], dtype=float64)
+    """
+    return bind(erf_p, as_value(x))
+
+
+def erfc(x: Any) -> Value:
+    """``1 - erf(x)``, accurate for great ``x`` too, of each element of ``x`` (``[...]``, float).
+
+    Example:
+        >>> erfc(np.array([0.0, 1.0]))
+        Array([1.        , 0.15729921], dtype=float64)
+    """
+    return bind(erfc_p, as_value(x))
+
+
+def erf_inv(x: Any) -> Value:
+    """The inverse of `erf` for each element of ``x`` (``[...]``, float in [-1, 1]).
+
+    Example:
+        >>> erf_inv(np.array([0.0, 0.5]))
+        Array([0.        , 0.47693628], dtype=float64)
+    """
+    return bind(erf_inv_p, as_value(x))
+
+
+# ------------------------------------------------------------------------- gamma functions
+
+
+def _lgamma_eager(xp: Any, x: Any) -> Any:
+    # SciPy has -inf at -inf.
+    return library(xp).gammaln(xp.where(x == -np.inf, x.dtype.type(np.inf), x))
+
+
+lgamma_p = _unary("lgamma", "log |Γ(x)|.", _lgamma_eager, lambda x: digamma(x), "gammaln", 0.3, 4.0)
+
+digamma_p = _unary(
+    "digamma",
+    "The derivative of log |Γ(x)|.",
+    _function("psi"),
+    lambda x: polygamma(1, x),
+    "psi",
+    0.3,
+    4.0,
+)
+
+
+def _polygamma_eager(xp: Any, m: Any, x: Any) -> Any:
+    special = library(xp)
+    m64, x64 = m.astype(np.float64), x.astype(np.float64)
+    sign_ = xp.where(m64 % 2 == 0, -1.0, 1.0)
+    high = sign_ * special.gamma(m64 + 1.0) * special.zeta(m64 + 1.0, x64)
+    return xp.where(m64 == 0, special.psi(x64), high).astype(x.dtype)
+
+
+polygamma_p = pointwise(
+    "polygamma",
+    "m x",
+    doc="The derivative of order m + 1 of log |Γ(x)|.",
+    eager=_polygamma_eager,
+    derivs=(
+        Absent("polygamma has no derivative in its order m: only integers are orders"),
+        lambda m, x: polygamma(add(m, 1), x),
+    ),
+    scalar="polygamma(m, x)",
+    accepts=FLOAT,
+    spec=Spec(
+        (Operand(1.0, 1.0, generator="static"), Operand(0.3, 4.0)),
+        PAIR,
+        dtypes=FLOATS,
+        reference=lambda m, x: _polygamma_eager(np, m, x),
+        invalid=MISMATCH,
+    ),
+)
+
+
+zeta_p = pointwise(
+    "zeta",
+    "x q",
+    doc="The Hurwitz zeta function Σ (q + k)**-x over k = 0, 1, …",
+    eager=_function("zeta"),
+    derivs=(
+        Absent("zeta has no derivative in its exponent x here; only in q"),
+        lambda x, q: neg(mul(x, zeta(add(x, 1), q))),
+    ),
+    scalar="zeta(x, q)",
+    accepts=FLOAT,
+    spec=Spec(
+        (Operand(1.5, 4.0, generator="static"), Operand(0.3, 4.0)),
+        PAIR,
+        dtypes=FLOATS,
+        reference=_scipy("zeta"),
+        invalid=MISMATCH,
+    ),
+)
+
+
+def _gamma_density(a: Value, x: Value) -> Value:
+    """``x**(a-1)·exp(-x) / Γ(a)``, the derivative of igamma in x."""
+    return exp(sub(sub(mul(sub(a, 1), log(x)), x), lgamma(a)))
+
+
+_NO_SHAPE = "has no derivative in its parameter a; differentiate in x, or hold a with stop_gradient"
+_GAMMA_SPEC = (Operand(0.5, 4.0, generator="static"), Operand(0.3, 4.0))
+
+igamma_p = pointwise(
+    "igamma",
+    "a x",
+    doc="The regularized lower incomplete gamma function P(a, x).",
+    eager=_function("gammainc"),
+    derivs=(Absent(f"igamma {_NO_SHAPE}"), _gamma_density),
+    scalar="igamma(a, x)",
+    accepts=FLOAT,
+    spec=Spec(_GAMMA_SPEC, PAIR, dtypes=FLOATS, reference=_scipy("gammainc"), invalid=MISMATCH),
+)
+
+igammac_p = pointwise(
+    "igammac",
+    "a x",
+    doc="The regularized upper incomplete gamma function Q(a, x) = 1 - P(a, x).",
+    eager=_function("gammaincc"),
+    derivs=(
+        Absent(f"igammac {_NO_SHAPE}"),
+        lambda a, x: neg(_gamma_density(a, x)),
+    ),
+    scalar="igammac(a, x)",
+    accepts=FLOAT,
+    spec=Spec(_GAMMA_SPEC, PAIR, dtypes=FLOATS, reference=_scipy("gammaincc"), invalid=MISMATCH),
+)
+
+
+def lgamma(x: Any) -> Value:
+    """``log |Γ(x)|`` of each element of ``x`` (``[...]``, float).
+
+    Example:
+        >>> lgamma(np.array([1.0, 5.0]))
+        Array([0.        , 3.17805383], dtype=float64)
+    """
+    return bind(lgamma_p, as_value(x))
+
+
+def digamma(x: Any) -> Value:
+    """The derivative of ``log |Γ(x)|`` at each element of ``x`` (``[...]``, float).
+
+    Example:
+        >>> digamma(np.array([1.0, 2.0]))
+        Array([-0.57721566,  0.42278434], dtype=float64)
+    """
+    return bind(digamma_p, as_value(x))
+
+
+def polygamma(m: Any, x: Any) -> Value:
+    """The derivative of order ``m + 1`` of ``log |Γ(x)|``; operands (float) broadcast.
+
+    Args:
+        m: The order, integers not below 0 in a float dtype; it has no derivative.
+        x: The same dtype.
+
+    Example:
+        >>> polygamma(1.0, np.array([1.0]))
+        Array([1.64493407], dtype=float64)
+    """
+    return bind(polygamma_p, *operands(m, x))
+
+
+def zeta(x: Any, q: Any) -> Value:
+    """The Hurwitz zeta function ``Σ (q + k)**-x`` over k = 0, 1, …; operands (float) broadcast.
+
+    Args:
+        x: The exponent, above 1; no derivative.
+        q: The same dtype; differentiable.
+
+    Example:
+        >>> zeta(2.0, np.array([1.0]))
+        Array([1.64493407], dtype=float64)
+    """
+    return bind(zeta_p, *operands(x, q))
+
+
+def igamma(a: Any, x: Any) -> Value:
+    """The regularized lower incomplete gamma function P(a, x); operands (float) broadcast.
+
+    Differentiable in ``x``; asking for the derivative in ``a`` raises `RuleError`.
+
+    Example:
+        >>> igamma(1.0, np.array([0.0, 1.0]))
+        Array([0.        , 0.63212056], dtype=float64)
+    """
+    return bind(igamma_p, *operands(a, x))
+
+
+def igammac(a: Any, x: Any) -> Value:
+    """The regularized upper incomplete gamma function ``1 - P(a, x)``; operands broadcast.
+
+    Differentiable in ``x``; asking for the derivative in ``a`` raises `RuleError`.
+
+    Example:
+        >>> igammac(1.0, np.array([0.0, 1.0]))
+        Array([1.        , 0.36787944], dtype=float64)
+    """
+    return bind(igammac_p, *operands(a, x))
+
+
+# ------------------------------------------------------------------- beta, Bessel functions
+
+
+def _beta_density(a: Value, b: Value, x: Value) -> Value:
+    """``x**(a-1)·(1-x)**(b-1) / B(a, b)``, the derivative of betainc in x."""
+    powers = add(mul(sub(a, 1), log(x)), mul(sub(b, 1), log1p(neg(x))))
+    return exp(add(powers, sub(lgamma(add(a, b)), add(lgamma(a), lgamma(b)))))
+
+
+regularized_incomplete_beta_p = pointwise(
+    "regularized_incomplete_beta",
+    "a b x",
+    doc="The regularized incomplete beta function I(x; a, b).",
+    eager=_in_float64("betainc"),
+    derivs=(
+        Absent("betainc has no derivative in its parameter a; differentiate in x only"),
+        Absent("betainc has no derivative in its parameter b; differentiate in x only"),
+        _beta_density,
+    ),
+    scalar="betainc(a, b, x)",
+    accepts=FLOAT,
+    spec=Spec(
+        (
+            Operand(0.5, 3.0, generator="static"),
+            Operand(0.5, 3.0, generator="static"),
+            Operand(0.1, 0.9),
+        ),
+        (Case("...,...,..."),),
+        dtypes=FLOATS,
+        reference=_scipy("betainc"),
+    ),
+)
+
+
+def _i1e_slope(out: Value, x: Value) -> Value:
+    zero = eq(x, 0)
+    safe = basis.select_n(zero, x, basis.scalar(1, x.dtype))
+    slope = sub(bessel_i0e(safe), mul(out, add(sign(safe), div(1, safe))))
+    return basis.select_n(zero, slope, basis.scalar(0.5, x.dtype))
+
+
+bessel_i0e_p = _unary(
+    "bessel_i0e",
+    "exp(-|x|)·I₀(x).",
+    _function("i0e"),
+    lambda out, x: sub(bessel_i1e(x), mul(sign(x), out)),
+    "i0e",
+    0.2,
+    4.0,
+)
+
+bessel_i1e_p = _unary(
+    "bessel_i1e", "exp(-|x|)·I₁(x).", _function("i1e"), _i1e_slope, "i1e", 0.2, 4.0
+)
+
+
+def betainc(a: Any, b: Any, x: Any) -> Value:
+    """The regularized incomplete beta function I(x; a, b); operands (float) broadcast.
+
+    Differentiable in ``x``; asking for the derivative in ``a`` or ``b`` raises `RuleError`.
+
+    Example:
+        >>> betainc(1.0, 2.0, np.array([0.5]))
+        Array([0.75], dtype=float64)
+    """
+    return bind(regularized_incomplete_beta_p, *operands3(a, b, x))
+
+
+def bessel_i0e(x: Any) -> Value:
+    """``exp(-|x|)·I₀(x)``, I₀ the modified Bessel function, for each element of ``x`` (float).
+
+    Example:
+        >>> bessel_i0e(np.array([0.0, 1.0]))
+        Array([1.        , 0.46575961], dtype=float64)
+    """
+    return bind(bessel_i0e_p, as_value(x))
+
+
+def bessel_i1e(x: Any) -> Value:
+    """``exp(-|x|)·I₁(x)``, I₁ the modified Bessel function, for each element of ``x`` (float).
+
+    Example:
+        >>> bessel_i1e(np.array([0.0, 1.0]))
+        Array([0.        , 0.20791042], dtype=float64)
+    """
+    return bind(bessel_i1e_p, as_value(x))

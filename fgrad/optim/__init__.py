@@ -1,0 +1,98 @@
+"""Optimizers as pure gradient transformations, with the names and meaning of Optax.
+
+``init(params)`` makes a state, ``update(grads, state, params)`` returns updates and the next state,
+``apply_updates(params, updates)`` takes the step. States are pytrees; every leaf keeps its dtype.
+"""
+
+from fgrad.optim.base import (
+    EmptyState,
+    GradientTransformation,
+    MaskedNode,
+    MaskedState,
+    ScalarOrSchedule,
+    Schedule,
+    apply_updates,
+    chain,
+    identity,
+    masked,
+)
+from fgrad.optim.clipping import clip, clip_by_global_norm, global_norm
+from fgrad.optim.optimizers import adam, adamw, momentum, sgd
+from fgrad.optim.schedules import (
+    constant_schedule,
+    cosine_decay_schedule,
+    exponential_decay,
+    join_schedules,
+    linear_schedule,
+    piecewise_constant_schedule,
+    polynomial_schedule,
+    warmup_constant_schedule,
+    warmup_cosine_decay_schedule,
+)
+from fgrad.optim.transforms import (
+    EmaState,
+    ScaleByAdamState,
+    ScaleByScheduleState,
+    TraceState,
+    add_decayed_weights,
+    ema,
+    scale,
+    scale_by_adam,
+    scale_by_learning_rate,
+    scale_by_schedule,
+    trace,
+)
+from fgrad.optim.wrappers import (
+    ApplyIfFiniteState,
+    MultiSteps,
+    MultiStepsState,
+    apply_if_finite,
+    multi_steps,
+    skip_not_finite,
+)
+
+__all__ = [
+    "ApplyIfFiniteState",
+    "EmaState",
+    "EmptyState",
+    "GradientTransformation",
+    "MaskedNode",
+    "MaskedState",
+    "MultiSteps",
+    "MultiStepsState",
+    "ScalarOrSchedule",
+    "ScaleByAdamState",
+    "ScaleByScheduleState",
+    "Schedule",
+    "TraceState",
+    "add_decayed_weights",
+    "adam",
+    "adamw",
+    "apply_if_finite",
+    "apply_updates",
+    "chain",
+    "clip",
+    "clip_by_global_norm",
+    "constant_schedule",
+    "cosine_decay_schedule",
+    "ema",
+    "exponential_decay",
+    "global_norm",
+    "identity",
+    "join_schedules",
+    "linear_schedule",
+    "masked",
+    "momentum",
+    "multi_steps",
+    "piecewise_constant_schedule",
+    "polynomial_schedule",
+    "scale",
+    "scale_by_adam",
+    "scale_by_learning_rate",
+    "scale_by_schedule",
+    "sgd",
+    "skip_not_finite",
+    "trace",
+    "warmup_constant_schedule",
+    "warmup_cosine_decay_schedule",
+]
