@@ -1,0 +1,87 @@
+"""The array namespace: the names and meaning of ``jax.numpy``, on fgrad's primitives."""
+
+import importlib
+from typing import Any
+
+import numpy as _np
+
+from fgrad.core import dtypes as _dtypes
+from fgrad.core import tracing as _tracing
+from fgrad.core.dtypes import (
+    bfloat16,
+    bool_,
+    complex64,
+    complex128,
+    dtype,
+    finfo,
+    float8_e3m4,
+    float8_e4m3,
+    float8_e4m3b11fnuz,
+    float8_e4m3fn,
+    float8_e4m3fnuz,
+    float8_e5m2,
+    float8_e5m2fnuz,
+    float8_e8m0fnu,
+    float16,
+    float32,
+    float64,
+    iinfo,
+    int8,
+    int16,
+    int32,
+    int64,
+    issubdtype,
+    promote_types,
+    result_type,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from fgrad.core.tracing import Array as ndarray
+from fgrad.numpy import members as _members
+from fgrad.numpy import operators as _operators
+from fgrad.numpy import printing as _printing
+from fgrad.numpy import protocols as _protocols
+from fgrad.numpy.creation import *
+from fgrad.numpy.cumulative import *
+from fgrad.numpy.diagonals import *
+from fgrad.numpy.einsums import *
+from fgrad.numpy.elementary import *
+from fgrad.numpy.joining import *
+from fgrad.numpy.logic import *
+from fgrad.numpy.members import astype
+from fgrad.numpy.padding import pad
+from fgrad.numpy.products import *
+from fgrad.numpy.protocols import from_dlpack
+from fgrad.numpy.reductions import *
+from fgrad.numpy.selection import *
+from fgrad.numpy.shaping import *
+from fgrad.numpy.sorting import *
+from fgrad.numpy.ufuncs import *
+
+bool = bool_  # noqa: A001
+single, double, csingle, cdouble = float32, float64, complex64, complex128
+generic, number, inexact, floating = _np.generic, _np.number, _np.inexact, _np.floating
+integer, signedinteger, unsignedinteger = _np.integer, _np.signedinteger, _np.unsignedinteger
+complexfloating = _np.complexfloating
+
+pi, e, euler_gamma = _np.pi, _np.e, _np.euler_gamma
+inf, nan, newaxis = _np.inf, _np.nan, None
+
+_LAZY = ("linalg", "fft")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"fgrad.numpy.{name}")
+    if name in ("int_", "uint", "float_", "complex_"):
+        kind = {"int_": int, "float_": float, "complex_": complex}.get(name)
+        default = _dtypes.default_int() if kind is None else _dtypes.dtype(kind)
+        return _np.dtype(f"uint{8 * default.itemsize}").type if kind is None else default.type
+    raise AttributeError(f"module 'fgrad.numpy' has no attribute {name!r}")
+
+
+_tracing.install(
+    {**_operators.MEMBERS, **_printing.MEMBERS, **_protocols.MEMBERS, **_members.MEMBERS}
+)

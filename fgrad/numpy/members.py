@@ -1,0 +1,204 @@
+"""Methods of arrays: the functions of the namespace, on `self`."""
+
+from typing import Any
+
+import numpy as np
+
+from fgrad import lax
+from fgrad.core import basis, dtypes
+from fgrad.core.basis import convert_element_type
+from fgrad.core.errors import ConcretizationTypeError, ShapeError
+from fgrad.core.evaluate import ArrayImpl
+from fgrad.core.primitive import Value
+from fgrad.core.tracing import Array
+from fgrad.numpy import (
+    creation,
+    cumulative,
+    diagonals,
+    elementary,
+    indexing,
+    products,
+    reductions,
+    selection,
+    shaping,
+    sorting,
+    ufuncs,
+)
+from fgrad.numpy.at import IndexUpdate
+from fgrad.numpy.printing import host
+
+
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Value:
+    """`x` in another dtype (strong); complex to real keeps the real part."""
+    del copy
+    x = creation.asarray(x) if not isinstance(x, Array) else x
+    return creation.to_device(
+        convert_element_type(x, dtypes.default_float() if dtype is None else dtypes.dtype(dtype)),
+        device,
+    )
+
+
+def _astype(x: Any, dtype: Any, copy: bool = True, device: Any = None) -> Value:
+    return astype(x, dtype, copy=copy, device=device)
+
+
+def _reshape(x: Any, *shape: Any, order: str = "C") -> Value:
+    if len(shape) == 1 and isinstance(shape[0], tuple | list):
+        shape = tuple(shape[0])
+    return shaping.reshape(x, shape, order)
+
+
+def _transpose(x: Any, *axes: Any) -> Value:
+    if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], tuple | list)):
+        axes = axes[0]
+    return shaping.transpose(x, axes or None)
+
+
+def _matrix_transpose(x: Any) -> Value:
+    return shaping.matrix_transpose(x)
+
+
+def _copy(x: Any, order: str | None = None) -> Value:
+    del order
+    return ArrayImpl(x._data.copy(), x.weak_type) if type(x) is ArrayImpl else x
+
+
+def _clip(x: Any, min: Any = None, max: Any = None) -> Value:  # noqa: A002
+    return elementary.clip(x, min, max)
+
+
+def _view(x: Any, dtype: Any = None) -> Value:
+    """The same bytes read as another dtype; the last axis changes its length with the width."""
+    if dtype is None:
+        return x
+    new, old = dtypes.dtype(dtype), x.dtype
+    if new.itemsize == old.itemsize:
+        return lax.bitcast_convert_type(x, new)
+    if not x.ndim:
+        raise ShapeError(f"view: {x.aval} has no axis that could change its length for {new}")
+    if new.itemsize < old.itemsize:
+        out = lax.bitcast_convert_type(x, new)
+        return basis.reshape(out, (*x.shape[:-1], x.shape[-1] * out.shape[-1]))
+    ratio = new.itemsize // old.itemsize
+    if x.shape[-1] % ratio:
+        raise ShapeError(f"view: the last axis of {x.aval} must be a multiple of {ratio} for {new}")
+    split = basis.reshape(x, (*x.shape[:-1], x.shape[-1] // ratio, ratio))
+    return lax.bitcast_convert_type(split, new)
+
+
+def _device(x: Any) -> str:
+    if not isinstance(x, ArrayImpl):
+        found = x.concrete()
+        if found is None:
+            raise ConcretizationTypeError(
+                f"the device of a traced {x.aval} is not known while tracing"
+            )
+        return _device(found)
+    found = getattr(x._data, "device", "cpu")
+    return "cpu" if found == "cpu" else f"cuda:{int(found)}"
+
+
+def _block_until_ready(x: Any) -> Any:
+    wait = getattr(getattr(getattr(x, "_data", None), "device", None), "synchronize", None)
+    if wait is not None:
+        wait()
+    return x
+
+
+def _item(x: Any, *args: Any) -> Any:
+    return host(x).item(*args)
+
+
+def _tolist(x: Any) -> Any:
+    return host(x).tolist()
+
+
+def _tobytes(x: Any, order: Any = "C") -> bytes:
+    return host(x).tobytes(order)
+
+
+_METHODS: dict[str, Any] = {
+    "sum": reductions.sum,
+    "mean": reductions.mean,
+    "std": reductions.std,
+    "var": reductions.var,
+    "prod": reductions.prod,
+    "max": reductions.max,
+    "min": reductions.min,
+    "any": reductions.any,
+    "all": reductions.all,
+    "ptp": reductions.ptp,
+    "argmax": selection.argmax,
+    "argmin": selection.argmin,
+    "cumsum": cumulative.cumsum,
+    "cumprod": cumulative.cumprod,
+    "dot": products.dot,
+    "round": ufuncs.round,
+    "conj": ufuncs.conjugate,
+    "conjugate": ufuncs.conjugate,
+    "swapaxes": shaping.swapaxes,
+    "repeat": shaping.repeat,
+    "squeeze": shaping.squeeze,
+    "ravel": shaping.ravel,
+    "flatten": shaping.ravel,
+    "sort": sorting.sort,
+    "argsort": sorting.argsort,
+    "argpartition": sorting.argpartition,
+    "searchsorted": sorting.searchsorted,
+    "take": selection.take,
+    "choose": selection.choose,
+    "compress": lambda x, condition, axis=None: selection.compress(condition, x, axis),
+    "nonzero": selection.nonzero,
+    "trace": diagonals.trace,
+    "diagonal": diagonals.diagonal,
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "astype": _astype,
+    "copy": _copy,
+    "clone": _copy,
+    "clip": _clip,
+    "view": _view,
+    "item": _item,
+    "tolist": _tolist,
+    "tobytes": _tobytes,
+    "block_until_ready": _block_until_ready,
+    "is_ready": lambda x: True,  # noqa: ARG005
+    "is_deleted": lambda x: False,  # noqa: ARG005
+    "devices": lambda x: {_device(x)},
+    "to_device": lambda x, device, /, *, stream=None: creation.to_device(x, device),  # noqa: ARG005
+    "copy_to_host_async": lambda x: None,  # noqa: ARG005
+    "addressable_data": lambda x, index: (x,)[index],
+}
+
+_PROPERTIES: dict[str, Any] = {
+    "T": shaping.transpose,
+    "mT": _matrix_transpose,
+    "real": ufuncs.real,
+    "imag": ufuncs.imag,
+    "flat": shaping.ravel,
+    "at": IndexUpdate,
+    "device": _device,
+    "is_fully_addressable": lambda x: True,  # noqa: ARG005
+    "is_fully_replicated": lambda x: True,  # noqa: ARG005
+}
+
+
+def _matmul(x: Any, y: Any) -> Any:
+    return products.matmul(x, y) if _operand(y) else NotImplemented
+
+
+def _rmatmul(x: Any, y: Any) -> Any:
+    return products.matmul(y, x) if _operand(y) else NotImplemented
+
+
+def _operand(y: Any) -> bool:
+    return isinstance(y, Array | np.ndarray | np.generic) or hasattr(y, "__fgrad_array__")
+
+
+MEMBERS: dict[str, Any] = {
+    **_METHODS,
+    **{name: property(get) for name, get in _PROPERTIES.items()},
+    "__getitem__": indexing.get,
+    "__matmul__": _matmul,
+    "__rmatmul__": _rmatmul,
+}

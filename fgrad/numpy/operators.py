@@ -1,0 +1,142 @@
+"""Operators of arrays. What is of one dtype goes to its primitive at once.
+
+Each binary operator has a fast path (two arrays of one dtype, or an array and a Python number
+that takes the array's dtype) and a slow one, the ufunc of the same name, which promotes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fgrad.core.config import config
+from fgrad.core.errors import ImmutableArrayError
+from fgrad.core.evaluate import WEAK, ArrayImpl, is_buffer
+from fgrad.core.primitive import Primitive, primitive
+from fgrad.core.tracing import Array, state
+from fgrad.numpy import ufuncs
+
+# Characters of the dtypes that an operator takes as they are; the others go the slow way.
+_INEXACT = "efdFDE"
+_NUMBERS = _INEXACT + "bhilqBHIQ"
+_BITS = "?bhilqBHIQ"
+_ORDERED = "?efdE" + "bhilqBHIQ"
+_ALL = "?" + _NUMBERS
+# Which array dtypes a Python number takes on directly.
+_TAKEN = {int: _NUMBERS, float: _INEXACT, complex: "FD"}
+
+_ACCEPTED = (bool, int, float, complex, np.ndarray, np.generic)
+
+
+def acceptable(y: Any) -> bool:
+    """Whether `y` may stand beside an array; otherwise Python asks `y` itself."""
+    return isinstance(y, Array | _ACCEPTED) or is_buffer(y) or hasattr(y, "__fgrad_array__")
+
+
+def _binary(
+    prim: Primitive, slow: Callable[[Any, Any], Any], takes: str
+) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+    """The operator and its reflected twin."""
+
+    def operator(x: Any, y: Any) -> Any:
+        dtype = x.dtype
+        char = dtype.char
+        if isinstance(y, Array):
+            if (
+                y.dtype is dtype
+                and char in takes
+                and (config.numpy_rank_promotion == "allow" or x.ndim == y.ndim)
+            ):
+                return state.trace.process(prim, (x, y), {})
+        elif char in takes:
+            taken = _TAKEN.get(type(y))
+            if taken is not None and char in taken and _fits(y, char):
+                return state.trace.process(prim, (x, ArrayImpl(np.asarray(y, dtype), WEAK)), {})
+        if not acceptable(y):
+            return NotImplemented
+        return slow(x, y)
+
+    def reflected(x: Any, y: Any) -> Any:
+        dtype = x.dtype
+        char = dtype.char
+        if char in takes:
+            taken = _TAKEN.get(type(y))
+            if taken is not None and char in taken and _fits(y, char):
+                return state.trace.process(prim, (ArrayImpl(np.asarray(y, dtype), WEAK), x), {})
+        if not acceptable(y):
+            return NotImplemented
+        return slow(y, x)
+
+    return operator, reflected
+
+
+def _fits(y: Any, char: str) -> bool:
+    """Whether the number surely fits; the slow way checks the others and says what is wrong."""
+    return type(y) is not int or 0 <= y <= 127 or (-128 <= y < 0 and char not in "BHIQ")
+
+
+def _slow(
+    function: Callable[[Any, Any], Any],
+) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+    def operator(x: Any, y: Any) -> Any:
+        return function(x, y) if acceptable(y) else NotImplemented
+
+    def reflected(x: Any, y: Any) -> Any:
+        return function(y, x) if acceptable(y) else NotImplemented
+
+    return operator, reflected
+
+
+def _set_item(x: Any, index: Any, new: Any) -> None:  # noqa: ARG001
+    raise ImmutableArrayError(
+        f"arrays are immutable, so x[...] = y is not possible for this {x.aval}; use "
+        f"x = x.at[index].set(y), or .add, .multiply, .min, .max, which return a new array"
+    )
+
+
+def _round(x: Any, digits: int | None = None) -> Any:
+    return ufuncs.round(x, digits or 0)
+
+
+def _members() -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name, prim, slow, takes in (
+        ("add", "add", ufuncs.add, _NUMBERS),
+        ("sub", "sub", ufuncs.subtract, _NUMBERS),
+        ("mul", "mul", ufuncs.multiply, _NUMBERS),
+        ("truediv", "div", ufuncs.true_divide, _INEXACT),
+        ("and", "and", ufuncs.bitwise_and, _BITS),
+        ("or", "or", ufuncs.bitwise_or, _BITS),
+        ("xor", "xor", ufuncs.bitwise_xor, _BITS),
+        ("eq", "eq", ufuncs.equal, _ALL),
+        ("ne", "ne", ufuncs.not_equal, _ALL),
+        ("lt", "lt", ufuncs.less, _ORDERED),
+        ("le", "le", ufuncs.less_equal, _ORDERED),
+        ("gt", "gt", ufuncs.greater, _ORDERED),
+        ("ge", "ge", ufuncs.greater_equal, _ORDERED),
+    ):
+        operator, reflected = _binary(primitive(prim), slow, takes)
+        members[f"__{name}__"] = operator
+        if name not in ("eq", "ne", "lt", "le", "gt", "ge"):
+            members[f"__r{name}__"] = reflected
+    for name, slow in (
+        ("floordiv", ufuncs.floor_divide),
+        ("mod", ufuncs.remainder),
+        ("divmod", ufuncs.divmod),
+        ("pow", ufuncs.power),
+        ("lshift", ufuncs.left_shift),
+        ("rshift", ufuncs.right_shift),
+    ):
+        members[f"__{name}__"], members[f"__r{name}__"] = _slow(slow)
+    return members
+
+
+MEMBERS: dict[str, Any] = {
+    **_members(),
+    "__neg__": ufuncs.negative,
+    "__pos__": ufuncs.positive,
+    "__abs__": ufuncs.abs,
+    "__invert__": ufuncs.invert,
+    "__round__": _round,
+    "__setitem__": _set_item,
+}

@@ -1,0 +1,60 @@
+"""How arrays print: as NumPy prints them, with dtype and weakness."""
+
+from typing import Any
+
+import numpy as np
+
+from fgrad.core.evaluate import ArrayImpl
+from fgrad.core.tracing import Array
+
+_LINE = 88
+
+
+def host(x: Any) -> np.ndarray[Any, Any]:
+    """The contents of a concrete array in host memory, for reading."""
+    data = x._data
+    return data if isinstance(data, np.ndarray) else data.get()
+
+
+def describe(x: Array) -> str:
+    """``Array([1., 2.], dtype=float32)``; tracers describe themselves."""
+    if type(x) is not ArrayImpl:
+        return object.__repr__(x)
+    data = host(x)
+    suffix = f", dtype={data.dtype.name}" + (", weak_type=True" if x.weak_type else "") + ")"
+    if data.size == 0 and data.shape != (0,):
+        return f"Array([], shape={data.shape}{suffix}"
+    shown = data.astype(np.float32) if data.dtype.kind == "V" and data.dtype.names is None else data
+    body = np.array2string(shown, separator=", ", prefix="Array(")
+    if data.dtype.names is not None:
+        body = f"zeros {data.shape}"
+    last = body.rfind("\n") + 1
+    if len(body) - last + len(suffix) + (6 if last == 0 else 0) > _LINE:
+        return f"Array({body},\n      {suffix[2:]}"
+    return f"Array({body}{suffix}"
+
+
+def plain(x: Array) -> str:
+    """What ``str`` gives: the numbers alone."""
+    return str(host(x)) if type(x) is ArrayImpl else repr(x)
+
+
+def formatted(x: Array, spec: str) -> str:
+    """What ``format`` gives: an array without axes takes number formats."""
+    if type(x) is not ArrayImpl or not spec:
+        return str(x)
+    data = host(x)
+    return format(data[()] if data.ndim == 0 else data, spec)
+
+
+def pretty(x: Array, printer: Any, cycle: bool) -> None:  # noqa: ARG001
+    """IPython's hook."""
+    printer.text(repr(x))
+
+
+MEMBERS: dict[str, Any] = {
+    "__repr__": describe,
+    "__str__": plain,
+    "__format__": formatted,
+    "_repr_pretty_": pretty,
+}

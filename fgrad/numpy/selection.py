@@ -1,0 +1,525 @@
+"""Elements chosen by conditions, positions and extrema."""
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fgrad import lax
+from fgrad.core import basis, dtypes
+from fgrad.core.basis import convert_element_type, select_n
+from fgrad.core.errors import (
+    ConcretizationTypeError,
+    DtypeError,
+    IndexOutOfBoundsError,
+    ShapeError,
+)
+from fgrad.core.primitive import Value
+from fgrad.core.tracing import Array
+from fgrad.numpy import axes as ax
+from fgrad.numpy import indexing, joining, reductions, shaping, ufuncs
+from fgrad.numpy.elementary import isnan
+from fgrad.numpy.printing import host
+from fgrad.numpy.promotion import NUMBERS, number, operands, promote, value
+
+__all__ = [
+    "argmax",
+    "argmin",
+    "argwhere",
+    "choose",
+    "compress",
+    "diag_indices",
+    "diag_indices_from",
+    "extract",
+    "flatnonzero",
+    "ix_",
+    "nanargmax",
+    "nanargmin",
+    "nonzero",
+    "piecewise",
+    "put",
+    "put_along_axis",
+    "ravel_multi_index",
+    "select",
+    "take",
+    "take_along_axis",
+    "tril_indices",
+    "tril_indices_from",
+    "triu_indices",
+    "triu_indices_from",
+    "unravel_index",
+    "where",
+]
+
+_BOOL = np.dtype(bool)
+
+
+def where(
+    condition: Any, x: Any = None, y: Any = None, /, *, size: int | None = None,
+    fill_value: Any = None,
+) -> Any:  # fmt: skip
+    """`x` where the condition holds and `y` elsewhere; with the condition alone, `nonzero`.
+
+    Both sides are computed; the one that is not chosen contributes no derivative.
+
+    Args:
+        condition: A mask.
+        x: Values where it is True.
+        y: Values where it is False.
+        size: For `nonzero`: the static number of results.
+        fill_value: For `nonzero`: what fills the rest.
+
+    Example:
+        >>> where(np.array([True, False]), 1.0, 2.0)
+        Array([1., 2.], dtype=float32, weak_type=True)
+    """
+    if x is None and y is None:
+        return nonzero(condition, size=size, fill_value=fill_value)
+    if x is None or y is None:
+        raise TypeError("where takes both x and y, or neither")
+    a, b = promote("where", x, y)
+    return select_n(ufuncs.truth(value(condition, "where", "condition")), b, a)
+
+
+def select(condlist: Any, choicelist: Any, default: Any = 0) -> Value:
+    """The choice of the first condition that holds, `default` where none does."""
+    if len(condlist) != len(choicelist) or not len(condlist):
+        raise ShapeError(
+            f"select: {len(condlist)} conditions do not fit {len(choicelist)} choices; as many are "
+            f"needed, at least one"
+        )
+    *choices, out = promote("select", *choicelist, default)
+    for condition, choice in zip(reversed(list(condlist)), reversed(choices), strict=True):
+        out = select_n(ufuncs.truth(condition), out, choice)
+    shape = lax.broadcast_shapes(out.shape, *(c.shape for c in choices))
+    return basis.broadcast_to(out, shape)
+
+
+def choose(a: Any, choices: Any, out: None = None, mode: str = "raise") -> Value:
+    """For each element, the choice that it numbers.
+
+    Args:
+        a: Integers.
+        choices: A sequence of arrays.
+        out: Not supported.
+        mode: "raise" (needs concrete `a`), "wrap" or "clip".
+    """
+    del out
+    index = value(a, "choose", "a")
+    if index.dtype.kind not in "iub":
+        raise DtypeError(f"choose: a must hold integers, got {index.aval}")
+    cases = promote("choose", *joining._parts("choose", choices))
+    n = len(cases)
+    if mode == "raise":
+        known = index.concrete()
+        if known is None:
+            raise ConcretizationTypeError(
+                "choose: mode='raise' needs to know a, which is traced; pass mode='clip' or 'wrap'"
+            )
+        data = host(known)
+        if data.size and not (data.min() >= 0 and data.max() < n):
+            raise IndexOutOfBoundsError(f"choose: a has numbers outside 0 to {n - 1}")
+    index = convert_element_type(index, np.int32)
+    if mode == "wrap":
+        index = ufuncs.remainder(index, n)
+    index = lax.clamp(np.int32(0), index, np.int32(n - 1))
+    shape = lax.broadcast_shapes(index.shape, *(c.shape for c in cases))
+    if n == 1:
+        return basis.broadcast_to(cases[0], shape)
+    return basis.broadcast_to(select_n(index, *cases), shape)
+
+
+def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Value:
+    """A function given by pieces: the last piece whose condition holds, or a further default."""
+    v = value(x, "piecewise", "x")
+    if isinstance(condlist, Array | np.ndarray) and np.ndim(condlist) == v.ndim:
+        condlist = [condlist]
+    conditions = list(condlist)
+    pieces = list(funclist)
+    if len(pieces) not in (len(conditions), len(conditions) + 1):
+        raise ShapeError(f"piecewise: {len(pieces)} pieces do not fit {len(conditions)} conditions")
+    default = pieces.pop() if len(pieces) > len(conditions) else 0
+
+    def evaluate(piece: Any) -> Value:
+        out = piece(v, *args, **kw) if callable(piece) else piece
+        found = number(out, v.dtype) if type(out) in NUMBERS else value(out)
+        return convert_element_type(found, v.dtype)
+
+    result = basis.broadcast_to(evaluate(default), v.shape)
+    for condition, piece in zip(conditions, pieces, strict=True):
+        result = select_n(ufuncs.truth(condition), result, evaluate(piece))
+    return result
+
+
+# ----------------------------------------------------------------------------- by position
+
+
+def take(
+    a: Any, indices: Any, axis: int | None = None, out: None = None, mode: Any = None,
+    unique_indices: bool = False, indices_are_sorted: bool = False, fill_value: Any = None,
+) -> Value:  # fmt: skip
+    """Elements at positions along an axis (of the flattened array where None).
+
+    Args:
+        a: The array.
+        indices: Positions; negative ones count from the end.
+        axis: The axis.
+        out: Not supported.
+        mode: None (out of bounds raises where it is known), "clip", "wrap" or "fill".
+        unique_indices: A promise that allows faster code.
+        indices_are_sorted: A promise that allows faster code.
+        fill_value: What mode "fill" puts where an index is out of bounds.
+    """
+    del out
+    x = value(a, "take", "a")
+    if axis is None:
+        x, axis = shaping.ravel(x), 0
+    place = ax.one("take", axis, x.ndim)
+    index = value(np.asarray(indices) if isinstance(indices, list | tuple) else indices)
+    if mode == "wrap":
+        index, mode = ufuncs.remainder(index, x.shape[place]), None
+    elif mode == "raise":
+        mode = None
+    return indexing.get(
+        x, (slice(None),) * place + (index,), mode=mode, fill_value=fill_value,
+        sorted_=indices_are_sorted, unique=unique_indices,
+    )  # fmt: skip
+
+
+def _along(name: str, x: Value, index: Value, axis: int) -> tuple[Any, ...]:
+    """Index arrays that pair each position with its own place in the other axes."""
+    if index.dtype.kind not in "iu":
+        raise DtypeError(f"{name}: indices must be integers, got {index.aval}")
+    if index.ndim != x.ndim:
+        raise ShapeError(f"{name}: indices {index.aval} need the {x.ndim} axes of {x.aval}")
+    found: list[Any] = []
+    for i, n in enumerate(index.shape):
+        if i == axis:
+            found.append(index)
+            continue
+        m = x.shape[i]
+        if n != m and 1 not in (n, m):
+            raise ShapeError(f"{name}: axis {i} of indices {index.aval} does not fit {x.aval}")
+        line = np.zeros(n, np.int32) if m == 1 else np.arange(m, dtype=np.int32)
+        found.append(line.reshape(tuple(-1 if j == i else 1 for j in range(x.ndim))))
+    return tuple(found)
+
+
+def take_along_axis(
+    arr: Any, indices: Any, axis: int | None = -1, mode: Any = None, fill_value: Any = None
+) -> Value:
+    """For each place in the other axes, the elements at its own positions along one axis.
+
+    Args:
+        arr: The array.
+        indices: Integers, with as many axes as `arr`; the others broadcast.
+        axis: The axis; None flattens both.
+        mode: None (out of bounds raises where it is known), "clip" or "fill".
+        fill_value: What mode "fill" puts where an index is out of bounds.
+    """
+    x, index = value(arr, "take_along_axis", "arr"), value(indices, "take_along_axis", "indices")
+    if axis is None:
+        x, axis = shaping.ravel(x), 0
+    place = ax.one("take_along_axis", axis, x.ndim)
+    return indexing.get(
+        x, _along("take_along_axis", x, index, place), mode=mode, fill_value=fill_value
+    )
+
+
+def put_along_axis(
+    arr: Any, indices: Any, values: Any, axis: int | None, inplace: bool = False,
+    *, mode: Any = None,
+) -> Value:  # fmt: skip
+    """A copy with `values` at the positions that `take_along_axis` reads; ``inplace=False``."""
+    x, index = value(arr, "put_along_axis", "arr"), value(indices, "put_along_axis", "indices")
+    if inplace:
+        raise ShapeError("put_along_axis: arrays are immutable; pass inplace=False, use the result")
+    if axis is None:
+        flat = shaping.ravel(x)
+        return basis.reshape(flat.at[index].set(values, mode=mode), x.shape)
+    place = ax.one("put_along_axis", axis, x.ndim)
+    return x.at[_along("put_along_axis", x, index, place)].set(values, mode=mode)  # type: ignore[no-any-return]
+
+
+def put(a: Any, ind: Any, v: Any, mode: Any = None, *, inplace: bool = False) -> Value:
+    """A copy with values at positions of the flattened array; ``inplace=False`` is required."""
+    x = value(a, "put", "a")
+    if inplace:
+        raise ShapeError("put: arrays are immutable; pass inplace=False and use the result")
+    index = shaping.ravel(value(np.asarray(ind) if isinstance(ind, list | tuple) else ind))
+    if mode == "wrap":
+        index, mode = ufuncs.remainder(index, x.size), None
+    new = shaping.resize(v, (index.size,)) if index.size else value(v)
+    flat = shaping.ravel(x)
+    return basis.reshape(flat.at[index].set(new, mode=mode), x.shape) if index.size else x
+
+
+def compress(
+    condition: Any, a: Any, axis: int | None = None, *, size: int | None = None,
+    fill_value: Any = 0, out: None = None,
+) -> Value:  # fmt: skip
+    """The slices along an axis for which a vector of conditions holds."""
+    del out
+    x = value(a, "compress", "a")
+    if axis is None:
+        x, axis = shaping.ravel(x), 0
+    place = ax.one("compress", axis, x.ndim)
+    mask = ufuncs.truth(value(np.asarray(condition) if isinstance(condition, list) else condition))
+    if mask.ndim != 1 or mask.size > x.shape[place]:
+        raise ShapeError(f"compress: condition {mask.aval} does not fit axis {place} of {x.aval}")
+    if size is None:
+        return take(x, nonzero(mask)[0], place)
+    count = x.shape[place]
+    found = nonzero(mask, size=size, fill_value=count)[0]
+    return take(x, found, place, mode="fill", fill_value=fill_value)
+
+
+def extract(
+    condition: Any, arr: Any, *, size: int | None = None, fill_value: Any = 0
+) -> Value:
+    """The elements, flattened, for which the condition holds."""
+    mask = shaping.ravel(ufuncs.truth(value(condition, "extract", "condition")))
+    return compress(mask, shaping.ravel(arr), size=size, fill_value=fill_value)
+
+
+# ------------------------------------------------------------------------------------ extrema
+
+
+def _arg(name: str, pick: str, a: Any, axis: int | None, keepdims: bool | None) -> Value:
+    x = value(a, name, "a")
+    shape = x.shape
+    if axis is None:
+        x, place = shaping.ravel(x), 0
+    else:
+        place = ax.one(name, axis, x.ndim)
+    if x.shape[place] == 0:
+        raise ShapeError(f"{name}: {x.aval} has no elements along axis {place}")
+    found = getattr(lax, pick)(x, place, dtypes.default_int())
+    if keepdims:
+        whole = tuple(range(len(shape))) if axis is None else (place,)
+        found = basis.reshape(found, ax.kept(shape, whole))
+    return found  # type: ignore[no-any-return]
+
+
+def argmax(
+    a: Any, axis: int | None = None, out: None = None, keepdims: bool | None = None
+) -> Value:
+    """The position of the first greatest element; NaN counts as greatest."""
+    del out
+    return _arg("argmax", "argmax", a, axis, keepdims)
+
+
+def argmin(
+    a: Any, axis: int | None = None, out: None = None, keepdims: bool | None = None
+) -> Value:
+    """The position of the first least element; NaN counts as least."""
+    del out
+    return _arg("argmin", "argmin", a, axis, keepdims)
+
+
+def _nanarg(name: str, arg: Callable[..., Value], fill: float, a: Any, axis: Any, k: Any) -> Value:
+    x = value(a, name, "a")
+    if not dtypes.is_inexact(x.dtype):
+        return arg(x, axis, keepdims=k)
+    missing = isnan(x)
+    found = arg(select_n(missing, x, number(fill, x.dtype, weak=False)), axis, keepdims=k)
+    nothing = reductions.all(missing, axis, keepdims=bool(k))
+    return select_n(nothing, found, number(-1, found.dtype, weak=False))
+
+
+def nanargmax(
+    a: Any, axis: int | None = None, out: None = None, keepdims: bool | None = None
+) -> Value:
+    """`argmax`, ignoring NaN; -1 where all are NaN."""
+    del out
+    return _nanarg("nanargmax", argmax, -np.inf, a, axis, keepdims)
+
+
+def nanargmin(
+    a: Any, axis: int | None = None, out: None = None, keepdims: bool | None = None
+) -> Value:
+    """`argmin`, ignoring NaN; -1 where all are NaN."""
+    del out
+    return _nanarg("nanargmin", argmin, np.inf, a, axis, keepdims)
+
+
+# ----------------------------------------------------------------------------------- positions
+
+
+def nonzero(a: Any, *, size: int | None = None, fill_value: Any = None) -> tuple[Value, ...]:
+    """The positions of nonzero elements, one array an axis.
+
+    Args:
+        a: At least one axis.
+        size: The static number of positions: the first ones, then `fill_value`. It is needed
+            where `a` is traced.
+        fill_value: One number, or one an axis; 0 where None.
+
+    Raises:
+        ConcretizationTypeError: `a` is traced and there is no `size`.
+    """
+    x = value(a, "nonzero", "a")
+    if not x.ndim:
+        raise ShapeError("nonzero: a needs at least one axis; use atleast_1d")
+    mask = ufuncs.truth(x)
+    kind = dtypes.default_int()
+    if size is None:
+        known = mask.concrete()
+        if known is None:
+            raise ConcretizationTypeError(
+                f"nonzero: how many elements of the traced {x.aval} are nonzero is not known while "
+                f"tracing; pass size=, or use where(mask, x, other)"
+            )
+        return tuple(value(i.astype(kind)) for i in np.nonzero(host(known)))
+    return _nonzero_sized(shaping.ravel(mask), x.shape, operator.index(size), fill_value, kind)
+
+
+def _nonzero_sized(
+    mask: Value, shape: tuple[int, ...], size: int, fill: Any, kind: np.dtype[Any]
+) -> tuple[Value, ...]:
+    n = mask.size
+    fills = [0 if fill is None else fill] * len(shape) if np.ndim(fill) == 0 else list(fill)
+    if n == 0 or size == 0:
+        return tuple(lax.full((size,), f, kind) for f in fills)
+    # The k-th position is where the running count first exceeds k.
+    count = lax.cumsum(convert_element_type(mask, kind), axis=0)
+    slots = lax.broadcasted_iota(kind, (size,), 0)
+    place = basis.reshape(lax.sub(count, number(1, kind, weak=False)), (n, 1))
+    place = select_n(basis.reshape(mask, (n, 1)), number(size, kind, weak=False), place)
+    flat = basis.scalar(0, kind)
+    dims = lax.ScatterDimensionNumbers((), (0,), (0,))
+    flat = lax.scatter(
+        lax.full((size,), 0, kind), place, lax.iota(kind, n), dims, mode="drop"
+    )
+    total = lax.slice_in_dim(count, n - 1, n, axis=0)
+    present = lax.lt(slots, total)
+    found = unravel_index(flat, shape)
+    return tuple(
+        select_n(present, convert_element_type(value(f), kind), convert_element_type(i, kind))
+        for f, i in zip(fills, found, strict=True)
+    )
+
+
+def flatnonzero(a: Any, *, size: int | None = None, fill_value: Any = None) -> Value:
+    """The positions of nonzero elements of the flattened array."""
+    return nonzero(shaping.ravel(a), size=size, fill_value=fill_value)[0]
+
+
+def argwhere(a: Any, *, size: int | None = None, fill_value: Any = None) -> Value:
+    """The positions of nonzero elements as rows."""
+    x = value(a, "argwhere", "a")
+    found = nonzero(shaping.atleast_1d(x), size=size, fill_value=fill_value)
+    rows = joining.stack(found, 1)
+    return rows if x.ndim else lax.slice_in_dim(rows, 0, 0, axis=1)
+
+
+def unravel_index(indices: Any, shape: Any) -> tuple[Value, ...]:
+    """Positions in the flattened array as positions along each axis."""
+    lengths = ax.shape_of(shape, "unravel_index")
+    rest = value(np.asarray(indices) if isinstance(indices, list | tuple) else indices)
+    found = []
+    for n in reversed(lengths):
+        rest, part = ufuncs.divmod(rest, max(n, 1))
+        found.append(part)
+    return tuple(reversed(found))
+
+
+def ravel_multi_index(
+    multi_index: Sequence[Any], dims: Sequence[int], mode: str = "raise", order: str = "C"
+) -> Value:
+    """Positions along each axis as positions in the flattened array.
+
+    Args:
+        multi_index: One integer array an axis.
+        dims: The lengths of the axes.
+        mode: "raise" (needs concrete positions), "wrap" or "clip".
+        order: "C" or "F".
+    """
+    parts: list[Value] = operands("ravel_multi_index", list(multi_index))
+    parts = promote("ravel_multi_index", *parts)
+    lengths = ax.shape_of(dims, "ravel_multi_index")
+    if len(parts) != len(lengths):
+        raise ShapeError(f"ravel_multi_index: {len(parts)} indices do not fit {list(lengths)}")
+    total: Value = number(0, parts[0].dtype)
+    stride = 1
+    axes = range(len(lengths)) if order == "F" else range(len(lengths) - 1, -1, -1)
+    for i in axes:
+        total = ufuncs.add(total, ufuncs.multiply(_inside(parts[i], lengths[i], mode), stride))
+        stride *= lengths[i]
+    return total
+
+
+def _inside(index: Value, n: int, mode: str) -> Value:
+    if mode == "wrap":
+        return ufuncs.remainder(index, n)
+    if mode == "clip":
+        return ufuncs.maximum(ufuncs.minimum(index, n - 1), 0)
+    known = index.concrete()
+    if known is None:
+        raise ConcretizationTypeError(
+            "ravel_multi_index: mode='raise' needs to know the positions, which are traced; pass "
+            "mode='clip' or 'wrap'"
+        )
+    data = host(known)
+    if data.size and not (data.min() >= 0 and data.max() < n):
+        raise IndexOutOfBoundsError(f"ravel_multi_index: positions lie outside 0 to {n - 1}")
+    return index
+
+
+def tril_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Value, Value]:
+    """The positions at and below the k-th diagonal of an ``[n, m]`` matrix."""
+    rows, columns = np.tril_indices(n, k, m)
+    kind = dtypes.default_int()
+    return value(rows.astype(kind)), value(columns.astype(kind))
+
+
+def triu_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Value, Value]:
+    """The positions at and above the k-th diagonal of an ``[n, m]`` matrix."""
+    rows, columns = np.triu_indices(n, k, m)
+    kind = dtypes.default_int()
+    return value(rows.astype(kind)), value(columns.astype(kind))
+
+
+def tril_indices_from(arr: Any, k: int = 0) -> tuple[Value, Value]:
+    """`tril_indices` for a matrix."""
+    return tril_indices(*_sides("tril_indices_from", arr, k))
+
+
+def triu_indices_from(arr: Any, k: int = 0) -> tuple[Value, Value]:
+    """`triu_indices` for a matrix."""
+    return triu_indices(*_sides("triu_indices_from", arr, k))
+
+
+def _sides(name: str, arr: Any, k: int) -> tuple[int, int, int]:
+    shape = shaping.shape(arr)
+    if len(shape) != 2:
+        raise ShapeError(f"{name}: needs a matrix, got the shape {list(shape)}")
+    return shape[0], k, shape[1]
+
+
+def diag_indices(n: int, ndim: int = 2) -> tuple[Value, ...]:
+    """The positions on the main diagonal of an array with equal axes."""
+    return (lax.iota(dtypes.default_int(), n),) * ndim
+
+
+def diag_indices_from(arr: Any) -> tuple[Value, ...]:
+    """`diag_indices` for an array."""
+    shape = shaping.shape(arr)
+    if len(shape) < 2 or len(set(shape)) != 1:
+        raise ShapeError(f"diag_indices_from: the axes must have one length, got {list(shape)}")
+    return diag_indices(shape[0], len(shape))
+
+
+def ix_(*args: Any) -> tuple[Value, ...]:
+    """Vectors of positions as an open grid: indexing with it takes the outer product."""
+    parts = [value(np.asarray(a) if isinstance(a, list | tuple) else a) for a in args]
+    found = []
+    for i, p in enumerate(parts):
+        if p.ndim != 1:
+            raise ShapeError(f"ix_ takes vectors, got {p.aval}")
+        line = nonzero(p)[0] if p.dtype == _BOOL else p
+        found.append(
+            basis.reshape(line, tuple(line.size if j == i else 1 for j in range(len(parts))))
+        )
+    return tuple(found)

@@ -1,0 +1,451 @@
+"""Order: sorting, searching, order statistics, counting and distinct values."""
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from fgrad import lax
+from fgrad.core import basis, dtypes
+from fgrad.core.basis import convert_element_type, select_n
+from fgrad.core.errors import DtypeError, ShapeError
+from fgrad.core.primitive import Value
+from fgrad.numpy import axes as ax
+from fgrad.numpy import indexing, joining, reductions, shaping, ufuncs
+from fgrad.numpy.elementary import isnan
+from fgrad.numpy.promotion import number, promote, promote_inexact, value
+
+__all__ = [
+    "argpartition",
+    "argsort",
+    "bincount",
+    "digitize",
+    "interp",
+    "lexsort",
+    "median",
+    "nanmedian",
+    "nanpercentile",
+    "nanquantile",
+    "partition",
+    "percentile",
+    "quantile",
+    "searchsorted",
+    "sort",
+    "sort_complex",
+]
+
+
+def _check_order(name: str, kind: Any, order: Any) -> None:
+    if order is not None:
+        raise DtypeError(f"{name}: order= is for structured arrays, which fgrad does not hold")
+    if kind not in (None, "stable", "quicksort", "mergesort", "heapsort"):
+        raise ValueError(f"{name}: kind {kind!r} is not known; sorting is stable")
+
+
+def sort(
+    a: Any, axis: int | None = -1, *, kind: Any = None, order: Any = None, stable: bool = True,
+    descending: bool = False,
+) -> Value:  # fmt: skip
+    """Sorted along an axis, equal elements in their order; NaN comes last.
+
+    Args:
+        a: The array.
+        axis: The axis; None flattens first.
+        kind: Ignored: sorting is stable.
+        order: Not supported.
+        stable: Sorting is stable in either case.
+        descending: Whether the greatest comes first.
+
+    Example:
+        >>> sort(np.array([3, 1, 2], np.int32))
+        Array([1, 2, 3], dtype=int32)
+    """
+    del stable
+    _check_order("sort", kind, order)
+    x = value(a, "sort", "a")
+    if axis is None:
+        x, axis = shaping.ravel(x), 0
+    place = ax.one("sort", axis, x.ndim)
+    if descending:
+        positions = argsort(x, place, descending=True)
+        return _pick(x, positions, place)
+    return lax.sort(x, dimension=place, is_stable=True)
+
+
+def argsort(
+    a: Any, axis: int | None = -1, *, kind: Any = None, order: Any = None, stable: bool = True,
+    descending: bool = False,
+) -> Value:  # fmt: skip
+    """The positions that sort an axis; the arguments are those of `sort`."""
+    del stable
+    _check_order("argsort", kind, order)
+    x = value(a, "argsort", "a")
+    if axis is None:
+        x, axis = shaping.ravel(x), 0
+    place = ax.one("argsort", axis, x.ndim)
+    kind_ = dtypes.default_int()
+    if descending:  # sorted backwards, and read from the end: equal elements keep their order
+        back = lax.rev(x, (place,))
+        found = lax.rev(argsort(back, place), (place,))
+        return lax.sub(number(x.shape[place] - 1, kind_, weak=False), found)
+    positions = lax.broadcasted_iota(kind_, x.shape, place)
+    keys = lax.stop_gradient(x)
+    return lax.sort((keys, positions), dimension=place, is_stable=True, num_keys=1)[1]
+
+
+def _pick(x: Value, positions: Value, axis: int) -> Value:
+    index = tuple(
+        positions if i == axis
+        else np.arange(n, dtype=np.int32).reshape(tuple(-1 if j == i else 1 for j in range(x.ndim)))
+        for i, n in enumerate(x.shape)
+    )  # fmt: skip
+    return indexing.get(x, index, mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS)
+
+
+def lexsort(keys: Any, axis: int = -1) -> Value:
+    """The positions that sort by several keys, the last one first."""
+    parts = [value(k) for k in (joining._parts("lexsort", keys))]
+    if not parts[0].ndim:
+        return number(0, dtypes.default_int(), weak=False)
+    place = ax.one("lexsort", axis, parts[0].ndim)
+    positions = lax.broadcasted_iota(dtypes.default_int(), parts[0].shape, place)
+    keys_ = [lax.stop_gradient(p) for p in reversed(parts)]
+    return lax.sort((*keys_, positions), dimension=place, is_stable=True, num_keys=len(keys_))[-1]
+
+
+def partition(a: Any, kth: Any, axis: int = -1) -> Value:
+    """An axis rearranged so that element `kth` is in its sorted place: here, sorted."""
+    x = value(a, "partition", "a")
+    _check_kth("partition", kth, x.shape[ax.one("partition", axis, x.ndim)])
+    return sort(x, axis)
+
+
+def argpartition(a: Any, kth: Any, axis: int = -1) -> Value:
+    """The positions that `partition` an axis."""
+    x = value(a, "argpartition", "a")
+    _check_kth("argpartition", kth, x.shape[ax.one("argpartition", axis, x.ndim)])
+    return argsort(x, axis)
+
+
+def _check_kth(name: str, kth: Any, n: int) -> None:
+    if not -n <= operator.index(kth) < n:
+        raise ShapeError(f"{name}: kth={kth} lies outside an axis of length {n}")
+
+
+def sort_complex(a: Any) -> Value:
+    """Sorted by real part, then imaginary part, as complex numbers."""
+    x = sort(value(a, "sort_complex", "a"))
+    return convert_element_type(x, dtypes.to_complex(x.dtype))
+
+
+def searchsorted(
+    a: Any, v: Any, side: str = "left", sorter: Any = None, *, method: str = "scan"
+) -> Value:
+    """Where elements would be put into a sorted vector to keep it sorted.
+
+    Args:
+        a: ``[n]``, sorted.
+        v: What to put, any shape.
+        side: "left" of equal elements, or "right" of them.
+        sorter: The positions that sort `a`, where it is not.
+        method: Ignored: the result is the same.
+
+    Returns:
+        Positions 0 to n, of the shape of `v`.
+    """
+    del method
+    if side not in ("left", "right"):
+        raise ValueError(f"searchsorted: side must be 'left' or 'right', got {side!r}")
+    x, y = promote("searchsorted", a, v)
+    if x.ndim != 1:
+        raise ShapeError(f"searchsorted: a must be a vector, got {x.aval}")
+    if sorter is not None:
+        x = indexing.get(x, value(sorter))
+    x, y = lax.stop_gradient(x), lax.stop_gradient(y)
+    kind = dtypes.default_int()
+    n = x.size
+    low = lax.full(y.shape, 0, kind)
+    if n == 0:
+        return low
+    below = _before_left if side == "left" else _before_right
+    # Binary search on `count`, the number of elements before y: one more bit at each step.
+    for bit in reversed(range(n.bit_length())):
+        tried = lax.add(low, number(1 << bit, kind, weak=False))
+        at = lax.min(tried, number(n, kind, weak=False))
+        element = indexing.get(
+            x, lax.sub(at, number(1, kind, weak=False)),
+            mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+        )  # fmt: skip
+        fits = lax.bitwise_and(lax.le(tried, number(n, kind, weak=False)), below(element, y))
+        low = select_n(fits, low, tried)
+    return low
+
+
+def _before_left(x: Value, y: Value) -> Value:
+    """Whether x sorts before y; NaN sorts last."""
+    less = ufuncs.less(x, y)
+    if not dtypes.is_inexact(x.dtype):
+        return less
+    return lax.bitwise_or(less, lax.bitwise_and(isnan(y), lax.bitwise_not(isnan(x))))
+
+
+def _before_right(x: Value, y: Value) -> Value:
+    """Whether x sorts before y or is equal to it; NaN sorts last."""
+    less = ufuncs.less_equal(x, y)
+    return lax.bitwise_or(less, isnan(y)) if dtypes.is_inexact(x.dtype) else less
+
+
+def digitize(x: Any, bins: Any, right: bool = False, *, method: Any = None) -> Value:
+    """The number of the bin of each element; bins are given by their edges, up or down."""
+    del method
+    v, edges = promote("digitize", x, bins)
+    if edges.ndim != 1:
+        raise ShapeError(f"digitize: bins must be a vector, got {edges.aval}")
+    n = edges.size
+    if n == 0:
+        return lax.full(v.shape, 0, dtypes.default_int())
+    rising = searchsorted(edges, v, "left" if right else "right")
+    back = searchsorted(lax.rev(edges, (0,)), v, "right" if right else "left")
+    falling = lax.sub(number(n, back.dtype, weak=False), back)
+    first, last = (lax.slice_in_dim(edges, i, i + 1, axis=0) for i in (0, n - 1))
+    down = basis.reshape(ufuncs.greater(first, last), ())
+    return select_n(down, rising, falling)
+
+
+# --------------------------------------------------------------------------- order statistics
+
+
+def median(
+    a: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
+    keepdims: bool = False,
+) -> Value:  # fmt: skip
+    """The middle of the sorted elements over axes, or the mean of the two in the middle."""
+    del out, overwrite_input
+    return quantile(a, 0.5, axis, keepdims=keepdims)
+
+
+def percentile(
+    a: Any, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
+    method: str = "linear", keepdims: bool = False,
+) -> Value:  # fmt: skip
+    """`quantile`, with `q` in percent."""
+    return quantile(
+        a, ufuncs.divide(_levels(q), 100.0), axis, out, overwrite_input, method, keepdims
+    )
+
+
+def _levels(q: Any) -> Any:
+    return np.asarray(q) if isinstance(q, list | tuple) else q
+
+
+def quantile(
+    a: Any, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
+    method: str = "linear", keepdims: bool = False,
+) -> Value:  # fmt: skip
+    """The values below which a part `q` of the elements lies; NaN where there is one.
+
+    Args:
+        a: The array.
+        q: The parts, in [0, 1]; their axes come first in the result.
+        axis: An axis, a tuple of them, or None for all.
+        out: Not supported.
+        overwrite_input: Ignored: arrays are immutable.
+        method: Between two elements: "linear", "lower", "higher", "midpoint" or "nearest".
+        keepdims: Keep the axes with length 1.
+    """
+    del out, overwrite_input
+    return _quantile("quantile", a, q, axis, method, keepdims, ignore_nan=False)
+
+
+def nanquantile(
+    a: Any, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
+    method: str = "linear", keepdims: bool = False,
+) -> Value:  # fmt: skip
+    """`quantile`, ignoring NaN."""
+    del out, overwrite_input
+    return _quantile("nanquantile", a, q, axis, method, keepdims, ignore_nan=True)
+
+
+def nanpercentile(
+    a: Any, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
+    method: str = "linear", keepdims: bool = False,
+) -> Value:  # fmt: skip
+    """`percentile`, ignoring NaN."""
+    return nanquantile(
+        a, ufuncs.divide(_levels(q), 100.0), axis, out, overwrite_input, method, keepdims
+    )
+
+
+def nanmedian(
+    a: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
+    keepdims: bool = False,
+) -> Value:  # fmt: skip
+    """`median`, ignoring NaN."""
+    del out, overwrite_input
+    return nanquantile(a, 0.5, axis, keepdims=keepdims)
+
+
+def _quantile(
+    name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool, *, ignore_nan: bool
+) -> Value:
+    if method not in ("linear", "lower", "higher", "midpoint", "nearest"):
+        raise ValueError(
+            f"{name}: method {method!r} is not known; choose linear, lower, higher, midpoint or "
+            f"nearest"
+        )
+    x, level = promote_inexact(name, a, _levels(q))
+    axes = ax.several(name, axis, x.ndim)
+    rest = [i for i in range(x.ndim) if i not in axes]
+    rows = basis.transpose(x, (*rest, *axes))
+    kept = tuple(x.shape[i] for i in rest)
+    n = x.size // max(int(np.prod(kept, dtype=np.int64)), 1) if x.size else 0
+    if n == 0:
+        raise ShapeError(f"{name}: {x.aval} has no elements along axes {axes}")
+    rows = basis.reshape(rows, (*kept, n))
+    missing = isnan(rows)
+    levels = basis.reshape(level, (*level.shape, *(1,) * len(kept)))
+    if ignore_nan:
+        present = reductions.sum(lax.bitwise_not(missing), -1)
+        last = convert_element_type(lax.sub(present, number(1, present.dtype)), x.dtype)
+        last = lax.max(last, ufuncs.const(0, last))
+    else:
+        last = number(float(n - 1), x.dtype, weak=False)
+    place = lax.mul(levels, last)
+    ordered = sort(rows, -1)
+    out = _between(ordered, lax.stop_gradient(place), place, method)
+    gone = reductions.all(missing, -1) if ignore_nan else reductions.any(missing, -1)
+    out = select_n(gone, out, number(np.nan, out.dtype, weak=False))
+    return basis.reshape(out, level.shape + ax.kept(x.shape, axes)) if keepdims else out
+
+
+def _between(ordered: Value, fixed: Value, place: Value, method: str) -> Value:
+    """Elements of sorted rows at fractional positions."""
+    n = ordered.shape[-1]
+    kind = np.int32
+
+    def at(position: Value) -> Value:
+        index = lax.clamp(np.int32(0), convert_element_type(position, kind), np.int32(n - 1))
+        shape = lax.broadcast_shapes(index.shape, ordered.shape[:-1])
+        index = basis.broadcast_to(index, shape)
+        lead = ordered.ndim - 1
+        others = tuple(
+            np.arange(m, dtype=np.int32).reshape((-1,) + (1,) * (lead - 1 - i))
+            for i, m in enumerate(ordered.shape[:-1])
+        )
+        return indexing.get(
+            ordered, (*others, index), mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS
+        )
+
+    low, high = lax.floor(fixed), lax.ceil(fixed)
+    if method == "lower":
+        return at(low)
+    if method == "higher":
+        return at(high)
+    if method == "nearest":
+        return at(lax.round(fixed, lax.RoundingMethod.TO_NEAREST_EVEN))
+    a, b = at(low), at(high)
+    if method == "midpoint":
+        return lax.mul(lax.add(a, b), ufuncs.const(0.5, a))
+    weight = lax.sub(place, low)
+    # Equal ends stay what they are, infinities too.
+    same = lax.eq(a, b)
+    step = lax.mul(select_n(same, lax.sub(b, a), ufuncs.zero_like(a)), weight)
+    return select_n(same, lax.add(a, step), a)
+
+
+# ---------------------------------------------------------------------- counting and functions
+
+
+def bincount(
+    x: Any, weights: Any = None, minlength: int = 0, *, length: int | None = None
+) -> Value:
+    """How often each number from 0 occurs, or the sum of its weights.
+
+    Args:
+        x: A vector of integers ≥ 0.
+        weights: Of the shape of `x`.
+        minlength: The least length of the result.
+        length: The length of the result; needed where `x` is traced. Larger numbers are left out.
+    """
+    index = value(np.asarray(x) if isinstance(x, list | tuple) else x)
+    if index.dtype.kind not in "iub" or index.ndim != 1:
+        raise DtypeError(f"bincount takes a vector of integers, got {index.aval}")
+    if length is None:
+        known = index.concrete()
+        if known is None:
+            raise ShapeError("bincount: x is traced, so the length of the result must be given")
+        data = np.asarray(known)
+        if data.size and data.min() < 0:
+            raise ValueError("bincount: x must not hold negative numbers")
+        length = max(int(data.max()) + 1 if data.size else 0, minlength)
+    kind = dtypes.default_int() if weights is None else None
+    add = number(1, kind, weak=False) if kind is not None else value(weights)
+    start = lax.full((length,), 0, add.dtype)
+    index = lax.max(index, ufuncs.zero_like(index)) if index.dtype.kind == "i" else index
+    return start.at[index].add(add, mode="drop")  # type: ignore[no-any-return]
+
+
+def interp(
+    x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None
+) -> Value:
+    """Piecewise linear interpolation of the points ``(xp, fp)``.
+
+    Args:
+        x: Where to interpolate, any shape.
+        xp: ``[n]``, increasing.
+        fp: ``[n]``.
+        left: Value below ``xp[0]``; ``fp[0]`` where None; "extrapolate" continues the line.
+        right: Value above ``xp[-1]``; ``fp[-1]`` where None; "extrapolate" continues the line.
+        period: Of x, which is then taken modulo it.
+    """
+    v, points, values = promote_inexact("interp", x, xp, fp)
+    if points.ndim != 1 or points.shape != values.shape or not points.size:
+        raise ShapeError(f"interp: xp and fp must be vectors of one length ≥ 1, got {points.aval} "
+                         f"and {values.aval}")  # fmt: skip
+    if period is not None:
+        v, points, values = _periodic(v, points, values, period)
+        left = right = None
+    n = points.size
+    if n == 1:
+        out = basis.broadcast_to(basis.reshape(values, ()), v.shape)
+    else:
+        upper = lax.clamp(
+            number(1, dtypes.default_int(), weak=False),
+            searchsorted(points, v, "right"),
+            number(n - 1, dtypes.default_int(), weak=False),
+        )
+        lower = lax.sub(upper, number(1, upper.dtype, weak=False))
+        mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
+        x0, x1, y0, y1 = (
+            indexing.get(p, i, mode=mode) for p in (points, values) for i in (lower, upper)
+        )
+        width = lax.sub(x1, x0)
+        flat = lax.eq(width, ufuncs.zero_like(width))
+        slope = lax.div(lax.sub(y1, y0), select_n(flat, width, ufuncs.const(1, width)))
+        line = lax.add(y0, lax.mul(lax.sub(v, x0), slope))
+        out = select_n(flat, line, y0)
+    x_first, y_first, x_last, y_last = (
+        basis.reshape(lax.slice_in_dim(p, i, i + 1, axis=0), ())
+        for i in (0, n - 1) for p in (points, values)
+    )  # fmt: skip
+    if left != "extrapolate":
+        low = y_first if left is None else convert_element_type(value(left), out.dtype)
+        out = select_n(lax.lt(v, x_first), out, low)
+    if right != "extrapolate":
+        high = y_last if right is None else convert_element_type(value(right), out.dtype)
+        out = select_n(lax.gt(v, x_last), out, high)
+    return out
+
+
+def _periodic(v: Value, points: Value, values: Value, period: Any) -> tuple[Value, Value, Value]:
+    (length,) = promote_inexact("interp", period)
+    length = lax.abs(convert_element_type(length, v.dtype))
+    v, points = ufuncs.remainder(v, length), ufuncs.remainder(points, length)
+    order = argsort(points)
+    points, values = indexing.get(points, order), indexing.get(values, order)
+    n = points.size
+    a, b, c, d = (
+        lax.slice_in_dim(p, i, i + 1, axis=0) for i in (n - 1, 0) for p in (points, values)
+    )
+    points = lax.concatenate([lax.sub(a, length), points, lax.add(c, length)], 0)
+    return v, points, lax.concatenate([b, values, d], 0)

@@ -1,0 +1,532 @@
+"""Element by element: arithmetic, comparison, logic and bits."""
+
+import builtins
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fgrad import lax
+from fgrad.core import dtypes
+from fgrad.core.basis import convert_element_type, select_n
+from fgrad.core.errors import DtypeError
+from fgrad.core.primitive import Value
+from fgrad.numpy.promotion import (
+    number,
+    operands,
+    pair,
+    promote,
+    promote_inexact,
+    promote_numeric,
+    to,
+    value,
+)
+
+__all__ = [
+    "abs",
+    "absolute",
+    "add",
+    "around",
+    "bitwise_and",
+    "bitwise_count",
+    "bitwise_invert",
+    "bitwise_left_shift",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "ceil",
+    "conj",
+    "conjugate",
+    "divide",
+    "divmod",
+    "equal",
+    "fabs",
+    "fix",
+    "float_power",
+    "floor",
+    "floor_divide",
+    "fmax",
+    "fmin",
+    "fmod",
+    "greater",
+    "greater_equal",
+    "imag",
+    "invert",
+    "left_shift",
+    "less",
+    "less_equal",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "maximum",
+    "minimum",
+    "mod",
+    "multiply",
+    "negative",
+    "not_equal",
+    "positive",
+    "pow",
+    "power",
+    "real",
+    "reciprocal",
+    "remainder",
+    "right_shift",
+    "rint",
+    "round",
+    "sign",
+    "square",
+    "subtract",
+    "true_divide",
+    "trunc",
+]
+
+_BOOL = np.dtype(bool)
+
+
+def truth(x: Any) -> Value:
+    """``x != 0`` as booleans."""
+    x = value(x)
+    return x if x.dtype == _BOOL else lax.ne(x, number(0, x.dtype, weak=False))
+
+
+def zero_like(x: Value) -> Value:
+    """The scalar 0 of the dtype of `x`."""
+    return number(0, x.dtype, weak=x.weak_type)
+
+
+def const(c: float | complex, x: Value) -> Value:
+    """The scalar `c` in the dtype of `x`."""
+    return number(c, x.dtype, weak=x.weak_type)
+
+
+# ------------------------------------------------------------------------------- arithmetic
+
+
+def add(x1: Any, x2: Any, /) -> Value:
+    """The sum; booleans add as logical or.
+
+    Example:
+        >>> add(np.float32(1.5), 2)
+        Array(3.5, dtype=float32)
+    """
+    x, y = promote("add", x1, x2)
+    return lax.bitwise_or(x, y) if x.dtype == _BOOL else lax.add(x, y)
+
+
+def subtract(x1: Any, x2: Any, /) -> Value:
+    """The difference ``x1 - x2``."""
+    x, y = promote("subtract", x1, x2)
+    if x.dtype == _BOOL:
+        raise DtypeError(
+            f"subtract: booleans have no difference ({x.aval} - {y.aval}); use bitwise_xor, or "
+            f"convert to an integer dtype"
+        )
+    return lax.sub(x, y)
+
+
+def multiply(x1: Any, x2: Any, /) -> Value:
+    """The product; booleans multiply as logical and."""
+    x, y = promote("multiply", x1, x2)
+    return lax.bitwise_and(x, y) if x.dtype == _BOOL else lax.mul(x, y)
+
+
+def true_divide(x1: Any, x2: Any, /) -> Value:
+    """The quotient as a floating-point number.
+
+    Example:
+        >>> true_divide(np.int32(1), np.int32(2))
+        Array(0.5, dtype=float32)
+    """
+    return lax.div(*promote_inexact("divide", x1, x2))
+
+
+divide = true_divide
+
+
+def _float_divmod(x: Value, y: Value) -> tuple[Value, Value]:
+    """Quotient and remainder as Python's floats have them: the remainder has the divisor's sign."""
+    zero = zero_like(x)
+    rem = lax.rem(x, y)
+    other_sign = lax.bitwise_and(lax.ne(rem, zero), lax.ne(lax.lt(rem, zero), lax.lt(y, zero)))
+    quotient = lax.div(lax.sub(x, rem), y)
+    quotient = select_n(other_sign, quotient, lax.sub(quotient, const(1, x)))
+    # (x - rem) / y is an integer up to rounding.
+    whole = lax.round(quotient, lax.RoundingMethod.TO_NEAREST_EVEN)
+    whole = select_n(lax.eq(y, zero), whole, lax.div(x, y))
+    return whole, select_n(other_sign, rem, lax.add(rem, y))
+
+
+def floor_divide(x1: Any, x2: Any, /) -> Value:
+    """The greatest integer not above ``x1 / x2``, in the operands' dtype.
+
+    Example:
+        >>> floor_divide(np.int32(-7), 2)
+        Array(-4, dtype=int32)
+    """
+    x, y = promote_numeric("floor_divide", x1, x2)
+    if dtypes.is_complex(x.dtype):
+        raise DtypeError(f"floor_divide: complex numbers have no order: {x.aval}, {y.aval}")
+    if dtypes.is_inexact(x.dtype):
+        return _float_divmod(x, y)[0]
+    quotient = lax.div(x, y)
+    if x.dtype.kind == "u":
+        return quotient
+    zero = zero_like(x)
+    rem = lax.rem(x, y)
+    down = lax.bitwise_and(lax.ne(rem, zero), lax.ne(lax.lt(rem, zero), lax.lt(y, zero)))
+    return select_n(down, quotient, lax.sub(quotient, const(1, x)))
+
+
+def remainder(x1: Any, x2: Any, /) -> Value:
+    """The remainder of `floor_divide`; it has the sign of the divisor.
+
+    Example:
+        >>> remainder(np.float32(-1.0), 3)
+        Array(2., dtype=float32)
+    """
+    x, y = promote_numeric("remainder", x1, x2)
+    if dtypes.is_complex(x.dtype):
+        raise DtypeError(f"remainder: complex numbers have no order: {x.aval}, {y.aval}")
+    rem = lax.rem(x, y)
+    if x.dtype.kind == "u":
+        return rem
+    zero = zero_like(x)
+    up = lax.bitwise_and(lax.ne(rem, zero), lax.ne(lax.lt(rem, zero), lax.lt(y, zero)))
+    return select_n(up, rem, lax.add(rem, y))
+
+
+mod = remainder
+
+
+def fmod(x1: Any, x2: Any, /) -> Value:
+    """The remainder of the division that truncates; it has the sign of the dividend."""
+    return lax.rem(*promote_numeric("fmod", x1, x2))
+
+
+def divmod(x1: Any, x2: Any, /) -> tuple[Value, Value]:  # noqa: A001 - NumPy's name
+    """`floor_divide` and `remainder` together."""
+    x, y = promote_numeric("divmod", x1, x2)
+    if dtypes.is_float(x.dtype):
+        return _float_divmod(x, y)
+    return floor_divide(x, y), remainder(x, y)
+
+
+def power(x1: Any, x2: Any, /) -> Value:
+    """``x1`` to the power ``x2``; a Python integer exponent multiplies repeatedly.
+
+    Raises:
+        DtypeError: Integers to a negative Python integer.
+
+    Example:
+        >>> power(np.float32(3.0), 2)
+        Array(9., dtype=float32)
+    """
+    if type(x2) is int:
+        base = promote_numeric("power", x1)[0]
+        if x2 < 0 and not dtypes.is_inexact(base.dtype):
+            raise DtypeError(
+                f"power: integers have no negative integer powers ({base.aval} ** {x2}); convert "
+                f"the base to a float dtype"
+            )
+        return lax.integer_pow(base, x2)
+    a, b = operands("power", (x1, x2))
+    kind = pair(b)[0].kind
+    # A float base keeps an integer exponent exact: no conversion of it, no derivative in it.
+    if kind in "iu" and dtypes.is_inexact(pair(a)[0]):
+        dtype, weak = dtypes.promote(pair(a), pair(b))
+        return lax.pow(to(a, dtype, weak), value(b))
+    return lax.pow(*promote_numeric("power", a, b))
+
+
+pow = power  # noqa: A001
+
+
+def float_power(x1: Any, x2: Any, /) -> Value:
+    """`power` in floating point, of integers too."""
+    return lax.pow(*promote_inexact("float_power", x1, x2))
+
+
+def negative(x: Any, /) -> Value:
+    """``-x``."""
+    x = value(x, "negative", "x")
+    if x.dtype == _BOOL:
+        raise DtypeError(f"negative: {x.aval} has no negative; use logical_not or invert")
+    return lax.neg(x)
+
+
+def positive(x: Any, /) -> Value:
+    """``+x``: x itself."""
+    x = value(x, "positive", "x")
+    if x.dtype == _BOOL:
+        raise DtypeError(f"positive is not defined for {x.aval}; convert to an integer dtype")
+    return x
+
+
+def abs(x: Any, /) -> Value:  # noqa: A001
+    """The absolute value; of complex numbers the modulus, a real number.
+
+    Derivatives:
+        0 at 0.
+    """
+    x = value(x, "abs", "x")
+    return x if x.dtype.kind in "bu" else lax.abs(x)
+
+
+absolute = abs
+
+
+def fabs(x: Any, /) -> Value:
+    """The absolute value, in floating point."""
+    return lax.abs(*promote_inexact("fabs", x))
+
+
+def sign(x: Any, /) -> Value:
+    """-1, 0 or 1; of complex numbers ``x / |x|``."""
+    x = value(x, "sign", "x")
+    if x.dtype == _BOOL:
+        raise DtypeError(f"sign is not defined for {x.aval}; convert to an integer dtype")
+    return lax.sign(x)
+
+
+def reciprocal(x: Any, /) -> Value:
+    """``1 / x`` in floating point."""
+    return lax.reciprocal(*promote_inexact("reciprocal", x))
+
+
+def square(x: Any, /) -> Value:
+    """``x · x``."""
+    x = value(x, "square", "x")
+    return x if x.dtype == _BOOL else lax.square(x)
+
+
+def maximum(x1: Any, x2: Any, /) -> Value:
+    """The greater of two; NaN where either is. At ties each side gets half of the derivative.
+
+    Example:
+        >>> maximum(np.float32(1.0), 2)
+        Array(2., dtype=float32)
+    """
+    return lax.max(*promote("maximum", x1, x2))
+
+
+def minimum(x1: Any, x2: Any, /) -> Value:
+    """The lesser of two; NaN where either is. At ties each side gets half of the derivative."""
+    return lax.min(*promote("minimum", x1, x2))
+
+
+def _ignoring_nan(choose: Callable[..., Value], name: str, x1: Any, x2: Any) -> Value:
+    x, y = promote(name, x1, x2)
+    if not dtypes.is_inexact(x.dtype):
+        return choose(x, y)
+    return select_n(lax.ne(x, x), select_n(lax.ne(y, y), choose(x, y), x), y)
+
+
+def fmax(x1: Any, x2: Any, /) -> Value:
+    """The greater of two; the other one where one is NaN."""
+    return _ignoring_nan(lax.max, "fmax", x1, x2)
+
+
+def fmin(x1: Any, x2: Any, /) -> Value:
+    """The lesser of two; the other one where one is NaN."""
+    return _ignoring_nan(lax.min, "fmin", x1, x2)
+
+
+def conjugate(x: Any, /) -> Value:
+    """The complex conjugate; a real array itself."""
+    x = value(x, "conjugate", "x")
+    return lax.conj(x) if x.dtype.kind == "c" else x
+
+
+conj = conjugate
+
+
+def real(val: Any, /) -> Value:
+    """The real part; a real array itself."""
+    x = value(val, "real", "val")
+    return lax.real(x) if x.dtype.kind == "c" else x
+
+
+def imag(val: Any, /) -> Value:
+    """The imaginary part; zeros for a real array."""
+    x = value(val, "imag", "val")
+    return lax.imag(x) if x.dtype.kind == "c" else lax.full_like(x, 0)
+
+
+def floor(x: Any, /) -> Value:
+    """The greatest integer not above; integers stay integers."""
+    return _rounded(lax.floor, "floor", x)
+
+
+def ceil(x: Any, /) -> Value:
+    """The least integer not below; integers stay integers."""
+    return _rounded(lax.ceil, "ceil", x)
+
+
+def trunc(x: Any) -> Value:
+    """The integer next towards zero; integers stay integers."""
+    return _rounded(
+        lambda v: select_n(lax.lt(v, zero_like(v)), lax.floor(v), lax.ceil(v)), "trunc", x
+    )
+
+
+fix = trunc
+
+
+def rint(x: Any, /) -> Value:
+    """The nearest integer as a float; halves go to the even one."""
+    (x,) = promote_inexact("rint", x)
+    return _round_even(x)
+
+
+def _rounded(function: Callable[[Value], Value], name: str, x: Any) -> Value:
+    x = value(x, name, "x")
+    if dtypes.is_complex(x.dtype):
+        raise DtypeError(f"{name} is not defined for complex numbers, got {x.aval}")
+    return function(x) if dtypes.is_inexact(x.dtype) else x
+
+
+def _round_even(x: Value) -> Value:
+    if dtypes.is_complex(x.dtype):
+        return lax.complex(_round_even(lax.real(x)), _round_even(lax.imag(x)))
+    return lax.round(x, lax.RoundingMethod.TO_NEAREST_EVEN)
+
+
+def round(a: Any, decimals: int = 0) -> Value:  # noqa: A001
+    """Rounded to `decimals` decimal places; halves go to the even digit.
+
+    Example:
+        >>> round(np.float32(2.345), 1)
+        Array(2.3, dtype=float32)
+    """
+    x = value(a, "round", "a")
+    if not dtypes.is_inexact(x.dtype):
+        if decimals >= 0:
+            return x
+        factor = number(10 ** builtins.abs(decimals), x.dtype)
+        half = lax.div(factor, const(2, x))
+        base = floor_divide(x, factor)
+        rest = lax.sub(x, lax.mul(base, factor))
+        odd = lax.ne(lax.rem(base, const(2, x)), zero_like(x))
+        up = lax.bitwise_or(lax.gt(rest, half), lax.bitwise_and(lax.eq(rest, half), odd))
+        return lax.mul(select_n(up, base, lax.add(base, const(1, x))), factor)
+    if decimals == 0:
+        return _round_even(x)
+    factor = const(10.0 ** builtins.abs(decimals), x)
+    if decimals < 0:
+        return lax.mul(_round_even(lax.div(x, factor)), factor)
+    return lax.div(_round_even(lax.mul(x, factor)), factor)
+
+
+around = round
+
+
+# ------------------------------------------------------------------------------- comparison
+
+
+def _complex_order(
+    strict: Callable[..., Value], last: Callable[..., Value], x: Value, y: Value
+) -> Value:
+    """NumPy's order of complex numbers: by real part, then by imaginary part."""
+    a, b = lax.real(x), lax.real(y)
+    return select_n(lax.eq(a, b), strict(a, b), last(lax.imag(x), lax.imag(y)))
+
+
+def equal(x1: Any, x2: Any, /) -> Value:
+    """``x1 == x2``, element by element."""
+    return lax.eq(*promote("equal", x1, x2))
+
+
+def not_equal(x1: Any, x2: Any, /) -> Value:
+    """``x1 != x2``, element by element."""
+    return lax.ne(*promote("not_equal", x1, x2))
+
+
+def _ordering(name: str, strict: str, doc: str) -> Callable[[Any, Any], Value]:
+    def compare(x1: Any, x2: Any, /) -> Value:
+        x, y = promote(name, x1, x2)
+        last = getattr(lax, {"less": "lt", "less_equal": "le", "greater": "gt"}.get(name, "ge"))
+        if x.dtype.kind == "c":
+            return _complex_order(getattr(lax, strict), last, x, y)
+        return last(x, y)  # type: ignore[no-any-return]
+
+    compare.__name__ = compare.__qualname__ = name
+    compare.__doc__ = doc
+    return compare
+
+
+less = _ordering("less", "lt", "``x1 < x2``; complex numbers compare by real, then imaginary part.")
+less_equal = _ordering("less_equal", "lt", "``x1 <= x2``, element by element.")
+greater = _ordering("greater", "gt", "``x1 > x2``, element by element.")
+greater_equal = _ordering("greater_equal", "gt", "``x1 >= x2``, element by element.")
+
+
+# ----------------------------------------------------------------------------- logic and bits
+
+
+def logical_and(x1: Any, x2: Any, /) -> Value:
+    """Whether both are nonzero."""
+    x, y = operands("logical_and", (x1, x2))
+    return lax.bitwise_and(truth(x), truth(y))
+
+
+def logical_or(x1: Any, x2: Any, /) -> Value:
+    """Whether either is nonzero."""
+    x, y = operands("logical_or", (x1, x2))
+    return lax.bitwise_or(truth(x), truth(y))
+
+
+def logical_xor(x1: Any, x2: Any, /) -> Value:
+    """Whether exactly one is nonzero."""
+    x, y = operands("logical_xor", (x1, x2))
+    return lax.bitwise_xor(truth(x), truth(y))
+
+
+def logical_not(x: Any, /) -> Value:
+    """Whether zero."""
+    return lax.bitwise_not(truth(value(x, "logical_not", "x")))
+
+
+def bitwise_and(x1: Any, x2: Any, /) -> Value:
+    """The bits set in both."""
+    return lax.bitwise_and(*promote("bitwise_and", x1, x2))
+
+
+def bitwise_or(x1: Any, x2: Any, /) -> Value:
+    """The bits set in either."""
+    return lax.bitwise_or(*promote("bitwise_or", x1, x2))
+
+
+def bitwise_xor(x1: Any, x2: Any, /) -> Value:
+    """The bits set in exactly one."""
+    return lax.bitwise_xor(*promote("bitwise_xor", x1, x2))
+
+
+def invert(x: Any, /) -> Value:
+    """Every bit flipped; booleans negated."""
+    return lax.bitwise_not(value(x, "invert", "x"))
+
+
+bitwise_not = bitwise_invert = invert
+
+
+def left_shift(x1: Any, x2: Any, /) -> Value:
+    """``x1 · 2**x2`` on integers."""
+    return lax.shift_left(*promote_numeric("left_shift", x1, x2))
+
+
+def right_shift(x1: Any, x2: Any, /) -> Value:
+    """``x1 / 2**x2`` rounded down, on integers."""
+    x, y = promote_numeric("right_shift", x1, x2)
+    shift = lax.shift_right_logical if x.dtype.kind == "u" else lax.shift_right_arithmetic
+    return shift(x, y)
+
+
+bitwise_left_shift, bitwise_right_shift = left_shift, right_shift
+
+
+def bitwise_count(x: Any, /) -> Value:
+    """The number of bits set in the absolute value, as uint8."""
+    x = abs(value(x, "bitwise_count", "x"))
+    return convert_element_type(lax.population_count(x), np.uint8)
