@@ -56,8 +56,8 @@ def sigmas(steps: int, tokens: int) -> np.ndarray:
     slope = (MAX_SHIFT - BASE_SHIFT) / (MAX_TOKENS - BASE_TOKENS)
     shift = math.exp(BASE_SHIFT + slope * (tokens - BASE_TOKENS))
     t = np.linspace(1.0, 0.0, steps + 1)
-    # shift / (shift + 1 / t - 1), multiplied out by t: no division by the last 0.
-    return shift * t / (shift * t + 1.0 - t)
+    # Multiplied out by t, so that the last 0 divides nothing, and ordered so that 1 stays 1.
+    return shift * t / (1.0 + (shift - 1.0) * t)
 
 
 def euler(velocity: Velocity, noise: fg.Array, times: np.ndarray) -> fg.Array:
