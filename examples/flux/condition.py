@@ -7,9 +7,10 @@ example, not of the transformer.
 
 from __future__ import annotations
 
-import fgrad as fg
 import fgrad.numpy as fnp
 import numpy as np
+
+import fgrad as fg
 from fgrad import random
 from layers import Params
 

@@ -10,12 +10,14 @@ Source:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
-import fgrad as fg
 import fgrad.numpy as fnp
 import numpy as np
+
+import fgrad as fg
 from fgrad import random
 
 Velocity = Callable[[fg.Array, fg.Array], fg.Array]
@@ -63,7 +65,7 @@ def sigmas(steps: int, tokens: int) -> np.ndarray:
 def euler(velocity: Velocity, noise: fg.Array, times: np.ndarray) -> fg.Array:
     """Follow the velocity from ``noise[B, T, C]`` along ``times``, from 1 down to 0."""
     x = noise
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in itertools.pairwise(times):
         t = fnp.full(x.shape[:1], now, x.dtype)
         x = x + float(then - now) * velocity(x, t)
     return x

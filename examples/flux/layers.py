@@ -10,9 +10,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import fgrad as fg
 import fgrad.numpy as fnp
 import numpy as np
+
+import fgrad as fg
 from fgrad import nn
 
 Params = dict[str, Any]

@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import fgrad as fg
 import fgrad.numpy as fnp
 import numpy as np
+
+import fgrad as fg
 from fgrad import nn, random
 from layers import (
     TIME_FREQUENCIES,
@@ -305,9 +306,7 @@ def apply(
     img, txt = linear(params["x_embedder"], img), linear(params["context_embedder"], txt)
 
     for i in range(config.num_layers):
-        img, txt = double_block(
-            params["transformer_blocks"][str(i)], img, txt, vec, rope, head_dim
-        )
+        img, txt = double_block(params["transformer_blocks"][str(i)], img, txt, vec, rope, head_dim)
     x = fnp.concatenate([txt, img], axis=1)
     for i in range(config.num_single_layers):
         x = single_block(params["single_transformer_blocks"][str(i)], x, vec, rope, head_dim)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-import fgrad as fg
 import numpy as np
+
+import fgrad as fg
 
 ArrayLike = TypeVar("ArrayLike", np.ndarray, fg.Array)
 

@@ -9,10 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import data
 import numpy as np
 from sklearn.metrics import pairwise_distances
 from sklearn.svm import SVC
+
+import data
 
 # What each measure must at least be.
 BARS = {"accuracy": 0.85, "diversity": 0.60, "novelty": 0.50}

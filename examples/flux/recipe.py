@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import fgrad.numpy as fnp
+
 import condition
 import data
 import fgrad as fg
-import fgrad.numpy as fnp
 import model
 import patches
 from fgrad import optim, random

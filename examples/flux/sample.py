@@ -10,11 +10,12 @@ import argparse
 import json
 from pathlib import Path
 
+import fgrad.numpy as fnp
+import numpy as np
+
 import data
 import fgrad as fg
-import fgrad.numpy as fnp
 import flow
-import numpy as np
 import patches
 import quality
 import recipe as recipes
@@ -27,9 +28,7 @@ PER_CLASS = 50
 SAMPLE_SEED = 1
 
 
-def draw(
-    params: Params, recipe: recipes.Recipe, labels: np.ndarray, key: fg.Array
-) -> np.ndarray:
+def draw(params: Params, recipe: recipes.Recipe, labels: np.ndarray, key: fg.Array) -> np.ndarray:
     """Sample a digit for each of ``labels[N]``: images ``[N, 8, 8]``, ink from 0 to 16."""
     classes = fnp.asarray(labels)
     shape = (len(labels), recipe.image_tokens, recipe.flux.in_channels)

@@ -18,11 +18,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import fgrad.numpy as fnp
+import numpy as np
+
 import data
 import fgrad as fg
-import fgrad.numpy as fnp
 import flow
-import numpy as np
 import patches
 import quality
 import recipe as recipes
@@ -122,8 +123,8 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: bool(received)
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for stopped, handler in previous.items():
+            signal.signal(stopped, handler)
 
 
 def train(run: State, steps: int, path: Path) -> State:
@@ -133,10 +134,11 @@ def train(run: State, steps: int, path: Path) -> State:
     tokens = patches.patchify(data.to_model(digits.images), recipe.patch)
     step = make_step(recipe)
     saved = None
-    with stop_requests() as stop, report.Progress(steps, run.step, recipe.batch) as progress:
+    with stop_requests() as stop, report.progress(steps, run.step, recipe.batch) as bar:
         while run.step < steps and not stop():
             run = advance(run, step, tokens, digits.labels, recipe.batch)
-            progress.update(run.step, run.losses[-1])
+            bar.set_postfix(loss=f"{run.losses[-1]:.4f}", refresh=False)
+            bar.update()
             if run.step % SAVE_EVERY == 0:
                 states.save(run, path)
                 saved = run.step

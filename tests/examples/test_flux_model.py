@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 from types import SimpleNamespace
 
 import fgrad.numpy as fnp
 import numpy as np
 import pytest
+
 from fgrad import random
 
 
@@ -16,13 +18,24 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 
 def rotate(flux: SimpleNamespace, x: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    return np.asarray(flux.layers.apply_rope(fnp.asarray(x), flux.layers.rope_table(ids, (4, 6, 6))))
+    return np.asarray(
+        flux.layers.apply_rope(fnp.asarray(x), flux.layers.rope_table(ids, (4, 6, 6)))
+    )
 
 
 def test_rope_is_a_complex_rotation_by_each_axis(flux: SimpleNamespace) -> None:
     x, ids = normal(0, 2, 5, 3, 16), np.arange(15.0).reshape(5, 3)
     pairs = x.astype(np.float64)[..., 0::2] + 1j * x[..., 1::2]
-    frequencies = [1.0, 1e-2, 1.0, 1e4 ** (-1 / 3), 1e4 ** (-2 / 3), 1.0, 1e4 ** (-1 / 3), 1e4 ** (-2 / 3)]
+    frequencies = [
+        1.0,
+        1e-2,
+        1.0,
+        1e4 ** (-1 / 3),
+        1e4 ** (-2 / 3),
+        1.0,
+        1e4 ** (-1 / 3),
+        1e4 ** (-2 / 3),
+    ]
     angles = ids[:, [0, 0, 1, 1, 1, 2, 2, 2]] * np.array(frequencies)
     turned = pairs * np.exp(1j * angles)[None, :, None, :]
     want = np.stack([turned.real, turned.imag], axis=-1).reshape(x.shape)
@@ -146,3 +159,9 @@ def test_guidance_must_be_what_the_configuration_says(flux: SimpleNamespace) -> 
 def test_rotary_axes_must_fill_the_head(flux: SimpleNamespace) -> None:
     with pytest.raises(ValueError, match=r"\(16, 56, 54\) must be even and sum to .* 128"):
         flux.model.FluxConfig(axes_dims_rope=(16, 56, 54))
+
+
+def test_the_examples_in_docstrings_run(flux: SimpleNamespace) -> None:
+    results = {name: doctest.testmod(module) for name, module in vars(flux).items()}
+    assert {name: r.failed for name, r in results.items() if r.failed} == {}
+    assert sum(r.attempted for r in results.values()) >= 8

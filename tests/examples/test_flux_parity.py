@@ -5,10 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import fgrad as fg
 import fgrad.numpy as fnp
 import numpy as np
 import pytest
+
+import fgrad as fg
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 
@@ -51,7 +52,9 @@ def peer_of(config: Any, dtype: Any) -> Any:
         for name, parameter in model.named_parameters():
             shape = tuple(parameter.shape)
             gain = ".norm_" in name and len(shape) == 1 and name.endswith("weight")
-            value = rng.normal(1.0 if gain else 0.0, 0.3 if len(shape) == 1 else shape[-1] ** -0.5, shape)
+            value = rng.normal(
+                1.0 if gain else 0.0, 0.3 if len(shape) == 1 else shape[-1] ** -0.5, shape
+            )
             parameter.copy_(torch.from_numpy(value))
     return model.to(dtype)
 
