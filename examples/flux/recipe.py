@@ -72,7 +72,7 @@ def _flux(patch: int, width: int, heads: int, double: int, single: int) -> model
 
 SIZES = {
     "tiny": Recipe(_flux(4, 16, 1, 1, 1), 4, 2, 20, 16, 1e-3, 10, 20, 0.9, 4),
-    "small": Recipe(_flux(2, 64, 4, 2, 2), 2, 2, 700, 64, 3e-3, 50, 700, 0.99, 20),
+    "small": Recipe(_flux(2, 64, 4, 2, 2), 2, 2, 600, 64, 3e-3, 50, 600, 0.99, 20),
     "base": Recipe(_flux(2, 128, 4, 3, 6), 2, 2, 6000, 128, 1e-3, 300, 6000, 0.999, 28),
 }
 

@@ -47,7 +47,7 @@ def loss_curve(losses: Sequence[float], path: Path) -> None:
     axes.plot(steps, losses, linewidth=0.6, alpha=0.4, label="each step")
     window = min(LOSS_WINDOW, len(losses))
     mean = np.convolve(losses, np.full(window, 1 / window), mode="valid")
-    axes.plot(steps[window - 1 :], mean, label=f"mean of {window} steps")
+    axes.plot(steps[: len(mean)] + (window - 1) / 2, mean, label=f"mean of {window} steps")
     axes.set(xlabel="step", ylabel="mean squared error of the velocity", title="Rectified flow")
     axes.legend()
     figure.savefig(path, dpi=120)
