@@ -17,6 +17,8 @@ mpl.use("Agg")  # draws into files; needs no display
 
 from matplotlib import pyplot as plt
 
+# tqdm's own, but always in samples a second: it would turn slow rates into seconds a sample.
+BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
 GRID_COLUMNS = 10
 LOSS_WINDOW = 50
 
@@ -35,6 +37,7 @@ def progress(total: int, done: int, batch: int) -> tqdm[NoReturn]:
         initial=done,
         unit=" samples",
         unit_scale=batch,
+        bar_format=BAR_FORMAT,
         mininterval=0.1 if live else 5.0,
         dynamic_ncols=live,
     )

@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     out = parser.parse_args(argv).out
     try:
         scores = write(out)
-    except FileNotFoundError as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     print(quality.report(scores))
     return 0

@@ -187,9 +187,9 @@ def main(argv: list[str] | None = None) -> int:
         arguments.error(f"--steps {args.steps}: at least one step is needed")
     try:
         run = begin(args)
-    except (FileNotFoundError, ValueError) as error:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
         arguments.error(str(error))
-    args.out.mkdir(parents=True, exist_ok=True)
     steps = recipes.SIZES[run.size].steps if args.steps is None else args.steps
 
     run = train(run, steps, args.out / states.FILE)
