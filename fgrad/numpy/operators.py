@@ -30,7 +30,7 @@ _ACCEPTED = (bool, int, float, complex, np.ndarray, np.generic)
 
 def acceptable(y: Any) -> bool:
     """Whether `y` may stand beside an array; otherwise Python asks `y` itself."""
-    return isinstance(y, Array | _ACCEPTED) or is_buffer(y) or hasattr(y, "__fgrad_array__")
+    return isinstance(y, (Array, *_ACCEPTED)) or is_buffer(y) or hasattr(y, "__fgrad_array__")
 
 
 def _binary(
