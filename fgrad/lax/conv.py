@@ -193,7 +193,7 @@ def _conv_abstract(
                 f"conv_general_dilated: {name} {given} needs one entry for each of the "
                 f"{len(size)} spatial axes of lhs {lhs}"
             )
-        if name != "padding" and any(v < 1 for v in given):
+        if given is not padding and any(v < 1 for v in given):  # type: ignore[operator]
             raise ShapeError(f"conv_general_dilated: {name} {given} must be positive")
     _check_groups(lhs, rhs, (n, c), (o, i), feature_group_count, batch_group_count)
     spatial = []
@@ -434,11 +434,10 @@ def _conv_reference(x: Any, w: Any, **params: Any) -> Any:
     )
     total = np.zeros(out.shape, out.dtype)
     n, o, *positions = out.shape
-    steps = zip(
+    steps = list(zip(
         params["window_strides"], params["padding"], params["lhs_dilation"],
         params["rhs_dilation"], x.shape[2:], strict=True,
-    )  # fmt: skip
-    steps = list(steps)
+    ))  # fmt: skip
     for p in np.ndindex(*positions):
         for k in np.ndindex(*w.shape[2:]):
             where = [

@@ -33,7 +33,8 @@ from fgrad.core.primitive import (
 )
 from fgrad.core.tracing import bind
 from fgrad.core.transforms.stage import stage
-from fgrad.lax import window_eager
+from fgrad.lax import extrema, window_eager
+from fgrad.lax.arithmetic import add
 from fgrad.lax.conv import dilated, padtype_to_pads
 from fgrad.lax.kinds import structural
 from fgrad.lax.slicing import pad
@@ -41,11 +42,8 @@ from fgrad.lax.slicing import slice as slice_
 
 __all__ = [
     "reduce_window",
-    "reduce_window_max",
     "reduce_window_max_p",
-    "reduce_window_min",
     "reduce_window_min_p",
-    "reduce_window_sum",
     "reduce_window_sum_p",
     "select_and_gather_add_p",
     "select_and_scatter_add_p",
@@ -70,7 +68,7 @@ def window_shape(
             raise ShapeError(
                 f"{name}: {word} {given} needs one entry for each of the {x.ndim} axes of {x}"
             )
-        if word != "padding" and any(v < 1 for v in given):
+        if given is not padding and any(v < 1 for v in given):  # type: ignore[operator]
             raise ShapeError(f"{name}: {word} {given} must be positive")
     return tuple(
         max((dilated(n, e) + lo + hi - dilated(k, d)) // s + 1, 0)
@@ -151,7 +149,9 @@ _CASES = (
 )
 
 
-def _invalid(match: str, error: type[Exception] = ShapeError, of: str = "f32[3,4]", **given: Any) -> Invalid:
+def _invalid(
+    match: str, error: type[Exception] = ShapeError, of: str = "f32[3,4]", **given: Any
+) -> Invalid:
     params = dict(_CASES[-1].params) | given  # type: ignore[arg-type]
     return Invalid((of,), error, match, **params)
 
@@ -168,7 +168,9 @@ _INVALID = (
 
 def _sum_abstract(x: ShapedArray, **params: Any) -> ShapedArray:
     if x.dtype.kind == "b":
-        raise DtypeError(f"reduce_window_sum takes numbers, got {x}; convert it to an integer dtype")
+        raise DtypeError(
+            f"reduce_window_sum takes numbers, got {x}; convert it to an integer dtype"
+        )
     return ShapedArray(window_shape("reduce_window_sum", x, **params), x.dtype, x.weak_type)
 
 
@@ -216,7 +218,7 @@ def _batch_of(prim_of: Callable[[], Primitive]) -> Callable[..., tuple[Value, in
     return batch
 
 
-reduce_window_sum_p = structural(
+reduce_window_sum_p: Primitive = structural(
     "reduce_window_sum",
     doc="Sum over each position of a sliding window.",
     abstract=_sum_abstract,
@@ -343,7 +345,7 @@ def _pair_spec(scatter: bool) -> Spec:
     )  # fmt: skip
 
 
-select_and_gather_add_p = Primitive(
+select_and_gather_add_p: Primitive = Primitive(
     "select_and_gather_add",
     "Of each window, the element of operand 0 where operand 1 is greatest ('ge') or least ('le').",
     abstract=_gather_abstract,
@@ -364,7 +366,7 @@ select_and_gather_add_p = Primitive(
     spec=_pair_spec(scatter=False),
 )  # fmt: skip
 
-select_and_scatter_add_p = Primitive(
+select_and_scatter_add_p: Primitive = Primitive(
     "select_and_scatter_add",
     "Add each element of operand 0 where its window of operand 1 is greatest ('ge') or least.",
     abstract=_scatter_abstract,
@@ -472,6 +474,9 @@ _MONOIDS: dict[str, tuple[Primitive, Callable[[Any], Any]]] = {
 }
 
 
+_OPERATIONS = {"add": add, "max": extrema.max, "min": extrema.min}
+
+
 def _monoid_of(computation: Any, dtype: np.dtype[Any]) -> str | None:
     """'add', 'max' or 'min' where that is all that `computation` does."""
     if isinstance(computation, str):
@@ -543,24 +548,8 @@ def reduce_window(
         prim, identity = _MONOIDS[name]
         if basis.literal(init) == identity(x.dtype):
             return bind(prim, x, **params)
-        computation = computation if callable(computation) else _combine(name)
+        computation = computation if callable(computation) else _OPERATIONS[name]
     return _unrolled(x, init, computation, params)
-
-
-def _combine(name: str) -> Callable[[Value, Value], Value]:
-    """The binary operation of a monoid, as a window of two."""
-
-    def combine(x: Value, y: Value) -> Value:
-        both = [basis.reshape(v, (1, *v.shape)) for v in basis_broadcast(x, y)]
-        n = both[0].ndim
-        edge = ((0, 1, 0), *((0, 0, 0),) * (n - 1))
-        zero = basis.scalar(0, x.dtype)
-        joined = basis.add_any(pad(both[0], zero, edge), pad(both[1], zero, (edge[0][::-1], *edge[1:])))
-        prim = _MONOIDS[name][0]
-        params = _window_params(joined, (2, *(1,) * (n - 1)), None, "VALID", None, None)
-        return basis.reshape(bind(prim, joined, **params), both[0].shape[1:])
-
-    return combine
 
 
 def _unrolled(x: Value, init: Value, computation: Any, p: dict[str, Any]) -> Value:
