@@ -1,6 +1,5 @@
 """Smooth activation functions, and ``glu``. Each keeps the float dtype of ``x``."""
 
-import math
 from typing import Any
 
 import fgrad.numpy as fnp
@@ -54,11 +53,7 @@ def gelu(x: Value, approximate: bool = True) -> Value:
         >>> print(nn.gelu(np.array([-1.0, 0.0, 1.0]), approximate=False).round(4))
         [-0.1587  0.      0.8413]
     """
-    x = require_float("gelu", x)
-    if approximate:
-        inner = math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))
-        return 0.5 * x * (1 + fnp.tanh(inner))
-    return 0.5 * x * lax.erfc(x * -math.sqrt(0.5))
+    return lax.gelu(require_float("gelu", x), approximate)
 
 
 def silu(x: Value) -> Value:
@@ -79,8 +74,7 @@ def silu(x: Value) -> Value:
         >>> print(nn.silu(np.array([-1.0, 0.0, 1.0])).round(4))
         [-0.2689  0.      0.7311]
     """
-    x = require_float("silu", x)
-    return x * lax.logistic(x)
+    return lax.silu(require_float("silu", x))
 
 
 swish = silu
@@ -123,8 +117,7 @@ def softplus(x: Value) -> Value:
         >>> print(nn.softplus(np.array([-1000.0, 1000.0], np.float32)))
         [   0. 1000.]
     """
-    x = require_float("softplus", x)
-    return fnp.logaddexp(x, fnp.zeros_like(x))
+    return lax.softplus(require_float("softplus", x))
 
 
 def log_sigmoid(x: Value) -> Value:
@@ -142,7 +135,7 @@ def log_sigmoid(x: Value) -> Value:
         >>> print(nn.log_sigmoid(np.array([-1000.0], np.float32)))
         [-1000.]
     """
-    return -softplus(-require_float("log_sigmoid", x))
+    return lax.log_sigmoid(require_float("log_sigmoid", x))
 
 
 def soft_sign(x: Value) -> Value:
@@ -184,7 +177,9 @@ def squareplus(x: Value, b: float = 4.0) -> Value:
         [1.]
     """
     x = require_float("squareplus", x)
-    return 0.5 * (x + fnp.sqrt(x * x + b))
+    # (x + r) / 2 = b / (r - x) / 2, which does not cancel for negative x.
+    size = fnp.sqrt(x * x + b) + fnp.where(x > 0, x, -x)
+    return fnp.where(x > 0, 0.5 * size, (0.5 * b) / size)
 
 
 def tanh(x: Value) -> Value:

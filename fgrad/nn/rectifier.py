@@ -7,6 +7,7 @@ of the right-hand branch for ``leaky_relu``.
 from typing import Any
 
 import fgrad.numpy as fnp
+from fgrad import lax
 from fgrad.nn.activation import require_float
 
 Value = Any
@@ -33,8 +34,7 @@ def relu(x: Value) -> Value:
         >>> print(nn.relu(np.array([-1.0, 2.0], np.float32)))
         [0. 2.]
     """
-    x = fnp.asarray(x)
-    return fnp.where(x <= 0, fnp.zeros_like(x), x)
+    return lax.relu(x)
 
 
 def relu6(x: Value) -> Value:

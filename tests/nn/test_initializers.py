@@ -7,7 +7,11 @@ import pytest
 import fgrad as fg
 import fgrad.nn as nn
 
-KEY = fg.random.key(0)
+
+def key():
+    return fg.random.key(0)
+
+
 SHAPE = (60, 80)
 
 
@@ -27,29 +31,29 @@ SHAPE = (60, 80)
     ],
 )
 def test_shape_and_dtype_are_those_asked_for(init, dtype):
-    x = init(KEY, (3, 4), dtype)
+    x = init(key(), (3, 4), dtype)
     assert x.shape == (3, 4)
     assert x.dtype == dtype
 
 
 def test_the_dtype_of_the_factory_is_the_default():
-    assert nn.initializers.normal(dtype=np.float16)(KEY, (3,)).dtype == np.float16
+    assert nn.initializers.normal(dtype=np.float16)(key(), (3,)).dtype == np.float16
 
 
 def test_constants_are_constant():
-    assert (np.asarray(nn.initializers.zeros(KEY, (3,))) == 0).all()
-    assert (np.asarray(nn.initializers.ones(KEY, (3,))) == 1).all()
-    assert (np.asarray(nn.initializers.constant(0.25)(KEY, (3,))) == 0.25).all()
+    assert (np.asarray(nn.initializers.zeros(key(), (3,))) == 0).all()
+    assert (np.asarray(nn.initializers.ones(key(), (3,))) == 1).all()
+    assert (np.asarray(nn.initializers.constant(0.25)(key(), (3,))) == 0.25).all()
 
 
 def test_uniform_fills_its_interval():
-    x = np.asarray(nn.initializers.uniform(2.0)(KEY, SHAPE))
+    x = np.asarray(nn.initializers.uniform(2.0)(key(), SHAPE))
     assert 0 <= x.min() < 0.01
     assert 1.99 < x.max() < 2
 
 
 def test_truncated_normal_is_cut_off():
-    x = np.asarray(nn.initializers.truncated_normal(3.0, lower=-1.0, upper=2.0)(KEY, SHAPE))
+    x = np.asarray(nn.initializers.truncated_normal(3.0, lower=-1.0, upper=2.0)(key(), SHAPE))
     assert -3 <= x.min() < -2.9
     assert 5.8 < x.max() <= 6
 
@@ -71,7 +75,7 @@ VARIANCES = {
 
 @pytest.mark.parametrize("name", VARIANCES)
 def test_named_initialisers_have_their_variance(name):
-    x = np.asarray(getattr(nn.initializers, name)()(KEY, SHAPE))
+    x = np.asarray(getattr(nn.initializers, name)()(key(), SHAPE))
     # 4,800 samples: the variance of a normal one is within 5 sigma = 10 %.
     np.testing.assert_allclose(x.var(), VARIANCES[name], rtol=0.1)
     assert abs(x.mean()) < 5 * math.sqrt(VARIANCES[name] / x.size)
@@ -90,7 +94,7 @@ def test_named_initialisers_have_their_variance(name):
 )
 def test_fans_count_the_receptive_field(mode, count):
     init = nn.initializers.variance_scaling(2.0, mode, "uniform", in_axis=1, out_axis=0)
-    x = np.asarray(init(KEY, (8, 4, 3, 3)))
+    x = np.asarray(init(key(), (8, 4, 3, 3)))
     bound = math.sqrt(3 * 2 / count)
     assert 0.95 * bound < np.abs(x).max() <= bound
 
@@ -102,7 +106,7 @@ def test_batch_axes_do_not_count():
 @pytest.mark.parametrize("shape", [(4, 4), (6, 3), (3, 6), (2, 3, 5)])
 @pytest.mark.parametrize("column_axis", [-1, 0])
 def test_orthogonal_has_orthonormal_columns_or_rows(shape, column_axis):
-    q = np.asarray(nn.initializers.orthogonal(2.0, column_axis, np.float64)(KEY, shape))
+    q = np.asarray(nn.initializers.orthogonal(2.0, column_axis, np.float64)(key(), shape))
     assert q.shape == shape
     matrix = np.moveaxis(q, column_axis, 0).reshape(shape[column_axis], -1) / 2
     if matrix.shape[0] > matrix.shape[1]:
@@ -119,8 +123,8 @@ def test_orthogonal_matrices_are_not_biased_to_one_sign():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: nn.initializers.he_normal()(KEY, (3,)), r"at least two axes, got shape \[3\]"),
-        (lambda: nn.initializers.orthogonal()(KEY, (3,)), r"at least two axes, got shape \[3\]"),
+        (lambda: nn.initializers.he_normal()(key(), (3,)), r"at least two axes, got shape \[3\]"),
+        (lambda: nn.initializers.orthogonal()(key(), (3,)), r"at least two axes, got shape \[3\]"),
         (lambda: nn.initializers.variance_scaling(1.0, "fan", "normal"), "got 'fan'"),
         (lambda: nn.initializers.variance_scaling(1.0, "fan_in", "cauchy"), "got 'cauchy'"),
     ],

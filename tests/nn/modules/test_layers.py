@@ -9,11 +9,13 @@ import fgrad.nn as nn
 import fgrad.optim as optim
 from fgrad import tree_util
 
-KEY = fg.random.key(0)
+
+def key():
+    return fg.random.key(0)
 
 
 def test_linear_has_pytorchs_shapes_and_bounds():
-    layer = nn.Linear(KEY, 100, 50)
+    layer = nn.Linear(key(), 100, 50)
     assert layer.weight.shape == (50, 100)
     assert layer.bias.shape == (50,)
     for parameter in (layer.weight, layer.bias):
@@ -21,7 +23,7 @@ def test_linear_has_pytorchs_shapes_and_bounds():
 
 
 def test_linear_without_bias():
-    layer = nn.Linear(KEY, 3, 2, bias=False)
+    layer = nn.Linear(key(), 3, 2, bias=False)
     x = np.random.default_rng(0).normal(size=(4, 5, 3)).astype(np.float32)
     np.testing.assert_allclose(
         np.asarray(layer(x)), x @ np.asarray(layer.weight).T, rtol=1e-5, atol=1e-6
@@ -30,14 +32,14 @@ def test_linear_without_bias():
 
 
 def test_conv2d_has_pytorchs_shapes_and_bounds():
-    layer = nn.Conv2d(KEY, 8, 6, (3, 5), groups=2)
+    layer = nn.Conv2d(key(), 8, 6, (3, 5), groups=2)
     assert layer.weight.shape == (6, 4, 3, 5)
     bound = 1 / math.sqrt(4 * 15)
     assert 0.9 * bound < np.abs(np.asarray(layer.weight)).max() <= bound
 
 
 def test_embedding_is_standard_normal_and_zero_at_its_padding():
-    layer = nn.Embedding(KEY, 50, 40, padding_idx=-1)
+    layer = nn.Embedding(key(), 50, 40, padding_idx=-1)
     weight = np.asarray(layer.weight)
     assert layer.padding_idx == 49
     assert (weight[49] == 0).all()
@@ -45,7 +47,7 @@ def test_embedding_is_standard_normal_and_zero_at_its_padding():
 
 
 def test_the_padding_row_gets_no_gradient():
-    layer = nn.Embedding(KEY, 4, 2, padding_idx=1)
+    layer = nn.Embedding(key(), 4, 2, padding_idx=1)
     gradient = fg.grad(lambda m: fg.numpy.sum(m(np.array([0, 1, 1, 3]))))(layer)
     np.testing.assert_array_equal(np.asarray(gradient.weight)[:, 0], [1, 0, 0, 1])
 
@@ -61,13 +63,16 @@ def test_dropout_needs_a_key_or_none():
     with pytest.raises(TypeError, match="key"):
         nn.Dropout(0.5)(x)
     np.testing.assert_array_equal(np.asarray(nn.Dropout(0.5)(x, key=None)), x)
-    assert set(np.asarray(nn.Dropout(0.5)(np.ones(99, np.float32), key=KEY)).tolist()) == {0.0, 2.0}
+    assert set(np.asarray(nn.Dropout(0.5)(np.ones(99, np.float32), key=key())).tolist()) == {
+        0.0,
+        2.0,
+    }
 
 
 def test_sequential_splits_its_key_among_random_layers():
     model = nn.Sequential(nn.Dropout(0.5), nn.tanh, nn.Sequential(nn.Dropout(0.5)), nn.Lambda(abs))
     x = np.ones(1000, np.float32)
-    y = np.asarray(model(x, key=KEY))
+    y = np.asarray(model(x, key=key()))
     # Independent masks leave a quarter; one mask twice would leave a half.
     assert 180 < np.count_nonzero(y) < 320
     assert np.count_nonzero(np.asarray(model(x))) == 1000
@@ -82,12 +87,12 @@ def test_sequential_is_indexed_and_refuses_what_is_not_callable():
 
 
 LAYERS = {
-    "Linear": (lambda d: nn.Linear(KEY, 4, 3, dtype=d), (2, 4)),
-    "Conv2d": (lambda d: nn.Conv2d(KEY, 4, 6, 3, padding=1, dtype=d), (1, 4, 5, 5)),
+    "Linear": (lambda d: nn.Linear(key(), 4, 3, dtype=d), (2, 4)),
+    "Conv2d": (lambda d: nn.Conv2d(key(), 4, 6, 3, padding=1, dtype=d), (1, 4, 5, 5)),
     "LayerNorm": (lambda d: nn.LayerNorm((3, 4), dtype=d), (2, 3, 4)),
     "RMSNorm": (lambda d: nn.RMSNorm(4, dtype=d), (2, 4)),
     "GroupNorm": (lambda d: nn.GroupNorm(2, 4, dtype=d), (2, 4, 3)),
-    "MultiHeadAttention": (lambda d: nn.MultiHeadAttention(KEY, 4, 2, dtype=d), (2, 3, 4)),
+    "MultiHeadAttention": (lambda d: nn.MultiHeadAttention(key(), 4, 2, dtype=d), (2, 3, 4)),
 }
 
 
@@ -107,17 +112,17 @@ def test_parameters_results_and_gradients_keep_the_dtype(name, dtype):
     ("call", "message"),
     [
         (
-            lambda: nn.Linear(KEY, 3, 2)(np.ones((4, 5))),
+            lambda: nn.Linear(key(), 3, 2)(np.ones((4, 5))),
             r"Linear: x must be \[..., 3\], got \[4, 5",
         ),
-        (lambda: nn.Conv2d(KEY, 3, 4, 3, groups=2), "groups must divide"),
-        (lambda: nn.Conv2d(KEY, 3, 4, (3, 3, 3)), "each of the 2 spatial axes"),
-        (lambda: nn.Embedding(KEY, 3, 2, padding_idx=3), "padding_idx 3 is no row of 3"),
+        (lambda: nn.Conv2d(key(), 3, 4, 3, groups=2), "groups must divide"),
+        (lambda: nn.Conv2d(key(), 3, 4, (3, 3, 3)), "each of the 2 spatial axes"),
+        (lambda: nn.Embedding(key(), 3, 2, padding_idx=3), "padding_idx 3 is no row of 3"),
         (lambda: nn.LayerNorm(3)(np.ones((2, 4))), r"must end with the normalized shape \[3\]"),
         (lambda: nn.GroupNorm(3, 4), "3 groups do not divide 4"),
         (lambda: nn.GroupNorm(2, 4)(np.ones((1, 6))), r"\[batch, 4, ...\], got \[1, 6\]"),
-        (lambda: nn.MultiHeadAttention(KEY, 6, 4), "4 heads do not divide embed_dim=6"),
-        (lambda: nn.MultiHeadAttention(KEY, 6, 2)(np.ones((2, 5))), r"6\], got \[2, 5\]"),
+        (lambda: nn.MultiHeadAttention(key(), 6, 4), "4 heads do not divide embed_dim=6"),
+        (lambda: nn.MultiHeadAttention(key(), 6, 2)(np.ones((2, 5))), r"6\], got \[2, 5\]"),
         (lambda: nn.Dropout(1.5), r"p must lie in \[0, 1\], got 1.5"),
     ],
 )
@@ -127,7 +132,7 @@ def test_wrong_uses_say_what_is_wrong(call, message):
 
 
 def test_a_model_trains():
-    k1, k2 = fg.random.split(KEY)
+    k1, k2 = fg.random.split(key())
     model = nn.Sequential(nn.Linear(k1, 2, 16), nn.gelu, nn.Linear(k2, 16, 2))
     x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
     labels = np.array([0, 1, 1, 0])

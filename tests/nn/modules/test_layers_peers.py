@@ -8,24 +8,28 @@ import fgrad.nn as nn
 
 pytestmark = pytest.mark.peers
 
-KEY = fg.random.key(0)
+
+def key():
+    return fg.random.key(0)
+
+
 F64 = {"dtype": np.float64}
 
 # name: ours, torch's class and arguments, input shape
 CASES = {
-    "Linear": (nn.Linear(KEY, 4, 3, **F64), ("Linear", (4, 3), {}), (2, 5, 4)),
+    "Linear": (nn.Linear(key(), 4, 3, **F64), ("Linear", (4, 3), {}), (2, 5, 4)),
     "Linear without bias": (
-        nn.Linear(KEY, 4, 3, bias=False, **F64),
+        nn.Linear(key(), 4, 3, bias=False, **F64),
         ("Linear", (4, 3), {"bias": False}),
         (2, 4),
     ),
     "Conv2d": (
-        nn.Conv2d(KEY, 4, 6, (3, 2), (2, 1), (1, 0), (1, 2), 2, **F64),
+        nn.Conv2d(key(), 4, 6, (3, 2), (2, 1), (1, 0), (1, 2), 2, **F64),
         ("Conv2d", (4, 6, (3, 2), (2, 1), (1, 0), (1, 2), 2), {}),
         (2, 4, 7, 8),
     ),
     "Conv2d same": (
-        nn.Conv2d(KEY, 2, 3, 3, padding="same", **F64),
+        nn.Conv2d(key(), 2, 3, 3, padding="same", **F64),
         ("Conv2d", (2, 3, 3), {"padding": "same"}),
         (1, 2, 6, 6),
     ),
@@ -38,7 +42,7 @@ CASES = {
     "RMSNorm": (nn.RMSNorm(4, **F64), ("RMSNorm", (4,), {}), (3, 4)),
     "GroupNorm": (nn.GroupNorm(2, 6, **F64), ("GroupNorm", (2, 6), {}), (2, 6, 3, 3)),
     "MultiHeadAttention": (
-        nn.MultiHeadAttention(KEY, 6, 3, **F64),
+        nn.MultiHeadAttention(key(), 6, 3, **F64),
         ("MultiheadAttention", (6, 3), {"batch_first": True}),
         (2, 5, 6),
     ),
@@ -80,19 +84,19 @@ def test_layers_match_torch(name):
 
 def test_masked_cross_attention_matches_torch():
     torch = pytest.importorskip("torch")
-    ours = nn.MultiHeadAttention(KEY, 6, 3, **F64)
+    ours = nn.MultiHeadAttention(key(), 6, 3, **F64)
     theirs = torch.nn.MultiheadAttention(6, 3, batch_first=True, dtype=torch.float64)
     theirs.load_state_dict({k: torch.tensor(np.asarray(v)) for k, v in ours.state_dict().items()})
     rng = np.random.default_rng(2)
-    query, key, value = (rng.normal(size=(2, n, 6)) for n in (4, 5, 5))
+    q, k, v = (rng.normal(size=(2, n, 6)) for n in (4, 5, 5))
     visible = rng.random((4, 5)) < 0.6
     visible[:, 0] = True
     expected, _ = theirs(
-        *(torch.tensor(x) for x in (query, key, value)),
+        *(torch.tensor(x) for x in (q, k, v)),
         attn_mask=torch.tensor(~visible),
         need_weights=False,
     )
-    actual = ours(query, key, value, mask=visible)
+    actual = ours(q, k, v, mask=visible)
     np.testing.assert_allclose(
         np.asarray(actual), expected.detach().numpy(), rtol=1e-10, atol=1e-12
     )
@@ -100,7 +104,7 @@ def test_masked_cross_attention_matches_torch():
 
 def test_embedding_matches_torch():
     torch = pytest.importorskip("torch")
-    ours = nn.Embedding(KEY, 7, 3, padding_idx=2, **F64)
+    ours = nn.Embedding(key(), 7, 3, padding_idx=2, **F64)
     theirs = torch.nn.Embedding(7, 3, padding_idx=2, dtype=torch.float64)
     theirs.load_state_dict({"weight": torch.tensor(np.asarray(ours.weight))})
     indices = np.array([[1, 2, 2], [6, 1, 0]])
