@@ -28,3 +28,4 @@ from fgrad.lax.slicing import *  # noqa: F403
 from fgrad.lax.special import *  # noqa: F403
 from fgrad.lax.threefry import *  # noqa: F403
 from fgrad.lax.trigonometric import *  # noqa: F403
+from fgrad.lax.window import *  # noqa: F403
