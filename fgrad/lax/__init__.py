@@ -18,6 +18,7 @@ from fgrad.lax.cumulative import *  # noqa: F403
 from fgrad.lax.elementary import *  # noqa: F403
 from fgrad.lax.extrema import *  # noqa: F403
 from fgrad.lax.joining import *  # noqa: F403
+from fgrad.lax.normalize import *  # noqa: F403
 from fgrad.lax.powers import *  # noqa: F403
 from fgrad.lax.reduce import *  # noqa: F403
 from fgrad.lax.rounding import *  # noqa: F403
