@@ -94,8 +94,7 @@ def _gelu_eager(xp: Any, x: Any, *, approximate: bool) -> Any:
     if approximate:
         inner = xp.tanh(x * (_SCALE + (_SCALE * _CUBIC) * (x * x)))
         return (0.5 * x) * (1 + inner)
-    # erfc keeps the digits of the left tail, where 1 + erf would cancel.
-    return (0.5 * x) * library(xp).erfc(-math.sqrt(0.5) * x)
+    return x * library(xp).ndtr(x)
 
 
 def _gelu_slope(x: Value, *, approximate: bool) -> Value:
@@ -111,6 +110,7 @@ def _gelu_slope(x: Value, *, approximate: bool) -> Value:
 
 
 def _gelu_composed(x: Value, *, approximate: bool) -> Value:
+    # erfc keeps the digits of the left tail, where 1 + erf would cancel.
     if approximate:
         t = tanh(mul(x, add(mul(_SCALE * _CUBIC, square(x)), _SCALE)))
         return mul(mul(0.5, x), add(t, 1))
@@ -120,7 +120,7 @@ def _gelu_composed(x: Value, *, approximate: bool) -> Value:
 def _gelu_reference(x: Any, *, approximate: bool) -> Any:
     if approximate:
         return x / (1 + np.exp(-2 * _SCALE * (x + _CUBIC * x**3)))
-    return x * library(np).ndtr(x)
+    return 0.5 * x * library(np).erfc(-x / np.sqrt(2))
 
 
 gelu_p = pointwise(

@@ -267,6 +267,12 @@ def _abs_abstract(x: ShapedArray) -> ShapedArray:
     return ShapedArray(x.shape, dtypes.real_dtype(x.dtype), x.weak_type)
 
 
+def _abs_eager(xp: Any, x: Any) -> Any:
+    if x.dtype.kind in "bu":
+        raise ValueError("dtype")  # the abstract rule says it in full
+    return xp.absolute(x)
+
+
 def _direction(x: Value, out: Value) -> Value:
     """What a complex tangent is multiplied by before its real part is taken: conj(x) / |x|."""
     return conj(div(x, basis.convert_element_type(_nonzero(out), x.dtype)))
@@ -299,7 +305,7 @@ abs_p: Primitive = Primitive(
     "abs",
     "|x|; real where x is complex. Its derivative is 0 at 0.",
     abstract=_abs_abstract,
-    eager=lambda xp, x: xp.absolute(x),
+    eager=_abs_eager,
     jvp=_abs_jvp,
     transpose=Absent("not linear"),
     vjp=Pullback(None, _abs_backward, lambda _needed: (0, OUT)),

@@ -47,17 +47,16 @@ def convert_element_type(x: Any, new_dtype: Any) -> Value:
 
     Args:
         x: ``[...]``, any dtype.
-        new_dtype: A dtype. The Python types int, float and complex mean the default dtypes, weak.
+        new_dtype: A dtype. The Python types int, float and complex mean the default dtypes.
 
     Returns:
-        Same shape, in `new_dtype`.
+        Same shape, in `new_dtype`, not weak.
 
     Example:
         >>> convert_element_type(np.array([1.7, -1.7]), np.int32)
         Array([ 1, -1], dtype=int32)
     """
-    weak = isinstance(new_dtype, type) and new_dtype in (int, float, complex)
-    return basis.convert_element_type(as_value(x), dtypes.dtype(new_dtype), weak_type=weak)
+    return basis.convert_element_type(as_value(x), dtypes.dtype(new_dtype))
 
 
 stop_gradient_p: Primitive = constant(
