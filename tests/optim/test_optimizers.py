@@ -1,9 +1,9 @@
-import fgrad.numpy as fnp
 import ml_dtypes
 import numpy as np
 import pytest
 
 import fgrad as fg
+import fgrad.numpy as fnp
 import fgrad.optim as optim
 from fgrad import tree_util
 
