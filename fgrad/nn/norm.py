@@ -47,10 +47,7 @@ def _affine(
 
 
 def _normalized(x: Value, axes: tuple[int, ...], eps: float) -> Value:
-    # The variance takes a second pass: E[x²] - E[x]² cancels where the mean is large.
-    centred = x - fnp.mean(x, axis=axes, keepdims=True)
-    variance = fnp.mean(centred * centred, axis=axes, keepdims=True)
-    return centred * lax.rsqrt(variance + eps)
+    return lax.normalize(x, axes, eps=eps)
 
 
 def standardize(
@@ -164,8 +161,7 @@ def rms_norm(x: Value, weight: Value | None = None, eps: float = 1e-6, axis: Axe
     x = fnp.asarray(x)
     axes = _axes("rms_norm", x, axis)
     wide = _wide(x)
-    square = fnp.mean(wide * wide, axis=axes, keepdims=True)
-    result = _affine("rms_norm", wide * lax.rsqrt(square + eps), weight, None, axes)
+    result = _affine("rms_norm", lax.normalize(wide, axes, eps=eps, center=False), weight, None, axes)
     return result.astype(x.dtype)
 
 

@@ -11,15 +11,15 @@ Value = Any
 Axes = int | Sequence[int] | None
 
 
-def _shifted(x: Value, axis: Axes, where: Value | None) -> tuple[Value, Value]:
-    """``exp(x - m)`` (0 where masked) and the finite maximum ``m`` that it was shifted by."""
-    if where is not None:
-        x = fnp.where(where, x, -fnp.inf)
-    top = fnp.max(x, axis=axis, keepdims=True, initial=-fnp.inf)
-    # A row without an element, or of -inf only, is shifted by 0: -inf - -inf would be NaN.
-    top = lax.stop_gradient(fnp.where(fnp.isinf(top), fnp.zeros_like(top), top))
-    exps = fnp.exp(x - top)
-    return exps, top
+def _axes(x: Value, axis: Axes) -> tuple[int, ...]:
+    if axis is None:
+        return tuple(range(x.ndim))
+    return (axis,) if isinstance(axis, int) else tuple(axis)
+
+
+def _seen(x: Value, where: Value | None) -> Value:
+    """``x`` with −∞ where it does not count."""
+    return x if where is None else fnp.where(where, x, -fnp.inf)
 
 
 def softmax(x: Value, axis: Axes = -1, where: Value | None = None) -> Value:
@@ -43,11 +43,7 @@ def softmax(x: Value, axis: Axes = -1, where: Value | None = None) -> Value:
         [0.25 0.25 0.25 0.25]
     """
     x = fnp.asarray(x)
-    exps, _ = _shifted(x, axis, where)
-    total = fnp.sum(exps, axis=axis, keepdims=True)
-    if where is None:
-        return exps / total
-    return exps / fnp.where(total == 0, fnp.ones_like(total), total)
+    return lax.softmax(_seen(x, where), _axes(x, axis), masked=where is not None)
 
 
 def logsumexp(
@@ -71,13 +67,9 @@ def logsumexp(
         1001.386
     """
     x = fnp.asarray(x)
-    exps, top = _shifted(x, axis, where)
-    total = fnp.sum(exps, axis=axis, keepdims=True)
-    # log has an infinite slope at 0; the inner select keeps it out of the derivative.
-    is_zero = total == 0
-    log = fnp.log(fnp.where(is_zero, fnp.ones_like(total), total))
-    result = fnp.where(is_zero, fnp.full_like(total, -fnp.inf), log + top)
-    return result if keepdims else fnp.squeeze(result, axis=axis)
+    axes = _axes(x, axis)
+    result = lax.logsumexp(_seen(x, where), axes)
+    return result if keepdims else fnp.squeeze(result, axis=axes)
 
 
 def log_softmax(x: Value, axis: Axes = -1, where: Value | None = None) -> Value:
