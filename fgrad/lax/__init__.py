@@ -23,7 +23,6 @@ from fgrad.lax.powers import *  # noqa: F403
 from fgrad.lax.reduce import *  # noqa: F403
 from fgrad.lax.rounding import *  # noqa: F403
 from fgrad.lax.scans import *  # noqa: F403
-from fgrad.lax.select import *  # noqa: F403
 from fgrad.lax.selection import *  # noqa: F403
 from fgrad.lax.shape import *  # noqa: F403
 from fgrad.lax.slicing import *  # noqa: F403
