@@ -135,10 +135,14 @@ def dispatch() -> Row:
 def imports() -> dict[str, Any]:
     """Import time beside NumPy's, in fresh processes, the least of several."""
 
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
     def seconds(module: str) -> float:
         code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
         runs = [
-            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+            subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
+            )
             for _ in range(9)
         ]
         return min(float(r.stdout) for r in runs) * 1e6
