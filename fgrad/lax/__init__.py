@@ -7,6 +7,7 @@ rule; `fgrad.numpy` promotes dtypes on top.
 from fgrad.lax.activation import *  # noqa: F403
 from fgrad.lax.argreduce import *  # noqa: F403
 from fgrad.lax.arithmetic import *  # noqa: F403
+from fgrad.lax.bessel import *  # noqa: F403
 from fgrad.lax.bits import *  # noqa: F403
 from fgrad.lax.compare import *  # noqa: F403
 from fgrad.lax.complex import *  # noqa: F403
