@@ -5,6 +5,7 @@ rule; `fgrad.numpy` promotes dtypes on top.
 """
 
 from fgrad.lax.activation import *  # noqa: F403
+from fgrad.lax.along import *  # noqa: F403
 from fgrad.lax.argreduce import *  # noqa: F403
 from fgrad.lax.arithmetic import *  # noqa: F403
 from fgrad.lax.bessel import *  # noqa: F403
@@ -16,6 +17,7 @@ from fgrad.lax.conv import *  # noqa: F403
 from fgrad.lax.convert import *  # noqa: F403
 from fgrad.lax.creation import *  # noqa: F403
 from fgrad.lax.cumulative import *  # noqa: F403
+from fgrad.lax.dynamic import *  # noqa: F403
 from fgrad.lax.elementary import *  # noqa: F403
 from fgrad.lax.extrema import *  # noqa: F403
 from fgrad.lax.gather import *  # noqa: F403
