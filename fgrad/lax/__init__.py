@@ -13,9 +13,9 @@ from fgrad.lax.bits import *  # noqa: F403
 from fgrad.lax.compare import *  # noqa: F403
 from fgrad.lax.complex import *  # noqa: F403
 from fgrad.lax.contract import *  # noqa: F403
+from fgrad.lax.control import *  # noqa: F403
 from fgrad.lax.conv import *  # noqa: F403
 from fgrad.lax.convert import *  # noqa: F403
-from fgrad.lax.control import *  # noqa: F403
 from fgrad.lax.creation import *  # noqa: F403
 from fgrad.lax.cumulative import *  # noqa: F403
 from fgrad.lax.dynamic import *  # noqa: F403
