@@ -114,7 +114,7 @@ def program_of(jaxpr: Jaxpr) -> Program:
 
 
 def _execute(jaxpr: Jaxpr, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
-    if config.debug_nans or config.disable_jit:
+    if config.debug_nans or config.debug_infs or config.disable_jit:
         return _one_by_one(jaxpr, arrays)
     return program_of(jaxpr)(xp, arrays)
 
