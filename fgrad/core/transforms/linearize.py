@@ -38,6 +38,7 @@ class LinearTracer(Tracer):
 
     shape = property(lambda self: self.primal.shape)
     dtype = property(lambda self: self.primal.dtype)
+    weak_type = property(lambda self: self.primal.weak_type)
     ndim = property(lambda self: self.primal.ndim)
 
     def concrete(self) -> Any:
