@@ -100,6 +100,8 @@ class Eqn:
     @property
     def effects(self) -> frozenset[str]:
         """Names of the effects of the primitive and of the programs in its parameters."""
+        if not self.primitive.calls:
+            return frozenset(self.primitive.effects)
         found = set(self.primitive.effects)
         for sub in subjaxprs(self.params):
             found |= sub.effects

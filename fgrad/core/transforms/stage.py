@@ -94,18 +94,21 @@ class StageTrace(Trace):
             simpler = prim.simplify(args, params)
             if simpler is not None:
                 return simpler
-        atoms = tuple([self.atom(x) for x in args])
+        atoms: list[Atom] = []
+        names: list[Any] = []
+        for x in args:
+            if type(x) is StageTracer and x.trace is self and type(x.atom) is Var:
+                atoms.append(x.atom)
+                names.append(id(x.atom))
+            else:
+                atom = self.atom(x)
+                atoms.append(atom)
+                names.append(atom.key if type(atom) is Literal else id(atom))
         key = None
         if not prim.effects:
-            names = [a.key if type(a) is Literal else id(a) for a in atoms]
             if prim.commutative:
                 names.sort(key=hash)
-            key = (
-                prim,
-                tuple(names),
-                tuple(params.items()),
-                state.phase,
-            )
+            key = (prim, tuple(names), tuple(params.items()), state.phase)
             try:
                 found = self.seen.get(key)
             except TypeError:  # an unhashable parameter: the equation is recorded again
@@ -114,7 +117,7 @@ class StageTrace(Trace):
                 return list(found) if prim.multiple_results else found
         avals = prim.abstract(*[a.aval for a in atoms], **params)
         outs = tuple([Var(a) for a in avals]) if prim.multiple_results else (Var(avals),)
-        self.eqns.append(Eqn(prim, atoms, outs, params, here(), state.phase))
+        self.eqns.append(Eqn(prim, tuple(atoms), outs, params, here(), state.phase))
         tracers = [StageTracer(self, v) for v in outs]
         result: Any = tracers if prim.multiple_results else tracers[0]
         if key is not None:
@@ -158,9 +161,13 @@ def live_equations(eqns: Sequence[Eqn], outs: Sequence[Atom]) -> tuple[list[Eqn]
     live = {v for v in outs if isinstance(v, Var)}
     kept: list[Eqn] = []
     for eqn in reversed(eqns):
-        if any(v in live for v in eqn.outputs) or eqn.effects:
+        outputs = eqn.outputs
+        used = outputs[0] in live if len(outputs) == 1 else any(v in live for v in outputs)
+        if used or eqn.effects:
             kept.append(eqn)
-            live.update(v for v in eqn.inputs if isinstance(v, Var))
+            for atom in eqn.inputs:
+                if type(atom) is Var:
+                    live.add(atom)
     return kept[::-1], live
 
 
