@@ -1,7 +1,4 @@
-"""Reductions over axes: sums, products, extrema and logic.
-
-A reduction over no elements gives its identity (0, 1, ∓∞), and over no axes the operand.
-"""
+"""Reductions over axes: sums, products, extrema, logic; over no elements, their identities."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -71,10 +68,7 @@ def _eager(accepts: str, compute: Callable[..., Any]) -> Callable[..., Any]:
         w = basis.wide(x.dtype)
         if (w is None and x.dtype.kind not in accepts) or (axes and axes[-1] >= x.ndim):
             raise ValueError("operand")
-        if w is None:
-            return compute(xp, x, axes)
-        # Extrema of wide values are exact, a product rounds once.
-        return compute(xp, x.astype(w), axes).astype(x.dtype)
+        return compute(xp, x, axes) if w is None else compute(xp, x.astype(w), axes).astype(x.dtype)
 
     return eager
 
@@ -176,7 +170,7 @@ def _prod_backward(
     return (basis.linear_mul(spread, _others(x, axes)),)
 
 
-reduce_prod_p = Primitive(
+reduce_prod_p: Primitive = Primitive(
     "reduce_prod",
     "Product over axes.",
     abstract=_abstract("reduce_prod", NUMBERS),
@@ -254,7 +248,7 @@ def _extremum(name: str, doc: str, scalar: str, identity: Callable[[Any], Any]) 
         reduce: Any = getattr(np, scalar)
         return reduce(x, axes, initial=identity(x.dtype)) if axes else x
 
-    prim = Primitive(
+    prim: Primitive = Primitive(
         name,
         doc,
         abstract=_abstract(name, _ORDERED),
@@ -275,8 +269,8 @@ def _extremum(name: str, doc: str, scalar: str, identity: Callable[[Any], Any]) 
     return prim
 
 
-reduce_max_p = _extremum("reduce_max", "The greatest element over axes.", "max", lowest)
-reduce_min_p = _extremum("reduce_min", "The least element over axes.", "min", highest)
+reduce_max_p: Primitive = _extremum("reduce_max", "The greatest element over axes.", "max", lowest)
+reduce_min_p: Primitive = _extremum("reduce_min", "The least element over axes.", "min", highest)
 
 
 def reduce_max(operand: Any, axes: Sequence[int]) -> Value:
@@ -334,7 +328,7 @@ def _logic(name: str, doc: str, scalar: str, ufunc: str, combine: str) -> Primit
         return x
 
     absent = Absent("truth values and bits have no derivative")
-    prim = Primitive(
+    prim: Primitive = Primitive(
         name,
         doc,
         abstract=_abstract(name, BITS),
@@ -356,9 +350,11 @@ def _logic(name: str, doc: str, scalar: str, ufunc: str, combine: str) -> Primit
     return prim
 
 
-reduce_and_p = _logic("reduce_and", "Bitwise and over axes.", "&", "bitwise_and", "all")
-reduce_or_p = _logic("reduce_or", "Bitwise or over axes.", "|", "bitwise_or", "any")
-reduce_xor_p = _logic("reduce_xor", "Bitwise exclusive or over axes.", "^", "bitwise_xor", "")
+reduce_and_p: Primitive = _logic("reduce_and", "Bitwise and over axes.", "&", "bitwise_and", "all")
+reduce_or_p: Primitive = _logic("reduce_or", "Bitwise or over axes.", "|", "bitwise_or", "any")
+reduce_xor_p: Primitive = _logic(
+    "reduce_xor", "Bitwise exclusive or over axes.", "^", "bitwise_xor", ""
+)
 
 
 def reduce_and(operand: Any, axes: Sequence[int]) -> Value:
