@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import Any
 
+from fgrad import numpy
 from fgrad.api import block_until_ready, jit
 from fgrad.core.avals import ShapedArray
 from fgrad.core.config import config
@@ -57,6 +58,6 @@ def __dir__() -> list[str]:
 __all__ = [
     "Array", "ClosedJaxpr", "Jaxpr", "ShapedArray", "block_until_ready", "checkpoint",
     "checkpoint_name", "closure_convert", "config", "custom_jvp", "custom_vjp", "eval_shape",
-    "float0", "grad", "jit", "jvp", "linear_transpose", "linearize", "make_jaxpr", "remat",
+    "float0", "grad", "jit", "jvp", "linear_transpose", "linearize", "make_jaxpr", "numpy", "remat",
     "saved_residuals", "tap", "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip

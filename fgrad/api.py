@@ -126,7 +126,7 @@ class Jitted:
             # Entered under its short name too, when the general path has traced it.
             self._last_key = (tuple(key), config.trace_key())
             return None
-        if entry.program is None or entry.consts or config.disable_jit or config.debug_nans:
+        if entry.program is None or entry.consts or config.disable_jit or config.debug_nans or config.debug_infs:
             return None
         self._hits += 1
         with np.errstate(all="ignore"):
@@ -140,7 +140,7 @@ class Jitted:
         for b in buffers:
             if type(b) is not np.ndarray:
                 xp = namespace_of(type(b))
-        if config.debug_nans:
+        if config.debug_nans or config.debug_infs:
             return call(entry.jaxpr, *entry.consts, *values, name=self._name)
         if entry.program is None:
             entry.program = program_of(entry.jaxpr)

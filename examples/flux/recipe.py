@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import fgrad.numpy as fnp
-
 import condition
 import data
 import fgrad as fg
+import fgrad.numpy as fnp
 import model
 import patches
 from fgrad import optim, random
@@ -17,6 +16,9 @@ from layers import Params
 # The guidance scale that the digits are trained and sampled with. FLUX.1-dev learnt from a teacher
 # to imitate several; a model trained on data alone knows one, the conditional velocity itself.
 GUIDANCE = 1.0
+# The products are small: a second thread gains little, waits long where another program runs, and
+# makes the bits depend on the machine's number of cores.
+BLAS_THREADS = 1
 
 
 @dataclass(frozen=True)

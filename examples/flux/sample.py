@@ -10,11 +10,12 @@ import argparse
 import json
 from pathlib import Path
 
-import fgrad.numpy as fnp
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import data
 import fgrad as fg
+import fgrad.numpy as fnp
 import flow
 import patches
 import quality
@@ -38,7 +39,9 @@ def draw(params: Params, recipe: recipes.Recipe, labels: np.ndarray, key: fg.Arr
     def velocity(x: fg.Array, t: fg.Array) -> fg.Array:
         return recipes.velocity(params, recipe, classes, x, t)
 
-    tokens = flow.euler(velocity, noise, flow.sigmas(recipe.sample_steps, recipe.image_tokens))
+    times = flow.sigmas(recipe.sample_steps, recipe.image_tokens)
+    with threadpool_limits(recipes.BLAS_THREADS):
+        tokens = flow.euler(velocity, noise, times)
     size = data.IMAGE_SIZE
     return data.from_model(patches.unpatchify(np.asarray(tokens), recipe.patch, size, size))
 

@@ -18,11 +18,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import fgrad.numpy as fnp
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import data
 import fgrad as fg
+import fgrad.numpy as fnp
 import flow
 import patches
 import quality
@@ -134,7 +135,8 @@ def train(run: State, steps: int, path: Path) -> State:
     tokens = patches.patchify(data.to_model(digits.images), recipe.patch)
     step = make_step(recipe)
     saved = None
-    with stop_requests() as stop, report.progress(steps, run.step, recipe.batch) as bar:
+    bar = report.progress(steps, run.step, recipe.batch)
+    with threadpool_limits(recipes.BLAS_THREADS), stop_requests() as stop, bar:
         while run.step < steps and not stop():
             run = advance(run, step, tokens, digits.labels, recipe.batch)
             bar.set_postfix(loss=f"{run.losses[-1]:.4f}", refresh=False)

@@ -4,8 +4,6 @@ Variables are locals and are deleted after their last use, so the peak of memory
 live values. The text can be read: `Program.source`.
 """
 
-import linecache
-import traceback
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -37,9 +35,6 @@ class Program:
         self.source = writer.text()
         self._lines = writer.eqn_of_line
         filename = f"<fgrad program {id(self):x}>"
-        linecache.cache[filename] = (
-            len(self.source), None, self.source.splitlines(keepends=True), filename,
-        )  # fmt: skip
         exec(compile(self.source, filename, "exec"), writer.globals)
         self._function = writer.globals["program"]
 
@@ -55,16 +50,15 @@ class Program:
         """Add the equation and the user's line to an error, once."""
         if any(n.startswith("fgrad: in") for n in getattr(error, "__notes__", ())):
             return
-        for frame, line in traceback.walk_tb(error.__traceback__):
-            if frame.f_code is self._function.__code__ and line in self._lines:
-                eqn = self.jaxpr.eqns[self._lines[line]]
+        step = error.__traceback__
+        while step is not None:
+            if step.tb_frame.f_code is self._function.__code__ and step.tb_lineno in self._lines:
+                eqn = self.jaxpr.eqns[self._lines[step.tb_lineno]]
                 types = ", ".join(str(a.aval) for a in eqn.inputs)
                 error.add_note(
                     f"fgrad: in {eqn.primitive.name}({types}), asked for at {eqn.source}"
                 )
-
-    def __del__(self) -> None:
-        linecache.cache.pop(f"<fgrad program {id(self):x}>", None)
+            step = step.tb_next
 
 
 class _Writer:
@@ -120,7 +114,7 @@ def program_of(jaxpr: Jaxpr) -> Program:
 
 
 def _execute(jaxpr: Jaxpr, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
-    if config.debug_nans or config.disable_jit:
+    if config.debug_nans or config.debug_infs or config.disable_jit:
         return _one_by_one(jaxpr, arrays)
     return program_of(jaxpr)(xp, arrays)
 

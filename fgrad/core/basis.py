@@ -229,7 +229,7 @@ add_any_p = Primitive(
         ),
         lambda _needed: (TYPE(0), TYPE(1)),
     ),
-    spec=Spec(dtypes=INEXACT, reference=np.add, ulps=0.5),
+    spec=Spec(cases=(Case("...,..."),), dtypes=INEXACT, reference=np.add, ulps=0.5),
 )
 
 

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
 from fgrad.core import dtypes
 from fgrad.core.avals import ShapedArray
@@ -19,7 +20,6 @@ from fgrad.core.tracing import (
     Array,
     Trace,
     Tracer,
-    aval_of,
     leaked,
     raise_with_types,
     state,
@@ -167,45 +167,43 @@ class EvalTrace(Trace):
         """Compute `prim` on buffers."""
         buffers = []
         flags = 0
-        weak = True
         xp: Any = np
         for a in args:
             if type(a) is not ArrayImpl:
                 if isinstance(a, Tracer):
                     raise leaked(a)
                 a = as_value(a)  # noqa: PLW2901
-            if a._flags:
-                flags |= a._flags
-                weak = weak and bool(a._flags & WEAK)
-            else:
-                weak = False
+            flags |= a._flags
             data = a._data
-            if type(data) is not np.ndarray:
+            if type(data) is not ndarray:
                 xp = namespace_of(type(data))
             buffers.append(data)
         try:
             if self.quiet:
                 out = prim.eager(xp, *buffers, **params)
             else:
-                with np.errstate(all="ignore"):
-                    state.trace = state.quiet
-                    try:
-                        out = prim.eager(xp, *buffers, **params)
-                    finally:
-                        state.trace = self
+                out = self._quietly(prim, xp, buffers, params)
         except FgradError:
             raise
         except Exception as error:  # noqa: BLE001 - raised again, with its types and line
-            raise_with_types(prim, [aval_of(as_value(a)) for a in args], params, error)
-        if flags & BORROWED:
-            out = _detached(prim, out, buffers)
-        if config.debug_nans:
+            raise_with_types(prim, [as_value(a).aval for a in args], params, error)
+        if config.debug_nans or config.debug_infs:
             check_finite(prim, out)
-        avals = prim.abstract(*map(aval_of, map(as_value, args)), **params) if weak and args else None
+        if flags or "weak_type" in params:
+            return _flagged(prim, args, params, buffers, flags, out)
+        if type(out) is ndarray:
+            return ArrayImpl(out)
         if prim.multiple_results:
-            avals = avals or [None] * len(out)
-            return [_wrap(x, a) for x, a in zip(out, avals, strict=True)]
-        return _wrap(out, avals)
+            return [_wrap(x, 0) for x in out]
+        return _wrap(out, 0)
+
+    def _quietly(self, prim: Primitive, xp: Any, buffers: list[Any], params: Any) -> Any:
+        with np.errstate(all="ignore"):
+            state.trace = state.quiet
+            try:
+                return prim.eager(xp, *buffers, **params)
+            finally:
+                state.trace = self
 
     def process_custom_jvp(self, call: Any, args: Sequence[Value]) -> list[Value]:
         """Nothing to differentiate: the function itself."""
@@ -216,10 +214,24 @@ class EvalTrace(Trace):
         return call.fun(*args)  # type: ignore[no-any-return]
 
 
-def _wrap(out: Any, aval: ShapedArray | None) -> ArrayImpl:
-    if type(out) is not np.ndarray and isinstance(out, np.generic):
-        out = np.asarray(out)
-    return ArrayImpl(out, WEAK if aval is not None and aval.weak_type else 0)
+def _wrap(out: Any, flags: int) -> ArrayImpl:
+    return ArrayImpl(np.asarray(out) if isinstance(out, np.generic) else out, flags)
+
+
+def _flagged(
+    prim: Primitive, args: Sequence[Value], params: dict[str, Any], buffers: Sequence[Any],
+    flags: int, out: Any,
+) -> Any:  # fmt: skip
+    """Wrap results where an operand is weakly typed or its buffer is the caller's."""
+    if flags & BORROWED:
+        out = _detached(prim, out, buffers)
+    outs = out if prim.multiple_results else (out,)
+    weak = [0] * len(outs)
+    if flags & WEAK or "weak_type" in params:
+        avals = prim.abstract(*[as_value(a).aval for a in args], **params)
+        weak = [WEAK if a.weak_type else 0 for a in (avals if prim.multiple_results else (avals,))]
+    wrapped = [_wrap(x, w) for x, w in zip(outs, weak, strict=True)]
+    return wrapped if prim.multiple_results else wrapped[0]
 
 
 def _detached(prim: Primitive, out: Any, buffers: Sequence[Any]) -> Any:
@@ -238,12 +250,19 @@ def _detach(x: Any, buffers: Sequence[Any]) -> Any:
 
 
 def check_finite(prim: Primitive, out: Any) -> None:
-    """Under `debug_nans`: raise at the first operation whose result holds a NaN."""
+    """Under `debug_nans` and `debug_infs`: raise at the first operation whose result is not finite."""
     for x in out if prim.multiple_results else (out,):
         x = np.asarray(x) if isinstance(x, np.generic) else x  # noqa: PLW2901
-        if dtypes.is_inexact(x.dtype) and bool((x != x).any()):  # noqa: PLR0124
+        if not dtypes.is_inexact(x.dtype):
+            continue
+        if config.debug_nans and bool((x != x).any()):  # noqa: PLR0124
             raise NonFiniteError(
                 f"{prim.name} produced NaN in {ShapedArray(x.shape, x.dtype)} (debug_nans is on)"
+            )
+        if config.debug_infs and bool((abs(x) == np.inf).any()):
+            raise NonFiniteError(
+                f"{prim.name} produced an infinity in {ShapedArray(x.shape, x.dtype)} (debug_infs "
+                f"is on)"
             )
 
 

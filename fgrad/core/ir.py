@@ -11,7 +11,6 @@ A jaxpr is a list of equations in single-assignment form over typed variables::
 Programs are immutable and compared by identity.
 """
 
-import html
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -292,21 +291,25 @@ class _Printer:
         return f"{{ {head} let{body}\n{indent}  in {self.outs(jaxpr)} }}"
 
 
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
 def _html(jaxpr: Jaxpr, printer: _Printer | None = None) -> str:
     """Collapsible rows: an equation a row, its user line beside it, sub-programs folded."""
     p = printer or _Printer()
-    rows = [f"<div>{{ {html.escape(p.header(jaxpr))} let</div>"]
+    rows = [f"<div>{{ {_escaped(p.header(jaxpr))} let</div>"]
     for eqn in jaxpr.eqns:
         subs = list(subjaxprs(eqn.params))
         plain = {k: v for k, v in eqn.params.items() if not any(True for _ in subjaxprs({k: v}))}
-        text = html.escape(p.eqn(eqn.replace(params=plain), ""))
-        place = html.escape(str(eqn.source)) if eqn.source else ""
+        text = _escaped(p.eqn(eqn.replace(params=plain), ""))
+        place = _escaped(str(eqn.source)) if eqn.source else ""
         line = f'<code>{text}</code> <span style="color:#888">{place}</span>'
         if subs:
             inner = "".join(_html(s, p) for s in subs)
             line = f"<details><summary>{line}</summary>{inner}</details>"
         rows.append(f'<div style="margin-left:2em">{line}</div>')
-    rows.append(f"<div>in {html.escape(p.outs(jaxpr))} }}</div>")
+    rows.append(f"<div>in {_escaped(p.outs(jaxpr))} }}</div>")
     return f'<div style="font-family:monospace">{"".join(rows)}</div>'
 
 

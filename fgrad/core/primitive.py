@@ -70,6 +70,11 @@ def TYPE(i: int) -> int:  # noqa: N802 - reads as the constants beside it
     return -2 - i
 
 
+def SHAPE(i: int) -> int:  # noqa: N802 - reads as the constants beside it
+    """In a `Pullback`'s selection: the shape of operand i."""
+    return -500 - i
+
+
 class Pullback:
     """Reverse mode of a primitive, in two halves.
 
@@ -78,7 +83,7 @@ class Pullback:
     params) -> cts`` gives a cotangent, or None, for each operand; only those flagged in the tuple
     of bools `needed` are used. ``select(needed)``, where given, replaces `forward`: the residuals
     are a choice among the operands (their index), the result (`OUT`), the type of operand i
-    (``TYPE(i)``) and None (`NOTHING`).
+    (``TYPE(i)``), its shape (``SHAPE(i)``) and None (`NOTHING`).
     """
 
     __slots__ = ("backward", "forward", "select")

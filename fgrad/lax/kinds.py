@@ -16,7 +16,7 @@ from fgrad.core.errors import DtypeError, RuleError
 from fgrad.core.primitive import (
     NOTHING,
     OUT,
-    TYPE,
+    SHAPE,
     Absent,
     Lowering,
     Primitive,
@@ -247,7 +247,7 @@ def _pointwise_transpose(factors: Sequence[_Factor | None]) -> Any:
 
 
 def _pointwise_pullback(factors: Sequence[_Factor | None], arity: int) -> Pullback:
-    """Residuals: out, the operands, then (for several operands) their types; unused ones None."""
+    """Residuals: out, the operands, then (for several operands) their shapes; unused ones None."""
     chosen: dict[tuple[bool, ...], tuple[int, ...]] = {}
 
     def select(needed: tuple[bool, ...]) -> tuple[int, ...]:
@@ -258,8 +258,8 @@ def _pointwise_pullback(factors: Sequence[_Factor | None], arity: int) -> Pullba
                 for i in f.needs
             }  # fmt: skip
             values = [i if i in used else NOTHING for i in (OUT, *range(arity))]
-            types = [] if arity == 1 else [TYPE(i) for i in range(arity)]
-            found = chosen[needed] = (*values, *types)
+            shapes = [] if arity == 1 else [SHAPE(i) for i in range(arity)]
+            found = chosen[needed] = (*values, *shapes)
         return found
 
     def backward(
@@ -268,7 +268,7 @@ def _pointwise_pullback(factors: Sequence[_Factor | None], arity: int) -> Pullba
         if arity == 1:
             factor = factors[0]
             return (None if factor is None else factor.scale(ct, residuals, params),)
-        shapes = [a.shape for a in residuals[1 + arity :]]
+        shapes = residuals[1 + arity :]
         return [
             basis.unbroadcast(f.scale(ct, residuals, params), shape)
             if n and f is not None else None

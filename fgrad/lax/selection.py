@@ -2,12 +2,12 @@
 
 from typing import Any
 
-
 from fgrad.core import basis
 from fgrad.core.basis import select_n_p
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Value
+from fgrad.lax.operands import operands
 
 __all__ = ["select", "select_n", "select_n_p"]
 
@@ -17,7 +17,7 @@ def select_n(which: Any, *cases: Any) -> Value:
 
     Args:
         which: bool (two cases; False names the first) or int32, broadcast with the cases.
-        *cases: Values of one dtype.
+        *cases: Values of one dtype; of two, one may be a Python number.
 
     Raises:
         DtypeError: `which` is of another dtype, or the cases differ in theirs.
@@ -29,7 +29,8 @@ def select_n(which: Any, *cases: Any) -> Value:
     """
     if not cases:
         raise ShapeError("select_n needs at least one case")
-    return basis.select_n(as_value(which), *map(as_value, cases))
+    values = operands(*cases) if len(cases) == 2 else tuple(map(as_value, cases))
+    return basis.select_n(as_value(which), *values)
 
 
 def select(pred: Any, on_true: Any, on_false: Any) -> Value:

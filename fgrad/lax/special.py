@@ -1,4 +1,4 @@
-"""Special functions, element by element: error functions, gamma and beta functions, Bessel.
+"""Special functions, element by element: error functions, gamma and beta functions.
 
 Eager values come from SciPy, or on a GPU from the part of it that CuPy ships; either is loaded at
 the first call.
@@ -11,22 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.core import basis
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import FLOATS, Absent, Case, Operand, Primitive, Spec, Value
 from fgrad.core.tracing import bind
-from fgrad.lax.arithmetic import add, div, mul, neg, sign, sub
-from fgrad.lax.compare import eq
+from fgrad.lax.arithmetic import add, mul, neg, sub
 from fgrad.lax.elementary import exp, log, log1p
 from fgrad.lax.kinds import FLOAT, pointwise
 from fgrad.lax.operands import MISMATCH, PAIR, operands, operands3, unary_spec
 from fgrad.lax.powers import square
 
 __all__ = [
-    "bessel_i0e",
-    "bessel_i0e_p",
-    "bessel_i1e",
-    "bessel_i1e_p",
     "betainc",
     "digamma",
     "digamma_p",
@@ -62,7 +56,7 @@ def _scipy(name: str) -> Callable[..., Any]:
     return lambda *args: getattr(library(np), name)(*args)
 
 
-def _function(name: str) -> Callable[..., Any]:
+def special_function(name: str) -> Callable[..., Any]:
     """An eager rule. SciPy's own float32 loops of these functions compute in float64."""
     return lambda xp, *args: getattr(library(xp), name)(*args)
 
@@ -77,7 +71,7 @@ def _in_float64(name: str) -> Callable[..., Any]:
     return eager
 
 
-def _unary(
+def special_unary(
     name: str, doc: str, eager: Callable[..., Any], deriv: Any, reference: str, low: float,
     high: float,
 ) -> Primitive:  # fmt: skip
@@ -95,27 +89,27 @@ def _unary(
 
 # ------------------------------------------------------------------------- error functions
 
-erf_p = _unary(
+erf_p = special_unary(
     "erf",
     "2/√π · ∫₀ˣ exp(-t²) dt.",
-    _function("erf"),
+    special_function("erf"),
     lambda x: mul(2 / math.sqrt(math.pi), exp(neg(square(x)))),
     "erf",
     -2.0,
     2.0,
 )
 
-erfc_p = _unary(
+erfc_p = special_unary(
     "erfc",
     "1 - erf(x), accurate where erf is near 1.",
-    _function("erfc"),
+    special_function("erfc"),
     lambda x: mul(-2 / math.sqrt(math.pi), exp(neg(square(x)))),
     "erfc",
     -2.0,
     2.0,
 )
 
-erf_inv_p = _unary(
+erf_inv_p = special_unary(
     "erf_inv",
     "The inverse of erf.",
     _in_float64("erfinv"),
@@ -164,12 +158,14 @@ def _lgamma_eager(xp: Any, x: Any) -> Any:
     return library(xp).gammaln(xp.where(x == -np.inf, x.dtype.type(np.inf), x))
 
 
-lgamma_p = _unary("lgamma", "log |Γ(x)|.", _lgamma_eager, lambda x: digamma(x), "gammaln", 0.3, 4.0)
+lgamma_p = special_unary(
+    "lgamma", "log |Γ(x)|.", _lgamma_eager, lambda x: digamma(x), "gammaln", 0.3, 4.0
+)
 
-digamma_p = _unary(
+digamma_p = special_unary(
     "digamma",
     "The derivative of log |Γ(x)|.",
-    _function("psi"),
+    special_function("psi"),
     lambda x: polygamma(1, x),
     "psi",
     0.3,
@@ -210,7 +206,7 @@ zeta_p = pointwise(
     "zeta",
     "x q",
     doc="The Hurwitz zeta function Σ (q + k)**-x over k = 0, 1, …",
-    eager=_function("zeta"),
+    eager=special_function("zeta"),
     derivs=(
         Absent("zeta has no derivative in its exponent x here; only in q"),
         lambda x, q: neg(mul(x, zeta(add(x, 1), q))),
@@ -239,7 +235,7 @@ igamma_p = pointwise(
     "igamma",
     "a x",
     doc="The regularized lower incomplete gamma function P(a, x).",
-    eager=_function("gammainc"),
+    eager=special_function("gammainc"),
     derivs=(Absent(f"igamma {_NO_SHAPE}"), _gamma_density),
     scalar="igamma(a, x)",
     accepts=FLOAT,
@@ -250,7 +246,7 @@ igammac_p = pointwise(
     "igammac",
     "a x",
     doc="The regularized upper incomplete gamma function Q(a, x) = 1 - P(a, x).",
-    eager=_function("gammaincc"),
+    eager=special_function("gammaincc"),
     derivs=(
         Absent(f"igammac {_NO_SHAPE}"),
         lambda a, x: neg(_gamma_density(a, x)),
@@ -333,7 +329,7 @@ def igammac(a: Any, x: Any) -> Value:
     return bind(igammac_p, *operands(a, x))
 
 
-# ------------------------------------------------------------------- beta, Bessel functions
+# ------------------------------------------------------------------- beta functions
 
 
 def _beta_density(a: Value, b: Value, x: Value) -> Value:
@@ -367,28 +363,6 @@ regularized_incomplete_beta_p = pointwise(
 )
 
 
-def _i1e_slope(out: Value, x: Value) -> Value:
-    zero = eq(x, 0)
-    safe = basis.select_n(zero, x, basis.scalar(1, x.dtype))
-    slope = sub(bessel_i0e(safe), mul(out, add(sign(safe), div(1, safe))))
-    return basis.select_n(zero, slope, basis.scalar(0.5, x.dtype))
-
-
-bessel_i0e_p = _unary(
-    "bessel_i0e",
-    "exp(-|x|)·I₀(x).",
-    _function("i0e"),
-    lambda out, x: sub(bessel_i1e(x), mul(sign(x), out)),
-    "i0e",
-    0.2,
-    4.0,
-)
-
-bessel_i1e_p = _unary(
-    "bessel_i1e", "exp(-|x|)·I₁(x).", _function("i1e"), _i1e_slope, "i1e", 0.2, 4.0
-)
-
-
 def betainc(a: Any, b: Any, x: Any) -> Value:
     """The regularized incomplete beta function I(x; a, b); operands (float) broadcast.
 
@@ -399,23 +373,3 @@ def betainc(a: Any, b: Any, x: Any) -> Value:
         Array([0.75], dtype=float64)
     """
     return bind(regularized_incomplete_beta_p, *operands3(a, b, x))
-
-
-def bessel_i0e(x: Any) -> Value:
-    """``exp(-|x|)·I₀(x)``, I₀ the modified Bessel function, for each element of ``x`` (float).
-
-    Example:
-        >>> bessel_i0e(np.array([0.0, 1.0]))
-        Array([1.        , 0.46575961], dtype=float64)
-    """
-    return bind(bessel_i0e_p, as_value(x))
-
-
-def bessel_i1e(x: Any) -> Value:
-    """``exp(-|x|)·I₁(x)``, I₁ the modified Bessel function, for each element of ``x`` (float).
-
-    Example:
-        >>> bessel_i1e(np.array([0.0, 1.0]))
-        Array([0.        , 0.20791042], dtype=float64)
-    """
-    return bind(bessel_i1e_p, as_value(x))

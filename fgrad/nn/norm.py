@@ -46,10 +46,6 @@ def _affine(
     return x
 
 
-def _normalized(x: Value, axes: tuple[int, ...], eps: float) -> Value:
-    return lax.normalize(x, axes, eps=eps)
-
-
 def standardize(
     x: Value,
     axis: Axes = -1,
@@ -126,7 +122,7 @@ def layer_norm(
     """
     x = fnp.asarray(x)
     axes = _axes("layer_norm", x, axis)
-    result = _affine("layer_norm", _normalized(_wide(x), axes, eps), weight, bias, axes)
+    result = _affine("layer_norm", lax.normalize(_wide(x), axes, eps=eps), weight, bias, axes)
     return result.astype(x.dtype)
 
 
@@ -160,9 +156,8 @@ def rms_norm(x: Value, weight: Value | None = None, eps: float = 1e-6, axis: Axe
     """
     x = fnp.asarray(x)
     axes = _axes("rms_norm", x, axis)
-    wide = _wide(x)
-    result = _affine("rms_norm", lax.normalize(wide, axes, eps=eps, center=False), weight, None, axes)
-    return result.astype(x.dtype)
+    normalized = lax.normalize(_wide(x), axes, eps=eps, center=False)
+    return _affine("rms_norm", normalized, weight, None, axes).astype(x.dtype)
 
 
 def group_norm(
@@ -216,7 +211,7 @@ def group_norm(
     split = (*x.shape[:axis], groups, channels // groups, *x.shape[axis + 1 :])
     grouped = fnp.reshape(_wide(x), split)
     axes = tuple(a for a in range(1, len(split)) if a != axis)
-    result = fnp.reshape(_normalized(grouped, axes, eps), x.shape)
+    result = fnp.reshape(lax.normalize(grouped, axes, eps=eps), x.shape)
     return _affine("group_norm", result, weight, bias, (axis,)).astype(x.dtype)
 
 

@@ -1,4 +1,5 @@
 """The array namespace: the names and meaning of ``jax.numpy``, on fgrad's primitives."""
+# ruff: noqa: F401, F403 - this module re-exports
 
 import importlib
 from typing import Any
@@ -60,7 +61,7 @@ from fgrad.numpy.shaping import *
 from fgrad.numpy.sorting import *
 from fgrad.numpy.ufuncs import *
 
-bool = bool_  # noqa: A001
+bool = bool_
 single, double, csingle, cdouble = float32, float64, complex64, complex128
 generic, number, inexact, floating = _np.generic, _np.number, _np.inexact, _np.floating
 integer, signedinteger, unsignedinteger = _np.integer, _np.signedinteger, _np.unsignedinteger

@@ -57,9 +57,7 @@ class _Target:
         strided = [
             i for i, e in enumerate(axes) if isinstance(e, tuple) and abs(e[2]) != 1 and e[1] > 1
         ]
-        windows = [
-            i for i, e in enumerate(axes) if isinstance(e, tuple) and i not in strided
-        ]
+        windows = [i for i, e in enumerate(axes) if isinstance(e, tuple) and i not in strided]
         self._lay_out(entries, axes, batch, strided, windows)
         self.index = _index_columns(p.shape, axes, batch, strided, wrapped=wrapped)
         pointed = tuple(i for i, e in enumerate(axes) if not _whole(e, p.shape[i]))
@@ -79,7 +77,7 @@ class _Target:
         axis = 0
         placed = False
         advanced = any(isinstance(e, Array) for e in entries)
-        group = [("b", k) for k in range(len(batch))]
+        group: list[Any] = [("b", k) for k in range(len(batch))]
         if advanced and indexing.front(entries):
             labels.extend(group)
             placed = True

@@ -41,6 +41,7 @@ def shape_of(shape: Any, name: str = "shape") -> tuple[int, ...]:
     Raises:
         ShapeError: A length is negative.
     """
+    found: tuple[int, ...]
     try:
         found = (operator.index(shape),)
     except TypeError:

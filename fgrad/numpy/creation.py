@@ -55,7 +55,7 @@ __all__ = [
 
 
 def array(
-    object: Any, dtype: Any = None, copy: bool = True, order: str | None = None, ndmin: int = 0,  # noqa: A002
+    object: Any, dtype: Any = None, copy: bool = True, order: str | None = None, ndmin: int = 0,
     *, device: Any = None,
 ) -> Value:  # fmt: skip
     """An array from a number, an array, or nested sequences of them (tracers included).
@@ -80,12 +80,10 @@ def array(
     """
     if order not in (None, "C", "K"):
         raise ShapeError(f"array: order {order!r} is not supported; arrays are row-major: use 'K'")
-    x = _from(object)
+    x = _from(object) if dtype is None else _converted(object, dtypes.dtype(dtype))
     if dtype is not None:
-        x = _converted(x, object, dtypes.dtype(dtype))
-    elif x.weak_type and not isinstance(object, (Array, *NUMBERS)):
-        x = convert_element_type(x, x.dtype)
-    elif x.weak_type and copy:
+        pass
+    elif (x.weak_type and not isinstance(object, (Array, *NUMBERS))) or (x.weak_type and copy):
         x = convert_element_type(x, x.dtype)
     if copy and type(x) is ArrayImpl and (x is object or x._flags):
         x = ArrayImpl(x._data.copy())
@@ -141,15 +139,16 @@ def _from_sequence(items: Sequence[Any]) -> Value:
     found: list[Any] = []
     if _leaves(items, found):
         return _from_numbers(items, found)
-    parts = [_from(item) for item in items]
-    shapes = {p.shape for p in parts}
+    parts = [item if type(item) in NUMBERS else _from(item) for item in items]
+    shapes = {() if type(p) in NUMBERS else p.shape for p in parts}
     if len(shapes) > 1:
         raise ShapeError(
             f"array: the items of a sequence have different shapes, {sorted(map(list, shapes))}; "
             f"pad them to one shape"
         )
     dtype, weak = dtypes.promote(*map(pair, parts))
-    rows = [basis.reshape(to(p, dtype, weak), (1, *p.shape)) for p in parts]
+    shape = shapes.pop()
+    rows = [basis.reshape(to(p, dtype, weak), (1, *shape)) for p in parts]
     return lax.concatenate(rows, 0)
 
 
@@ -163,9 +162,12 @@ def _leaves(items: Any, found: list[Any]) -> bool:
     return True
 
 
-def _from_numbers(items: Sequence[Any], leaves: Sequence[Any]) -> Value:
-    kinds = {type(leaf) for leaf in leaves} or {float}
-    dtype, weak = dtypes.promote(*map(dtypes.scalar_pair, kinds))
+def _from_numbers(items: Any, leaves: Sequence[Any], dtype: Any = None) -> Value:
+    """Nested sequences of Python numbers, or one of them."""
+    weak = False
+    if dtype is None:
+        kinds = {type(leaf) for leaf in leaves} or {float}
+        dtype, weak = dtypes.promote(*map(dtypes.scalar_pair, kinds))
     try:
         return ArrayImpl(np.array(items, dtype), 1 if weak else 0)
     except OverflowError:
@@ -176,22 +178,16 @@ def _from_numbers(items: Sequence[Any], leaves: Sequence[Any]) -> Value:
         raise ShapeError("array: the nested sequences are ragged; pad them to one shape") from None
 
 
-def _converted(x: Value, source: Any, dtype: np.dtype[Any]) -> Value:
+def _converted(source: Any, dtype: np.dtype[Any]) -> Value:
     """To a stated dtype: Python numbers straight from what the user wrote."""
-    if type(source) in NUMBERS:
-        if type(source) is complex and not dtypes.is_complex(dtype):
-            raise DtypeError(f"array: the complex number {source} does not fit {dtype}")
-        if type(source) is float and dtypes.is_integer(dtype):
-            return convert_element_type(x, dtype)
-        return number(source, dtype, weak=False)
-    if isinstance(source, list | tuple) and _leaves(source, leaves := []) and (
-        dtypes.is_inexact(dtype) or not any(type(leaf) is not int for leaf in leaves)
-    ):
-        try:
-            return ArrayImpl(np.array(source, dtype))
-        except OverflowError:
-            raise DtypeError(f"array: a Python integer does not fit {dtype}") from None
-    return convert_element_type(x, dtype)
+    leaves: list[Any] = []
+    if _leaves([source], leaves):
+        kinds = {type(leaf) for leaf in leaves}
+        if complex in kinds and not (dtypes.is_complex(dtype) or dtype.kind == "b"):
+            raise DtypeError(f"array: complex numbers do not fit {dtype}; take their real part")
+        if dtypes.is_inexact(dtype) or kinds <= {int, bool}:
+            return _from_numbers(source, leaves, dtype)
+    return convert_element_type(_from(source), dtype)
 
 
 def to_device(x: Value, device: Any) -> Value:
@@ -298,7 +294,7 @@ def _static(name: str, x: Any) -> Any:
     if type(x) in NUMBERS:
         return x
     if isinstance(x, Array) and not isinstance(x, ArrayImpl):
-        return operator.index(x)  # raises the error that says why a tracer cannot be one
+        return operator.index(x)  # type: ignore[arg-type]  # raises the error that says why a tracer cannot be one
     return np.asarray(x).item()
 
 
@@ -372,7 +368,7 @@ def geomspace(
 # ------------------------------------------------------------------------ matrices and grids
 
 
-def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = None, *, device: Any = None) -> Value:  # noqa: N803
+def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = None, *, device: Any = None) -> Value:
     """A matrix ``[N, M]`` of ones on the k-th diagonal and zeros elsewhere.
 
     Example:
@@ -382,7 +378,9 @@ def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = None, *, device: Any = N
     """
     rows = operator.index(N)
     shape = (rows, rows if M is None else operator.index(M))
-    return to_device(convert_element_type(_diagonal_mask(shape, k, lax.eq), _default(dtype)), device)
+    return to_device(
+        convert_element_type(_diagonal_mask(shape, k, lax.eq), _default(dtype)), device
+    )
 
 
 def identity(n: Any, dtype: Any = None) -> Value:
@@ -399,7 +397,7 @@ def _diagonal_mask(shape: tuple[int, int], k: Any, compare: Any) -> Value:
     return compare(lax.add(row, shift), column)  # type: ignore[no-any-return]
 
 
-def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Value:  # noqa: N803
+def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Value:
     """A matrix ``[N, M]`` of ones at and below the k-th diagonal."""
     mask = _diagonal_mask((N, N if M is None else M), k, lax.ge)
     return convert_element_type(mask, _default(dtype))
@@ -480,7 +478,7 @@ def fromfunction(function: Any, shape: Any, *, dtype: Any = float, **kwargs: Any
     return function(*indices(ax.shape_of(shape), dtype=dtype), **kwargs)
 
 
-def vander(x: Any, N: int | None = None, increasing: bool = False) -> Value:  # noqa: N803
+def vander(x: Any, N: int | None = None, increasing: bool = False) -> Value:
     """The powers of a vector as columns, the highest first unless `increasing`."""
     (v,) = promote("vander", x)
     if v.ndim != 1:

@@ -18,6 +18,7 @@ __all__ = [
     "einsum_path",
 ]
 
+
 def _parse(name: str, operands: Sequence[Any]) -> tuple[str, list[Any]]:
     """A subscripts string without ellipses' short forms, and the operands."""
     if isinstance(operands[0], str):
@@ -152,7 +153,7 @@ def _path(
         return [(0, count - 1 - k) if k else (0, 1) for k in range(count - 1)]
     if isinstance(optimize, list | tuple):
         return [tuple(p) for p in optimize if p != "einsum_path"]
-    import opt_einsum  # noqa: PLC0415 - loaded where there is an order to find
+    import opt_einsum
 
     strategy = "auto" if optimize in (True, "auto") else optimize
     views = [tuple(lengths[c] for c in w) for w, _ in terms]
@@ -191,11 +192,9 @@ def _finish(word: str, x: Value, result: str, lengths: dict[str, int]) -> Value:
 
 def einsum_path(subscripts: Any, /, *operands: Any, optimize: Any = "greedy") -> tuple[Any, str]:
     """The order in which `einsum` forms pairs, and a report of its cost."""
-    import opt_einsum  # noqa: PLC0415 - loaded where there is an order to find
+    import opt_einsum
 
     text, arrays = _parse("einsum_path", (subscripts, *operands))
     shapes = [np.shape(a) for a in arrays]
     path, info = opt_einsum.contract_path(text, *shapes, shapes=True, optimize=optimize)
     return ["einsum_path", *path], str(info)
-
-

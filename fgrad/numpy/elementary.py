@@ -140,18 +140,7 @@ def hypot(x1: Any, x2: Any, /) -> Value:
     Derivatives:
         0 at the origin.
     """
-    x, y = promote_inexact("hypot", x1, x2)
-    # The result does not depend on the scale, so neither do its derivatives: it is a constant.
-    scale = lax.stop_gradient(lax.max(lax.abs(x), lax.abs(y)))
-    infinite = lax.eq(scale, const(math.inf, scale))
-    infinite = lax.bitwise_or(infinite, lax.bitwise_or(isinf(x), isinf(y)))
-    plain = lax.bitwise_or(lax.eq(scale, zero_like(scale)), infinite)
-    scale = select_n(plain, scale, const(1, scale))
-    total = lax.add(lax.square(lax.div(x, scale)), lax.square(lax.div(y, scale)))
-    zero = lax.eq(total, zero_like(total))
-    length = lax.mul(lax.sqrt(select_n(zero, total, const(1, total))), scale)
-    length = select_n(zero, length, zero_like(length))
-    return select_n(infinite, length, const(math.inf, length))
+    return lax.hypot(*promote_inexact("hypot", x1, x2))
 
 
 def logaddexp(x1: Any, x2: Any, /) -> Value:
@@ -160,17 +149,13 @@ def logaddexp(x1: Any, x2: Any, /) -> Value:
 
 
 def _log_add(x: Value, y: Value) -> Value:
-    larger = lax.max(*map(lax.stop_gradient, (x, y)))
-    finite = isfinite(larger)
-    larger = select_n(finite, zero_like(larger), larger)
-    a, b = lax.exp(lax.sub(x, larger)), lax.exp(lax.sub(y, larger))
-    smooth = lax.log(lax.add(a, b))
-    # log1p gives the value; the smooth form, which cancels, gives derivatives of every order.
-    gap = lax.stop_gradient(lax.neg(lax.abs(lax.sub(x, y))))
-    exact = lax.add(larger, lax.log1p(lax.exp(gap)))
-    return select_n(
-        finite, smooth, lax.add(exact, lax.sub(smooth, lax.stop_gradient(smooth)))
-    )
+    above = lax.ge(x, y)
+    high, low = select_n(above, y, x), select_n(above, x, y)
+    gap = lax.sub(low, high)
+    # Two equal infinities have no difference, and their sum is the infinity itself.
+    gap = select_n(lax.ne(gap, gap), gap, zero_like(gap))
+    out = lax.add(high, lax.softplus(gap))
+    return select_n(lax.bitwise_or(lax.ne(x, x), lax.ne(y, y)), out, lax.add(x, y))
 
 
 def logaddexp2(x1: Any, x2: Any, /) -> Value:
@@ -360,7 +345,7 @@ def ldexp(x1: Any, x2: Any, /) -> Value:
 
 
 def nan_to_num(
-    x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None  # noqa: ARG001
+    x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None
 ) -> Value:  # fmt: skip
     """NaN replaced by `nan`, infinities by `posinf` and `neginf` (default: the largest numbers)."""
     x = value(x, "nan_to_num", "x")
@@ -388,19 +373,12 @@ def gcd(x1: Any, x2: Any, /) -> Value:
     x, y = map(ufuncs.abs, promote_numeric("gcd", x1, x2))
     if x.dtype.kind not in "iu":
         raise DtypeError(f"gcd takes integers, got {x.aval} and {y.aval}")
-    shape = lax.broadcast_shapes(x.shape, y.shape)
-    x, y = lax.broadcast_to(x, shape), lax.broadcast_to(y, shape)
     zero = zero_like(x)
-
-    def step(_: Any, pair: tuple[Value, Value]) -> tuple[Value, Value]:
-        a, b = pair
-        done = lax.eq(b, zero)
-        rest = lax.rem(a, select_n(done, b, const(1, b)))
-        return select_n(done, b, a), select_n(done, rest, b)
-
     # Euclid's algorithm ends within log(2**bits) / log(golden ratio) steps.
-    for i in range(math.ceil(8 * x.dtype.itemsize * 1.4405) + 1):
-        x, y = step(i, (x, y))
+    for _ in range(math.ceil(8 * x.dtype.itemsize * 1.4405) + 1):
+        done = lax.eq(y, zero)
+        rest = lax.rem(x, select_n(done, y, const(1, y)))
+        x, y = select_n(done, y, x), select_n(done, rest, y)
     return x
 
 
@@ -413,7 +391,7 @@ def lcm(x1: Any, x2: Any, /) -> Value:
 
 
 def clip(
-    arr: Any = None, /, min: Any = None, max: Any = None, *, a: Any = None  # noqa: A002
+    arr: Any = None, /, min: Any = None, max: Any = None, *, a: Any = None
 ) -> Value:  # fmt: skip
     """Values limited to ``[min, max]``; either bound may be None.
 

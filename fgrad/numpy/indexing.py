@@ -181,7 +181,10 @@ def _entry(x: Value, e: Any, axis: int, n: int) -> Any:
 
 def take_static(x: Value, entries: list[Any]) -> Value:
     """Slices taken; integers leave an axis of length 1, arrays leave theirs whole."""
-    starts, ends, strides, flipped = [], [], [], []
+    starts: list[int] = []
+    ends: list[int] = []
+    strides: list[int] = []
+    flipped: list[int] = []
     for axis, (e, n) in enumerate(zip(entries, x.shape, strict=True)):
         if isinstance(e, int):
             span = (e, e + 1, 1)
@@ -233,7 +236,7 @@ def columns(indices: list[Value], lengths: list[int], *, wrapped: bool = True) -
     wide = np.int64 if any(i.dtype.itemsize == 8 for i in indices) else np.int32
     parts = []
     for i in indices:
-        i = convert_element_type(i, wide)  # noqa: PLW2901
+        i = convert_element_type(i, wide)
         parts.append(basis.reshape(basis.broadcast_to(i, shape), (*shape, 1)))
     return parts[0] if len(parts) == 1 else lax.concatenate(parts, len(shape))
 

@@ -14,7 +14,7 @@ from fgrad.core.tracing import Array
 from fgrad.numpy import axes as ax
 from fgrad.numpy import shaping
 from fgrad.numpy.creation import array
-from fgrad.numpy.promotion import astype, number, promote, value
+from fgrad.numpy.promotion import astype, promote, value
 
 __all__ = [
     "append",
@@ -44,7 +44,7 @@ def _parts(name: str, arrays: Any) -> list[Any]:
         whole = value(arrays)
         if whole.ndim == 0:
             raise ShapeError(f"{name} takes a sequence of arrays, got the scalar {whole.aval}")
-        return unstack(whole)
+        return list(unstack(whole))
     parts = list(arrays)
     if not parts:
         raise ShapeError(f"{name} needs at least one array, got none")
@@ -141,9 +141,7 @@ def dstack(tup: Any, dtype: Any = None) -> Value:
 def column_stack(tup: Any) -> Value:
     """Vectors as columns, and matrices, joined along axis 1."""
     parts = [_value(a) for a in _parts("column_stack", tup)]
-    return concatenate(
-        [shaping.reshape(p, (-1, 1)) if p.ndim < 2 else p for p in parts], 1
-    )
+    return concatenate([shaping.reshape(p, (-1, 1)) if p.ndim < 2 else p for p in parts], 1)
 
 
 def _value(x: Any) -> Value:

@@ -31,9 +31,7 @@ __all__ = [
 _BOOL = np.dtype(bool)
 
 
-def isclose(
-    a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False
-) -> Value:
+def isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> Value:
     """Whether ``|a - b| ≤ atol + rtol · |b|``; infinities are close to themselves.
 
     Args:

@@ -51,7 +51,7 @@ def _reshape(x: Any, *shape: Any, order: str = "C") -> Value:
 def _transpose(x: Any, *axes: Any) -> Value:
     if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], tuple | list)):
         axes = axes[0]
-    return shaping.transpose(x, axes or None)
+    return shaping.transpose(x, tuple(axes) if axes else None)
 
 
 def _matrix_transpose(x: Any) -> Value:
@@ -63,7 +63,7 @@ def _copy(x: Any, order: str | None = None) -> Value:
     return ArrayImpl(x._data.copy(), x.weak_type) if type(x) is ArrayImpl else x
 
 
-def _clip(x: Any, min: Any = None, max: Any = None) -> Value:  # noqa: A002
+def _clip(x: Any, min: Any = None, max: Any = None) -> Value:
     return elementary.clip(x, min, max)
 
 
@@ -162,11 +162,11 @@ _METHODS: dict[str, Any] = {
     "tolist": _tolist,
     "tobytes": _tobytes,
     "block_until_ready": _block_until_ready,
-    "is_ready": lambda x: True,  # noqa: ARG005
-    "is_deleted": lambda x: False,  # noqa: ARG005
+    "is_ready": lambda x: True,
+    "is_deleted": lambda x: False,
     "devices": lambda x: {_device(x)},
-    "to_device": lambda x, device, /, *, stream=None: creation.to_device(x, device),  # noqa: ARG005
-    "copy_to_host_async": lambda x: None,  # noqa: ARG005
+    "to_device": lambda x, device, /, *, stream=None: creation.to_device(x, device),
+    "copy_to_host_async": lambda x: None,
     "addressable_data": lambda x, index: (x,)[index],
 }
 
@@ -178,8 +178,8 @@ _PROPERTIES: dict[str, Any] = {
     "flat": shaping.ravel,
     "at": IndexUpdate,
     "device": _device,
-    "is_fully_addressable": lambda x: True,  # noqa: ARG005
-    "is_fully_replicated": lambda x: True,  # noqa: ARG005
+    "is_fully_addressable": lambda x: True,
+    "is_fully_replicated": lambda x: True,
 }
 
 

@@ -25,12 +25,12 @@ _ALL = "?" + _NUMBERS
 # Which array dtypes a Python number takes on directly.
 _TAKEN = {int: _NUMBERS, float: _INEXACT, complex: "FD"}
 
-_ACCEPTED = (bool, int, float, complex, np.ndarray, np.generic)
+_ACCEPTED = (Array, bool, int, float, complex, np.ndarray, np.generic)
 
 
 def acceptable(y: Any) -> bool:
     """Whether `y` may stand beside an array; otherwise Python asks `y` itself."""
-    return isinstance(y, (Array, *_ACCEPTED)) or is_buffer(y) or hasattr(y, "__fgrad_array__")
+    return isinstance(y, _ACCEPTED) or is_buffer(y) or hasattr(y, "__fgrad_array__")
 
 
 def _binary(
@@ -87,7 +87,7 @@ def _slow(
     return operator, reflected
 
 
-def _set_item(x: Any, index: Any, new: Any) -> None:  # noqa: ARG001
+def _set_item(x: Any, index: Any, new: Any) -> None:
     raise ImmutableArrayError(
         f"arrays are immutable, so x[...] = y is not possible for this {x.aval}; use "
         f"x = x.at[index].set(y), or .add, .multiply, .min, .max, which return a new array"

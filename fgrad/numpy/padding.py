@@ -86,7 +86,9 @@ def _pairs(given: Any, ndim: int) -> list[tuple[Any, Any]]:
     given = list(given)
     if all(map(_is_one, given)):
         if len(given) > 2:
-            raise ShapeError(f"pad: {given} is neither one number, a pair, nor a pair for each axis")
+            raise ShapeError(
+                f"pad: {given} is neither one number, a pair, nor a pair for each axis"
+            )
         return [(given[0], given[-1])] * ndim
     rows = [(g, g) if _is_one(g) else (g[0], g[-1]) for g in given]
     if len(rows) not in (1, ndim):

@@ -47,7 +47,7 @@ def formatted(x: Array, spec: str) -> str:
     return format(data[()] if data.ndim == 0 else data, spec)
 
 
-def pretty(x: Array, printer: Any, cycle: bool) -> None:  # noqa: ARG001
+def pretty(x: Array, printer: Any, cycle: bool) -> None:
     """IPython's hook."""
     printer.text(repr(x))
 

@@ -1,7 +1,6 @@
 """Products that sum: matmul, dot, tensordot, einsum and their kin."""
 
 import operator
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,18 +31,14 @@ __all__ = [
 Dims = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]
 
 
-def contract(
-    x: Value, y: Value, dims: Dims, precision: Any, preferred_element_type: Any
-) -> Value:
+def contract(x: Value, y: Value, dims: Dims, precision: Any, preferred_element_type: Any) -> Value:
     preferred = None if preferred_element_type is None else dtypes.dtype(preferred_element_type)
     weak = x.weak_type and y.weak_type
     out = lax.dot_general(x, y, dims, precision=precision, preferred_element_type=preferred)
     return convert_element_type(out, out.dtype, weak_type=True) if weak else out
 
 
-def matmul(
-    a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None
-) -> Value:
+def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Value:
     """The matrix product of the last two axes, the others broadcast; vectors count as NumPy's do.
 
     Args:
@@ -116,9 +111,7 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
     axis = max(y.ndim - 2, 0)
     if x.shape[-1] != y.shape[axis]:
         raise ShapeError(f"dot: the axes summed have different lengths: {x.aval} and {y.aval}")
-    return contract(
-        x, y, (((x.ndim - 1,), (axis,)), ((), ())), precision, preferred_element_type
-    )
+    return contract(x, y, (((x.ndim - 1,), (axis,)), ((), ())), precision, preferred_element_type)
 
 
 def vdot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Value:

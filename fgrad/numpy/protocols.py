@@ -26,9 +26,11 @@ from fgrad.numpy.promotion import value
 _DLPACK_CPU = 1
 # What NumPy itself may do with the contents of a concrete array.
 _INSPECTION = frozenset(
-    "array2string array_repr array_str may_share_memory shares_memory save savez savetxt "
-    "can_cast min_scalar_type format_float_positional format_float_scientific copyto "
-    "common_type iscomplexobj isrealobj savez_compressed".split()
+    (
+        *("array2string", "array_repr", "array_str", "may_share_memory", "shares_memory"),
+        *("save", "savez", "savez_compressed", "savetxt", "copyto", "min_scalar_type"),
+        *("format_float_positional", "format_float_scientific", "common_type"),
+    )
 )
 _REDUCTIONS = {
     "add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min",
@@ -262,9 +264,7 @@ def _dlpack(
     if not copy:
         data = data.view()
         data.flags.writeable = False
-    return data.__dlpack__(
-        stream=stream, max_version=max_version, dl_device=dl_device, copy=copy
-    )
+    return data.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
 
 
 def _dlpack_device(x: Array) -> tuple[int, int]:
@@ -300,7 +300,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> V
     if device not in (None, "cpu"):
         raise ValueError(f"from_dlpack: device {device!r} is not known; use fgrad.device_put")
     if device is None and x.__dlpack_device__()[0] != _DLPACK_CPU:
-        import cupy  # noqa: PLC0415, TID253 - only where the buffer is in CUDA memory
+        import cupy
 
         return as_value(cupy.from_dlpack(x))
     found = np.from_dlpack(x, copy=copy)

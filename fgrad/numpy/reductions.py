@@ -1,5 +1,6 @@
 """Sums, products, extrema, moments and logical reductions over axes."""
 
+import builtins
 import math
 from collections.abc import Callable
 from typing import Any
@@ -53,9 +54,7 @@ def _masked(x: Value, where: Any, neutral: Any) -> Value:
     return basis.broadcast_to(chosen, shape)
 
 
-def _reduce(
-    name: str, reduce: Callable[..., Value], x: Value, axis: Any, keepdims: bool
-) -> Value:
+def _reduce(name: str, reduce: Callable[..., Value], x: Value, axis: Any, keepdims: bool) -> Value:
     axes = ax.several(name, axis, x.ndim)
     out = reduce(x, tuple(sorted(axes)))
     return basis.reshape(out, ax.kept(x.shape, axes)) if keepdims else out
@@ -79,7 +78,7 @@ def _sum_dtype(name: str, x: Value, dtype: Any, *, narrow: bool = False) -> Valu
     return x
 
 
-def sum(  # noqa: A001
+def sum(
     a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False,
     initial: Any = None, where: Any = None, promote_integers: bool = True,
 ) -> Value:  # fmt: skip
@@ -146,7 +145,7 @@ def _extremum(name: str, reduce: str, pick: str, neutral: Callable[[Any], Any], 
         axes = ax.several(name, axis, x.ndim)
         if where is not None and initial is None:
             raise ShapeError(f"{name}: where= needs initial=, the value where nothing is selected")
-        if initial is None and any(x.shape[i] == 0 for i in axes):
+        if initial is None and builtins.any(x.shape[i] == 0 for i in axes):
             raise ShapeError(
                 f"{name}: {x.aval} has no elements along axes {axes}, so there is no {name}; give "
                 f"initial="
@@ -162,17 +161,17 @@ def _extremum(name: str, reduce: str, pick: str, neutral: Callable[[Any], Any], 
     return extremum
 
 
-max = amax = _extremum(  # noqa: A001
+max = amax = _extremum(
     "max", "reduce_max", "max", _lowest,
     "The greatest element over axes; NaN if there is one. Ties share the derivative equally.",
 )  # fmt: skip
-min = amin = _extremum(  # noqa: A001
+min = amin = _extremum(
     "min", "reduce_min", "min", _highest,
     "The least element over axes; NaN if there is one. Ties share the derivative equally.",
 )  # fmt: skip
 
 
-def all(  # noqa: A001
+def all(
     a: Any, axis: Any = None, out: None = None, keepdims: bool = False, *, where: Any = None
 ) -> Value:  # fmt: skip
     """Whether all elements over the axes are nonzero."""
@@ -181,7 +180,7 @@ def all(  # noqa: A001
     return _reduce("all", lax.reduce_and, x, axis, keepdims)
 
 
-def any(  # noqa: A001
+def any(
     a: Any, axis: Any = None, out: None = None, keepdims: bool = False, *, where: Any = None
 ) -> Value:  # fmt: skip
     """Whether any element over the axes is nonzero."""

@@ -133,7 +133,7 @@ def choose(a: Any, choices: Any, out: None = None, mode: str = "raise") -> Value
 def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Value:
     """A function given by pieces: the last piece whose condition holds, or a further default."""
     v = value(x, "piecewise", "x")
-    if isinstance(condlist, Array | np.ndarray) and np.ndim(condlist) == v.ndim:
+    if isinstance(condlist, Array | np.ndarray) and value(condlist).ndim == v.ndim:
         condlist = [condlist]
     conditions = list(condlist)
     pieces = list(funclist)
@@ -275,9 +275,7 @@ def compress(
     return take(x, found, place, mode="fill", fill_value=fill_value)
 
 
-def extract(
-    condition: Any, arr: Any, *, size: int | None = None, fill_value: Any = 0
-) -> Value:
+def extract(condition: Any, arr: Any, *, size: int | None = None, fill_value: Any = 0) -> Value:
     """The elements, flattened, for which the condition holds."""
     mask = shaping.ravel(ufuncs.truth(value(condition, "extract", "condition")))
     return compress(mask, shaping.ravel(arr), size=size, fill_value=fill_value)
@@ -389,9 +387,7 @@ def _nonzero_sized(
     place = select_n(basis.reshape(mask, (n, 1)), number(size, kind, weak=False), place)
     flat = basis.scalar(0, kind)
     dims = lax.ScatterDimensionNumbers((), (0,), (0,))
-    flat = lax.scatter(
-        lax.full((size,), 0, kind), place, lax.iota(kind, n), dims, mode="drop"
-    )
+    flat = lax.scatter(lax.full((size,), 0, kind), place, lax.iota(kind, n), dims, mode="drop")
     total = lax.slice_in_dim(count, n - 1, n, axis=0)
     present = lax.lt(slots, total)
     found = unravel_index(flat, shape)

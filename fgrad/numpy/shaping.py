@@ -173,9 +173,7 @@ def expand_dims(a: Any, axis: Any) -> Value:
     count = len(axis) if isinstance(axis, tuple | list) else 1
     places = ax.several("expand_dims", axis, x.ndim + count)
     rest = iter(x.shape)
-    return basis.reshape(
-        x, tuple(1 if i in places else next(rest) for i in range(x.ndim + count))
-    )
+    return basis.reshape(x, tuple(1 if i in places else next(rest) for i in range(x.ndim + count)))
 
 
 def squeeze(a: Any, axis: Any = None) -> Value:
@@ -321,7 +319,7 @@ def _roll_one(x: Value, shift: Any, axis: int) -> Value:
     return lax.dynamic_slice_in_dim(lax.concatenate([x, x], axis), start, n, axis=axis)
 
 
-def tile(A: Any, reps: Any) -> Value:  # noqa: N803
+def tile(A: Any, reps: Any) -> Value:
     """The array repeated `reps` times along each axis."""
     x = value(A, "tile", "A")
     times = ax.shape_of(reps, "tile")

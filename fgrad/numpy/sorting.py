@@ -332,9 +332,7 @@ def _between(ordered: Value, fixed: Value, place: Value, method: str) -> Value:
             np.arange(m, dtype=np.int32).reshape((-1,) + (1,) * (lead - 1 - i))
             for i, m in enumerate(ordered.shape[:-1])
         )
-        return indexing.get(
-            ordered, (*others, index), mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS
-        )
+        return indexing.get(ordered, (*others, index), mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS)
 
     low, high = lax.floor(fixed), lax.ceil(fixed)
     if method == "lower":

@@ -205,7 +205,7 @@ def fmod(x1: Any, x2: Any, /) -> Value:
     return lax.rem(*promote_numeric("fmod", x1, x2))
 
 
-def divmod(x1: Any, x2: Any, /) -> tuple[Value, Value]:  # noqa: A001 - NumPy's name
+def divmod(x1: Any, x2: Any, /) -> tuple[Value, Value]:
     """`floor_divide` and `remainder` together."""
     x, y = promote_numeric("divmod", x1, x2)
     if dtypes.is_float(x.dtype):
@@ -240,7 +240,7 @@ def power(x1: Any, x2: Any, /) -> Value:
     return lax.pow(*promote_numeric("power", a, b))
 
 
-pow = power  # noqa: A001
+pow = power
 
 
 def float_power(x1: Any, x2: Any, /) -> Value:
@@ -264,7 +264,7 @@ def positive(x: Any, /) -> Value:
     return x
 
 
-def abs(x: Any, /) -> Value:  # noqa: A001
+def abs(x: Any, /) -> Value:
     """The absolute value; of complex numbers the modulus, a real number.
 
     Derivatives:
@@ -393,7 +393,7 @@ def _round_even(x: Value) -> Value:
     return lax.round(x, lax.RoundingMethod.TO_NEAREST_EVEN)
 
 
-def round(a: Any, decimals: int = 0) -> Value:  # noqa: A001
+def round(a: Any, decimals: int = 0) -> Value:
     """Rounded to `decimals` decimal places; halves go to the even digit.
 
     Example:

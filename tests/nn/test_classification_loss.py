@@ -98,7 +98,8 @@ def test_derivatives_match_differences(check_gradient):
     check_gradient(lambda x, w: nn.cross_entropy(x, classes, w, label_smoothing=0.2), x, weight)
     check_gradient(lambda x, w: nn.nll_loss(x, classes, w), x, weight)
     check_gradient(lambda x, t: nn.cross_entropy(x, t, label_smoothing=0.2), x, PROBS[:, :2, :4])
-    check_gradient(lambda x, t: nn.kl_div(x, t, "none"), x, PROBS[:, :2, :4])
+    # t · log t is too steep near 0 for the differences.
+    check_gradient(lambda x, t: nn.kl_div(x, t, "none"), x, PROBS[:, :2, :4] + 0.2)
     check_gradient(lambda x, t: nn.kl_div(x, t, "none", log_target=True), x, x[::-1])
 
 

@@ -39,6 +39,7 @@ class BatchTracer(Tracer):
         return shape[: self.dim] + shape[self.dim + 1 :]  # type: ignore[no-any-return]
 
     dtype = property(lambda self: self.value.dtype)
+    weak_type = property(lambda self: self.value.weak_type)
 
 
 class BatchTrace(Trace):

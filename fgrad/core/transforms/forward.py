@@ -28,6 +28,7 @@ class JVPTracer(Tracer):
 
     shape = property(lambda self: self.primal.shape)
     dtype = property(lambda self: self.primal.dtype)
+    weak_type = property(lambda self: self.primal.weak_type)
 
     def concrete(self) -> Any:
         """The concrete array underneath, where there is one."""

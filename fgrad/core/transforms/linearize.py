@@ -38,6 +38,7 @@ class LinearTracer(Tracer):
 
     shape = property(lambda self: self.primal.shape)
     dtype = property(lambda self: self.primal.dtype)
+    weak_type = property(lambda self: self.primal.weak_type)
     ndim = property(lambda self: self.primal.ndim)
 
     def concrete(self) -> Any:
@@ -389,6 +390,8 @@ def _selected(picks: Sequence[int], primals: Sequence[Value], out: Value) -> lis
             kept.append(out)
         elif i == NOTHING:
             kept.append(None)
+        elif i <= -500:
+            kept.append(as_value(primals[-500 - i]).shape)
         else:
             kept.append(as_value(primals[-2 - i]).aval)
     return kept

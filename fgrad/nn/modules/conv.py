@@ -12,11 +12,12 @@ from fgrad.nn.modules.linear import uniform_within
 from fgrad.nn.windows import Sizes, sizes
 
 Value = Any
+Padding = int | tuple[int, ...] | Literal["valid", "same"]
 
 
-def _static_sizes(value: Sizes | str) -> int | str | tuple[int, ...]:
-    """A form that hashes: lists become tuples."""
-    return value if isinstance(value, (int, str)) else tuple(value)
+def _hashable(value: Sizes) -> int | tuple[int, ...]:
+    """Sizes that a static field can hold: lists become tuples."""
+    return value if isinstance(value, int) else tuple(value)
 
 
 class Conv2d(Module):
@@ -51,7 +52,7 @@ class Conv2d(Module):
     """
 
     stride: int | tuple[int, ...] = static()
-    padding: int | str | tuple[int, ...] = static()
+    padding: Padding = static()
     dilation: int | tuple[int, ...] = static()
     groups: int = static()
     weight: Value
@@ -81,8 +82,9 @@ class Conv2d(Module):
         fan_in = in_channels // groups * math.prod(kernel)
         bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
         shape = (out_channels, in_channels // groups, *kernel)
-        self.stride, self.dilation = _static_sizes(stride), _static_sizes(dilation)
-        self.padding, self.groups = _static_sizes(padding), groups
+        self.stride, self.dilation = _hashable(stride), _hashable(dilation)
+        self.padding = padding if isinstance(padding, str) else _hashable(padding)
+        self.groups = groups
         self.weight = uniform_within(weight_key, bound, shape, dtype)
         self.bias = uniform_within(bias_key, bound, (out_channels,), dtype) if bias else None
 

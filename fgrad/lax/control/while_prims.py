@@ -1,0 +1,646 @@
+"""The primitives of while loops: `while`, and the pair that its reverse mode runs.
+
+`while_saved` runs the loop and keeps K carries on the way: those at every s-th step, where s
+doubles, and every second one is dropped, each time that all places are taken. `while_pull` goes
+back over the loop: it replays the steps between two kept carries, keeps K carries of that segment,
+and so on until a segment is one step, which it differentiates. Memory is K carries a level, and the
+number of levels is log n to the base K.
+
+`while_pull` is a function of the loop's constants, its first carry and the cotangent: the kept
+carries save work, but they are determined by the others, so no derivative belongs to them. With
+f the loop and J its Jacobian, the pullback is P(x, c) = Jᵀ(x)·c. Both of its derivatives are those
+of the loop F(x, v) = (f(x), J(x)·v), which is the loop over the jvp of the body:
+
+* forward, in the direction (v, w): Jᵀ·w + ∂ₓ⟨J·v, c⟩ is the pullback of F at (x, v) for the
+  cotangent (w, c), in x; in v it is P itself.
+* reverse, for the cotangent v: in c it is J·v, the second half of F; in x it is ∂ₓ⟨J·v, c⟩, the
+  pullback of F at (x, v) for the cotangent (0, c).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fgrad.core import basis
+from fgrad.core.avals import ShapedArray
+from fgrad.core.errors import ArgumentError, DtypeError, RuleError, ShapeError
+from fgrad.core.ir import Jaxpr
+from fgrad.core.primitive import Absent, Lowering, MappedAxis, Primitive, Pullback, Value
+from fgrad.core.program import run_program
+from fgrad.core.tracing import bind
+from fgrad.core.transforms.jaxprs import Linearized, batch_jaxpr, jvp_jaxpr, linearize_jaxpr
+from fgrad.lax.control.lanes import active_only, any_lane, choose
+from fgrad.lax.control.programs import (
+    Flags,
+    Values,
+    carry_fixpoint,
+    given,
+    program,
+    rearranged,
+    run_inner,
+    spread,
+    tangent_flags,
+    with_unused,
+    without_debug,
+)
+
+KEPT = 64  # carries kept along a loop; even, since every second one is dropped when all are taken
+
+_NOT_LINEAR = Absent("the number of steps depends on values: differentiate it, do not transpose it")
+
+# Operands of while: constants of the condition, constants of the body, the first carry.
+
+
+def _check(
+    avals: Sequence[ShapedArray], cond: Jaxpr, body: Jaxpr, num_cond: int, num_body: int
+) -> None:
+    own = avals[num_cond:]
+    for a, b in zip(own, body.in_avals, strict=True):
+        if (a.shape, a.dtype) != (b.shape, b.dtype):
+            raise ShapeError(f"while: an operand is {a}, its body takes {b}")
+    for a, b in zip(body.in_avals[num_body:], body.out_avals, strict=True):
+        if (a.shape, a.dtype) != (b.shape, b.dtype):
+            raise ShapeError(f"while: the body maps a carry {a} to {b}")
+    (goes,) = cond.out_avals
+    if goes.shape != () or goes.dtype.kind != "b":
+        raise DtypeError(f"while: the condition must be a scalar bool, got {goes}")
+
+
+def _abstract(
+    *avals: ShapedArray, cond: Jaxpr, body: Jaxpr, num_cond: int, num_body: int
+) -> list[ShapedArray]:
+    _check(avals, cond, body, num_cond, num_body)
+    return body.out_avals
+
+
+def _eager(
+    xp: Any, *args: Any, cond: Jaxpr, body: Jaxpr, num_cond: int, num_body: int
+) -> list[Any]:
+    cond_consts, consts = args[:num_cond], args[num_cond : num_cond + num_body]
+    carry = list(args[num_cond + num_body :])
+    while bool(run_program(cond, xp, [*cond_consts, *carry])[0]):
+        carry = run_program(body, xp, [*consts, *carry])
+    return carry
+
+
+# ------------------------------------------------------------------------------------ forward mode
+
+
+class _Moved:
+    """The loop over the jvp of a body: its carry is the carry, then the tangents that move.
+
+    Attributes:
+        cond: The condition, which ignores tangents.
+        body: The body of carries and tangents.
+        consts: Which constants of the body have a tangent.
+        carry: Which carries have one.
+    """
+
+    __slots__ = ("body", "carry", "cond", "consts")
+
+    def __init__(self, cond: Jaxpr, body: Jaxpr, num_cond: int, consts: Flags, carry: Flags) -> None:
+        while True:
+            moved, out = jvp_jaxpr(body, (*consts, *carry), carry)
+            if out == carry:
+                break
+            carry = tuple(a or b for a, b in zip(carry, out, strict=True))
+        n_b, n_k = len(consts), len(carry)
+        n_in, t_b = n_b + n_k, sum(consts)
+        order = [*range(n_b), *range(n_in, n_in + t_b), *range(n_b, n_in),
+                 *range(n_in + t_b, len(moved.invars))]  # fmt: skip
+        self.body = rearranged(moved, order, range(len(moved.outvars)))
+        self.cond = with_unused(cond, given([a.tangent() for a in cond.in_avals[num_cond:]], carry))
+        self.consts = consts
+        self.carry = carry
+
+    def params(self, num_cond: int) -> dict[str, Any]:
+        """Parameters of the loop."""
+        return {
+            "cond": self.cond, "body": self.body, "num_cond": num_cond,
+            "num_body": len(self.consts) + sum(self.consts),
+        }  # fmt: skip
+
+    def operands(
+        self, cond_consts: Values, consts: Values, carry: Values,
+        d_consts: Sequence[Value | None], d_carry: Sequence[Value | None],
+    ) -> list[Value]:  # fmt: skip
+        """Operands of the loop; tangents of carries that have none yet are zero."""
+        first = [
+            basis.instantiate(t, p)
+            for t, p, on in zip(d_carry, carry, self.carry, strict=True)
+            if on
+        ]
+        return [*cond_consts, *consts, *given(d_consts, self.consts), *carry, *first]
+
+
+def _jvp(
+    primals: Values, tangents: Sequence[Value | None], *, cond: Jaxpr, body: Jaxpr, num_cond: int,
+    num_body: int,
+) -> tuple[list[Value], list[Value | None]]:  # fmt: skip
+    cond_consts, consts, carry = _groups(primals, num_cond, num_body)
+    _, d_consts, d_carry = _groups(tangents, num_cond, num_body)
+    _, nz_consts, nz_carry = _groups(tangent_flags(primals, tangents), num_cond, num_body)
+    moved = _Moved(cond, body, num_cond, nz_consts, nz_carry)
+    outs = bind(
+        while_p, *moved.operands(cond_consts, consts, carry, d_consts, d_carry),
+        **moved.params(num_cond),
+    )  # fmt: skip
+    n = len(carry)
+    return outs[:n], spread(outs[n:], moved.carry)
+
+
+def _groups(items: Sequence[Any], num_cond: int, num_body: int) -> tuple[Any, Any, Any]:
+    return items[:num_cond], items[num_cond : num_cond + num_body], items[num_cond + num_body :]
+
+
+# ---------------------------------------------------------------------------------------- batching
+
+
+class _Batched:
+    """The loop over a batch. Lanes whose condition is False keep their carry until all stop.
+
+    Attributes:
+        cond: Whether any lane goes on.
+        body: One step of the lanes that go on.
+        num_body: Its constants: those of the condition come first where it is masked.
+        masked: Whether the condition differs among lanes.
+        mapped: Which operands carry the batch, along axis 0.
+        carry: Which carries do.
+    """
+
+    __slots__ = ("body", "carry", "cond", "mapped", "masked", "num_body")
+
+    def __init__(
+        self, axis: MappedAxis, cond: Jaxpr, body: Jaxpr, num_cond: int, num_body: int,
+        mapped: Flags,
+    ) -> None:  # fmt: skip
+        m_cond, m_body, m_carry = _groups(mapped, num_cond, num_body)
+        while True:
+            moved, m_out = batch_jaxpr(body, axis, (*m_body, *m_carry), m_carry)
+            test, (self.masked,) = batch_jaxpr(cond, axis, (*m_cond, *m_carry))
+            grown = tuple(m_out) if not self.masked else (True,) * len(m_carry)
+            if grown == m_carry:
+                break
+            m_carry = grown
+        self.mapped = (*m_cond, *m_body, *m_carry)
+        self.carry = m_carry
+        self.cond, self.body, self.num_body = test, moved, num_body
+        if self.masked:
+            self.num_body = num_cond + num_body
+            self._mask(test, moved, num_cond, m_body)
+
+    def _mask(self, test: Jaxpr, moved: Jaxpr, num_cond: int, m_body: Flags) -> None:
+        n_b = len(m_body)
+
+        def goes_on(*args: Value) -> list[Value]:
+            return [any_lane(run_inner(test, *args)[0])]
+
+        def step(*args: Value) -> list[Value]:
+            (mask,) = run_inner(test, *args[:num_cond], *args[num_cond + n_b :])
+            consts, carry = args[num_cond : num_cond + n_b], args[num_cond + n_b :]
+            seen = [active_only(mask, x) if m else x for x, m in zip(consts, m_body, strict=True)]
+            new = run_inner(moved, *seen, *[active_only(mask, x) for x in carry])
+            return [choose(mask, y, x) for x, y in zip(carry, new, strict=True)]
+
+        self.cond = program(test, ("any lane",), goes_on, test.in_avals)
+        avals = [*test.in_avals[:num_cond], *moved.in_avals]
+        self.body = program(moved, ("masked step", test, num_cond), step, avals)
+
+    def operands(self, axis: MappedAxis, args: Values, dims: Sequence[int | None]) -> list[Value]:
+        """The operands with the batch along axis 0 where it is needed."""
+        return [
+            basis.lead(x, d, axis.size) if m else x
+            for x, d, m in zip(args, dims, self.mapped, strict=True)
+        ]
+
+    def call(self, operands: Values, num_cond: int) -> tuple[list[Value], dict[str, Any]]:
+        """Operands and parameters of the loop; the masked body needs the condition's constants."""
+        params = {
+            "cond": self.cond, "body": self.body, "num_cond": num_cond, "num_body": self.num_body
+        }  # fmt: skip
+        if not self.masked:
+            return list(operands), params
+        return [*operands[:num_cond], *operands], params
+
+
+def _flags(dims: Sequence[int | None]) -> Flags:
+    return tuple(d is not None for d in dims)
+
+
+def _batch(
+    axis: MappedAxis, args: Values, dims: Sequence[int | None], *, cond: Jaxpr, body: Jaxpr,
+    num_cond: int, num_body: int,
+) -> tuple[list[Value], list[int | None]]:  # fmt: skip
+    loop = _Batched(axis, cond, body, num_cond, num_body, _flags(dims))
+    operands, params = loop.call(loop.operands(axis, args, dims), num_cond)
+    return bind(while_p, *operands, **params), [0 if m else None for m in loop.carry]
+
+
+# ------------------------------------------------------------------------------------ reverse mode
+
+
+def _forward(
+    _needed: Flags, primals: Values, params: dict[str, Any]
+) -> tuple[list[Value], tuple[Any, ...]]:
+    if "io" in params["body"].effects | params["cond"].effects:
+        raise RuleError(
+            "reverse mode of while_loop runs steps again, which would repeat the io_callback in "
+            "its body; use max_steps=, or scan, whose reverse mode keeps what each step needs"
+        )
+    n = len(params["body"].outvars)
+    outs = bind(while_saved_p, *primals, **params)
+    return outs[:n], (*primals, *outs[n:])
+
+
+def _backward(
+    needed: Flags, residuals: Sequence[Any], cts: Sequence[Value | None], params: dict[str, Any]
+) -> list[Value | None]:
+    n_k = len(cts)
+    n_in = params["num_cond"] + params["num_body"] + n_k
+    primals, kept = residuals[:n_in], residuals[n_in:]
+    present = tuple(ct is not None for ct in cts)
+    back = bind(
+        while_pull_p, *primals, *kept, *given(cts, present), **params, needed=needed,
+        present=present,
+    )  # fmt: skip
+    return spread(back, needed)
+
+
+def _saved_abstract(
+    *avals: ShapedArray, cond: Jaxpr, body: Jaxpr, num_cond: int, num_body: int
+) -> list[ShapedArray]:
+    _check(avals, cond, body, num_cond, num_body)
+    stacks = [a.update(shape=(KEPT, *a.shape)) for a in body.out_avals]
+    return [*body.out_avals, *stacks, ShapedArray((), np.dtype(np.int64))]
+
+
+def _saved_eager(
+    xp: Any, *args: Any, cond: Jaxpr, body: Jaxpr, num_cond: int, num_body: int
+) -> list[Any]:
+    cond_consts, consts = args[:num_cond], args[num_cond : num_cond + num_body]
+    carry = list(args[num_cond + num_body :])
+    stacks = [xp.zeros((KEPT, *a.shape), a.dtype) for a in body.out_avals]
+    spacing, steps = 1, 0
+    while bool(run_program(cond, xp, [*cond_consts, *carry])[0]):
+        if steps % spacing == 0:
+            if steps == KEPT * spacing:
+                for s in stacks:
+                    s[: KEPT // 2] = s[::2].copy()
+                spacing *= 2
+            for s, x in zip(stacks, carry, strict=True):
+                s[steps // spacing] = x
+        carry = run_program(body, xp, [*consts, *carry])
+        steps += 1
+    return [*carry, *stacks, xp.asarray(steps, np.int64)]
+
+
+def spacing_of(steps: int) -> int:
+    """The distance between kept carries of a loop of that many steps."""
+    spacing = 1
+    while steps > KEPT * spacing:
+        spacing *= 2
+    return spacing
+
+
+def _saved_jvp(
+    primals: Values, tangents: Sequence[Value | None], **params: Any
+) -> tuple[list[Value], list[Value | None]]:
+    num_cond, num_body = params["num_cond"], params["num_body"]
+    _, nz_consts, nz_carry = _groups(tangent_flags(primals, tangents), num_cond, num_body)
+    moved = _Moved(params["cond"], params["body"], num_cond, nz_consts, nz_carry)
+    operands = moved.operands(
+        *_groups(primals, num_cond, num_body), *_groups(tangents, num_cond, num_body)[1:]
+    )
+    outs = bind(while_saved_p, *operands, **moved.params(num_cond))
+    n, n_t = len(nz_carry), sum(moved.carry)
+    stacks = outs[n + n_t : 2 * n + n_t]
+    # What is kept is determined by the operands: no derivative belongs to it.
+    return [*outs[:n], *stacks, outs[-1]], [
+        *spread(outs[n : n + n_t], moved.carry), *[None] * (n + 1)
+    ]  # fmt: skip
+
+
+def _saved_batch(
+    axis: MappedAxis, args: Values, dims: Sequence[int | None], *, cond: Jaxpr, body: Jaxpr,
+    num_cond: int, num_body: int,
+) -> tuple[list[Value], list[int | None]]:  # fmt: skip
+    loop = _Batched(axis, cond, body, num_cond, num_body, _flags(dims))
+    operands, params = loop.call(loop.operands(axis, args, dims), num_cond)
+    outs = bind(while_saved_p, *operands, **params)
+    places = [0 if m else None for m in loop.carry]
+    return outs, [*places, *(1 if m else None for m in loop.carry), None]
+
+
+class _PullCut:
+    """How one step of a loop is pulled back.
+
+    Attributes:
+        consts: Which constants of the body are differentiated.
+        carry: Which carries are.
+        linear: The body, cut in two.
+        replay: The body without debugging.
+    """
+
+    __slots__ = ("carry", "consts", "linear", "replay")
+
+    def __init__(self, body: Jaxpr, consts: Flags, carry: Flags) -> None:
+        self.replay = without_debug(body)
+        self.consts = consts
+        self.carry = carry_fixpoint(self.replay, consts, carry, (), body.out_avals)
+        self.linear: Linearized = linearize_jaxpr(self.replay, (*consts, *self.carry))
+
+
+def _pull_abstract(
+    *avals: ShapedArray, num_cond: int, num_body: int, needed: Flags, present: Flags, **_params: Any
+) -> list[ShapedArray]:
+    del present, num_body, num_cond
+    return [a.tangent() for a in given(avals[: len(needed)], needed)]
+
+
+def _pull_eager(
+    xp: Any, *args: Any, cond: Jaxpr, body: Jaxpr, num_cond: int, num_body: int, needed: Flags,
+    present: Flags,
+) -> list[Any]:  # fmt: skip
+    del cond
+    n_k = len(present)
+    n_in = num_cond + num_body + n_k
+    consts = args[num_cond : num_cond + num_body]
+    stacks, steps = args[n_in : n_in + n_k], int(args[n_in + n_k])
+    n_cond, n_consts, n_carry = _groups(needed, num_cond, num_body)
+    cut = _PullCut(body, n_consts, n_carry)
+    avals = body.out_avals
+    full = spread(args[n_in + n_k + 1 :], present)
+    cts = [
+        xp.zeros(a.shape, a.tangent().dtype) if ct is None else ct
+        for a, ct in zip(avals, full, strict=True)
+    ]
+    walk = _Walk(xp, cut, consts, given(cts, cut.carry), given(body.in_avals[:num_body], n_consts))
+    spacing = spacing_of(steps)
+    for slot in reversed(range(-(-steps // spacing))):
+        start = slot * spacing
+        walk.back([s[slot, ...] for s in stacks], min(spacing, steps - start))
+    ignored = [
+        xp.zeros(a.shape, a.dtype) for a, n in zip(args[:num_cond], n_cond, strict=True) if n
+    ]
+    d_carry = spread(walk.cts, cut.carry)
+    return [*ignored, *walk.sums, *given(d_carry, n_carry)]
+
+
+class _Walk:
+    """A walk from the end of a loop to its start, over bare buffers.
+
+    Attributes:
+        cts: Cotangents of the carries that are differentiated, where the walk stands.
+        sums: Cotangents of the constants, added up so far.
+    """
+
+    __slots__ = ("consts", "cts", "cut", "sums", "xp")
+
+    def __init__(
+        self, xp: Any, cut: _PullCut, consts: Sequence[Any], cts: list[Any],
+        const_avals: Sequence[ShapedArray],
+    ) -> None:  # fmt: skip
+        self.xp = xp
+        self.cut = cut
+        self.consts = consts
+        self.cts = cts
+        self.sums = [xp.zeros(a.shape, a.dtype) for a in const_avals]
+
+    def back(self, carry: list[Any], steps: int) -> None:
+        """Go back over the `steps` steps that start with `carry`."""
+        if steps == 1:
+            self.pull(carry)
+            return
+        stride = -(-steps // KEPT)
+        kept = []
+        for i in range(0, steps, stride):
+            kept.append(carry)
+            if i + stride < steps:
+                for _ in range(stride):
+                    carry = run_program(self.cut.replay, self.xp, [*self.consts, *carry])
+        for i in reversed(range(len(kept))):
+            self.back(kept.pop(), min(stride, steps - i * stride))
+
+    def pull(self, carry: list[Any]) -> None:
+        """Go back over one step."""
+        cut, linear = self.cut, self.cut.linear
+        n = len(carry)
+        results = run_program(linear.forward, self.xp, [*self.consts, *carry])
+        full = spread(self.cts, cut.carry)
+        active = [ct for ct, on in zip(full, linear.active, strict=True) if on]
+        back = run_program(linear.backward, self.xp, [*results[n:], *active])
+        k = len(self.sums)
+        for i, ct in enumerate(back[:k]):
+            self.sums[i] = self.sums[i] + ct
+        self.cts = back[k:]
+
+
+def _pull_split(args: Sequence[Any], params: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
+    """Constants of the condition and of the body, the first carry, what is kept, cotangents."""
+    n_k = len(params["present"])
+    n_in = params["num_cond"] + params["num_body"] + n_k
+    head = _groups(args[:n_in], params["num_cond"], params["num_body"])
+    return (*head, args[n_in : n_in + n_k + 1], args[n_in + n_k + 1 :])
+
+
+def _loop_params(params: dict[str, Any]) -> dict[str, Any]:
+    return {k: params[k] for k in ("cond", "body", "num_cond", "num_body")}
+
+
+def _quiet(params: dict[str, Any]) -> dict[str, Any]:
+    """A loop that was run before and prints nothing again."""
+    return {**params, **{k: without_debug(params[k]) for k in ("cond", "body")}}
+
+
+def _second(
+    moved: _Moved, operands: Values, needed: Flags, head: Sequence[Value | None],
+    tail: Sequence[Value | None], num_cond: int,
+) -> list[Value]:  # fmt: skip
+    """The pullback of the loop over carries and tangents.
+
+    Args:
+        moved: That loop.
+        operands: Its operands.
+        needed: Which of them are differentiated.
+        head: Cotangent of each carry.
+        tail: Cotangent of each tangent.
+        num_cond: Constants of the condition.
+    """
+    cts = [*head, *tail]
+    present = tuple(ct is not None for ct in cts)
+    params = _quiet(moved.params(num_cond))
+    saved = bind(while_saved_p, *operands, **params)
+    return bind(  # type: ignore[no-any-return]
+        while_pull_p, *operands, *saved[len(cts) :], *given(cts, present), **params,
+        needed=needed, present=present,
+    )  # fmt: skip
+
+
+def _pull_jvp(
+    primals: Values, tangents: Sequence[Value | None], **params: Any
+) -> tuple[list[Value], list[Value | None]]:
+    needed, present, num_cond = params["needed"], params["present"], params["num_cond"]
+    cond_consts, consts, carry, _, cts = _pull_split(primals, params)
+    _, d_consts, d_carry, _, d_cts = _pull_split(tangents, params)
+    flags = tangent_flags(primals, tangents)
+    _, nz_consts, nz_carry, _, nz_cts = _pull_split(flags, params)
+    out = bind(while_pull_p, *primals, **params)
+    along: list[Value | None] = [None] * len(out)
+    if any(nz_cts):
+        # Linear in the cotangent: the same pullback of its tangent.
+        linear = [basis.instantiate(t, c) for t, c in zip(d_cts, cts, strict=True)]
+        along = list(bind(while_pull_p, *primals[: len(primals) - len(cts)], *linear, **params))
+    if any((*nz_consts, *nz_carry)):
+        moved = _Moved(params["cond"], params["body"], num_cond, nz_consts, nz_carry)
+        operands = moved.operands(cond_consts, consts, carry, d_consts, d_carry)
+        n_cond, n_consts, n_carry = _groups(needed, num_cond, params["num_body"])
+        wanted = (
+            *n_cond, *n_consts, *[False] * sum(nz_consts), *n_carry, *[False] * sum(moved.carry)
+        )  # fmt: skip
+        tail = given(spread(cts, present), moved.carry)
+        if any(ct is not None for ct in tail):
+            more = _second(moved, operands, wanted, [None] * len(carry), tail, num_cond)
+            along = [basis.add_tangents(a, b) for a, b in zip(along, more, strict=True)]
+    return out, along
+
+
+def _pull_forward(
+    _needed: Flags, primals: Values, params: dict[str, Any]
+) -> tuple[list[Value], tuple[Any, ...]]:
+    return bind(while_pull_p, *primals, **params), tuple(primals)
+
+
+def _pull_backward(
+    needed: Flags, residuals: Sequence[Any], back: Sequence[Value | None], params: dict[str, Any]
+) -> list[Value | None]:
+    num_cond, num_body, present = params["num_cond"], params["num_body"], params["present"]
+    cond_consts, consts, carry, kept, cts = _pull_split(residuals, params)
+    _, d_consts, d_carry = _groups(spread(back, params["needed"]), num_cond, num_body)
+    _, n_consts, n_carry, _, n_cts = _pull_split(needed, params)
+    moved = _Moved(
+        params["cond"], params["body"], num_cond,
+        tuple(t is not None for t in d_consts), tuple(t is not None for t in d_carry),
+    )  # fmt: skip
+    operands = moved.operands(cond_consts, consts, carry, d_consts, d_carry)
+    into: list[Value | None] = [None] * (num_cond + num_body + len(carry))
+    tail = given(spread(cts, present), moved.carry)
+    if any((*n_consts, *n_carry)) and any(ct is not None for ct in tail):
+        wanted = (
+            *[False] * num_cond, *n_consts, *[False] * sum(moved.consts),
+            *n_carry, *[False] * sum(moved.carry),
+        )  # fmt: skip
+        first = _second(moved, operands, wanted, [None] * len(carry), tail, num_cond)
+        into = [*[None] * num_cond, *spread(first, (*n_consts, *n_carry))]
+    into_cts: list[Value | None] = [None] * len(cts)
+    if any(n_cts):
+        outs = bind(while_p, *operands, **_quiet(moved.params(num_cond)))
+        pushed = spread(outs[len(carry) :], moved.carry)
+        into_cts = given(pushed, present)
+    return [*into, *[None] * len(kept), *into_cts]
+
+
+def _pull_batch(
+    axis: MappedAxis, args: Values, dims: Sequence[int | None], **params: Any
+) -> tuple[list[Value], list[int | None]]:
+    needed, present, num_cond = params["needed"], params["present"], params["num_cond"]
+    n_in = num_cond + params["num_body"] + len(present)
+    kept, kept_dims = args[n_in : n_in + len(present)], dims[n_in : n_in + len(present)]
+    steps, steps_dim = args[n_in + len(present)], dims[n_in + len(present)]
+    if steps_dim is not None:
+        steps = bind(steps_of_all_p, steps)
+    # Every lane has a cotangent of its own, hence one for each operand.
+    mapped = tuple(d is not None or n for d, n in zip(dims, needed, strict=False))
+    loop = _Batched(axis, **_loop_params(params), mapped=mapped)
+    operands, own = loop.call(loop.operands(axis, args[:n_in], dims[:n_in]), num_cond)
+    stacks = [
+        (x if d == 1 else basis.moveaxis(basis.lead(x, d, axis.size), 0, 1)) if m else x
+        for x, d, m in zip(kept, kept_dims, loop.carry, strict=True)
+    ]
+    cts = [
+        basis.lead(x, d, axis.size) if m else x
+        for x, d, m in zip(
+            args[n_in + len(present) + 1 :], dims[n_in + len(present) + 1 :],
+            given(loop.carry, present), strict=True,
+        )
+    ]  # fmt: skip
+    wanted = (*[False] * num_cond, *needed) if loop.masked else needed
+    outs = bind(
+        while_pull_p, *operands, *stacks, steps, *cts, **own, needed=wanted, present=present
+    )  # fmt: skip
+    return outs, [0] * len(outs)
+
+
+def _steps_eager(xp: Any, steps: Any) -> Any:
+    taken = np.unique(np.asarray(steps.get() if hasattr(steps, "get") else steps))
+    taken = taken[taken > 0]
+    if len(taken) > 1:
+        raise ArgumentError(
+            f"pullbacks of while loops of different lengths ({', '.join(map(str, taken))} steps) "
+            f"cannot be mapped over together; call each by itself, or map over the whole of vjp"
+        )
+    return xp.asarray(taken[0] if len(taken) else 0, np.int64)
+
+
+steps_of_all_p = Primitive(
+    "steps_of_all",
+    "The number of steps of a batch of loops, which ran as one.",
+    abstract=lambda steps: ShapedArray((), steps.dtype),
+    eager=_steps_eager,
+    jvp=Absent("a count"),
+    transpose=Absent("a count"),
+    vjp=Absent("a count"),
+    batch=lambda _axis, args, _dims: (bind(steps_of_all_p, *args), None),
+    lower=Lowering("library", "steps_of_all"),
+    differentiable=False,
+)
+
+while_p = Primitive(
+    "while",
+    "A loop over a program for as long as another one says so.",
+    abstract=_abstract,
+    eager=_eager,
+    jvp=_jvp,
+    transpose=_NOT_LINEAR,
+    vjp=Pullback(_forward, _backward),
+    batch=_batch,
+    lower=Lowering("loop", "body"),
+    multiple_results=True,
+    calls=True,
+)
+
+while_saved_p = Primitive(
+    "while_saved",
+    "The loop, with carries kept along it and its number of steps.",
+    abstract=_saved_abstract,
+    eager=_saved_eager,
+    jvp=_saved_jvp,
+    transpose=_NOT_LINEAR,
+    vjp=Pullback(
+        lambda _needed, primals, params: (
+            (outs := bind(while_saved_p, *primals, **params)),
+            (*primals, *outs[len(params["body"].outvars) :]),
+        ),
+        lambda needed, residuals, cts, params: _backward(
+            needed, residuals, cts[: len(params["body"].outvars)], params
+        ),
+    ),
+    batch=_saved_batch,
+    lower=Lowering("loop", "body"),
+    multiple_results=True,
+    calls=True,
+)
+
+while_pull_p = Primitive(
+    "while_pull",
+    "The pullback of a loop, from the carries kept along it.",
+    abstract=_pull_abstract,
+    eager=_pull_eager,
+    jvp=_pull_jvp,
+    transpose=_NOT_LINEAR,
+    vjp=Pullback(_pull_forward, _pull_backward),
+    batch=_pull_batch,
+    lower=Lowering("loop", "body"),
+    multiple_results=True,
+    calls=True,
+)

@@ -1,0 +1,119 @@
+"""Each pass changes the program that it is for, keeps its types and its values."""
+
+
+import numpy as np
+import pytest
+
+import fgrad as fg
+import fgrad.numpy as fnp
+from fgrad import lax
+from fgrad.compile.passes import PASSES, cse, fold, inline, optimize, simplify
+from fgrad.core.check import check_jaxpr
+from fgrad.core.ir import Eqn, Jaxpr, Var
+from fgrad.core.transforms.jaxprs import dce
+from fgrad.core.transforms.stage import eval_jaxpr, hoist
+
+
+def program(f, *args):
+    return hoist(fg.make_jaxpr(f)(*args).jaxpr)
+
+
+def with_eqns(jaxpr, eqns):
+    return Jaxpr(jaxpr.invars, jaxpr.constvars, eqns, jaxpr.outvars)
+
+
+def doubled(jaxpr):
+    """The program with each equation written twice, the copy unused or used by the last."""
+    eqns = []
+    for eqn in jaxpr.eqns:
+        copy = tuple(Var(v.aval) for v in eqn.outputs)
+        eqns += [eqn.replace(outputs=copy), eqn]
+    return with_eqns(jaxpr, eqns)
+
+
+def two_equal_products():
+    jaxpr = program(lambda x: lax.add(lax.sin(x), lax.cos(x)), np.float32(1))
+    sin, cos, add = jaxpr.eqns
+    again = Eqn(sin.primitive, sin.inputs, cos.outputs, sin.params)
+    return with_eqns(jaxpr, [sin, again, add])
+
+
+def times_one():
+    jaxpr = program(lambda x: lax.mul(lax.sin(x), 2.0), np.float32(1))
+    one = program(lambda x: lax.mul(x, 3.0), np.float32(1)).eqns[0].inputs[1]
+    one.value[...] = 1.0
+    sin, mul = jaxpr.eqns
+    return with_eqns(jaxpr, [sin, mul.replace(inputs=(mul.inputs[0], one))])
+
+
+SAMPLES = {
+    "inline": (inline, lambda: program(fg.jit(lambda x: lax.sin(x)), np.float32(1))),
+    "simplify": (simplify, times_one),
+    "fold": (
+        fold,
+        lambda: program(lambda x: lax.mul(x, lax.sin(np.float32(0.5))), np.float32(1)),
+    ),
+    "cse": (cse, two_equal_products),
+    "dce": (dce, lambda: doubled(program(lambda x: lax.sin(x), np.float32(1)))),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_pass_changes_its_golden_program_and_keeps_its_value(name, golden):
+    run, make = SAMPLES[name]
+    before = make()
+    after = run(before)
+    assert str(after) != str(before)
+    check_jaxpr(after)
+    x = np.float32(0.7)
+    np.testing.assert_array_equal(
+        eval_jaxpr(before, (), x)[0], eval_jaxpr(after, (), x)[0]
+    )
+    golden.check(f"passes/{name}.txt", f"{before}\n\nbecomes\n\n{after}")
+
+
+def test_every_pass_has_a_golden_program():
+    assert {p.__name__ for p in PASSES} == set(SAMPLES)
+
+
+def loss(w, x):
+    h = fnp.tanh(x @ w)
+    return fnp.sum(h * h) + fnp.mean(fg.jit(fnp.exp)(h))
+
+
+def test_an_optimized_gradient_equals_the_eager_one():
+    rng = np.random.default_rng(0)
+    w, x = rng.normal(size=(3, 4)), rng.normal(size=(2, 3))
+    jaxpr = program(fg.grad(loss), w, x)
+    check_jaxpr(jaxpr)
+    out = optimize(jaxpr)
+    check_jaxpr(out)
+    np.testing.assert_allclose(
+        eval_jaxpr(out, (), w, x)[0], fg.grad(loss)(w, x), rtol=1e-14, atol=0
+    )
+
+
+def test_recomputation_is_not_merged_with_the_first_run():
+    def f(x):
+        return fnp.sum(fnp.sin(fnp.sin(x)))
+
+    plain = optimize(program(fg.value_and_grad(f), np.ones(3)))
+    again = optimize(program(fg.value_and_grad(fg.checkpoint(f)), np.ones(3)))
+    sines = [sum(e.primitive.name == "sin" for e in p.eqns) for p in (plain, again)]
+    assert sines == [2, 3]
+
+
+def test_effects_survive_all_passes():
+    def f(x):
+        fg.debug.callback(lambda v: None, x)
+        return lax.sin(x)
+
+    kept = optimize(program(f, np.float32(1)))
+    assert "debug" in kept.effects
+
+
+def test_a_literal_minus_zero_is_not_zero():
+    jaxpr = program(lambda x: (lax.add(x, 0.0), lax.add(x, -0.0)), np.float32(1))
+    assert len(optimize(jaxpr).eqns) == 2
+
+
