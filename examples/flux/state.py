@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fgrad.numpy as fnp
 import numpy as np
 
 import checkpoint
 import fgrad as fg
+import fgrad.numpy as fnp
 import model
 import recipe as recipes
 from fgrad import random, tree
