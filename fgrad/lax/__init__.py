@@ -28,6 +28,7 @@ from fgrad.lax.normalize import *  # noqa: F403
 from fgrad.lax.powers import *  # noqa: F403
 from fgrad.lax.reduce import *  # noqa: F403
 from fgrad.lax.rounding import *  # noqa: F403
+from fgrad.lax.runs import *  # noqa: F403
 from fgrad.lax.scans import *  # noqa: F403
 from fgrad.lax.scatter import *  # noqa: F403
 from fgrad.lax.scattering import *  # noqa: F403
