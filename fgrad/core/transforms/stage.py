@@ -7,7 +7,7 @@ import numpy as np
 
 from fgrad.core.avals import ShapedArray
 from fgrad.core.evaluate import ArrayImpl, as_value
-from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
+from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var, subjaxprs
 from fgrad.core.primitive import Lowering, Primitive, Value
 from fgrad.core.tracing import (
     Trace,
@@ -96,7 +96,7 @@ class StageTrace(Trace):
                 return simpler
         atoms = tuple([self.atom(x) for x in args])
         key = None
-        if not prim.effects:
+        if not (prim.effects or (prim.calls and any(j.effects for j in subjaxprs(params)))):
             names = [a.key if type(a) is Literal else id(a) for a in atoms]
             if prim.commutative:
                 names.sort(key=hash)
