@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fgrad.backends.cuda import arrays as _cupy_arrays
 from fgrad.compile.program import Program, program_of
 from fgrad.core import trees
 from fgrad.core.config import config
