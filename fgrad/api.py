@@ -126,7 +126,13 @@ class Jitted:
             # Entered under its short name too, when the general path has traced it.
             self._last_key = (tuple(key), config.trace_key())
             return None
-        if entry.program is None or entry.consts or config.disable_jit or config.debug_nans or config.debug_infs:
+        if (
+            entry.program is None
+            or entry.consts
+            or config.disable_jit
+            or config.debug_nans
+            or config.debug_infs
+        ):
             return None
         self._hits += 1
         with np.errstate(all="ignore"):
@@ -263,11 +269,11 @@ def _wrap(outs: Sequence[Any], flags: Sequence[int], buffers: Sequence[Any]) -> 
     wrapped = []
     for x, flag in zip(outs, flags, strict=True):
         if isinstance(x, np.generic):
-            x = np.asarray(x)  # noqa: PLW2901
+            x = np.asarray(x)
         elif type(x) is np.ndarray and (x.base is not None or any(x is b for b in buffers)):
             # A result may not share memory with what the caller can write to or has donated.
             if any(type(b) is np.ndarray and np.may_share_memory(x, b) for b in buffers):
-                x = x.copy()  # noqa: PLW2901
+                x = x.copy()
         wrapped.append(ArrayImpl(x, flag))
     return wrapped
 
@@ -366,9 +372,7 @@ def jit(
     numbers, names = _tuple(static_argnums), _tuple(static_argnames)
     donated, donated_names = _tuple(donate_argnums), _tuple(donate_argnames)
     if set(numbers) & set(donated) or set(names) & set(donated_names):
-        raise DonationError(
-            f"jit of {name_of(fun)}: an argument cannot be both static and donated"
-        )
+        raise DonationError(f"jit of {name_of(fun)}: an argument cannot be both static and donated")
     return Jitted(fun, numbers, names, donated, donated_names)
 
 

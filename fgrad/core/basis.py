@@ -19,7 +19,6 @@ from fgrad.core.primitive import (
     NOTHING,
     NUMERIC,
     TYPE,
-    Absent,
     Case,
     Invalid,
     Lowering,
@@ -132,9 +131,7 @@ def unbroadcast(ct: Value, shape: tuple[int, ...]) -> Value:
     if full == shape:
         return ct
     extra = len(full) - len(shape)
-    axes = tuple(
-        i for i, n in enumerate(full) if i < extra or (shape[i - extra] == 1 and n != 1)
-    )
+    axes = tuple(i for i, n in enumerate(full) if i < extra or (shape[i - extra] == 1 and n != 1))
     return reshape(reduce_sum(ct, axes), shape)
 
 
@@ -398,9 +395,7 @@ def _broadcast_eager(
 def _broadcast_transpose(
     ct: Value, x: Unknown, *, shape: tuple[int, ...], broadcast_dimensions: tuple[int, ...]
 ) -> tuple[Value]:
-    kept = {
-        d: n for d, n in zip(broadcast_dimensions, x.aval.shape, strict=True) if n == shape[d]
-    }
+    kept = {d: n for d, n in zip(broadcast_dimensions, x.aval.shape, strict=True) if n == shape[d]}
     summed = reduce_sum(ct, tuple(i for i in range(len(shape)) if i not in kept))
     return (reshape(summed, x.aval.shape),)
 
@@ -625,9 +620,7 @@ def _inverse(permutation: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(inverse)
 
 
-def _transpose_transpose(
-    ct: Value, _x: Unknown, *, permutation: tuple[int, ...]
-) -> tuple[Value]:
+def _transpose_transpose(ct: Value, _x: Unknown, *, permutation: tuple[int, ...]) -> tuple[Value]:
     return (transpose(ct, _inverse(permutation)),)
 
 
@@ -684,7 +677,7 @@ def _reshape_abstract(x: Avals, *, new_sizes: tuple[int, ...]) -> ShapedArray:
     return out
 
 
-def _reshape_transpose(ct: Value, x: Unknown, *, new_sizes: tuple[int, ...]) -> tuple[Value]:  # noqa: ARG001
+def _reshape_transpose(ct: Value, x: Unknown, *, new_sizes: tuple[int, ...]) -> tuple[Value]:
     return (reshape(ct, x.aval.shape),)
 
 
@@ -735,7 +728,7 @@ def _convert_abstract(x: Avals, *, new_dtype: np.dtype[Any], weak_type: bool) ->
     return ShapedArray(x.shape, new_dtype, weak_type)
 
 
-def _convert_eager(xp: Any, x: Any, *, new_dtype: np.dtype[Any], weak_type: bool) -> Any:  # noqa: ARG001
+def _convert_eager(xp: Any, x: Any, *, new_dtype: np.dtype[Any], weak_type: bool) -> Any:
     if x.dtype.kind == "c" and new_dtype.kind not in "cb":
         x = x.real
     if x.dtype == new_dtype:
@@ -757,7 +750,7 @@ def _saturate(xp: Any, x: Any, new_dtype: np.dtype[Any]) -> Any:
 
 
 def _convert_transpose(
-    ct: Value, x: Unknown, *, new_dtype: np.dtype[Any], weak_type: bool  # noqa: ARG001
+    ct: Value, x: Unknown, *, new_dtype: np.dtype[Any], weak_type: bool
 ) -> tuple[Value]:  # fmt: skip
     return (convert_element_type(ct, x.aval.dtype),)
 
@@ -781,7 +774,7 @@ convert_element_type_p = Primitive(
     ),
     lower=Lowering("pointwise", "convert"),
     linear="jointly",
-    differentiable=lambda new_dtype, weak_type: dtypes.is_inexact(new_dtype),  # noqa: ARG005
+    differentiable=lambda new_dtype, weak_type: dtypes.is_inexact(new_dtype),
     simplify=_convert_simplify,
     spec=Spec(
         cases=(

@@ -172,7 +172,7 @@ class EvalTrace(Trace):
             if type(a) is not ArrayImpl:
                 if isinstance(a, Tracer):
                     raise leaked(a)
-                a = as_value(a)  # noqa: PLW2901
+                a = as_value(a)
             flags |= a._flags
             data = a._data
             if type(data) is not ndarray:
@@ -252,10 +252,10 @@ def _detach(x: Any, buffers: Sequence[Any]) -> Any:
 def check_finite(prim: Primitive, out: Any) -> None:
     """Under `debug_nans` and `debug_infs`: raise at the first operation whose result is not finite."""
     for x in out if prim.multiple_results else (out,):
-        x = np.asarray(x) if isinstance(x, np.generic) else x  # noqa: PLW2901
+        x = np.asarray(x) if isinstance(x, np.generic) else x
         if not dtypes.is_inexact(x.dtype):
             continue
-        if config.debug_nans and bool((x != x).any()):  # noqa: PLR0124
+        if config.debug_nans and bool((x != x).any()):
             raise NonFiniteError(
                 f"{prim.name} produced NaN in {ShapedArray(x.shape, x.dtype)} (debug_nans is on)"
             )

@@ -122,7 +122,7 @@ class _State(threading.local):
 state = _State()
 
 
-class current:  # noqa: N801 - used like a function
+class current:
     """Make `trace` the current one of this thread inside a ``with`` block."""
 
     __slots__ = ("previous", "trace")
@@ -138,7 +138,7 @@ class current:  # noqa: N801 - used like a function
         state.trace = self.previous
 
 
-class entering:  # noqa: N801 - used like a function
+class entering:
     """Open the outermost transform of a call: floating-point warnings are off inside.
 
     Infinities and NaNs are values to a program of transforms (`debug_nans` finds them), and

@@ -19,8 +19,8 @@ from fgrad.core.errors import (
     FgradError,
     UnexpectedTracerError,
 )
-from fgrad.core.ir import Jaxpr
 from fgrad.core.evaluate import as_value
+from fgrad.core.ir import Jaxpr
 from fgrad.core.primitive import (
     Absent,
     Lowering,
@@ -69,7 +69,7 @@ class Deferred:
     ``return f(x), x`` is the usual forward rule: staging it at once would never end.
     """
 
-    __slots__ = ("_made", "name", "make")
+    __slots__ = ("_made", "make", "name")
 
     def __init__(self, name: str, make: Callable[[], tuple[Jaxpr, ...]]) -> None:
         self.name = name
@@ -180,9 +180,7 @@ class JVPCall:
 
         def both(*flat: Value) -> list[Value]:
             given = iter(flat[n:])
-            tangents = [
-                next(given) if dtypes.is_inexact(a.dtype) else None for a in avals
-            ]
+            tangents = [next(given) if dtypes.is_inexact(a.dtype) else None for a in avals]
             outs, out_tangents = self.forward(flat[:n], tangents)
             return [*outs, *(basis.instantiate(t, y) for t, y in
                              zip(out_tangents, outs, strict=True)
@@ -208,9 +206,7 @@ def _rules(params: dict[str, Any], *names: str) -> tuple[Jaxpr, ...]:
     return first.get() if isinstance(first, Deferred) else tuple(params[n] for n in names)
 
 
-def _jvp_call_of(
-    consts: Values, avals: Sequence[ShapedArray], params: dict[str, Any]
-) -> JVPCall:
+def _jvp_call_of(consts: Values, avals: Sequence[ShapedArray], params: dict[str, Any]) -> JVPCall:
     """The call that an equation of `custom_jvp_call` stands for."""
     n_fun, _ = params["counts"]
     fun_jaxpr = params["fun"]
@@ -396,9 +392,7 @@ class VJPCall:
 
             def flat(*inner: Value) -> list[Value]:
                 outs, residuals = self.fwd(*inner)
-                statics[:] = [
-                    (i, r) for i, r in enumerate(residuals) if not isinstance(r, Array)
-                ]
+                statics[:] = [(i, r) for i, r in enumerate(residuals) if not isinstance(r, Array)]
                 counts.append(len(outs))
                 return [*outs, *(r for r in residuals if isinstance(r, Array))]
 
@@ -493,9 +487,7 @@ def _unbatch(ct: Value | None, dim: int | None) -> Value | None:
     return basis.reduce_sum(ct, (0,)) if dim is None else basis.moveaxis(ct, 0, dim)
 
 
-def _vjp_call_of(
-    consts: Values, avals: Sequence[ShapedArray], params: dict[str, Any]
-) -> VJPCall:
+def _vjp_call_of(consts: Values, avals: Sequence[ShapedArray], params: dict[str, Any]) -> VJPCall:
     """The call that an equation of `custom_vjp_call` stands for."""
     n_fun, n_fwd, _ = params["counts"]
     fun_consts, fwd_consts = consts[:n_fun], consts[n_fun : n_fun + n_fwd]
@@ -509,9 +501,7 @@ def _vjp_call_of(
     def bwd(residuals: Values, cts: Values) -> list[Value | None]:
         program = _rules(params, "fwd", "bwd")[1]
         back = eval_jaxpr(program, (), *bwd_consts, *residuals, *cts)
-        return [
-            c if dtypes.is_inexact(a.dtype) else None for c, a in zip(back, avals, strict=True)
-        ]
+        return [c if dtypes.is_inexact(a.dtype) else None for c, a in zip(back, avals, strict=True)]
 
     return VJPCall(
         params["name"],
@@ -630,7 +620,7 @@ class _Custom:
         raise FgradError("abstract")  # pragma: no cover
 
 
-class custom_jvp(_Custom):  # noqa: N801 - JAX's name
+class custom_jvp(_Custom):
     """A function with its own forward derivative rule.
 
     Args:
@@ -700,7 +690,9 @@ class custom_jvp(_Custom):  # noqa: N801 - JAX's name
         def rule(primals: Values, tangents: Values) -> tuple[list[Value], list[Value]]:
             assert self.jvp is not None
             pair = self.jvp(
-                *static, tuple(trees.unflatten(tree, primals)), tuple(trees.unflatten(tree, tangents))
+                *static,
+                tuple(trees.unflatten(tree, primals)),
+                tuple(trees.unflatten(tree, tangents)),
             )
             return _check_jvp(name, pair, out_tree)
 
@@ -747,7 +739,7 @@ def _check_jvp(name: str, pair: Any, out_tree: list[Any]) -> tuple[list[Value], 
     return values, ts
 
 
-class custom_vjp(_Custom):  # noqa: N801 - JAX's name
+class custom_vjp(_Custom):
     """A function with its own reverse derivative rule; forward mode follows from it.
 
     Args:
@@ -935,5 +927,3 @@ def tap(x: Any, hook: Fun) -> Any:
     tapped = custom_vjp(lambda x: x)
     tapped.defvjp(lambda x: (x, None), bwd)
     return tapped(x)
-
-

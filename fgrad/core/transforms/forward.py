@@ -91,7 +91,7 @@ class JVPTrace(Trace):
         return [self.join(p, t) for p, t in zip(outs, out_tangents, strict=True)]
 
 
-class closure_check:  # noqa: N801 - used like a function
+class closure_check:
     """A tracer met inside a function with its own rule is one that it closes over: say so."""
 
     __slots__ = ("call",)

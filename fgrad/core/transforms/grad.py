@@ -110,9 +110,7 @@ def grad(
         >>> fg.grad(lambda x: x * x)(3.0)
         Array(6., dtype=float32)
     """
-    both = value_and_grad(
-        fun, argnums, has_aux, holomorphic=holomorphic, allow_int=allow_int
-    )
+    both = value_and_grad(fun, argnums, has_aux, holomorphic=holomorphic, allow_int=allow_int)
 
     @functools.wraps(fun, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
     def gradient(*args: Any, **kwargs: Any) -> Any:
@@ -470,10 +468,7 @@ def linearize(fun: Fun, *primals: Any, has_aux: bool = False) -> Any:
         if got != tree:
             raise TreeError(f"tangents must be a tree like the primals {tree}, got {got}")
         with entering():
-            ts = [
-                check_tangent(as_value(t), v.aval)
-                for t, v in zip(given, values, strict=True)
-            ]
+            ts = [check_tangent(as_value(t), v.aval) for t, v in zip(given, values, strict=True)]
             results = tape.forward([t for t, a in zip(ts, active, strict=True) if a])
             full = [
                 basis.zeros(y.aval.tangent()) if t is None else t
@@ -577,13 +572,9 @@ def linear_transpose(fun: Fun, *primals: Any) -> Fun:
                 f"the cotangent must be a tree like the output {call.out_tree}, got {got}"
             )
         with entering():
-            cts = [
-                check_cotangent(as_value(x), a) for x, a in zip(given, out_avals, strict=True)
-            ]
+            cts = [check_cotangent(as_value(x), a) for x, a in zip(given, out_avals, strict=True)]
             back = tape.backward(cts, consume=False)
-            full = [
-                basis.zeros(a) if c is None else c for c, a in zip(back, avals, strict=True)
-            ]
+            full = [basis.zeros(a) if c is None else c for c, a in zip(back, avals, strict=True)]
         return trees.unflatten(tree, full)
 
     return transposed

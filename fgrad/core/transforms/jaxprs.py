@@ -95,15 +95,11 @@ def jvp_jaxpr(
             out_nonzero[:] = [t is not None for t in ts]
             return [*outs, *(t for t in ts if t is not None)]
 
-        tangent_avals = [
-            a.tangent() for a, nz in zip(jaxpr.in_avals, nonzero, strict=True) if nz
-        ]
+        tangent_avals = [a.tangent() for a, nz in zip(jaxpr.in_avals, nonzero, strict=True) if nz]
         staged = stage_derived(run, [*jaxpr.in_avals, *tangent_avals])
         return dce(staged), tuple(out_nonzero)
 
-    result: tuple[Jaxpr, tuple[bool, ...]] = derived(
-        jaxpr, ("jvp", tuple(nonzero), wanted), make
-    )
+    result: tuple[Jaxpr, tuple[bool, ...]] = derived(jaxpr, ("jvp", tuple(nonzero), wanted), make)
     return result
 
 
@@ -216,9 +212,7 @@ def _linearize(jaxpr: Jaxpr, nonzero: Sequence[bool], policy: Policy | None) -> 
         records = [_rebased(r, trace, env) for r in tape.records or ()]
         given = iter(args[len(kept) :])
         cts = [next(given) if a else None for a in active]
-        clone = Tape(
-            records, tape.inputs, tape.outputs, tape.in_avals, tape.out_avals, tape.size
-        )
+        clone = Tape(records, tape.inputs, tape.outputs, tape.in_avals, tape.out_avals, tape.size)
         back = clone.backward(cts, consume=True)
         return [
             basis.zeros(a.tangent()) if ct is None else ct
@@ -260,15 +254,11 @@ def _rebased(record: Record, trace: Trace, env: dict[Var, Value]) -> Record:
     return record.with_residuals([replace(x) for x in record.residuals])
 
 
-def _cut(
-    full: Jaxpr, wanted: dict[Var, None], policy: Policy
-) -> tuple[list[Var], list[Eqn]]:
+def _cut(full: Jaxpr, wanted: dict[Var, None], policy: Policy) -> tuple[list[Var], list[Eqn]]:
     """What to keep under a policy, and the equations that recompute the rest of `wanted`."""
     saveable = set(full.invars)
     for eqn in full.eqns:
-        if not eqn.effects and policy(
-            eqn.primitive, *[a.aval for a in eqn.inputs], **eqn.params
-        ):
+        if not eqn.effects and policy(eqn.primitive, *[a.aval for a in eqn.inputs], **eqn.params):
             saveable.update(eqn.outputs)
     drops = getattr(policy, "drops", ())
     for eqn in full.eqns:
@@ -343,4 +333,3 @@ def reachable(jaxpr: Jaxpr, sources: Sequence[bool]) -> tuple[bool, ...]:
 def is_array(x: Any) -> bool:
     """Whether `x` is a value, as against a static residual."""
     return isinstance(x, Array)
-

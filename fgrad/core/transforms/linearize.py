@@ -14,7 +14,7 @@ from fgrad.core import basis
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import NonlinearPullbackError, ResidualsFreedError
 from fgrad.core.evaluate import ArrayImpl, EvalTrace, as_value
-from fgrad.core.primitive import OUT, NOTHING, Absent, Primitive, Unknown, Value
+from fgrad.core.primitive import NOTHING, OUT, Absent, Primitive, Unknown, Value
 from fgrad.core.tracing import Trace, Tracer, bind, current, entering, state
 from fgrad.core.transforms.forward import apart, closure_check, is_differentiable
 from fgrad.core.transforms.stage import called, eval_jaxpr
@@ -298,8 +298,7 @@ class LinearizeTrace(Trace):
             )
         )
         return [
-            t if basis.dtypes.is_inexact(y.dtype) else y
-            for t, y in zip(tracers, outs, strict=True)
+            t if basis.dtypes.is_inexact(y.dtype) else y for t, y in zip(tracers, outs, strict=True)
         ]
 
     def _by_jvp(
@@ -322,7 +321,8 @@ class LinearizeTrace(Trace):
         params: dict[str, Any],
     ) -> Any:  # fmt: skip
         """A primitive that holds programs, in linearize mode: its pullback runs backwards, its
-        jvp rule at the same primals forwards."""
+        jvp rule at the same primals forwards.
+        """
         rule: Any = prim.vjp
         primals = [as_value(p) for p in primals]
         with current(self.parent):  # type: ignore[arg-type]

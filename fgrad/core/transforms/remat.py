@@ -153,8 +153,8 @@ remat_p = Primitive(
 name_p = Primitive(
     "name",
     "The value itself, under a name that checkpoint policies see.",
-    abstract=lambda x, *, name: x,  # noqa: ARG005
-    eager=lambda _xp, x, *, name: x,  # noqa: ARG005
+    abstract=lambda x, *, name: x,
+    eager=lambda _xp, x, *, name: x,
     jvp=lambda ps, ts, **params: (
         bind(name_p, *ps, **params),
         None if ts[0] is None else bind(name_p, *ts, **params),
@@ -164,7 +164,7 @@ name_p = Primitive(
     batch=lambda _axis, args, dims, **params: (bind(name_p, *args, **params), dims[0]),
     lower=Lowering("view", "identity"),
     linear="jointly",
-    spec=Spec(cases=(Case("...", {"name": "x"}),), reference=lambda x, *, name: x, ulps=0.0),  # noqa: ARG005
+    spec=Spec(cases=(Case("...", {"name": "x"}),), reference=lambda x, *, name: x, ulps=0.0),
 )
 
 
@@ -312,5 +312,3 @@ def saved_residuals(fun: Fun, *args: Any, **kwargs: Any) -> SavedResiduals:
     """
     _, pullback = vjp(lambda *a: fun(*a, **kwargs), *args)
     return SavedResiduals(pullback.residuals)
-
-

@@ -73,13 +73,10 @@ def vmap(
 
         call = FlatCall(fun, rebuild, {})
         with entering():
-            outs, out_dims = batch_flat(
-                call, MappedAxis(axis_name, size, object()), values, dims
-            )
+            outs, out_dims = batch_flat(call, MappedAxis(axis_name, size, object()), values, dims)
             wanted = trees.flatten_axes(out_axes, call.out_tree, name="out_axes")
             placed = [
-                _place(fun, x, d, w, size)
-                for x, d, w in zip(outs, out_dims, wanted, strict=True)
+                _place(fun, x, d, w, size) for x, d, w in zip(outs, out_dims, wanted, strict=True)
             ]
         return trees.unflatten(call.out_tree, placed)
 
