@@ -120,7 +120,7 @@ class Jaxpr:
     """A program: ``lambda constvars ; invars. let eqns in outvars``."""
 
     __slots__ = (
-        "__weakref__", "_effects", "_last_uses", "constvars", "derived", "eqns", "invars",
+        "__weakref__", "_axis_names", "_effects", "_last_uses", "constvars", "derived", "eqns", "invars",
         "outvars",
     )  # fmt: skip
 
@@ -136,6 +136,7 @@ class Jaxpr:
         self.eqns = tuple(eqns)
         self.outvars = tuple(outvars)
         self.derived: dict[Any, Any] = {}  # programs made from this one, see transforms.jaxprs
+        self._axis_names: frozenset[Any] | None = None
         self._effects: frozenset[str] | None = None
         self._last_uses: tuple[tuple[Var, ...], ...] | None = None
 
@@ -155,6 +156,13 @@ class Jaxpr:
         if self._effects is None:
             self._effects = frozenset().union(*(e.effects for e in self.eqns))
         return self._effects
+
+    @property
+    def axis_names(self) -> frozenset[Any]:
+        """The named axes that collectives of the program speak of."""
+        if self._axis_names is None:
+            self._axis_names = frozenset().union(*(axis_names(e.params) for e in self.eqns))
+        return self._axis_names
 
     @property
     def last_uses(self) -> tuple[tuple[Var, ...], ...]:
@@ -225,6 +233,13 @@ def subjaxprs(params: Mapping[str, Any]) -> Iterator[Jaxpr]:
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, Jaxpr):
                 yield item
+
+
+def axis_names(params: Mapping[str, Any]) -> frozenset[Any]:
+    """The named axes of a collective's parameters, or of the programs among parameters."""
+    names = params.get("axis_name", ())
+    own = names if isinstance(names, tuple) else (names,)
+    return frozenset(own).union(*(j.axis_names for j in subjaxprs(params)))
 
 
 def _letters(n: int) -> str:

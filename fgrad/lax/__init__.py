@@ -10,6 +10,7 @@ from fgrad.lax.argreduce import *  # noqa: F403
 from fgrad.lax.arithmetic import *  # noqa: F403
 from fgrad.lax.bessel import *  # noqa: F403
 from fgrad.lax.bits import *  # noqa: F403
+from fgrad.lax.collective import *  # noqa: F403
 from fgrad.lax.compare import *  # noqa: F403
 from fgrad.lax.complex import *  # noqa: F403
 from fgrad.lax.contract import *  # noqa: F403
@@ -22,6 +23,7 @@ from fgrad.lax.dynamic import *  # noqa: F403
 from fgrad.lax.elementary import *  # noqa: F403
 from fgrad.lax.extrema import *  # noqa: F403
 from fgrad.lax.gather import *  # noqa: F403
+from fgrad.lax.host import *  # noqa: F403
 from fgrad.lax.index import *  # noqa: F403
 from fgrad.lax.joining import *  # noqa: F403
 from fgrad.lax.normalize import *  # noqa: F403

@@ -6,6 +6,7 @@ from typing import Any
 from fgrad.core import basis
 from fgrad.core.avals import ShapedArray
 from fgrad.core.evaluate import as_value
+from fgrad.core.ir import axis_names
 from fgrad.core.primitive import MappedAxis, Primitive, Value
 from fgrad.core.tracing import Trace, Tracer, current, entering, state
 
@@ -67,7 +68,7 @@ class BatchTrace(Trace):
         """Apply the batching rule where an operand is mapped."""
         values: list[Value] = []
         dims: list[int | None] = []
-        mapped = uses_axis(params, self.axis.name)
+        mapped = uses_axis(prim, params, self.axis.name)
         for x in args:
             if type(x) is BatchTracer and x.trace.tag is self.tag:
                 values.append(x.value)
@@ -103,14 +104,11 @@ class BatchTrace(Trace):
         return [self.join(v, d) for v, d in zip(outs, dims, strict=True)]
 
 
-def uses_axis(params: dict[str, Any], name: Any) -> bool:
-    """Whether a primitive's parameters name the mapped axis (a collective, or a call of one)."""
+def uses_axis(prim: Primitive, params: dict[str, Any], name: Any) -> bool:
+    """Whether a primitive is a collective over the mapped axis, or holds a program with one."""
     if name is None:
         return False
-    names = params.get("axis_name", ())
-    return name in (names if isinstance(names, tuple) else (names,)) or name in params.get(
-        "axis_names", ()
-    )
+    return ("axis_name" in params or prim.calls) and name in axis_names(params)
 
 
 def batch_flat(

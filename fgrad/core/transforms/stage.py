@@ -7,7 +7,7 @@ import numpy as np
 
 from fgrad.core.avals import ShapedArray
 from fgrad.core.evaluate import ArrayImpl, as_value
-from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
+from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var, subjaxprs
 from fgrad.core.primitive import Lowering, Primitive, Value
 from fgrad.core.tracing import (
     Trace,
@@ -105,7 +105,7 @@ class StageTrace(Trace):
                 atoms.append(atom)
                 names.append(atom.key if type(atom) is Literal else id(atom))
         key = None
-        if not prim.effects:
+        if not (prim.effects or (prim.calls and any(j.effects for j in subjaxprs(params)))):
             if prim.commutative:
                 names.sort(key=hash)
             key = (prim, tuple(names), tuple(params.items()), state.phase)
