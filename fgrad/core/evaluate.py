@@ -14,7 +14,7 @@ from numpy import ndarray
 from fgrad.core import dtypes
 from fgrad.core.avals import ShapedArray
 from fgrad.core.config import config
-from fgrad.core.errors import DtypeError, FgradError, NonFiniteError
+from fgrad.core.errors import BufferDonatedError, DtypeError, FgradError, NonFiniteError
 from fgrad.core.primitive import Primitive, Value
 from fgrad.core.tracing import (
     Array,
@@ -61,6 +61,32 @@ class ArrayImpl(Array):
         return self
 
 
+class DonatedBuffer:
+    """Stands in for a buffer that was given away: every use but of its type raises."""
+
+    __slots__ = ("_name", "dtype", "shape")
+
+    def __init__(self, data: Any, name: str) -> None:
+        self._name = name
+        self.shape = data.shape
+        self.dtype = data.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    def __getattr__(self, attribute: str) -> Any:
+        raise self.gone()
+
+    def gone(self) -> BufferDonatedError:
+        """The error for its use."""
+        return BufferDonatedError(
+            f"this {ShapedArray(self.shape, self.dtype)} was donated to {self._name} and its "
+            f"buffer is gone; use the result of that call instead, or do not donate it"
+        )
+
+
 _namespaces: dict[type, ModuleType] = {np.ndarray: np}
 _adopters: dict[str, Callable[[type], ModuleType]] = {}
 
@@ -82,6 +108,13 @@ def namespace_of(kind: type) -> ModuleType:
         else:
             raise DtypeError(f"{kind.__module__}.{kind.__qualname__} is no array fgrad can hold")
     return found
+
+
+def library_of(data: Any) -> ModuleType:
+    """The array library of a buffer; raises `BufferDonatedError` where it was given away."""
+    if type(data) is DonatedBuffer:
+        raise data.gone()
+    return namespace_of(type(data))
 
 
 def is_buffer(x: Any) -> bool:
@@ -176,7 +209,7 @@ class EvalTrace(Trace):
             flags |= a._flags
             data = a._data
             if type(data) is not ndarray:
-                xp = namespace_of(type(data))
+                xp = library_of(data)
             buffers.append(data)
         try:
             if self.quiet:

@@ -7,6 +7,7 @@ equation, with closed-over values as operands, so that nothing leaks and the pro
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -36,6 +37,7 @@ from fgrad.core.transforms.grad import name_of
 from fgrad.core.transforms.jaxprs import stage_derived
 from fgrad.core.transforms.linearize import linear_flat
 from fgrad.core.transforms.stage import eval_jaxpr, stage_closed
+from fgrad.core.where import user_lines
 
 Fun = Callable[..., Any]
 Values = Sequence[Value]
@@ -147,24 +149,11 @@ class JVPCall:
         self, axis: MappedAxis, values: Values, dims: Sequence[int | None]
     ) -> tuple[list[Value], list[int | None]]:
         """Apply the call of the batched function and rule; every output is mapped."""
-        n = len(values)
 
         def fun(*args: Value) -> list[Value]:
             return batch_to(self.fun, axis, args, dims)
 
-        def rule(primals: Values, tangents: Values) -> tuple[Values, Values]:
-            def both(*args: Value) -> list[Value]:
-                outs, out_tangents = self.rule(args[:n], args[n:])
-                return [*outs, *(basis.instantiate(t, y) for t, y in
-                                 zip(out_tangents, outs, strict=True))]  # fmt: skip
-
-            # A tangent is mapped where its primal is; it is never the same for all otherwise.
-            mapped = [basis.lead(x, d, axis.size) for x, d in zip(primals, dims, strict=True)]
-            moved = [basis.lead(t, d, axis.size) for t, d in zip(tangents, dims, strict=True)]
-            results = batch_to(both, axis, [*mapped, *moved], [0] * (2 * n))
-            return results[: len(results) // 2], results[len(results) // 2 :]
-
-        outs = JVPCall(self.owner, fun, rule).rebind(values)
+        outs = JVPCall(self.owner, fun, _batched_rule(self.rule, axis, dims)).rebind(values)
         return outs, [0] * len(outs)
 
     def _staged(self, rule: Fun, types: Sequence[ShapedArray]) -> Jaxpr:
@@ -176,17 +165,7 @@ class JVPCall:
         values = [as_value(x) for x in args]
         avals = [x.aval for x in values]
         fun, fun_consts = stage_closed(self.fun, avals, self.name)
-        n = len(avals)
-
-        def both(*flat: Value) -> list[Value]:
-            given = iter(flat[n:])
-            tangents = [next(given) if dtypes.is_inexact(a.dtype) else None for a in avals]
-            outs, out_tangents = self.forward(flat[:n], tangents)
-            return [*outs, *(basis.instantiate(t, y) for t, y in
-                             zip(out_tangents, outs, strict=True)
-                             if dtypes.is_inexact(y.dtype))]  # fmt: skip
-
-        types = [*avals, *(a.tangent() for a in avals if dtypes.is_inexact(a.dtype))]
+        both, types = _forward_program(self, avals)
         rule: Any
         if self.owner in state.rules:
             rule_consts: list[Value] = []
@@ -194,10 +173,58 @@ class JVPCall:
         else:
             with _Staging(self.owner):
                 rule, rule_consts = stage_closed(both, types, self.name)
+            _check_outputs(self.name, "jvp", rule.out_avals, fun)
         return bind(  # type: ignore[no-any-return]
             custom_jvp_call_p, *fun_consts, *rule_consts, *values,
             fun=fun, rule=rule, counts=(len(fun_consts), len(rule_consts)), name=self.owner,
         )  # fmt: skip
+
+
+def _batched_rule(rule: Fun, axis: MappedAxis, dims: Sequence[int | None]) -> Fun:
+    """The forward rule of the batched function, from that of one element."""
+    n = len(dims)
+
+    def batched(primals: Values, tangents: Values) -> tuple[Values, Values]:
+        def both(*args: Value) -> list[Value]:
+            outs, out_tangents = rule(args[:n], args[n:])
+            return [*outs, *(basis.instantiate(t, y) for t, y in
+                             zip(out_tangents, outs, strict=True))]  # fmt: skip
+
+        # A tangent is mapped where its primal is; it is never the same for all otherwise.
+        mapped = [basis.lead(x, d, axis.size) for x, d in zip(primals, dims, strict=True)]
+        moved = [basis.lead(t, d, axis.size) for t, d in zip(tangents, dims, strict=True)]
+        results = batch_to(both, axis, [*mapped, *moved], [0] * (2 * n))
+        return results[: len(results) // 2], results[len(results) // 2 :]
+
+    return batched
+
+
+def _forward_program(
+    call: "JVPCall", avals: Sequence[ShapedArray]
+) -> tuple[Fun, list[ShapedArray]]:
+    """The forward rule over flat values: primals and inexact tangents → outputs and tangents."""
+    n = len(avals)
+
+    def both(*flat: Value) -> list[Value]:
+        given = iter(flat[n:])
+        tangents = [next(given) if dtypes.is_inexact(a.dtype) else None for a in avals]
+        outs, out_tangents = call.forward(flat[:n], tangents)
+        return [*outs, *(basis.instantiate(t, y) for t, y in
+                         zip(out_tangents, outs, strict=True)
+                         if dtypes.is_inexact(y.dtype))]  # fmt: skip
+
+    return both, [*avals, *(a.tangent() for a in avals if dtypes.is_inexact(a.dtype))]
+
+
+def _check_outputs(name: str, rule: str, got: Sequence[ShapedArray], fun: Jaxpr) -> None:
+    """A rule returns outputs of the types that the function returns."""
+    want = fun.out_avals
+    for g, w in zip(got[: len(want)], want, strict=True):
+        if g.shape != w.shape or g.dtype != w.dtype:
+            raise CustomRuleError(
+                f"the {rule} rule of {name} returned an output {g}, the function {w}: shape and "
+                f"dtype must be the same"
+            )
 
 
 def _rules(params: dict[str, Any], *names: str) -> tuple[Jaxpr, ...]:
@@ -415,7 +442,8 @@ class VJPCall:
             full = [None if z else next(given) for z in zero]
             return [_unbatch(c, d) for c, d in zip(full, dims, strict=True)]
 
-        outs = VJPCall(self.owner, fun, fwd, bwd).rebind(values)
+        jvp = None if self.jvp is None else _batched_rule(self.jvp, axis, dims)
+        outs = VJPCall(self.owner, fun, fwd, bwd, jvp).rebind(values)
         return outs, [0] * len(outs)
 
     def stage(self, _trace: Any, args: Values) -> list[Value]:
@@ -425,22 +453,22 @@ class VJPCall:
         fun, fun_consts = stage_closed(self.fun, avals, self.name)
         if self.owner in state.rules:
             deferred = Deferred(self.name, lambda: self._rules_with(avals, fun, _embedded)[0])
-            rules: tuple[Any, ...] = (deferred, deferred)
-            consts: list[list[Value]] = [[], []]
+            rules: tuple[Any, ...] = (deferred, deferred, deferred)
+            consts: list[list[Value]] = [[], [], []]
         else:
             rules, consts = self._rules_with(
                 avals, fun, lambda f, types: stage_closed(f, types, self.name)
             )
-        counts = (len(fun_consts), len(consts[0]), len(consts[1]))
+        counts = (len(fun_consts), *map(len, consts))
         return bind(  # type: ignore[no-any-return]
-            custom_vjp_call_p, *fun_consts, *consts[0], *consts[1], *values,
-            fun=fun, fwd=rules[0], bwd=rules[1], counts=counts, name=self.owner,
+            custom_vjp_call_p, *fun_consts, *itertools.chain(*consts), *values,
+            fun=fun, fwd=rules[0], bwd=rules[1], jvp=rules[2], counts=counts, name=self.owner,
         )  # fmt: skip
 
     def _rules_with(
         self, avals: Sequence[ShapedArray], fun: Jaxpr, staged: Fun
-    ) -> tuple[tuple[Jaxpr, Jaxpr], list[list[Value]]]:
-        """`fwd` and `bwd` as programs, and the constants of each."""
+    ) -> tuple[tuple[Jaxpr, Jaxpr, Jaxpr | None], list[list[Value]]]:
+        """`fwd`, `bwd` and the forward rule, if given, as programs; the constants of each."""
         statics: list[tuple[int, Any]] = []
 
         def fwd(*flat: Value) -> list[Value]:
@@ -457,10 +485,16 @@ class VJPCall:
 
         with _Staging(self.owner):
             forward, fwd_consts = staged(fwd, avals)
+            _check_outputs(self.name, "fwd", forward.out_avals, fun)
             residual_avals = forward.out_avals[len(fun.outvars) :]
             ct_avals = [a.tangent() for a in fun.out_avals]
             backward, bwd_consts = staged(bwd, [*residual_avals, *ct_avals])
-        return (forward, backward), [fwd_consts, bwd_consts]
+            push, push_consts = None, []
+            if self.jvp is not None:
+                both, types = _forward_program(JVPCall(self.owner, self.fun, self.jvp), avals)
+                push, push_consts = staged(both, types)
+                _check_outputs(self.name, "jvp", push.out_avals, fun)
+        return (forward, backward, push), [fwd_consts, bwd_consts, push_consts]
 
 
 def _embedded(f: Fun, types: Sequence[ShapedArray]) -> tuple[Jaxpr, list[Value]]:
@@ -487,19 +521,41 @@ def _unbatch(ct: Value | None, dim: int | None) -> Value | None:
     return basis.reduce_sum(ct, (0,)) if dim is None else basis.moveaxis(ct, 0, dim)
 
 
+_PROGRAMS = ("fwd", "bwd", "jvp")
+
+
+def _jvp_rule_of(
+    params: dict[str, Any], consts: Values, avals: Sequence[ShapedArray], n_out: int
+) -> Fun | None:
+    """The forward rule of an equation of `custom_vjp_call`, if it has one."""
+    program = _rules(params, *_PROGRAMS)[2]
+    if program is None:
+        return None
+    inexact = [dtypes.is_inexact(a.dtype) for a in avals]
+
+    def rule(primals: Values, tangents: Values) -> tuple[Values, Sequence[Value | None]]:
+        given = [t for t, x in zip(tangents, inexact, strict=True) if x]
+        results = eval_jaxpr(program, (), *consts, *primals, *given)
+        outs, ts = results[:n_out], iter(results[n_out:])
+        return outs, [next(ts) if dtypes.is_inexact(y.dtype) else None for y in outs]
+
+    return rule
+
+
 def _vjp_call_of(consts: Values, avals: Sequence[ShapedArray], params: dict[str, Any]) -> VJPCall:
     """The call that an equation of `custom_vjp_call` stands for."""
-    n_fun, n_fwd, _ = params["counts"]
-    fun_consts, fwd_consts = consts[:n_fun], consts[n_fun : n_fun + n_fwd]
-    bwd_consts = consts[n_fun + n_fwd :]
+    bounds = list(itertools.accumulate(params["counts"], initial=0))
+    fun_consts, fwd_consts, bwd_consts, jvp_consts = (
+        consts[a:b] for a, b in itertools.pairwise(bounds)
+    )
     n_out = len(params["fun"].outvars)
 
     def fwd(*args: Value) -> tuple[list[Value], list[Value]]:
-        results = eval_jaxpr(_rules(params, "fwd", "bwd")[0], (), *fwd_consts, *args)
+        results = eval_jaxpr(_rules(params, *_PROGRAMS)[0], (), *fwd_consts, *args)
         return results[:n_out], results[n_out:]
 
     def bwd(residuals: Values, cts: Values) -> list[Value | None]:
-        program = _rules(params, "fwd", "bwd")[1]
+        program = _rules(params, *_PROGRAMS)[1]
         back = eval_jaxpr(program, (), *bwd_consts, *residuals, *cts)
         return [c if dtypes.is_inexact(a.dtype) else None for c, a in zip(back, avals, strict=True)]
 
@@ -508,6 +564,7 @@ def _vjp_call_of(consts: Values, avals: Sequence[ShapedArray], params: dict[str,
         partial(eval_jaxpr, params["fun"], (), *fun_consts),
         fwd,
         bwd,
+        _jvp_rule_of(params, jvp_consts, avals, n_out),
     )
 
 
@@ -527,7 +584,15 @@ def _vjp_with(consts: Any, avals: Sequence[ShapedArray], params: dict[str, Any])
     def bwd(residuals: Values, cts: Values) -> list[Value | None]:
         return [*[None] * n, *of(residuals).bwd(residuals[n:], cts)]
 
-    return VJPCall(params["name"], lambda *args: of(args).fun(*args[n:]), fwd, bwd)
+    def jvp(primals: Values, tangents: Values) -> tuple[Values, Sequence[Value | None]]:
+        rule = of(primals).jvp
+        assert rule is not None
+        return rule(primals[n:], tangents[n:])  # type: ignore[no-any-return]
+
+    given = _rules(params, *_PROGRAMS)[2] is not None
+    return VJPCall(
+        params["name"], lambda *args: of(args).fun(*args[n:]), fwd, bwd, jvp if given else None
+    )
 
 
 def _custom_vjp_jvp(
@@ -660,6 +725,11 @@ class custom_jvp(_Custom):
             raise CustomRuleError("defjvps does not go with nondiff_argnums; use defjvp")
 
         def jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+            if len(jvps) != len(primals):
+                raise CustomRuleError(
+                    f"defjvps of {name_of(self.fun)} gave {len(jvps)} rules, the call has "
+                    f"{len(primals)} arguments; give one, or None, for each"
+                )
             out = self(*primals)
             terms = [
                 rule(t, out, *primals)
@@ -848,7 +918,8 @@ class _VJPRule:
         res = trees.unflatten(self.res_tree, residuals)
         ct = trees.unflatten(self.out_tree[0], cts)
         assert self.owner.bwd is not None
-        back = self.owner.bwd(*self.static, res, ct)
+        with user_lines():
+            back = self.owner.bwd(*self.static, res, ct)
         if not isinstance(back, (tuple, list)) or len(back) != len(self.moving):
             got = f"{len(back)} entries" if isinstance(back, (tuple, list)) else type(back).__name__
             raise CustomRuleError(

@@ -1,6 +1,7 @@
 """The public faces of reverse and forward mode: grad, vjp, jvp, linearize, linear_transpose."""
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,12 +10,12 @@ import numpy as np
 from fgrad.core import basis, dtypes, trees
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import CotangentError, GradientTypeError, TreeError
-from fgrad.core.evaluate import ArrayImpl, as_value
+from fgrad.core.evaluate import ArrayImpl, as_value, is_buffer
 from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array, Tracer, entering
 from fgrad.core.transforms.forward import jvp_flat
-from fgrad.core.transforms.linearize import Record, Tape, linear_flat, record_flat
+from fgrad.core.transforms.linearize import Push, Record, Tape, linear_flat, record_flat
 from fgrad.core.transforms.stage import stage
 from fgrad.core.tree_registry import register
 from fgrad.core.where import Where
@@ -148,12 +149,15 @@ def value_and_grad(
         >>> fg.value_and_grad(lambda x: x * x)(3.0)
         (Array(9., dtype=float32), Array(6., dtype=float32))
     """
-    several = not isinstance(argnums, int)
-    numbers = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
+    numbers, several = _argnums(fun, argnums)
 
     @functools.wraps(fun, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         positions = [_position(fun, n, len(args)) for n in numbers]
+        if len(set(positions)) < len(positions):
+            raise GradientTypeError(
+                f"argnums={argnums} of {name_of(fun)} name an argument twice; give each once"
+            )
         dynamic = args[positions[0]] if not several else tuple(args[i] for i in positions)
         leaves, tree = trees.flatten(dynamic)
         values = [as_value(x) for x in leaves]
@@ -181,6 +185,18 @@ def value_and_grad(
         return ((outs[0], call.aux(outs[1:])) if has_aux else outs[0]), gradient
 
     return wrapped
+
+
+def _argnums(fun: Fun, argnums: Any) -> tuple[tuple[int, ...], bool]:
+    """The numbers, and whether they were given as a sequence."""
+    several = isinstance(argnums, (tuple, list))
+    try:
+        return tuple(operator.index(n) for n in (argnums if several else (argnums,))), several
+    except TypeError:
+        raise GradientTypeError(
+            f"argnums of {name_of(fun)} must be an integer or a sequence of integers, got "
+            f"{argnums!r}"
+        ) from None
 
 
 def _position(fun: Fun, number: int, count: int) -> int:
@@ -269,7 +285,7 @@ class Pullback:
     use. It is a pytree whose leaves are the residuals: it can be mapped over, moved and saved.
     """
 
-    __slots__ = ("_in_tree", "_inexact", "_out_tree", "_tape", "_wraps")
+    __slots__ = ("_in_tree", "_inexact", "_out_tree", "_tape")
 
     def __init__(self, tape: Tape, in_tree: Any, out_tree: Any, inexact: Sequence[ShapedArray | None]
                  ) -> None:  # fmt: skip
@@ -360,10 +376,16 @@ def _flatten_pullback(p: Pullback) -> tuple[list[Any], Any]:
 def _unflatten_pullback(p: Pullback, leaves: Any) -> Pullback:
     given = iter(leaves)
     tape = p._tape
-    records: list[Record] = [
-        r.with_residuals([next(given) if isinstance(x, Array) else x for x in r.residuals])
-        for r in tape.records or []
-    ]
+
+    def moved(x: Any) -> Any:
+        if not isinstance(x, Array):
+            return x
+        leaf = next(given)
+        return as_value(leaf) if is_buffer(leaf) else leaf
+
+    records: list[Record] | None = None
+    if tape.records is not None:
+        records = [r.with_residuals([moved(x) for x in r.residuals]) for r in tape.records]
     copy = Tape(records, tape.inputs, tape.outputs, tape.in_avals, tape.out_avals, tape.size)
     return Pullback(copy, p._in_tree, p._out_tree, p._inexact)
 
@@ -371,8 +393,11 @@ def _unflatten_pullback(p: Pullback, leaves: Any) -> Pullback:
 def check_cotangent(ct: Value, out: ShapedArray) -> Value | None:
     """The cotangent of an output, checked; None for an output without derivative."""
     if not dtypes.is_inexact(out.dtype):
-        if not basis.is_zero_dtype(ct.dtype) and ct.shape != out.shape:
-            raise CotangentError(f"cotangent {ct.aval} does not fit the output {out}")
+        if not basis.is_zero_dtype(ct.dtype) or ct.shape != out.shape:
+            raise CotangentError(
+                f"the output {out} has no derivative: its cotangent must have dtype float0, got "
+                f"{ct.aval}; use numpy.zeros({out.shape}, fgrad.float0)"
+            )
         return None
     if ct.shape != out.shape:
         raise CotangentError(
@@ -430,10 +455,19 @@ def _own_residuals(records: Sequence[Record]) -> None:
     copies: dict[int, Value] = {}
     for record in records:
         if any(type(x) is ArrayImpl and x._flags for x in record.residuals):
-            record.residuals = [
-                copies.setdefault(id(x), _owned(x)) if type(x) is ArrayImpl else x
-                for x in record.residuals
-            ]
+            record.residuals = [_once(x, copies) for x in record.residuals]
+        if type(record.forward) is Push:
+            record.forward = Push(
+                record.forward.prim, [_once(x, copies) for x in record.forward.primals]
+            )
+
+
+def _once(x: Any, copies: dict[int, Value]) -> Any:
+    if type(x) is not ArrayImpl:
+        return x
+    if id(x) not in copies:
+        copies[id(x)] = _owned(x)
+    return copies[id(x)]
 
 
 def linearize(fun: Fun, *primals: Any, has_aux: bool = False) -> Any:

@@ -15,7 +15,7 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import NonlinearPullbackError, ResidualsFreedError
 from fgrad.core.evaluate import ArrayImpl, EvalTrace, as_value
 from fgrad.core.primitive import NOTHING, OUT, Absent, Primitive, Unknown, Value
-from fgrad.core.tracing import Trace, Tracer, bind, current, entering, state
+from fgrad.core.tracing import Trace, Tracer, bind, check_open, current, entering, state
 from fgrad.core.transforms.forward import apart, closure_check, is_differentiable
 from fgrad.core.transforms.stage import called, eval_jaxpr
 from fgrad.core.where import Where, here, local
@@ -202,7 +202,7 @@ class _TransposeOf:
         return self.prim.transpose(ct, *args, **params)  # type: ignore[operator]
 
 
-class _Push:
+class Push:
     """The forward half of a program-holding primitive at fixed primals."""
 
     __slots__ = ("prim", "primals")
@@ -331,7 +331,7 @@ class LinearizeTrace(Trace):
             if slot >= 0:
                 self.slots[slot] = p.aval.tangent()
         outs = self.record(prim.name, rule.backward, residuals, params, slots, outs)
-        self.records[-1].forward = _Push(prim, primals)
+        self.records[-1].forward = Push(prim, primals)
         return outs
 
     def join(self, primal: Value, tangent: Value | None) -> Value:
@@ -513,7 +513,7 @@ def accumulate(table: list[Value | None], owned: bytearray, slot: int, ct: Value
 
 
 def _push(record: Record, table: list[Value | None]) -> None:
-    if type(record.forward) is _Push:
+    if type(record.forward) is Push:
         given = [table[s] if s >= 0 else None for s in record.inputs]
         for slot, t in zip(record.outputs, record.forward(given, record.params), strict=True):
             table[slot] = t
@@ -561,6 +561,8 @@ def record_flat(
         with current(trace):
             outs = [as_value(x) for x in f(*args)]
         pairs = [trace.split(x) for x in outs]
+        for p, _ in pairs:
+            check_open(p, parent)
     inputs = [t.slot for t, a in zip(args, active, strict=True) if a]
     tape = Tape(
         trace.records,

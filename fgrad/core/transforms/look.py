@@ -43,14 +43,13 @@ def make_jaxpr(
         moving = [i for i in range(len(args)) if i not in static]
         leaves, tree = trees.flatten(([args[i] for i in moving], kwargs))
 
-        def rebuild(*flat: Value) -> list[Any]:
-            parts, call.kwargs = trees.unflatten(tree, flat)
+        def run(parts: Sequence[Any], keywords: dict[str, Any]) -> Any:
             full = list(args)
             for i, part in zip(moving, parts, strict=True):
                 full[i] = part
-            return full
+            return fun(*full, **keywords)
 
-        call = FlatCall(fun, rebuild, {})
+        call = FlatCall(run, lambda *flat: trees.unflatten(tree, flat), {})
         with entering():
             jaxpr, consts = stage(call, [aval_like(x) for x in leaves], "make_jaxpr")
         closed = ClosedJaxpr(jaxpr, consts)

@@ -66,12 +66,11 @@ def vmap(
         dims = [_dim(fun, x, d) for x, d in zip(values, flat_axes, strict=True)]
         size = _size(fun, values, dims, axis_size)
 
-        def rebuild(*flat: Value) -> list[Any]:
-            parts, keywords = trees.unflatten(tree, flat)
-            call.kwargs = keywords
-            return list(parts)
-
-        call = FlatCall(fun, rebuild, {})
+        call = FlatCall(
+            lambda parts, keywords: fun(*parts, **keywords),
+            lambda *flat: trees.unflatten(tree, flat),
+            {},
+        )
         with entering():
             outs, out_dims = batch_flat(call, MappedAxis(axis_name, size, object()), values, dims)
             wanted = trees.flatten_axes(out_axes, call.out_tree, name="out_axes")
