@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from fgrad.core import basis
+from fgrad.core import basis, dtypes
 from fgrad.core.avals import ShapedArray
 from fgrad.core.config import config
 from fgrad.core.ir import Eqn, Jaxpr, Var
@@ -77,7 +77,7 @@ def jvp_jaxpr(
     """
     if isinstance(instantiate, bool):
         instantiate = [instantiate] * len(jaxpr.outvars)
-    inexact = [basis.dtypes.is_inexact(a.dtype) for a in jaxpr.out_avals]
+    inexact = [dtypes.is_inexact(a.dtype) for a in jaxpr.out_avals]
     wanted = tuple(i and x for i, x in zip(instantiate, inexact, strict=True))
 
     def make() -> tuple[Jaxpr, tuple[bool, ...]]:

@@ -10,7 +10,7 @@ whatever trace is current when it is called, so derivatives of derivatives need 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fgrad.core import basis
+from fgrad.core import basis, dtypes
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import NonlinearPullbackError, ResidualsFreedError
 from fgrad.core.evaluate import ArrayImpl, EvalTrace, as_value
@@ -298,7 +298,7 @@ class LinearizeTrace(Trace):
             )
         )
         return [
-            t if basis.dtypes.is_inexact(y.dtype) else y for t, y in zip(tracers, outs, strict=True)
+            t if dtypes.is_inexact(y.dtype) else y for t, y in zip(tracers, outs, strict=True)
         ]
 
     def _by_jvp(
@@ -336,7 +336,7 @@ class LinearizeTrace(Trace):
 
     def join(self, primal: Value, tangent: Value | None) -> Value:
         """A tracer of a primal and the tangent that a rule returned."""
-        if tangent is None or not basis.dtypes.is_inexact(primal.dtype):
+        if tangent is None or not dtypes.is_inexact(primal.dtype):
             return primal
         if not self.inner.is_mine(tangent):
             return primal  # a tangent that depends on no input is zero
