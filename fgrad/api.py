@@ -24,8 +24,7 @@ from fgrad.core.ir import ClosedJaxpr, Jaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer, entering, state
 from fgrad.core.transforms.call import call
-from fgrad.core.transforms.grad import FlatCall, name_of
-from fgrad.core.transforms.look import aval_like
+from fgrad.core.transforms.flat import FlatCall, aval_like, name_of
 from fgrad.core.transforms.stage import hoist, stage
 
 Fun = Callable[..., Any]

@@ -283,7 +283,7 @@ def _detach(x: Any, buffers: Sequence[Any]) -> Any:
 
 
 def check_finite(prim: Primitive, out: Any) -> None:
-    """Under `debug_nans` and `debug_infs`: raise at the first operation whose result is not finite."""
+    """Raise at the first result that is not finite, under `debug_nans` and `debug_infs`."""
     for x in out if prim.multiple_results else (out,):
         x = np.asarray(x) if isinstance(x, np.generic) else x
         if not dtypes.is_inexact(x.dtype):

@@ -8,9 +8,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import CodeType
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGE = str(Path(__file__).absolute().parents[1]) + os.sep
 # Files of the package: filled as frames are met, bounded by the number of source files loaded.
 _internal: dict[str, bool] = {}
 

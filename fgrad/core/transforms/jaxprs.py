@@ -17,7 +17,8 @@ from fgrad.core.primitive import MappedAxis, Value
 from fgrad.core.tracing import Array, Trace, current, leaked, state
 from fgrad.core.transforms.batch import batch_flat
 from fgrad.core.transforms.forward import jvp_flat
-from fgrad.core.transforms.linearize import Record, Tape, linear_flat, record_flat
+from fgrad.core.transforms.linear import linear_flat
+from fgrad.core.transforms.linearize import record_flat
 from fgrad.core.transforms.stage import (
     StageTrace,
     StageTracer,
@@ -25,6 +26,7 @@ from fgrad.core.transforms.stage import (
     live_equations,
     read,
 )
+from fgrad.core.transforms.tape import Record, Tape
 
 Policy = Callable[..., bool]
 
@@ -282,7 +284,7 @@ def _recompute(eqns: Sequence[Eqn], env: dict[Var, Value]) -> None:
     state.phase = (before, object())
     try:
         outs = [v for e in eqns for v in e.outputs]
-        inputs = [v for v in env]
+        inputs = list(env)
         jaxpr = Jaxpr(inputs, (), eqns, outs)
         env.update(zip(outs, eval_jaxpr(jaxpr, (), *env.values()), strict=True))
     finally:

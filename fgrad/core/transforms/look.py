@@ -8,7 +8,7 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer, entering, is_open, state
-from fgrad.core.transforms.grad import FlatCall, aval_like
+from fgrad.core.transforms.flat import FlatCall, aval_like
 from fgrad.core.transforms.stage import eval_jaxpr, stage
 
 Fun = Callable[..., Any]

@@ -10,7 +10,7 @@ from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import MappedAxis, Value
 from fgrad.core.tracing import entering
 from fgrad.core.transforms.batch import batch_flat
-from fgrad.core.transforms.grad import FlatCall, name_of
+from fgrad.core.transforms.flat import FlatCall, name_of
 
 Fun = Callable[..., Any]
 
