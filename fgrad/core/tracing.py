@@ -122,7 +122,7 @@ class _State(threading.local):
 state = _State()
 
 
-class current:  # noqa: N801 - used like a function
+class current:
     """Make `trace` the current one of this thread inside a ``with`` block."""
 
     __slots__ = ("previous", "trace")
@@ -138,7 +138,7 @@ class current:  # noqa: N801 - used like a function
         state.trace = self.previous
 
 
-class entering:  # noqa: N801 - used like a function
+class entering:
     """Open the outermost transform of a call: floating-point warnings are off inside.
 
     Infinities and NaNs are values to a program of transforms (`debug_nans` finds them), and
@@ -192,6 +192,7 @@ class Tracer(Array):
                 f"the truth value of a traced {self.aval} is not known while {self.trace.words} "
                 f"traces; use fgrad.lax.cond, fgrad.numpy.where or mark the argument static"
             )
+        check_open(self, state.trace)
         return bool(found)
 
     def __index__(self) -> int:
@@ -201,6 +202,7 @@ class Tracer(Array):
                 f"a traced {self.aval} is no Python integer while {self.trace.words} traces; use "
                 f"fgrad.lax.dynamic_slice or indexing with arrays, or mark the argument static"
             )
+        check_open(self, state.trace)
         return found.__index__()
 
     def __int__(self) -> int:
@@ -257,6 +259,12 @@ def is_open(tracer: Tracer, trace: Trace | None) -> bool:
             return True
         trace = trace.parent
     return False
+
+
+def check_open(x: Value, trace: Trace | None) -> None:
+    """Raise `UnexpectedTracerError` for a tracer of none of `trace` and those around it."""
+    if isinstance(x, Tracer) and not is_open(x, trace):
+        raise leaked(x)
 
 
 def aval_of(x: Value) -> ShapedArray:

@@ -16,7 +16,7 @@ from fgrad.core.errors import ArgumentError, DtypeError, RuleError, ShapeError, 
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Absent, Lowering, MappedAxis, Primitive, Value
 from fgrad.core.tracing import bind, entering
-from fgrad.core.transforms.grad import aval_like, name_of
+from fgrad.core.transforms.flat import aval_like, name_of
 from fgrad.core.where import local
 
 __all__ = ["debug_callback", "io_callback", "named_scope", "pure_callback"]
@@ -312,9 +312,7 @@ def io_callback(
     """
     if sharding is not None:
         raise ArgumentError(f"io_callback: sharding is not supported, got {sharding!r}")
-    return _bind(
-        io_callback_p, callback, result_shape_dtypes, args, kwargs, ordered=bool(ordered)
-    )
+    return _bind(io_callback_p, callback, result_shape_dtypes, args, kwargs, ordered=bool(ordered))
 
 
 def debug_callback(callback: Fun, args: Any, kwargs: Any) -> None:

@@ -57,8 +57,7 @@ def _check_key(name: str, key: ShapedArray) -> None:
         )
     if key.ndim == 0 or key.shape[-1] != 2:
         raise ShapeError(
-            f"{name} needs a key of shape [..., 2], got {key}; make one with "
-            f"fgrad.random.key(seed)"
+            f"{name} needs a key of shape [..., 2], got {key}; make one with fgrad.random.key(seed)"
         )
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from fgrad.core import dtypes
 from fgrad.core.primitive import Absent, Primitive, Unknown
-from fgrad.core.transforms.linearize import linear_flat, record_flat
+from fgrad.core.transforms.linear import linear_flat
+from fgrad.core.transforms.linearize import record_flat
 from fgrad.testing.functions import (
     Array,
     Flat,
@@ -79,9 +80,7 @@ def law_vjp_linear(f: Flat, xs: Arrays, us: Arrays, vs: Arrays) -> None:
 def _is_linear(g: Flat, xs: Arrays, us: Arrays, vs: Arrays, what: str) -> None:
     mixed = [np.asarray(2 * u - v / 2).astype(u.dtype) for u, v in zip(us, vs, strict=True)]
     of_u, of_v, of_mixed = (evaluate(g, (*xs, *ts)) for ts in (us, vs, mixed))
-    expected = [
-        np.asarray(2 * a - b / 2).astype(a.dtype) for a, b in zip(of_u, of_v, strict=True)
-    ]
+    expected = [np.asarray(2 * a - b / 2).astype(a.dtype) for a, b in zip(of_u, of_v, strict=True)]
     assert_near(of_mixed, expected, what, us)
     law_zero(g, xs, us, what)
 

@@ -8,7 +8,7 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.evaluate import as_value
 from fgrad.core.ir import axis_names
 from fgrad.core.primitive import MappedAxis, Primitive, Value
-from fgrad.core.tracing import Trace, Tracer, current, entering, state
+from fgrad.core.tracing import Trace, Tracer, check_open, current, entering, state
 
 
 class BatchTracer(Tracer):
@@ -136,6 +136,8 @@ def batch_flat(
             with current(trace):
                 outs = f(*[trace.join(x, d) for x, d in zip(args, dims, strict=True)])
             pairs = [trace.split(as_value(x)) for x in outs]
+            for v, _ in pairs:
+                check_open(v, parent)
         finally:
             state.axes = before
     return [v for v, _ in pairs], [d for _, d in pairs]

@@ -8,7 +8,7 @@ from fgrad.core.errors import AxisError, ShapeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import entering
-from fgrad.core.transforms.grad import name_of
+from fgrad.core.transforms.flat import name_of
 from fgrad.lax.control.programs import check_like
 from fgrad.lax.joining import concatenate
 from fgrad.lax.shape import rev

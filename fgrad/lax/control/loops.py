@@ -9,7 +9,7 @@ from fgrad.core.errors import ArgumentError, ShapeError, TreeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import bind, entering
-from fgrad.core.transforms.grad import name_of
+from fgrad.core.transforms.flat import name_of
 from fgrad.core.transforms.vmap import vmap
 from fgrad.lax.arithmetic import add
 from fgrad.lax.compare import lt
