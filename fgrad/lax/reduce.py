@@ -85,12 +85,14 @@ def _batch(prim_of: Callable[[], Primitive]) -> Callable[..., Any]:
     return batch
 
 
-def _spec(reference: Any, dtypes: tuple[str, ...], wrong: str, **more: Any) -> Spec:
+def _spec(
+    reference: Any, dtypes: tuple[str, ...], wrong: str, smallest: int = 0, **more: Any
+) -> Spec:
     return Spec(
         cases=(
-            Case("m n", {"axes": (0,)}),
-            Case("m n k", {"axes": (0, 2)}),
-            Case("m n", {"axes": ()}),
+            Case("m n", {"axes": (0,)}, smallest=smallest),
+            Case("m n k", {"axes": (0, 2)}, smallest=smallest),
+            Case("m n", {"axes": ()}, smallest=smallest),
         ),
         dtypes=dtypes,
         reference=reference,
@@ -158,8 +160,8 @@ def _others(x: Value, axes: Ints) -> Value:
 def _prod_jvp(
     primals: Sequence[Value], tangents: Sequence[Value | None], *, axes: Ints
 ) -> tuple[Value, Value | None]:
-    (x,), (t,) = primals, tangents
-    return reduce_prod(x, axes), basis.reduce_sum(basis.linear_mul(t, _others(x, axes)), axes)
+    x, scaled = primals[0], basis.linear_mul(tangents[0], _others(primals[0], axes))
+    return reduce_prod(x, axes), basis.reduce_sum(scaled, axes)
 
 
 def _prod_backward(
@@ -262,6 +264,7 @@ def _extremum(name: str, doc: str, scalar: str, identity: Callable[[Any], Any]) 
             reference,
             (*REAL, "bool"),
             "c64[2]",
+            smallest=1,  # over none the result is infinite
             operands=Operand(generator="distinct"),
             ulps=0.0,
         ),
