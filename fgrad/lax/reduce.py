@@ -97,7 +97,7 @@ def _spec(
         dtypes=dtypes,
         reference=reference,
         invalid=(
-            Invalid(("f32[2]" if wrong != "f32[2]" else "b[2]",), AxisError, "axes", axes=(1,)),
+            Invalid(("b[2]" if wrong == "f32[2]" else "f32[2]",), AxisError, "axes", axes=(1,)),
             Invalid((wrong,), DtypeError, "takes", axes=(0,)),
         ),
         **more,
@@ -109,7 +109,7 @@ def _bind(prim: Primitive, operand: Any, axes: Sequence[int]) -> Value:
     return bind(prim, x, axes=canonical_axes(prim.name, axes, x.ndim))
 
 
-def _kept(x: ShapedArray, axes: Ints) -> Ints:
+def _kept(x: Any, axes: Ints) -> Ints:
     return tuple(i for i in range(x.ndim) if i not in axes)
 
 
@@ -227,9 +227,8 @@ def _shares(x: Value, out: Value, axes: Ints) -> Value:
 
 def _extremum(name: str, doc: str, scalar: str, identity: Callable[[Any], Any]) -> Primitive:
     def compute(xp: Any, x: Any, axes: Ints) -> Any:
-        reduce: Any = getattr(xp, scalar)
         if x.size:
-            return reduce(x, axes)
+            return getattr(xp, scalar)(x, axes)
         return xp.full([x.shape[i] for i in _kept(x, axes)], identity(x.dtype), x.dtype)
 
     def jvp(

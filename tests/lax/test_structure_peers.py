@@ -59,6 +59,7 @@ def test_gather_agrees_with_jax(name, mode):
             lambda x, i=i: lax.gather(x, i, ours, sizes, **options),  # noqa: B023
             lambda x, i=i: jlax.gather(x, i, theirs, sizes, **options),  # noqa: B023
             [x],
+            batch=i is indices,
         )
 
 
@@ -79,6 +80,7 @@ def test_scatters_agree_with_jax(name, kind, mode):
             lambda x, u, i=i: getattr(lax, kind)(x, i, u, ours, mode=mode),
             lambda x, u, i=i: getattr(jlax, kind)(x, i, u, theirs, mode=mode),
             [x, updates],
+            batch=i is indices and mode == "clip",
         )
 
 
@@ -119,7 +121,7 @@ CALLS = {
     "sort": (lambda m: lambda x: m.sort(x, 0), [np.round(X)]),
     "sort by two": (lambda m: lambda x, y: list(m.sort((np.round(X), x, y), 1, num_keys=2))[1:],
                     [X, X * X]),
-    "top_k": (lambda m: lambda x: list(m.top_k(x, 2, axis=0)), [np.round(X)]),
+    "top_k": (lambda m: lambda x: list(m.top_k(x, 2, axis=0)), [np.round(X) + 0.0]),
     "dynamic_slice": (lambda m: lambda x: m.dynamic_slice(x, (-2, 9), (2, 2)), [X]),
     "dynamic_update_slice": (lambda m: lambda x, u: m.dynamic_update_slice(x, u, (1, -1)),
                              [X, X[:2, :2]]),
