@@ -70,17 +70,45 @@ complexfloating = _np.complexfloating
 pi, e, euler_gamma = _np.pi, _np.e, _np.euler_gamma
 inf, nan, newaxis = _np.inf, _np.nan, None
 
+# Loaded on first use: modules, and the functions of others.
 _LAZY = ("linalg", "fft")
+_LAZY_NAMES = {
+    name: module
+    for module, names in (
+        (
+            "statistics",
+            "bartlett blackman convolve corrcoef correlate cov hamming hanning histogram "
+            "histogram2d histogram_bin_edges histogramdd kaiser",
+        ),
+        (
+            "sets",
+            "intersect1d isin setdiff1d setxor1d union1d unique unique_all unique_counts "
+            "unique_inverse unique_values",
+        ),
+        (
+            "polynomials",
+            "poly polyadd polyder polyfit polyint polymul polysub polyval roots trim_zeros",
+        ),
+        ("functional", "apply_along_axis apply_over_axes vectorize"),
+    )
+    for name in names.split()
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f"fgrad.numpy.{name}")
+    if name in _LAZY_NAMES:
+        return getattr(importlib.import_module(f"fgrad.numpy.{_LAZY_NAMES[name]}"), name)
     if name in ("int_", "uint", "float_", "complex_"):
         kind = {"int_": int, "float_": float, "complex_": complex}.get(name)
         default = _dtypes.default_int() if kind is None else _dtypes.dtype(kind)
         return _np.dtype(f"uint{8 * default.itemsize}").type if kind is None else default.type
     raise AttributeError(f"module 'fgrad.numpy' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY, *_LAZY_NAMES})
 
 
 _tracing.install(

@@ -12,6 +12,7 @@ from fgrad.core.basis import convert_element_type
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import ArrayImpl
 from fgrad.core.primitive import Value
+from fgrad.lax.fft import fft as transform_last
 from fgrad.numpy import axes as ax
 from fgrad.numpy import shaping, ufuncs
 from fgrad.numpy.promotion import number, promote_inexact
@@ -67,9 +68,7 @@ def _operand(name: str, a: Any, *, real: bool) -> Value:
     return x if real else convert_element_type(x, dtypes.to_complex(x.dtype))
 
 
-def _lengths(
-    name: str, x: Value, s: Any, axes: Any
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _lengths(name: str, x: Value, s: Any, axes: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Axes from the front, and a length for each."""
     if axes is None:
         places = tuple(range(x.ndim)) if s is None else tuple(range(x.ndim - len(s), x.ndim))
@@ -90,12 +89,10 @@ def _over(x: Value, kind: str, places: Sequence[int], sizes: Sequence[int]) -> V
     back = tuple(order.index(i) for i in range(x.ndim))
     x = basis.transpose(x, order)
     # The primitive takes up to three axes; complex transforms of more are done in turn.
-    return basis.transpose(lax.fft(x, kind, tuple(sizes)), back)
+    return basis.transpose(transform_last(x, kind, tuple(sizes)), back)
 
 
-def _complex(
-    name: str, kind: str, a: Any, s: Any, axes: Any, norm: str | None
-) -> Value:
+def _complex(name: str, kind: str, a: Any, s: Any, axes: Any, norm: str | None) -> Value:
     x = _operand(name, a, real=False)
     places, sizes = _lengths(name, x, s, axes)
     if not places:
@@ -137,9 +134,7 @@ def _one(function: Callable[..., Value], name: str, *kind: str) -> Callable[...,
 
 
 def _two(function: Callable[..., Value], name: str, *kind: str) -> Callable[..., Value]:
-    def transform(
-        a: Any, s: Any = None, axes: Any = (-2, -1), norm: str | None = None
-    ) -> Value:
+    def transform(a: Any, s: Any = None, axes: Any = (-2, -1), norm: str | None = None) -> Value:
         return function(name, *kind, a, s, axes, norm)
 
     transform.__name__ = transform.__qualname__ = name

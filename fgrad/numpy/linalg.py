@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type, select_n
 from fgrad.core.errors import ShapeError
 from fgrad.core.primitive import Value
+from fgrad.core.transforms.custom import custom_jvp
 from fgrad.lax import linalg as decompositions
 from fgrad.numpy import axes as ax
 from fgrad.numpy import diagonals, products, reductions, shaping, ufuncs
@@ -131,7 +133,7 @@ def _vector_norm(x: Value, order: Any, axes: Any, keepdims: bool) -> Value:
         return convert_element_type(count, size.dtype)
     if order == 1:
         return reductions.sum(size, axes, keepdims=keepdims)
-    if isinstance(order, str):
+    if order in ("fro", "nuc", "f"):
         raise ValueError(f"norm: order {order!r} is for matrices; vectors take a number")
     power = value(order)
     total = reductions.sum(ufuncs.power(size, order), axes, keepdims=keepdims)
@@ -166,7 +168,7 @@ def _matrix_norm(x: Value, order: Any, axes: tuple[int, int], keepdims: bool) ->
     )
 
 
-def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Value:  # noqa: A002
+def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Value:
     """The norm of vectors or matrices.
 
     Args:
@@ -191,18 +193,20 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> V
         return _vector_norm(v, ord, axes, keepdims)
     if len(axes) == 2:
         return _matrix_norm(v, ord, (axes[0], axes[1]), keepdims)
-    raise ShapeError(f"norm: axis {axis} of {v.aval} must name one axis (vectors) or two (matrices)")
+    raise ShapeError(
+        f"norm: axis {axis} of {v.aval} must name one axis (vectors) or two (matrices)"
+    )
 
 
 def vector_norm(
-    x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2  # noqa: A002
+    x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2
 ) -> Value:  # fmt: skip
     """The norm of vectors that lie along axes (all where None)."""
     (v,) = promote_inexact("vector_norm", x)
     return _vector_norm(v, ord, ax.several("vector_norm", axis, v.ndim), keepdims)
 
 
-def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Value:  # noqa: A002
+def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Value:
     """The norm of matrices in the last two axes."""
     v = _matrix("matrix_norm", x)
     return _matrix_norm(v, ord, (v.ndim - 2, v.ndim - 1), keepdims)
@@ -401,7 +405,7 @@ def svdvals(x: Any, /) -> Value:
     return svd(x, compute_uv=False)  # type: ignore[no-any-return]
 
 
-def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> EighResult:  # noqa: N803
+def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> EighResult:
     """Eigenvalues (rising) and orthonormal eigenvectors of Hermitian matrices.
 
     Args:
@@ -412,13 +416,11 @@ def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> Eigh
     x = _matrix("eigh", a, square=True)
     if UPLO not in (None, "L", "U"):
         raise ValueError(f"eigh: UPLO must be 'L' or 'U', got {UPLO!r}")
-    vectors, values = decompositions.eigh(
-        x, lower=UPLO != "U", symmetrize_input=symmetrize_input
-    )
+    vectors, values = decompositions.eigh(x, lower=UPLO != "U", symmetrize_input=symmetrize_input)
     return EighResult(values, vectors)
 
 
-def eigvalsh(a: Any, UPLO: str | None = None, *, symmetrize_input: bool = True) -> Value:  # noqa: N803
+def eigvalsh(a: Any, UPLO: str | None = None, *, symmetrize_input: bool = True) -> Value:
     """Eigenvalues of Hermitian matrices, rising."""
     return eigh(a, UPLO, symmetrize_input).eigenvalues
 
@@ -433,9 +435,9 @@ def eig(a: Any) -> EigResult:
 def eigvals(a: Any) -> Value:
     """Eigenvalues of square matrices, as complex numbers."""
     x = _matrix("eigvals", a, square=True)
-    return decompositions.eig(
-        x, compute_left_eigenvectors=False, compute_right_eigenvectors=False
-    )[0]
+    return decompositions.eig(x, compute_left_eigenvectors=False, compute_right_eigenvectors=False)[
+        0
+    ]
 
 
 # ------------------------------------------------------------------------ pseudoinverse and rank
@@ -450,9 +452,7 @@ def _cutoff(x: Value, values: Value, rtol: Any) -> Value:
     return lax.stop_gradient(limit)
 
 
-def pinv(
-    a: Any, rtol: Any = None, hermitian: bool = False, *, rcond: Any = None
-) -> Value:
+def pinv(a: Any, rtol: Any = None, hermitian: bool = False, *, rcond: Any = None) -> Value:
     """The Moore-Penrose pseudoinverse.
 
     Args:
@@ -473,23 +473,11 @@ def pinv(
     m, n = x.shape[-2:]
     if m == 0 or n == 0:
         return lax.full((*x.shape[:-2], n, m), 0, x.dtype)
-    fixed = _pinv_value(lax.stop_gradient(x), rtol, hermitian)
-    # With P = A⁺ fixed, one Newton-like expression has the value P and, to first order, the
-    # derivative of A⁺: dA⁺ = -P dA P + P Pᴴ dAᴴ (1 - A P) + (1 - P A) dAᴴ Pᴴ P.
-    change = lax.sub(x, lax.stop_gradient(x))
-    adjoint = _adjoint(change)
-    product = products.matmul
-    base = lax.stop_gradient(x)
-    eye_m, eye_n = (np.eye(k, dtype=x.dtype) for k in (m, n))
-    first = product(product(fixed, change), fixed)
-    left = ufuncs.subtract(eye_m, product(base, fixed))
-    right = ufuncs.subtract(eye_n, product(fixed, base))
-    second = product(product(product(fixed, _adjoint(fixed)), adjoint), left)
-    third = product(product(product(right, adjoint), _adjoint(fixed)), fixed)
-    return lax.add(lax.sub(fixed, first), lax.add(second, third))
+    return _pinv(None if rtol is None else float(rtol), hermitian, x)  # type: ignore[no-any-return]
 
 
-def _pinv_value(x: Value, rtol: Any, hermitian: bool) -> Value:
+@partial(custom_jvp, nondiff_argnums=(0, 1))
+def _pinv(rtol: float | None, hermitian: bool, x: Value) -> Value:
     u, s, vh = svd(x, full_matrices=False, hermitian=hermitian)
     small = lax.le(s, _cutoff(x, s, rtol))
     inverse = lax.div(ufuncs.const(1, s), select_n(small, s, ufuncs.const(1, s)))
@@ -498,7 +486,24 @@ def _pinv_value(x: Value, rtol: Any, hermitian: bool) -> Value:
     return products.matmul(ufuncs.multiply(_adjoint(vh), row), _adjoint(u))
 
 
-def matrix_rank(M: Any, rtol: Any = None, *, tol: Any = None) -> Value:  # noqa: N803
+@_pinv.defjvp
+def _pinv_jvp(
+    rtol: float | None, hermitian: bool, primals: tuple[Value], tangents: tuple[Value]
+) -> tuple[Value, Value]:
+    # P' = -P A' P + P Pᴴ A'ᴴ (1 - A P) + (1 - P A) A'ᴴ Pᴴ P
+    (x,), (dx,) = primals, tangents
+    p = _pinv(rtol, hermitian, x)
+    m, n = x.shape[-2:]
+    product, dxh, ph = products.matmul, _adjoint(dx), _adjoint(p)
+    left = ufuncs.subtract(np.eye(m, dtype=x.dtype), product(x, p))
+    right = ufuncs.subtract(np.eye(n, dtype=x.dtype), product(p, x))
+    first = product(product(p, dx), p)
+    second = product(product(p, product(ph, dxh)), left)
+    third = product(product(right, product(dxh, ph)), p)
+    return p, lax.add(lax.sub(second, first), third)
+
+
+def matrix_rank(M: Any, rtol: Any = None, *, tol: Any = None) -> Value:
     """The number of singular values that are not small.
 
     Args:

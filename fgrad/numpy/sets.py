@@ -136,7 +136,7 @@ def _starts(first: Value, n: int, size: int | None, kind: Any) -> tuple[Value, i
 
 
 def unique_all(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> UniqueAllResult:
-    """Distinct elements, where each occurs first, which one each element is, how often it occurs."""
+    """Distinct elements, where each is first, which one each element is, how often it occurs."""
     return UniqueAllResult(
         *unique(x, True, True, True, equal_nan=False, size=size, fill_value=fill_value)
     )

@@ -137,17 +137,17 @@ def histogramdd(
              for c, b, r in zip(columns, per_axis, ranges, strict=True)]  # fmt: skip
     shape = tuple(e.size - 1 for e in edges)
     places = tuple(_bin_index(c, e) for c, e in zip(columns, edges, strict=True))
-    counts: Value = (
-        lax.full((points.shape[0],), 1, points.dtype) if weights is None
-        else convert_element_type(value(weights), points.dtype)
-    )  # fmt: skip
+    if weights is None:
+        counts: Value = lax.full((points.shape[0],), 1, dtypes.default_int())
+    else:
+        counts = convert_element_type(value(weights), points.dtype)
     total = lax.full(shape, 0, counts.dtype).at[places].add(counts, mode="drop")
     if density:
-        total = lax.div(total, reductions.sum(total))
+        total = ufuncs.divide(total, reductions.sum(total))
         for i, e in enumerate(edges):
             width = cumulative.diff(e)
             shape = tuple(width.size if j == i else 1 for j, _ in enumerate(edges))
-            total = lax.div(total, basis.reshape(width, shape))
+            total = ufuncs.divide(total, basis.reshape(width, shape))
     return total, edges
 
 
@@ -204,9 +204,7 @@ def cov(
             divisor = lax.sub(total, number(float(ddof), real, weak=False))
         else:
             correction = lax.div(reductions.sum(lax.mul(weights, chosen)), total)
-            divisor = lax.sub(
-                total, lax.mul(correction, number(float(ddof), real, weak=False))
-            )
+            divisor = lax.sub(total, lax.mul(correction, number(float(ddof), real, weak=False)))
     out = products.matmul(scaled, ufuncs.conjugate(shaping.transpose(centred)))
     return shaping.squeeze(ufuncs.divide(out, divisor))
 
@@ -314,27 +312,27 @@ def _window(m: int, coefficients: Sequence[float]) -> Value:
     return ArrayImpl(np.asarray(total, kind))
 
 
-def hanning(M: int) -> Value:  # noqa: N803
+def hanning(M: int) -> Value:
     """The Hann window of `M` points."""
     return _window(M, (0.5, 0.5))
 
 
-def hamming(M: int) -> Value:  # noqa: N803
+def hamming(M: int) -> Value:
     """The Hamming window of `M` points."""
     return _window(M, (0.54, 0.46))
 
 
-def blackman(M: int) -> Value:  # noqa: N803
+def blackman(M: int) -> Value:
     """The Blackman window of `M` points."""
     return _window(M, (0.42, 0.5, 0.08))
 
 
-def bartlett(M: int) -> Value:  # noqa: N803
+def bartlett(M: int) -> Value:
     """The triangular window of `M` points, 0 at its ends."""
     return ArrayImpl(np.bartlett(operator.index(M)).astype(dtypes.default_float()))
 
 
-def kaiser(M: int, beta: Any) -> Value:  # noqa: N803
+def kaiser(M: int, beta: Any) -> Value:
     """The Kaiser window of `M` points; `beta` is its shape."""
     (b,) = promote_inexact("kaiser", beta)
     m = operator.index(M)
