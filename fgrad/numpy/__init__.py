@@ -7,7 +7,6 @@ from typing import Any
 import numpy as _np
 
 from fgrad.core import dtypes as _dtypes
-from fgrad.core import tracing as _tracing
 from fgrad.core.dtypes import (
     bfloat16,
     bool_,
@@ -40,10 +39,6 @@ from fgrad.core.dtypes import (
     uint64,
 )
 from fgrad.core.tracing import Array as ndarray
-from fgrad.numpy import members as _members
-from fgrad.numpy import operators as _operators
-from fgrad.numpy import printing as _printing
-from fgrad.numpy import protocols as _protocols
 from fgrad.numpy.creation import *
 from fgrad.numpy.cumulative import *
 from fgrad.numpy.diagonals import *
@@ -109,8 +104,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY, *_LAZY_NAMES})
-
-
-_tracing.install(
-    {**_operators.MEMBERS, **_printing.MEMBERS, **_protocols.MEMBERS, **_members.MEMBERS}
-)
