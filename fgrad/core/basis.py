@@ -473,8 +473,8 @@ def _sum_abstract(x: Avals, *, axes: tuple[int, ...]) -> ShapedArray:
 
 
 def _sum_eager(xp: Any, x: Any, *, axes: tuple[int, ...]) -> Any:
-    if axes and axes[-1] >= x.ndim:
-        raise ValueError("axes")
+    if (axes and axes[-1] >= x.ndim) or x.dtype.char == "?":
+        raise ValueError("axes or dtype")  # the abstract rule says it in full
     w = wide(x.dtype)
     if w is not None:
         return _sum_eager(xp, x.astype(w), axes=axes).astype(x.dtype)
