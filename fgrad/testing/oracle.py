@@ -41,7 +41,7 @@ def ulp(x: Array, dtype: np.dtype[Any]) -> Array:
     magnitude = np.abs(np.asarray(x)).astype(np.float64)
     _, exponent = np.frexp(np.where(np.isfinite(magnitude), magnitude, 1.0))
     spacing = np.ldexp(float(info.eps), exponent - 1)
-    return np.maximum(spacing, float(info.smallest_subnormal))  # type: ignore[no-any-return]
+    return np.asarray(np.maximum(spacing, float(info.smallest_subnormal)))
 
 
 def gamma(additions: int, dtype: np.dtype[Any]) -> float:
@@ -113,7 +113,7 @@ def rounding(expected: Array, dtype: np.dtype[Any]) -> Array:
     finite = magnitude[np.isfinite(magnitude)]
     largest = max(1.0, float(finite.max())) if finite.size else 1.0
     relative = max(1e-12, 16 * epsilon(dtype))
-    return relative * magnitude + 0.1 * relative * largest  # type: ignore[no-any-return]
+    return relative * magnitude + 0.1 * relative * largest
 
 
 def differences(

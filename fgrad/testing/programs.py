@@ -8,8 +8,8 @@ import numpy as np
 
 from fgrad.api import jit
 from fgrad.compile.passes import PASSES
-from fgrad.core.transforms.custom import custom_jvp, custom_vjp
 from fgrad.core.check import check_jaxpr
+from fgrad.core.transforms.custom import custom_jvp, custom_vjp
 from fgrad.core.transforms.remat import (
     checkpoint,
     dots_saveable,
