@@ -248,7 +248,9 @@ def _basis(values: Sequence[Value]) -> list[Value]:
     for v in values:
         shape = (count, v.size)
         rows = broadcasted_iota(np.int64, shape, 0)
-        own = eq(rows, basis.add_any(broadcasted_iota(np.int64, shape, 1), as_value(np.int64(start))))
+        own = eq(
+            rows, basis.add_any(broadcasted_iota(np.int64, shape, 1), as_value(np.int64(start)))
+        )
         unit = basis.convert_element_type(own, v.dtype)
         parts.append(basis.reshape(unit, (count, *v.shape)))
         start += v.size
