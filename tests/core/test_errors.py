@@ -35,6 +35,8 @@ BUILT_INS = {
     "JaxprTypeError": (TypeError,),
     "LinalgError": (ValueError,),
     "ConfigError": (ValueError, AttributeError),
+    "ArgumentError": (ValueError,),
+    "FrozenModuleError": (AttributeError,),
     "FgradError": (Exception,),
 }
 
