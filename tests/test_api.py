@@ -154,7 +154,9 @@ def test_every_use_of_a_donated_array_raises(use):
     f = fg.jit(lambda x: x + 1, donate_argnums=0)
     np.testing.assert_array_equal(f(a), [2, 2, 2])
     assert (a.shape, a.dtype) == ((3,), np.float32)
-    with pytest.raises(BufferDonatedError, match=r"f32\[3\] was donated to .*\n  at .*test_api\.py"):
+    with pytest.raises(
+        BufferDonatedError, match=r"f32\[3\] was donated to .*\n  at .*test_api\.py"
+    ):
         use(a)
 
 
@@ -176,11 +178,23 @@ def test_donation_by_name():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda a: fg.jit(lambda x: x.sum(), donate_argnums=0)(a), r"donated f32\[3\].*fits no result"),
-        (lambda a: fg.jit(lambda x, y: x + y, donate_argnums=(0, 1))(a, a), r"same f32\[3\] 2 times"),
+        (
+            lambda a: fg.jit(lambda x: x.sum(), donate_argnums=0)(a),
+            r"donated f32\[3\].*fits no result",
+        ),
+        (
+            lambda a: fg.jit(lambda x, y: x + y, donate_argnums=(0, 1))(a, a),
+            r"same f32\[3\] 2 times",
+        ),
         (lambda a: fg.jit(lambda x, y: x + y, donate_argnums=0)(a, a), r"same f32\[3\] 2 times"),
-        (lambda a: fg.jit(lambda x: x, donate_argnums=0, static_argnums=0), "both static and donated"),
-        (lambda a: fg.jit(lambda x: x, donate_argnums=2), r"donate_argnums .*\[2\] name no parameter"),
+        (
+            lambda a: fg.jit(lambda x: x, donate_argnums=0, static_argnums=0),
+            "both static and donated",
+        ),
+        (
+            lambda a: fg.jit(lambda x: x, donate_argnums=2),
+            r"donate_argnums .*\[2\] name no parameter",
+        ),
     ],
 )
 def test_donations_that_make_no_sense_raise(call, words):

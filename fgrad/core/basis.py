@@ -475,6 +475,8 @@ def _sum_abstract(x: Avals, *, axes: tuple[int, ...]) -> ShapedArray:
 def _sum_eager(xp: Any, x: Any, *, axes: tuple[int, ...]) -> Any:
     if axes and axes[-1] >= x.ndim:
         raise ValueError("axes")
+    if x.dtype.kind == "b":
+        raise ValueError("numbers")
     w = wide(x.dtype)
     if w is not None:
         return _sum_eager(xp, x.astype(w), axes=axes).astype(x.dtype)

@@ -284,6 +284,8 @@ def _normalize_abstract(
 def _normalize_eager(
     xp: Any, x: Any, *, axes: Axes, eps: float, center: bool
 ) -> list[Any]:
+    if not basis.dtypes.is_float(x.dtype):
+        raise ValueError("float")
     w = basis.wide(x.dtype)
     wide = x if w is None else x.astype(w)
     # The variance takes a second pass: E[x²] - E[x]² cancels where the mean is large.

@@ -76,7 +76,13 @@ def _counters(xp: Any, batch: tuple[int, ...], shape: tuple[int, ...]) -> tuple[
     return high, low
 
 
+def _check_words(key: Any) -> None:
+    if key.dtype != np.uint32 or not key.ndim or key.shape[-1] != 2:
+        raise ValueError("a key is two words of uint32")
+
+
 def _words(xp: Any, key: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    _check_words(key)
     batch = key.shape[:-1]
     high, low = _counters(xp, batch, shape)
     return _threefry(xp, key[..., 0, None].copy(), key[..., 1, None].copy(), high, low)
@@ -189,6 +195,9 @@ def random_split(key: Any, shape: tuple[int, ...]) -> Value:
 
 
 def _fold_eager(xp: Any, key: Any, data: Any) -> Any:
+    _check_words(key)
+    if data.dtype != np.uint32:
+        raise ValueError("uint32")
     shape = np.broadcast_shapes(key.shape[:-1], data.shape)
     low = xp.empty(shape, np.uint32)
     low[...] = data

@@ -222,11 +222,15 @@ def test_closure_convert_carries_the_derivative_over():
 def test_a_wrong_output_of_a_rule_shows_when_it_is_staged():
     f = fg.custom_vjp(lambda x: x.sum())
     f.defvjp(lambda x: (x, None), lambda _r, ct: (ct,))
-    with pytest.raises(CustomRuleError, match=r"fwd rule of .* output f64\[3\], the function f64\["):
+    with pytest.raises(
+        CustomRuleError, match=r"fwd rule of .* output f64\[3\], the function f64\["
+    ):
         fg.jit(f)(X)
     g = fg.custom_jvp(lambda x: x.sum())
     g.defjvp(lambda p, t: (p[0], t[0]))
-    with pytest.raises(CustomRuleError, match=r"jvp rule of .* output f64\[3\], the function f64\["):
+    with pytest.raises(
+        CustomRuleError, match=r"jvp rule of .* output f64\[3\], the function f64\["
+    ):
         fg.jit(g)(X)
 
 

@@ -81,7 +81,11 @@ def test_the_equations_do_not_depend_on_the_size():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: fg.vmap(fnp.sin, in_axes=3)(A), AxisError, r"axis 3 is out of range.*f64\[2,3,4\]"),
+        (
+            lambda: fg.vmap(fnp.sin, in_axes=3)(A),
+            AxisError,
+            r"axis 3 is out of range.*f64\[2,3,4\]",
+        ),
         (lambda: fg.vmap(fnp.sin, in_axes=(0, 0))(A), ShapeError, "2 entries"),
         (lambda: fg.vmap(fnp.sin, in_axes=None)(A), ShapeError, "give axis_size"),
         (lambda: fg.vmap(fnp.sin, in_axes=0.5)(A), AxisError, "integers and None, got 0.5"),
