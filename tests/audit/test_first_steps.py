@@ -5,7 +5,12 @@ import pytest
 
 import fgrad as fg
 import fgrad.numpy as fnp
-from fgrad.errors import ArgumentError, GradientTypeError, TracerIntegerConversionError
+from fgrad.errors import (
+    ArgumentError,
+    GradientTypeError,
+    IndexOutOfBoundsError,
+    TracerIntegerConversionError,
+)
 
 
 def test_grad_of_no_function_raises_where_it_is_written():
@@ -37,3 +42,18 @@ def test_a_hand_written_type_announces_a_callbacks_result():
     x = fnp.array([0.0, 1.0])
     seen = fg.jit(lambda x: fg.pure_callback(np.sin, announced, x))(x)
     np.testing.assert_array_equal(seen, np.sin(np.asarray(x)))
+
+
+def test_a_mode_decides_for_static_indices_too():
+    x = fnp.array([1.0, 2.0, 3.0])
+    assert x.at[5].get(mode="fill", fill_value=7.0) == 7.0
+    assert x.at[5].get(mode="clip") == 3.0
+    np.testing.assert_array_equal(x.at[5].set(9.0, mode="drop"), x)
+    np.testing.assert_array_equal(x.at[-9].add(9.0, mode="clip"), [10.0, 2.0, 3.0])
+    y = fnp.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(y.at[7, 1:].get(mode="clip"), [4.0, 5.0])
+    np.testing.assert_array_equal(y.at[:, 7].get(mode="fill", fill_value=0.0), [0.0, 0.0])
+    with pytest.raises(IndexOutOfBoundsError, match="index 5 is out of bounds"):
+        x.at[5].set(9.0)
+    with fg.out_of_bounds("jax"):
+        assert fnp.isnan(x[5])
