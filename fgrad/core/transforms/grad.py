@@ -87,6 +87,8 @@ def value_and_grad(
         >>> fg.value_and_grad(lambda x: x * x)(3.0)
         (Array(9., dtype=float32), Array(6., dtype=float32))
     """
+    if not callable(fun):
+        raise GradientTypeError(f"grad takes a function, got {type(fun).__name__}")
     numbers, several = _argnums(fun, argnums)
 
     @functools.wraps(fun, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
