@@ -171,12 +171,12 @@ class Tracer(Array):
     """Stands for an array while a function is transformed.
 
     Attributes:
-        trace: The trace that made it; its `tag` says to which transform the tracer belongs.
+        owner: The trace that made it; its `tag` says to which transform the tracer belongs.
     """
 
-    __slots__ = ("trace",)
+    __slots__ = ("owner",)
 
-    trace: Trace
+    owner: Trace
 
     def concrete(self) -> "Array | None":
         """The concrete array underneath, where there is one."""
@@ -189,7 +189,7 @@ class Tracer(Array):
         found = self.concrete()
         if found is None:
             raise TracerBoolConversionError(
-                f"the truth value of a traced {self.aval} is not known while {self.trace.words} "
+                f"the truth value of a traced {self.aval} is not known while {self.owner.words} "
                 f"traces; use fgrad.lax.cond, fgrad.numpy.where or mark the argument static"
             )
         check_open(self, state.trace)
@@ -199,7 +199,7 @@ class Tracer(Array):
         found = self.concrete() if self.dtype.kind in "iub" else None
         if found is None:
             raise TracerIntegerConversionError(
-                f"a traced {self.aval} is no Python integer while {self.trace.words} traces; use "
+                f"a traced {self.aval} is no Python integer while {self.owner.words} traces; use "
                 f"fgrad.lax.dynamic_slice or indexing with arrays, or mark the argument static"
             )
         check_open(self, state.trace)
@@ -235,7 +235,7 @@ class Tracer(Array):
 
     def _no_scalar(self, name: str) -> FgradError:
         return TracerArrayConversionError(
-            f"{name} would take the traced {self.aval} out of {self.trace.words} and lose its "
+            f"{name} would take the traced {self.aval} out of {self.owner.words} and lose its "
             f"derivative; use fgrad.numpy instead, fgrad.lax.stop_gradient where none is wanted, "
             f"or fgrad.debug.print to look at it"
         )
@@ -244,7 +244,7 @@ class Tracer(Array):
 def leaked(tracer: Tracer) -> UnexpectedTracerError:
     """The error for a tracer met outside the transform it belongs to."""
     return UnexpectedTracerError(
-        f"a traced {tracer.aval} of {tracer.trace.words} was used outside of it: it was kept in a "
+        f"a traced {tracer.aval} of {tracer.owner.words} was used outside of it: it was kept in a "
         f"global, an attribute or a closure, or passed to another thread, or a function with its "
         f"own derivative closes over it; return it from the transformed function, or pass it as "
         f"an argument"
@@ -253,7 +253,7 @@ def leaked(tracer: Tracer) -> UnexpectedTracerError:
 
 def is_open(tracer: Tracer, trace: Trace | None) -> bool:
     """Whether the transform of `tracer` is `trace` or one around it."""
-    tag = tracer.trace.tag
+    tag = tracer.owner.tag
     while trace is not None:
         if trace.tag is tag:
             return True

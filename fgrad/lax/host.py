@@ -175,7 +175,7 @@ def _pure_batch(
 _OPAQUE = Absent("fgrad cannot differentiate a Python function on the host: give it a rule with "
                  "custom_jvp or custom_vjp, or stop_gradient its arguments")  # fmt: skip
 
-pure_callback_p = Primitive(
+pure_callback_p: Primitive = Primitive(
     "pure_callback",
     "A pure Python function called on the host.",
     abstract=_abstract,
@@ -200,7 +200,7 @@ def _io_batch(
     return _each(io_callback_p, axis, args, dims, params)
 
 
-io_callback_p = Primitive(
+io_callback_p: Primitive = Primitive(
     "io_callback",
     "A Python function with effects called on the host; never removed, moved or merged.",
     abstract=_abstract,
@@ -214,7 +214,7 @@ io_callback_p = Primitive(
     effects=("io",),
 )
 
-debug_callback_p = Primitive(
+debug_callback_p: Primitive = Primitive(
     "debug_callback",
     "A Python function called on the host to look at values; derivatives pass it by.",
     abstract=_abstract,
@@ -323,7 +323,7 @@ def debug_callback(callback: Fun, args: Any, kwargs: Any) -> None:
         bind(debug_callback_p, *map(as_value, leaves), call=call, types=(), levels=())
 
 
-class named_scope:  # noqa: N801 - used like a function, as in JAX
+class named_scope:
     """A context manager that labels the equations written inside with a name.
 
     The label shows beside the user's line: in errors, in residuals and in printed programs.

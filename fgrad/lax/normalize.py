@@ -281,6 +281,8 @@ def _normalize_abstract(
 
 def _normalize_eager(xp: Any, x: Any, *, axes: Axes, eps: float, center: bool) -> list[Any]:
     w = basis.wide(x.dtype)
+    if w is None and x.dtype.char not in "fd":
+        raise ValueError("dtype")  # the abstract rule says it in full
     wide = x if w is None else x.astype(w)
     # The variance takes a second pass: E[x²] - E[x]² cancels where the mean is large.
     out = wide - wide.mean(axis=axes, keepdims=True) if center else wide

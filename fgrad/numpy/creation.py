@@ -221,7 +221,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     """An array of a shape filled with a value, or with an array that broadcasts to it.
 
     Example:
-        >>> full((2,), 3)
+        >>> full((2,), 3, np.int32)
         Array([3, 3], dtype=int32)
     """
     x = astype(value(fill_value, "full", "fill_value"), dtype)

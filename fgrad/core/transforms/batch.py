@@ -22,7 +22,7 @@ class BatchTracer(Tracer):
     __slots__ = ("dim", "value")
 
     def __init__(self, trace: Trace, value: Value, dim: int) -> None:
-        self.trace = trace
+        self.owner = trace
         self.value = value
         self.dim = dim
 
@@ -56,7 +56,7 @@ class BatchTrace(Trace):
 
     def split(self, x: Value) -> tuple[Value, int | None]:
         """The batch and its axis; None where `x` is the same for all."""
-        if type(x) is BatchTracer and x.trace.tag is self.tag:
+        if type(x) is BatchTracer and x.owner.tag is self.tag:
             return x.value, x.dim
         return x, None
 
@@ -70,7 +70,7 @@ class BatchTrace(Trace):
         dims: list[int | None] = []
         mapped = uses_axis(prim, params, self.axis.name)
         for x in args:
-            if type(x) is BatchTracer and x.trace.tag is self.tag:
+            if type(x) is BatchTracer and x.owner.tag is self.tag:
                 values.append(x.value)
                 dims.append(x.dim)
                 mapped = True

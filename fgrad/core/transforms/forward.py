@@ -17,7 +17,7 @@ class JVPTracer(Tracer):
     __slots__ = ("primal", "tangent")
 
     def __init__(self, trace: Trace, primal: Value, tangent: Value) -> None:
-        self.trace = trace
+        self.owner = trace
         self.primal = primal
         self.tangent = tangent
 
@@ -44,7 +44,7 @@ class JVPTrace(Trace):
 
     def split(self, x: Value) -> tuple[Value, Value | None]:
         """Primal and tangent of a value; None where it has no tangent here."""
-        if type(x) is JVPTracer and x.trace.tag is self.tag:
+        if type(x) is JVPTracer and x.owner.tag is self.tag:
             return x.primal, x.tangent
         return x, None
 
@@ -56,7 +56,7 @@ class JVPTrace(Trace):
         """Apply the jvp rule where an operand carries a tangent."""
         primals, tangents = [], []
         for x in args:
-            if type(x) is JVPTracer and x.trace.tag is self.tag:
+            if type(x) is JVPTracer and x.owner.tag is self.tag:
                 primals.append(x.primal)
                 tangents.append(x.tangent)
             else:

@@ -241,7 +241,7 @@ def _values_kept(trace: Trace, tape: Tape) -> dict[Var, None]:
         x.atom: None
         for record in tape.records or ()
         for x in record.residuals
-        if type(x) is StageTracer and x.trace is trace and type(x.atom) is Var
+        if type(x) is StageTracer and x.owner is trace and type(x.atom) is Var
     }
 
 
@@ -249,7 +249,7 @@ def _rebased(record: Record, trace: Trace, env: dict[Var, Value]) -> Record:
     """The record with residuals of a finished trace replaced by values of the current one."""
 
     def replace(x: Any) -> Any:
-        if type(x) is StageTracer and x.trace is trace:
+        if type(x) is StageTracer and x.owner is trace:
             return read(env, x.atom)
         return x
 

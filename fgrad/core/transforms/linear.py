@@ -19,7 +19,7 @@ class TangentTracer(Tracer):
     __slots__ = ("_aval", "slot")
 
     def __init__(self, trace: Trace, aval: ShapedArray, slot: int) -> None:
-        self.trace = trace
+        self.owner = trace
         self._aval = aval
         self.slot = slot
 
@@ -51,7 +51,7 @@ class LinearTrace(Trace):
 
     def is_mine(self, x: Value) -> bool:
         """Whether `x` is a tangent of this trace."""
-        return type(x) is TangentTracer and x.trace is self
+        return type(x) is TangentTracer and x.owner is self
 
     def process(self, prim: Primitive, args: Sequence[Value], params: dict[str, Any]) -> Any:
         """Record a linear equation, or compute where no tangent is involved."""

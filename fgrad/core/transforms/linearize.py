@@ -27,7 +27,7 @@ class LinearTracer(Tracer):
     __slots__ = ("primal", "slot")
 
     def __init__(self, trace: Trace, primal: Value, slot: int) -> None:
-        self.trace = trace
+        self.owner = trace
         self.primal = primal
         self.slot = slot
 
@@ -77,7 +77,7 @@ class LinearizeTrace(Trace):
         slots: list[int] = []
         traced = False
         for x in args:
-            if type(x) is LinearTracer and x.trace.tag is tag:
+            if type(x) is LinearTracer and x.owner.tag is tag:
                 primals.append(x.primal)
                 slots.append(x.slot)
                 traced = True
@@ -172,7 +172,7 @@ class LinearizeTrace(Trace):
 
     def split(self, x: Value) -> tuple[Value, int]:
         """Primal and slot of a value; -1 where it carries no derivative here."""
-        if type(x) is LinearTracer and x.trace.tag is self.tag:
+        if type(x) is LinearTracer and x.owner.tag is self.tag:
             return x.primal, x.slot
         return x, -1
 
@@ -248,7 +248,7 @@ def record_flat(
         args = [trace.new(p) if a else p for p, a in zip(primals, active, strict=True)]
         if linear:
             for t in args:
-                if type(t) is LinearTracer and t.trace is trace:
+                if type(t) is LinearTracer and t.owner is trace:
                     trace.slots[t.slot] = as_value(t.primal).aval.tangent()
         with current(trace):
             outs = [as_value(x) for x in f(*args)]

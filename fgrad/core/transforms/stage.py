@@ -31,7 +31,7 @@ class StageTracer(Tracer):
     __slots__ = ("atom",)
 
     def __init__(self, trace: Trace, atom: Atom) -> None:
-        self.trace = trace
+        self.owner = trace
         self.atom = atom
 
     @property
@@ -70,7 +70,7 @@ class StageTrace(Trace):
 
     def atom(self, x: Value) -> Atom:
         """The variable or literal of a value; arrays and outer tracers become constants."""
-        if type(x) is StageTracer and x.trace is self:
+        if type(x) is StageTracer and x.owner is self:
             return x.atom
         if isinstance(x, Tracer):
             if not is_open(x, self.parent):
@@ -97,7 +97,7 @@ class StageTrace(Trace):
         atoms: list[Atom] = []
         names: list[Any] = []
         for x in args:
-            if type(x) is StageTracer and x.trace is self and type(x.atom) is Var:
+            if type(x) is StageTracer and x.owner is self and type(x.atom) is Var:
                 atoms.append(x.atom)
                 names.append(id(x.atom))
             else:

@@ -68,7 +68,7 @@ def associative_scan(
 def _axis(x: Value, axis: int) -> int:
     if not -x.ndim <= axis < x.ndim:
         raise AxisError(f"associative_scan: axis {axis} is out of range for {x.aval}")
-    return axis % x.ndim
+    return int(axis % x.ndim)
 
 
 def _combiner(fn: Callable[..., Any], tree: Any, axes: Sequence[int]) -> Any:

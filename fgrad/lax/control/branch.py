@@ -138,7 +138,7 @@ def _same_outputs(staged: Sequence[Staged], names: Sequence[str]) -> list[Jaxpr]
     first = staged[0]
     if all(s.out_tree == first.out_tree for s in staged):
         rows = zip(*(s.out_avals for s in staged), strict=True)
-        wanted = [_common([a for a in row]) for row in rows]
+        wanted = [_common(list(row)) for row in rows]
         programs = [_converted(s.jaxpr, wanted) for s in staged]
     else:
         programs = [s.jaxpr for s in staged]

@@ -81,7 +81,7 @@ def promoted(values: Values, outs: Sequence[ShapedArray]) -> list[Value] | None:
     result = []
     for x, a in zip(values, outs, strict=True):
         if x.weak_type and (not a.weak_type or a.dtype != x.dtype) and x.shape == a.shape:
-            x = basis.convert_element_type(x, a.dtype, weak_type=a.weak_type)  # noqa: PLW2901
+            x = basis.convert_element_type(x, a.dtype, weak_type=a.weak_type)
             changed = True
         result.append(x)
     return result if changed else None

@@ -105,7 +105,7 @@ def _stage(
             break
         carry = more
     check_like(
-        f"the value that the body of while_loop, {name_of(body_fun)}, returns: the value it is given",
+        f"the value that {name_of(body_fun)}, the body of while_loop, returns: the value it gets",
         tree, avals, body.out_tree, got, "start with a value of the type returned",
     )  # fmt: skip
     cond = stage_body(cond_fun, one, avals, f"while_loop's condition {name_of(cond_fun)}")
