@@ -1,23 +1,31 @@
 """`jit` and what concerns devices: the one place that joins tracing, programs and buffers."""
 
 import functools
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fgrad.backends.cuda import arrays as _cupy_arrays
 from fgrad.compile.program import Program, program_of
 from fgrad.core import trees
 from fgrad.core.config import config
-from fgrad.core.errors import BufferDonatedError, DonationError, StaticArgumentError
-from fgrad.core.evaluate import BORROWED, WEAK, ArrayImpl, as_value, namespace_of
+from fgrad.core.errors import DonationError, StaticArgumentError
+from fgrad.core.evaluate import (
+    BORROWED,
+    WEAK,
+    ArrayImpl,
+    DonatedBuffer,
+    as_value,
+    library_of,
+    namespace_of,
+)
 from fgrad.core.ir import ClosedJaxpr, Jaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer, entering, state
 from fgrad.core.transforms.call import call
-from fgrad.core.transforms.grad import FlatCall, name_of
-from fgrad.core.transforms.look import aval_like
+from fgrad.core.transforms.flat import FlatCall, aval_like, name_of
 from fgrad.core.transforms.stage import hoist, stage
 
 Fun = Callable[..., Any]
@@ -43,7 +51,7 @@ class CacheInfo(NamedTuple):
 class _Entry:
     """A traced call: its program, the values it closed over, and the structure of its result."""
 
-    __slots__ = ("closed", "consts", "flags", "jaxpr", "out_tree", "program", "single")
+    __slots__ = ("cached", "closed", "consts", "flags", "jaxpr", "out_tree", "program", "single")
 
     def __init__(self, closed: ClosedJaxpr, out_tree: Any) -> None:
         self.closed = closed
@@ -52,6 +60,7 @@ class _Entry:
         self.out_tree = out_tree
         self.flags = [WEAK if a.weak_type else 0 for a in self.jaxpr.out_avals]
         self.program: Program | None = None
+        self.cached = False
         self.single = out_tree.is_leaf()
 
 
@@ -80,14 +89,15 @@ class Jitted:
         self._cache: OrderedDict[Any, _Entry] = OrderedDict()
         self._hits = 0
         self._reasons: list[str] = []
-        self._last_key: Any = None
+        self._latest: Any = None  # the signature traced last
 
     def __get__(self, instance: Any, _owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        short: list[Any] = []
         if self._plain and not kwargs and state.trace is type(state).trace:
-            found = self._quick(args)
+            found = self._quick(args, short)
             if found is not None:
                 return found
         if config.disable_jit:
@@ -95,7 +105,10 @@ class Jitted:
         static, moving = self._split(args, kwargs)
         leaves, tree = trees.flatten(moving)
         values = [as_value(x) for x in leaves]
+        self._check_donated(args, kwargs)
         entry = self._entry(static, values, tree, args, kwargs)
+        if short and entry.cached:
+            self._cache[short[0]] = entry
         with entering() as trace:
             if trace is state.quiet and not any(isinstance(v, Tracer) for v in values):
                 outs = self._run(entry, values)
@@ -104,8 +117,11 @@ class Jitted:
         self._donate(args, kwargs)
         return trees.unflatten(entry.out_tree, outs)
 
-    def _quick(self, args: tuple[Any, ...]) -> Any:
-        """Positional concrete arrays and numbers, a call seen before: no tree code."""
+    def _quick(self, args: tuple[Any, ...], short: list[Any]) -> Any:
+        """Positional concrete arrays, a call seen before: no tree code.
+
+        `short` receives the key under which a call like this is found here, once it is traced.
+        """
         key: list[Any] = []
         buffers = []
         for a in args:
@@ -121,12 +137,18 @@ class Jitted:
             if type(data) is not np.ndarray:
                 return None
             buffers.append(data)
-        entry = self._cache.get((tuple(key), config.trace_key()))
+        full = (tuple(key), config.trace_key())
+        entry = self._cache.get(full)
         if entry is None:
-            # Entered under its short name too, when the general path has traced it.
-            self._last_key = (tuple(key), config.trace_key())
+            short.append(full)
             return None
-        if entry.program is None or entry.consts or config.disable_jit or config.debug_nans or config.debug_infs:
+        if (
+            entry.program is None
+            or entry.consts
+            or config.disable_jit
+            or config.debug_nans
+            or config.debug_infs
+        ):
             return None
         self._hits += 1
         with np.errstate(all="ignore"):
@@ -139,7 +161,7 @@ class Jitted:
         xp: Any = np
         for b in buffers:
             if type(b) is not np.ndarray:
-                xp = namespace_of(type(b))
+                xp = library_of(b)
         if config.debug_nans or config.debug_infs:
             return call(entry.jaxpr, *entry.consts, *values, name=self._name)
         if entry.program is None:
@@ -184,17 +206,22 @@ class Jitted:
         entry = self._cache.get(key)
         if entry is not None:
             self._hits += 1
-            self._cache.move_to_end(key)
+            try:
+                self._cache.move_to_end(key)
+            except KeyError:  # another thread has dropped it
+                self._cache[key] = entry
             return entry
         self._explain_miss(key)
         entry = self._trace(static, avals, tree, args, kwargs)
+        self._check_usable(entry, args, kwargs)
         if not any(isinstance(c, Tracer) for c in entry.consts):
+            entry.cached = True
             self._cache[key] = entry
-            short, self._last_key = self._last_key, None
-            if short is not None:
-                self._cache[short] = entry
             while len(self._cache) > _MAXSIZE:
-                self._cache.popitem(last=False)
+                try:
+                    self._cache.popitem(last=False)
+                except KeyError:  # another thread has emptied it
+                    break
         return entry
 
     def _trace(
@@ -203,20 +230,19 @@ class Jitted:
     ) -> _Entry:  # fmt: skip
         labels = {label for label, *_ in static}
 
-        def rebuild(*flat: Value) -> list[Any]:
-            parts, words = trees.unflatten(tree, flat)
+        def run(parts: Sequence[Any], words: dict[str, Any]) -> Any:
             given = iter(parts)
-            flat_call.kwargs = {**{k: v for k, v in kwargs.items() if k in labels}, **words}
-            return [a if i in labels else next(given) for i, a in enumerate(args)]
+            full = [a if i in labels else next(given) for i, a in enumerate(args)]
+            return self._fun(*full, **{k: v for k, v in kwargs.items() if k in labels}, **words)
 
-        flat_call = FlatCall(self._fun, rebuild, {})
+        flat_call = FlatCall(run, lambda *flat: trees.unflatten(tree, flat), {})
         with entering():
             jaxpr, consts = stage(flat_call, avals, f"jit of {self._name}")
         return _Entry(ClosedJaxpr(jaxpr, consts), flat_call.out_tree)
 
     def _explain_miss(self, key: Any) -> None:
         words = ("static arguments", "argument tree", "shapes or dtypes", "configuration", "axes")
-        before = next((k for k in reversed(self._cache) if len(k) == len(words)), None)
+        before, self._latest = self._latest, key
         if before is None:
             self._reasons.append("first call")
             return
@@ -228,14 +254,44 @@ class Jitted:
         self._reasons.append(" and ".join(changed) + detail)
         del self._reasons[:-64]
 
-    def _donate(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    def _donated(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
         if not (self._donate_argnums or self._donate_argnames):
-            return
+            return []
         given = [args[i] for i in self._donate_argnums if -len(args) <= i < len(args)]
         given += [kwargs[k] for k in self._donate_argnames if k in kwargs]
-        for x in trees.leaves(given):
+        leaves: list[Any] = trees.leaves(given)
+        return leaves
+
+    def _check_donated(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        """A buffer can be given away once, and only if the call does not get it otherwise."""
+        given = {id(x) for x in self._donated(args, kwargs) if type(x) is ArrayImpl}
+        if not given:
+            return
+        times = Counter(id(x) for x in trees.leaves((args, kwargs)))
+        for x in trees.leaves((args, kwargs)):
+            if id(x) in given and times[id(x)] > 1:
+                raise DonationError(
+                    f"{self._name} got the same {x.aval} {times[id(x)]} times, donated; pass a "
+                    f"copy, or do not donate it"
+                )
+
+    def _check_usable(self, entry: _Entry, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        """A donated buffer must fit a result."""
+        room = Counter((a.shape, a.dtype) for a in entry.jaxpr.out_avals)
+        for x in self._donated(args, kwargs):
+            aval = as_value(x).aval
+            room[aval.shape, aval.dtype] -= 1
+            if room[aval.shape, aval.dtype] < 0:
+                raise DonationError(
+                    f"the donated {aval} of {self._name} fits no result that another donated "
+                    f"argument does not take: its results are "
+                    f"{', '.join(map(str, entry.jaxpr.out_avals))}; do not donate it"
+                )
+
+    def _donate(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        for x in self._donated(args, kwargs):
             if type(x) is ArrayImpl and not x._flags & BORROWED:
-                x._data = _Donated(x._data, self._name)
+                x._data = DonatedBuffer(x._data, self._name)
 
     def lower(self, *args: Any, **kwargs: Any) -> "Lowered":
         """The program of a call, without running it.
@@ -263,30 +319,13 @@ def _wrap(outs: Sequence[Any], flags: Sequence[int], buffers: Sequence[Any]) -> 
     wrapped = []
     for x, flag in zip(outs, flags, strict=True):
         if isinstance(x, np.generic):
-            x = np.asarray(x)  # noqa: PLW2901
+            x = np.asarray(x)
         elif type(x) is np.ndarray and (x.base is not None or any(x is b for b in buffers)):
             # A result may not share memory with what the caller can write to or has donated.
             if any(type(b) is np.ndarray and np.may_share_memory(x, b) for b in buffers):
-                x = x.copy()  # noqa: PLW2901
+                x = x.copy()
         wrapped.append(ArrayImpl(x, flag))
     return wrapped
-
-
-class _Donated:
-    """Stands in for a buffer that was given away: every use raises."""
-
-    __slots__ = ("_name", "dtype", "shape")
-
-    def __init__(self, data: Any, name: str) -> None:
-        self._name = name
-        self.shape = data.shape
-        self.dtype = data.dtype
-
-    def __getattr__(self, attribute: str) -> Any:
-        raise BufferDonatedError(
-            f"this array was donated to {self._name} (donate_argnums) and its buffer is gone; keep "
-            f"the result of the call instead, or do not donate it"
-        )
 
 
 class Lowered:
@@ -354,7 +393,7 @@ def jit(
     Example:
         >>> import fgrad as fg, fgrad.numpy as fnp
         >>> fg.jit(lambda x: fnp.sin(x) ** 2 + fnp.cos(x) ** 2)(1.0)
-        Array(1., dtype=float32)
+        Array(1., dtype=float32, weak_type=True)
     """
     if fun is None:
         return functools.partial(
@@ -363,13 +402,43 @@ def jit(
         )  # fmt: skip
     if not callable(fun):
         raise StaticArgumentError(f"jit takes a function, got {type(fun).__name__}")
-    numbers, names = _tuple(static_argnums), _tuple(static_argnames)
-    donated, donated_names = _tuple(donate_argnums), _tuple(donate_argnames)
+    numbers, names = _parameters(fun, "static", static_argnums, static_argnames)
+    donated, donated_names = _parameters(fun, "donate", donate_argnums, donate_argnames)
     if set(numbers) & set(donated) or set(names) & set(donated_names):
-        raise DonationError(
-            f"jit of {name_of(fun)}: an argument cannot be both static and donated"
-        )
+        raise DonationError(f"jit of {name_of(fun)}: an argument cannot be both static and donated")
     return Jitted(fun, numbers, names, donated, donated_names)
+
+
+def _parameters(fun: Fun, what: str, numbers: Any, names: Any) -> tuple[Any, Any]:
+    """The same parameters both by number and by name, however a call passes them."""
+    numbers, names = _tuple(numbers), _tuple(names)
+    if not numbers and not names:
+        return numbers, names
+    import inspect  # noqa: PLC0415 - slow to import, and rarely needed
+
+    try:
+        parameters = list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):  # a builtin without a signature
+        return numbers, names
+    kinds = {p.kind for p in parameters}
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    count = len(positional)
+    open_ended = inspect.Parameter.VAR_POSITIONAL in kinds
+    known = {p.name for p in parameters}
+    wrong = [n for n in numbers if not open_ended and not -count <= n < count]
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        wrong += [n for n in names if n not in known]
+    if wrong:
+        kind = StaticArgumentError if what == "static" else DonationError
+        raise kind(
+            f"jit of {name_of(fun)}: {what}_argnums or {what}_argnames {wrong} name no parameter; "
+            f"they are {', '.join(p.name for p in parameters) or 'none'}"
+        )
+    full = {n if open_ended or n >= 0 else n + count for n in numbers}
+    by_keyword = [i for i, p in enumerate(positional) if p.kind is p.POSITIONAL_OR_KEYWORD]
+    full |= {i for i in by_keyword if positional[i].name in names}
+    labels = {*names, *(positional[i].name for i in by_keyword if i in full)}
+    return tuple(sorted(full)), tuple(sorted(labels))
 
 
 def _tuple(x: Any) -> tuple[Any, ...]:

@@ -11,7 +11,9 @@ from fgrad.core.errors import GradientTypeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import entering
-from fgrad.core.transforms.grad import grad, jvp, name_of, vjp
+from fgrad.core.transforms.flat import name_of
+from fgrad.core.transforms.grad import grad, vjp
+from fgrad.core.transforms.tangents import jvp
 from fgrad.core.transforms.vmap import vmap
 from fgrad.lax.compare import eq
 from fgrad.lax.creation import broadcasted_iota
@@ -248,7 +250,9 @@ def _basis(values: Sequence[Value]) -> list[Value]:
     for v in values:
         shape = (count, v.size)
         rows = broadcasted_iota(np.int64, shape, 0)
-        own = eq(rows, basis.add_any(broadcasted_iota(np.int64, shape, 1), as_value(np.int64(start))))
+        own = eq(
+            rows, basis.add_any(broadcasted_iota(np.int64, shape, 1), as_value(np.int64(start)))
+        )
         unit = basis.convert_element_type(own, v.dtype)
         parts.append(basis.reshape(unit, (count, *v.shape)))
         start += v.size

@@ -120,8 +120,8 @@ class Jaxpr:
     """A program: ``lambda constvars ; invars. let eqns in outvars``."""
 
     __slots__ = (
-        "__weakref__", "_axis_names", "_effects", "_last_uses", "constvars", "derived", "eqns", "invars",
-        "outvars",
+        "__weakref__", "_axis_names", "_effects", "_last_uses", "constvars", "derived", "eqns",
+        "invars", "outvars",
     )  # fmt: skip
 
     def __init__(
@@ -339,9 +339,11 @@ def _dot(jaxpr: Jaxpr) -> str:
         lines.append(f'  {source[v]} [shape=ellipse label="{p.typed(v)}"];')
     for i, eqn in enumerate(jaxpr.eqns):
         lines.append(f'  e{i} [shape=box label="{eqn.primitive.name}"];')
-        for atom in eqn.inputs:
-            if isinstance(atom, Var):
-                lines.append(f'  {source[atom]} -> e{i} [label="{p.typed(atom)}"];')
+        lines += [
+            f'  {source[atom]} -> e{i} [label="{p.typed(atom)}"];'
+            for atom in eqn.inputs
+            if isinstance(atom, Var)
+        ]
         source.update(dict.fromkeys(eqn.outputs, f"e{i}"))
     for i, atom in enumerate(jaxpr.outvars):
         lines.append(f'  o{i} [shape=ellipse label="out {i}"];')

@@ -8,9 +8,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import CodeType
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGE = str(Path(__file__).absolute().parents[1]) + os.sep
 # Files of the package: filled as frames are met, bounded by the number of source files loaded.
 _internal: dict[str, bool] = {}
 
@@ -129,6 +130,21 @@ class _Local(threading.local):
 
 
 local = _Local()
+
+
+class user_lines:
+    """Inside, functions of the user run: their own lines count, not that of the equation."""
+
+    __slots__ = ("before",)
+
+    def __enter__(self) -> None:
+        self.before = local.source
+        local.source = None
+
+    def __exit__(self, *_exception: object) -> None:
+        local.source = self.before
+
+
 _context: list[Callable[[], str]] = []
 
 

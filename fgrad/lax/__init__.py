@@ -21,8 +21,10 @@ from fgrad.lax.creation import *  # noqa: F403
 from fgrad.lax.cumulative import *  # noqa: F403
 from fgrad.lax.dynamic import *  # noqa: F403
 from fgrad.lax.elementary import *  # noqa: F403
+from fgrad.lax.exchange import *  # noqa: F403
 from fgrad.lax.extrema import *  # noqa: F403
 from fgrad.lax.gather import *  # noqa: F403
+from fgrad.lax.gathering import *  # noqa: F403
 from fgrad.lax.host import *  # noqa: F403
 from fgrad.lax.index import *  # noqa: F403
 from fgrad.lax.joining import *  # noqa: F403

@@ -26,6 +26,8 @@ __all__ = [
 def _iota_abstract(*, dtype: np.dtype[Any], shape: Ints, dimension: int) -> ShapedArray:
     if not 0 <= dimension < len(shape):
         raise AxisError(f"iota: dimension {dimension} lies outside the shape {list(shape)}")
+    if any(n < 0 for n in shape):
+        raise ShapeError(f"iota: lengths must not be negative, got {list(shape)}")
     if dtype.kind == "b":
         raise DtypeError("iota: bool does not count; choose an integer or float dtype")
     return ShapedArray(shape, dtype)

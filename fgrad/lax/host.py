@@ -16,7 +16,7 @@ from fgrad.core.errors import ArgumentError, DtypeError, RuleError, ShapeError, 
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Absent, Lowering, MappedAxis, Primitive, Value
 from fgrad.core.tracing import bind, entering
-from fgrad.core.transforms.grad import aval_like, name_of
+from fgrad.core.transforms.flat import aval_like, name_of
 from fgrad.core.where import local
 
 __all__ = ["debug_callback", "io_callback", "named_scope", "pure_callback"]
@@ -175,7 +175,7 @@ def _pure_batch(
 _OPAQUE = Absent("fgrad cannot differentiate a Python function on the host: give it a rule with "
                  "custom_jvp or custom_vjp, or stop_gradient its arguments")  # fmt: skip
 
-pure_callback_p = Primitive(
+pure_callback_p: Primitive = Primitive(
     "pure_callback",
     "A pure Python function called on the host.",
     abstract=_abstract,
@@ -200,7 +200,7 @@ def _io_batch(
     return _each(io_callback_p, axis, args, dims, params)
 
 
-io_callback_p = Primitive(
+io_callback_p: Primitive = Primitive(
     "io_callback",
     "A Python function with effects called on the host; never removed, moved or merged.",
     abstract=_abstract,
@@ -214,7 +214,7 @@ io_callback_p = Primitive(
     effects=("io",),
 )
 
-debug_callback_p = Primitive(
+debug_callback_p: Primitive = Primitive(
     "debug_callback",
     "A Python function called on the host to look at values; derivatives pass it by.",
     abstract=_abstract,
@@ -312,9 +312,7 @@ def io_callback(
     """
     if sharding is not None:
         raise ArgumentError(f"io_callback: sharding is not supported, got {sharding!r}")
-    return _bind(
-        io_callback_p, callback, result_shape_dtypes, args, kwargs, ordered=bool(ordered)
-    )
+    return _bind(io_callback_p, callback, result_shape_dtypes, args, kwargs, ordered=bool(ordered))
 
 
 def debug_callback(callback: Fun, args: Any, kwargs: Any) -> None:
@@ -325,7 +323,7 @@ def debug_callback(callback: Fun, args: Any, kwargs: Any) -> None:
         bind(debug_callback_p, *map(as_value, leaves), call=call, types=(), levels=())
 
 
-class named_scope:  # noqa: N801 - used like a function, as in JAX
+class named_scope:
     """A context manager that labels the equations written inside with a name.
 
     The label shows beside the user's line: in errors, in residuals and in printed programs.

@@ -10,7 +10,7 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type
-from fgrad.core.errors import DtypeError, ShapeError
+from fgrad.core.errors import ArgumentError, DtypeError, ShapeError
 from fgrad.core.evaluate import WEAK, ArrayImpl, as_value, is_buffer
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array
@@ -221,7 +221,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     """An array of a shape filled with a value, or with an array that broadcasts to it.
 
     Example:
-        >>> full((2,), 3)
+        >>> full((2,), 3, np.int32)
         Array([3, 3], dtype=int32)
     """
     x = astype(value(fill_value, "full", "fill_value"), dtype)
@@ -272,6 +272,8 @@ def arange(
         start, stop = 0, start
     step = 1 if step is None else step
     given = [_static("arange", x) for x in (start, stop, step)]
+    if given[2] == 0:
+        raise ArgumentError("arange: step must not be 0")
     if dtype is None:
         dtype = dtypes.promote(*(_pair(x) for x in (start, stop, step)))[0]
     dtype = dtypes.dtype(dtype)

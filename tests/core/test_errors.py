@@ -37,6 +37,8 @@ BUILT_INS = {
     "ArgumentError": (ValueError,),
     "FrozenModuleError": (AttributeError,),
     "ConfigError": (ValueError, AttributeError),
+    "ArgumentError": (ValueError,),
+    "FrozenModuleError": (AttributeError,),
     "FgradError": (Exception,),
 }
 

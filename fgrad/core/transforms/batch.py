@@ -8,7 +8,7 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.evaluate import as_value
 from fgrad.core.ir import axis_names
 from fgrad.core.primitive import MappedAxis, Primitive, Value
-from fgrad.core.tracing import Trace, Tracer, current, entering, state
+from fgrad.core.tracing import Trace, Tracer, check_open, current, entering, state
 
 
 class BatchTracer(Tracer):
@@ -22,7 +22,7 @@ class BatchTracer(Tracer):
     __slots__ = ("dim", "value")
 
     def __init__(self, trace: Trace, value: Value, dim: int) -> None:
-        self.trace = trace
+        self.owner = trace
         self.value = value
         self.dim = dim
 
@@ -56,7 +56,7 @@ class BatchTrace(Trace):
 
     def split(self, x: Value) -> tuple[Value, int | None]:
         """The batch and its axis; None where `x` is the same for all."""
-        if type(x) is BatchTracer and x.trace.tag is self.tag:
+        if type(x) is BatchTracer and x.owner.tag is self.tag:
             return x.value, x.dim
         return x, None
 
@@ -70,7 +70,7 @@ class BatchTrace(Trace):
         dims: list[int | None] = []
         mapped = uses_axis(prim, params, self.axis.name)
         for x in args:
-            if type(x) is BatchTracer and x.trace.tag is self.tag:
+            if type(x) is BatchTracer and x.owner.tag is self.tag:
                 values.append(x.value)
                 dims.append(x.dim)
                 mapped = True
@@ -136,6 +136,8 @@ def batch_flat(
             with current(trace):
                 outs = f(*[trace.join(x, d) for x, d in zip(args, dims, strict=True)])
             pairs = [trace.split(as_value(x)) for x in outs]
+            for v, _ in pairs:
+                check_open(v, parent)
         finally:
             state.axes = before
     return [v for v, _ in pairs], [d for _, d in pairs]

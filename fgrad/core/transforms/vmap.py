@@ -10,7 +10,7 @@ from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import MappedAxis, Value
 from fgrad.core.tracing import entering
 from fgrad.core.transforms.batch import batch_flat
-from fgrad.core.transforms.grad import FlatCall, name_of
+from fgrad.core.transforms.flat import FlatCall, name_of
 
 Fun = Callable[..., Any]
 
@@ -68,20 +68,16 @@ def vmap(
         dims = [_dim(fun, x, d) for x, d in zip(values, flat_axes, strict=True)]
         size = _size(fun, values, dims, axis_size)
 
-        def rebuild(*flat: Value) -> list[Any]:
-            parts, keywords = trees.unflatten(tree, flat)
-            call.kwargs = keywords
-            return list(parts)
-
-        call = FlatCall(fun, rebuild, {})
+        call = FlatCall(
+            lambda parts, keywords: fun(*parts, **keywords),
+            lambda *flat: trees.unflatten(tree, flat),
+            {},
+        )
         with entering():
-            outs, out_dims = batch_flat(
-                call, MappedAxis(axis_name, size, object()), values, dims
-            )
+            outs, out_dims = batch_flat(call, MappedAxis(axis_name, size, object()), values, dims)
             wanted = trees.flatten_axes(out_axes, call.out_tree, name="out_axes")
             placed = [
-                _place(fun, x, d, w, size)
-                for x, d, w in zip(outs, out_dims, wanted, strict=True)
+                _place(fun, x, d, w, size) for x, d, w in zip(outs, out_dims, wanted, strict=True)
             ]
         return trees.unflatten(call.out_tree, placed)
 

@@ -13,7 +13,7 @@ from fgrad.core.ir import Jaxpr, Var
 from fgrad.core.primitive import Value
 from fgrad.core.promotion import promote
 from fgrad.core.tracing import bind, entering
-from fgrad.core.transforms.grad import name_of
+from fgrad.core.transforms.flat import name_of
 from fgrad.lax.compare import ne
 from fgrad.lax.control.checks import concrete, scalar_of
 from fgrad.lax.control.cond import cond_p
@@ -139,7 +139,7 @@ def _same_outputs(staged: Sequence[Staged], names: Sequence[str]) -> list[Jaxpr]
     first = staged[0]
     if all(s.out_tree == first.out_tree for s in staged):
         rows = zip(*(s.out_avals for s in staged), strict=True)
-        wanted = [_common([a for a in row]) for row in rows]
+        wanted = [_common(list(row)) for row in rows]
         programs = [_converted(s.jaxpr, wanted) for s in staged]
     else:
         programs = [s.jaxpr for s in staged]
