@@ -329,7 +329,7 @@ def jit(
     Example:
         >>> import fgrad as fg, fgrad.numpy as fnp
         >>> fg.jit(lambda x: fnp.sin(x) ** 2 + fnp.cos(x) ** 2)(1.0)
-        Array(1., dtype=float32)
+        Array(1., dtype=float32, weak_type=True)
     """
     if fun is None:
         return functools.partial(

@@ -164,7 +164,12 @@ class entering:
 
 def bind(prim: Primitive, *args: Value, **params: Any) -> Any:
     """Apply a primitive to values: the current trace decides what that means."""
-    return state.trace.process(prim, args, params)
+    try:
+        return state.trace.process(prim, args, params)
+    except FgradError as error:
+        # Rules run with the transforms around them current: the outermost bind knows them all.
+        error.note_context(_open_transforms())
+        raise
 
 
 class Tracer(Array):

@@ -316,7 +316,11 @@ def _pad_batch(
 
 
 def _pad_simplify(args: Sequence[Value], params: dict[str, Any]) -> Value | None:
-    return args[0] if not any(any(c) for c in params["padding_config"]) else None
+    x, fill = args
+    config = params["padding_config"]
+    if any(any(c) for c in config) or len(config) != x.ndim or fill.ndim or fill.dtype != x.dtype:
+        return None
+    return x
 
 
 def _pad_reference(x: Any, fill: Any, *, padding_config: PaddingConfig) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type
-from fgrad.core.errors import ConcretizationTypeError, ShapeError
+from fgrad.core.errors import ArgumentError, ConcretizationTypeError, ShapeError
 from fgrad.core.evaluate import ArrayImpl
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array, install
@@ -111,6 +111,8 @@ def _block_until_ready(x: Any) -> Any:
 
 
 def _item(x: Any, *args: Any) -> Any:
+    if not args and x.size != 1:
+        raise ArgumentError(f"item() takes an array of one element, got {x.aval}; index it first")
     return printing.host(x).item(*args)
 
 

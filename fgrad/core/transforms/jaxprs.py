@@ -47,6 +47,7 @@ def stage_derived(f: Callable[..., Sequence[Value]], avals: Sequence[ShapedArray
     invars = [Var(a) for a in avals]
     with current(trace):
         outs = [trace.atom(x) for x in f(*[StageTracer(trace, v) for v in invars])]
+    trace.close()
     for _, value, *_ in trace.consts.values():
         raise leaked(value)
     return Jaxpr(invars, (), trace.eqns, outs)
@@ -198,6 +199,7 @@ def _linearize(jaxpr: Jaxpr, nonzero: Sequence[bool], policy: Policy | None) -> 
         outs, tape = record_flat(
             partial(eval_jaxpr, jaxpr, ()), [StageTracer(trace, v) for v in invars], nonzero
         )
+    trace.close()
     active = tuple(slot >= 0 for slot in tape.outputs)
     wanted = _values_kept(trace, tape)
     full = Jaxpr(invars, (), trace.eqns, [trace.atom(x) for x in outs])

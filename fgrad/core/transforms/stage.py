@@ -68,6 +68,10 @@ class StageTrace(Trace):
         """How the transform is called in messages."""
         return self.words_
 
+    def close(self) -> None:
+        """Forget the tracers: they hold the trace, and nothing is recorded any more."""
+        self.seen.clear()
+
     def atom(self, x: Value) -> Atom:
         """The variable or literal of a value; arrays and outer tracers become constants."""
         if type(x) is StageTracer and x.owner is self:
@@ -151,6 +155,7 @@ def stage(
     invars = [Var(a) for a in avals]
     with current(trace):
         outs = [trace.atom(as_value(x)) for x in f(*[StageTracer(trace, v) for v in invars])]
+    trace.close()
     eqns, live = live_equations(trace.eqns, outs)
     kept: list[Any] = [k for k in trace.consts.values() if k[0] in live]  # type: ignore[comparison-overlap]
     return Jaxpr(invars, [k[0] for k in kept], eqns, outs), [k[1] for k in kept]

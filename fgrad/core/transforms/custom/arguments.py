@@ -44,9 +44,9 @@ class Custom:
         return self if instance is None else partial(self.__call__, instance)
 
     def _resolve(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
-        if not kwargs:
+        if not kwargs and not getattr(self.fun, "__defaults__", None):
             return list(args)
-        import inspect  # noqa: PLC0415 - needed for keyword calls only, slow to import
+        import inspect  # noqa: PLC0415 - slow to import, and rarely needed
 
         bound = inspect.signature(self.fun).bind(*args, **kwargs)
         bound.apply_defaults()
