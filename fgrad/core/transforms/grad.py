@@ -87,6 +87,8 @@ def value_and_grad(
         >>> fg.value_and_grad(lambda x: x * x)(3.0)
         (Array(9., dtype=float32), Array(6., dtype=float32))
     """
+    if not callable(fun):
+        raise GradientTypeError(f"grad takes a function, got {type(fun).__name__}")
     numbers, several = _argnums(fun, argnums)
 
     @functools.wraps(fun, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
@@ -120,6 +122,7 @@ def value_and_grad(
                 for v, a in zip(values, active, strict=True)
             ]
         gradient = trees.unflatten(tree, grads)
+        outs = [owned(x) for x in outs]
         return ((outs[0], call.aux(outs[1:])) if has_aux else outs[0]), gradient
 
     return wrapped

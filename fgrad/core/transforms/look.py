@@ -74,7 +74,7 @@ def eval_shape(fun: Fun, *args: Any, **kwargs: Any) -> Any:
     Example:
         >>> import fgrad as fg, numpy as np
         >>> fg.eval_shape(lambda x: x @ x.T, np.ones((2, 3), np.float32))
-        ShapedArray(f32[2,2])
+        f32[2,2]
     """
     return make_jaxpr(fun, return_shape=True)(*args, **kwargs)[1]
 

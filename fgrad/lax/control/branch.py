@@ -47,12 +47,12 @@ def cond(pred: Any, true_fun: Fun, false_fun: Fun, *operands: Any) -> Any:
     Example:
         >>> import fgrad as fg
         >>> fg.lax.cond(True, lambda x: x * 2.0, lambda x: x, 3.0)
-        Array(6., dtype=float32)
+        Array(6., dtype=float32, weak_type=True)
     """
     pred = scalar_of(pred, "cond: the predicate", "biuf", "bool")
     known = concrete(pred)
     if known is not None:
-        return (true_fun if known else false_fun)(*operands)
+        return (true_fun if known else false_fun)(*trees.tree_map(as_value, operands))
     _refuse_disabled("cond")
     with entering():
         if pred.dtype.kind != "b":
@@ -81,7 +81,7 @@ def switch(index: Any, branches: Sequence[Fun], *operands: Any) -> Any:
     Example:
         >>> import fgrad as fg
         >>> fg.lax.switch(5, [lambda x: x, lambda x: x * 2.0], 3.0)
-        Array(6., dtype=float32)
+        Array(6., dtype=float32, weak_type=True)
     """
     branches = tuple(branches)
     if not branches:
@@ -89,7 +89,8 @@ def switch(index: Any, branches: Sequence[Fun], *operands: Any) -> Any:
     index = scalar_of(index, "switch: the index", "iu", "integer")
     known = concrete(index)
     if len(branches) == 1 or known is not None:
-        return branches[min(max(known or 0, 0), len(branches) - 1)](*operands)
+        chosen = branches[min(max(known or 0, 0), len(branches) - 1)]
+        return chosen(*trees.tree_map(as_value, operands))
     _refuse_disabled("switch")
     with entering():
         index = clamp(0, index, len(branches) - 1)
