@@ -269,10 +269,11 @@ def all_to_all(
         value = as_value(leaf)
         split = axis_in("all_to_all: split_axis", split_axis, value.ndim)
         concat = axis_in("all_to_all: concat_axis", concat_axis, value.ndim)
-        return bind(
-            all_to_all_p, value, axis_name=(name,), split_axis=split, concat_axis=concat,
-            tiled=tiled,
-        )  # fmt: skip
+        params = {
+            "axis_name": (name,), "split_axis": split, "concat_axis": concat, "tiled": tiled
+        }  # fmt: skip
+        _exchange_abstract(value.aval, **params)
+        return bind(all_to_all_p, value, **params)
 
     with entering():
         return trees.tree_map(one, x)

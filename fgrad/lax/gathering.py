@@ -188,6 +188,7 @@ def psum_scatter(
     def one(leaf: Any) -> Value:
         value = as_value(leaf)
         place = axis_in("psum_scatter", scatter_dimension, value.ndim)
+        _scatter_abstract(value.aval, axis_name=(name,), axis=place, tiled=tiled)
         return bind(psum_scatter_p, value, axis_name=(name,), axis=place, tiled=tiled)
 
     with entering():
