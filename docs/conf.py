@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import fgrad.errors
+import fgrad.tree
 import fgrad.tree_util
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,7 +20,11 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 nitpicky = True
-nitpick_ignore = [("py:class", "numpy.dtype"), ("py:class", "collections.abc.Callable")]
+nitpick_ignore = [
+    ("py:class", "collections.abc.Callable"),
+    ("py:class", "fgrad.core.treedef.TreeDef"),
+    ("py:class", "numpy.dtype"),
+]
 
 html_theme = "furo"
 html_title = f"fgrad {release}"
@@ -43,7 +48,7 @@ def _to_page(app: Any, env: Any, node: Any, text: Any) -> Any:
     if node.get("refdomain") != "py":
         return None
     name = node["reftarget"].rpartition(".")[2]
-    for module in (fgrad.errors, fgrad.tree_util):
+    for module in (fgrad.errors, fgrad.tree_util, fgrad.tree):
         if name in module.__all__:
             target = f"{module.__name__}.{name}"
             kind = "exc" if module is fgrad.errors else "obj"
