@@ -97,10 +97,18 @@ def test_weak_results_stay_weak():
     assert not f(np.float32(1)).weak_type
 
 
-@pytest.mark.parametrize("options", [{"static_argnums": 1}, {"static_argnums": (-1,)},
-                                     {"static_argnames": "n"}, {"static_argnames": ("n",)}])  # fmt: skip
-@pytest.mark.parametrize("call", [lambda f, n: f(X, n), lambda f, n: f(X, n=n),
-                                  lambda f, n: f(x=X, n=n)])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"static_argnums": 1},
+        {"static_argnums": (-1,)},
+        {"static_argnames": "n"},
+        {"static_argnames": ("n",)},
+    ],
+)
+@pytest.mark.parametrize(
+    "call", [lambda f, n: f(X, n), lambda f, n: f(X, n=n), lambda f, n: f(x=X, n=n)]
+)
 def test_static_arguments_by_number_and_name(options, call):
     def power(x, n):
         for _ in range(n):
@@ -127,10 +135,22 @@ def test_static_values_of_different_types_are_different():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: fg.jit(lambda x, n: x, static_argnums=1)(X, [1]), "1 of .* must be hashable, got list"),
-        (lambda: fg.jit(lambda x, n: x, static_argnames="n")(X, n={}), "'n' of .* hashable, got dict"),
-        (lambda: fg.jit(lambda x: x, static_argnums=4), r"static_argnums .*\[4\] name no parameter"),
-        (lambda: fg.jit(lambda x: x, static_argnames="m"), r"\['m'\] name no parameter; they are x"),
+        (
+            lambda: fg.jit(lambda x, n: x, static_argnums=1)(X, [1]),
+            "1 of .* must be hashable, got list",
+        ),
+        (
+            lambda: fg.jit(lambda x, n: x, static_argnames="n")(X, n={}),
+            "'n' of .* hashable, got dict",
+        ),
+        (
+            lambda: fg.jit(lambda x: x, static_argnums=4),
+            r"static_argnums .*\[4\] name no parameter",
+        ),
+        (
+            lambda: fg.jit(lambda x: x, static_argnames="m"),
+            r"\['m'\] name no parameter; they are x",
+        ),
         (lambda: fg.grad(lambda x: fg.jit(lambda y, n: y * n, static_argnums=1)(x, x))(1.0),
          r"hashable|is traced"),
         (lambda: fg.jit(3), "takes a function, got int"),
@@ -144,11 +164,24 @@ def test_wrong_static_arguments_raise(make, words):
 # --------------------------------------------------------------------------------------- donation
 
 
-@pytest.mark.parametrize("use", [lambda a: a + 1, np.asarray, repr, lambda a: a[0], lambda a: a.sum(),
-                                 lambda a: fg.jit(lambda x: x)(a), lambda a: fg.grad(fnp.sum)(a),
-                                 lambda a: fg.vjp(fnp.sin, a), lambda a: fnp.sin(a), list,
-                                 lambda a: fg.vmap(fnp.sin)(a), lambda a: a.reshape(3, 1),
-                                 lambda a: fg.jit(lambda x: x + 1, donate_argnums=0)(a)])  # fmt: skip
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda a: a + 1,
+        np.asarray,
+        repr,
+        lambda a: a[0],
+        lambda a: a.sum(),
+        lambda a: fg.jit(lambda x: x)(a),
+        lambda a: fg.grad(fnp.sum)(a),
+        lambda a: fg.vjp(fnp.sin, a),
+        lambda a: fnp.sin(a),
+        list,
+        lambda a: fg.vmap(fnp.sin)(a),
+        lambda a: a.reshape(3, 1),
+        lambda a: fg.jit(lambda x: x + 1, donate_argnums=0)(a),
+    ],
+)
 def test_every_use_of_a_donated_array_raises(use):
     a = fnp.ones(3)
     f = fg.jit(lambda x: x + 1, donate_argnums=0)
@@ -204,7 +237,7 @@ def test_donations_that_make_no_sense_raise(call, words):
     np.testing.assert_array_equal(a, [1, 1, 1])  # nothing was given away
 
 
-# --------------------------------------------------------------------------- closures, borrowed data
+# -------------------------------------------------------------------------- closures, borrowed data
 
 
 def test_closed_over_arrays_are_inputs_as_they_were_at_the_trace():
@@ -296,9 +329,8 @@ def test_threads_with_different_signatures_never_mix_programs():
 
     def work(seed):
         rng = np.random.default_rng(seed)
-        for n in rng.integers(1, 40, 150):
-            if float(f(np.ones(n, np.float32))) != n:
-                wrong.append(n)
+        lengths = rng.integers(1, 40, 150)
+        wrong.extend(n for n in lengths if float(f(np.ones(n, np.float32))) != n)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
     for t in threads:

@@ -8,7 +8,8 @@ import numpy as np
 from fgrad.core import dtypes, trees
 from fgrad.core.errors import ArgumentError, DtypeError
 from fgrad.core.evaluate import ArrayImpl, as_value
-from fgrad.testing import batching, laws
+from fgrad.testing import batching, laws, programs
+from fgrad.testing import values as of_values
 from fgrad.testing.functions import (
     Array,
     Flat,
@@ -105,6 +106,57 @@ def check_custom_vjp(f: Fun, args: Sequence[Any], seed: int = 0) -> None:
     laws.law_value_kept(flat, xs)
     laws.law_vjp(flat, xs, vs, cts)
     laws.law_vjp_linear(flat, xs, cts, ds)
+
+
+def check_laws(f: Fun, args: Sequence[Any], order: int = 3, seed: int = 0) -> None:
+    """Check a function of pytrees against every law that needs no reference.
+
+    Derivatives up to `order` in all modes and mixes of modes; `vmap`, nested and of derivatives;
+    staging, every pass and `jit`; checkpoint; purity. It takes a second or so.
+
+    Args:
+        f: The function; smooth near `args`.
+        args: Pytrees of float64 or complex128 arrays (integers are held fixed).
+        order: The highest order of derivative, up to 3.
+        seed: Of all random choices.
+
+    Raises:
+        AssertionError: A law does not hold; the message names it.
+        DtypeError: An argument is of a narrower float dtype, whose differences say nothing.
+
+    Example:
+        >>> import fgrad as fg
+        >>> check_laws(lambda x: fg.lax.sin(x) * x, (np.array([0.3, 0.7]),))
+    """
+    flat, xs = _flat_function("check_laws", f, args)
+    rng = np.random.default_rng(seed)
+    of_values.law_pure(flat, xs)
+    laws.first_order(flat, xs, rng)
+    of_values.law_backward_twice(flat, xs, rng)
+    if order >= 2:
+        laws.law_order_2(flat, xs, rng)
+        laws.law_hessian(flat, xs, rng)
+    if order >= 3:
+        laws.law_order_3(flat, xs, rng)
+    _check_batches(flat, xs, order, rng)
+    programs.law_passes(flat, xs)
+    programs.law_jit(flat, xs)
+    programs.law_jit_derivatives(flat, xs, rng)
+    programs.law_checkpoint(flat, xs, rng)
+    programs.law_identity_rules(flat, xs, rng)
+
+
+def _check_batches(f: Flat, xs: Sequence[Array], order: int, rng: np.random.Generator) -> None:
+    dims = batching.random_dims(xs, rng)
+    rows = [[x * (1 + 0.01 * k) for x in xs] for k in (1, 2)]
+    for size in (3, 1, 0):
+        batching.law_vmap(f, batching.stack(xs, rows, dims, size), dims, size)
+    batching.law_vmap_nested(f, batching.stack(xs, rows, dims, 2), dims, 2, rng)
+    batching.law_vmap_derivatives(f, xs, rng)
+    if not any(a.dtype.kind == "c" for a in (*xs, *evaluate(f, xs))):
+        batching.law_jacobian(f, xs)
+    if order >= 2:
+        batching.law_second_order_vmap(f, xs, rng)
 
 
 def check_vmap(f: Fun, args: Sequence[Any], in_axes: Any = 0) -> None:

@@ -78,7 +78,10 @@ SHAPES = {
     "reshape": (lambda: fnp.reshape(X, 7), r"f32\[2,3\] has 6 elements"),
     "broadcast_to": (lambda: fnp.broadcast_to(X, (2, 4)), "must be 1 or 4"),
     "einsum": (lambda: fnp.einsum("ij,jk->ik", X, Y), "'j' .* lengths 3 and 4"),
-    "dot_general": (lambda: lax.dot_general(X, Y, (((1,), (0,)), ((), ()))), "length 3 .* length 4"),
+    "dot_general": (
+        lambda: lax.dot_general(X, Y, (((1,), (0,)), ((), ()))),
+        "length 3 .* length 4",
+    ),
     "conv": (lambda: nn.conv(X, Y), "spatial axes"),
     "attention": (lambda: nn.dot_product_attention(X, Y, Y), "expected"),
     "layer_norm": (lambda: nn.layer_norm(X, weight=np.ones(2)), r"weight must be \[3\]"),
@@ -303,8 +306,14 @@ CONCRETE = {
               errors.TracerBoolConversionError, "truth value"),
     "in": (lambda x: x.sum() in (1, 2), errors.TracerBoolConversionError, "static"),
     "int": (lambda x: int(fnp.argmax(x)), errors.TracerIntegerConversionError, "static"),
-    "range": (lambda x: range(fnp.argmax(x)), errors.TracerIntegerConversionError, "no Python integer"),
-    "list index": (lambda x: [1, 2][fnp.argmax(x)], errors.TracerIntegerConversionError, "dynamic_slice"),
+    "range": (
+        lambda x: range(fnp.argmax(x)), errors.TracerIntegerConversionError,
+        "no Python integer",
+    ),
+    "list index": (
+        lambda x: [1, 2][fnp.argmax(x)], errors.TracerIntegerConversionError,
+        "dynamic_slice",
+    ),
     "float": (lambda x: float(x.sum()), errors.TracerArrayConversionError, "lose its derivative"),
     "int of float": (lambda x: int(x.sum()), errors.TracerArrayConversionError, "fgrad.numpy"),
     "complex": (lambda x: complex(x.sum()), errors.TracerArrayConversionError, "stop_gradient"),
@@ -409,9 +418,15 @@ def test_wrong_custom_rules(name):
 # ----------------------------------------------------------------------- static arguments and trees
 
 STATIC = {
-    "number": (lambda: fg.jit(lambda x, n: x, static_argnums=1)(X, [1]), "hashable, got list; pass a tuple"),
+    "number": (
+        lambda: fg.jit(lambda x, n: x, static_argnums=1)(X, [1]),
+        "hashable, got list; pass a tuple",
+    ),
     "name": (lambda: fg.jit(lambda x, n: x, static_argnames="n")(X, n=[1]), "'n' of .* hashable"),
-    "by position": (lambda: fg.jit(lambda x, n: x, static_argnames="n")(X, {}), "hashable, got dict"),
+    "by position": (
+        lambda: fg.jit(lambda x, n: x, static_argnames="n")(X, {}),
+        "hashable, got dict",
+    ),
     "beyond": (lambda: fg.jit(lambda x: x, static_argnums=1), "name no parameter"),
 }  # fmt: skip
 
@@ -423,7 +438,10 @@ def test_bad_static_arguments(name):
 
 
 TREES = {
-    "jvp": (lambda: fg.jvp(fnp.sin, (1.0,), (1.0, 2.0)), "tangents must be a tree like the primals"),
+    "jvp": (
+        lambda: fg.jvp(fnp.sin, (1.0,), (1.0, 2.0)),
+        "tangents must be a tree like the primals",
+    ),
     "jvp types": (lambda: fg.jvp(fnp.sin, 1.0, 1.0), "as tuples or lists of arguments, got float"),
     "in_axes": (lambda: fg.vmap(lambda p: p, in_axes=({"b": 0},))({"a": X}), r"keys \['b'\]"),
     "out_axes": (lambda: fg.vmap(lambda x: x, out_axes=(0, 1))(X), "out_axes must be a prefix"),

@@ -42,7 +42,7 @@ def test_forward_and_reverse_nest_alike():
     np.testing.assert_allclose(hessian, hessian.T, rtol=1e-12, atol=1e-14)
 
 
-# ------------------------------------------------------------------------------------------ clipping
+# ----------------------------------------------------------------------------------------- clipping
 
 
 def test_clip_stops_the_gradient_outside_and_halves_it_at_the_edges():
@@ -64,7 +64,7 @@ def test_clip_by_global_norm(limit):
     assert float(optim.global_norm(clipped)) == pytest.approx(5 * scale)
 
 
-# ------------------------------------------------------------------------- custom gradients and hooks
+# ----------------------------------------------------------------------- custom gradients and hooks
 
 
 def test_a_custom_gradient_replaces_the_derivative():
@@ -114,7 +114,7 @@ def test_a_hook_over_a_tree_and_one_that_raises():
         fg.grad(lambda x: fnp.sum(fg.tap(x, broken)))(X)
 
 
-# --------------------------------------------------------------------------------------- accumulation
+# ------------------------------------------------------------------------------------- accumulation
 
 
 def test_an_input_used_a_hundred_times():

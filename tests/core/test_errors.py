@@ -37,8 +37,6 @@ BUILT_INS = {
     "ArgumentError": (ValueError,),
     "FrozenModuleError": (AttributeError,),
     "ConfigError": (ValueError, AttributeError),
-    "ArgumentError": (ValueError,),
-    "FrozenModuleError": (AttributeError,),
     "FgradError": (Exception,),
 }
 

@@ -162,7 +162,7 @@ def test_the_argument_itself_is_not_a_scalar_result():
 
 
 def test_a_missing_aux_is_named():
-    with pytest.raises(TreeError, match="has_aux=True needs .* to return a pair"):
+    with pytest.raises(TreeError, match=r"has_aux=True needs .* to return a pair"):
         fg.grad(lambda x: x, has_aux=True)(1.0)
 
 

@@ -120,7 +120,7 @@ def test_the_cotangent_of_an_integer_output_must_be_float0():
         pullback(np.float32(1))
 
 
-# -------------------------------------------------------------------- borrowed buffers (design 13.3)
+# ------------------------------------------------------------------- borrowed buffers (design 13.3)
 
 
 def test_inputs_changed_between_vjp_and_pullback_do_not_count():

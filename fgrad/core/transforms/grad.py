@@ -122,6 +122,7 @@ def value_and_grad(
                 for v, a in zip(values, active, strict=True)
             ]
         gradient = trees.unflatten(tree, grads)
+        outs = [owned(x) for x in outs]
         return ((outs[0], call.aux(outs[1:])) if has_aux else outs[0]), gradient
 
     return wrapped

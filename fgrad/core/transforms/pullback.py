@@ -96,7 +96,7 @@ class Pullback:
         full = []
         for aval in self._inexact:
             ct = next(given) if dtypes.is_inexact(aval.dtype) else None  # type: ignore[union-attr]
-            full.append(basis.zeros(aval.tangent()) if ct is None else ct)  # type: ignore[union-attr]
+            full.append(basis.zeros(aval.tangent()) if ct is None else owned(ct))  # type: ignore[union-attr]
         return trees.unflatten(self._in_tree, full)
 
     @property

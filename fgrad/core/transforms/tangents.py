@@ -54,7 +54,7 @@ def linearize(fun: Fun, *primals: Any, has_aux: bool = False) -> Any:
                 basis.zeros(y.aval.tangent()) if t is None else t
                 for t, y in zip(results, outs, strict=True)
             ]
-            return trees.unflatten(call.out_tree, full[:count])
+            return trees.unflatten(call.out_tree, [owned(t) for t in full[:count]])
 
     return (out, f_jvp, call.aux(outs[count:])) if has_aux else (out, f_jvp)
 
@@ -116,7 +116,8 @@ def jvp(fun: Fun, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool
     with entering():
         outs, out_ts = jvp_flat(call, values, ts)
         count = len(outs) - call.aux_count
-        full = [basis.instantiate(t, y) for t, y in zip(out_ts, outs, strict=True)]
+        full = [owned(basis.instantiate(t, y)) for t, y in zip(out_ts, outs, strict=True)]
+        outs = [owned(y) for y in outs]
     out = trees.unflatten(call.out_tree, outs[:count])
     tangent = trees.unflatten(call.out_tree, full[:count])
     return (out, tangent, call.aux(outs[count:])) if has_aux else (out, tangent)
@@ -155,6 +156,6 @@ def linear_transpose(fun: Fun, *primals: Any) -> Fun:
             cts = [check_cotangent(as_value(x), a) for x, a in zip(given, out_avals, strict=True)]
             back = tape.backward(cts, consume=False)
             full = [basis.zeros(a) if c is None else c for c, a in zip(back, avals, strict=True)]
-        return trees.unflatten(tree, full)
+        return trees.unflatten(tree, [owned(c) for c in full])
 
     return transposed

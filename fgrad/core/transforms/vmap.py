@@ -6,7 +6,7 @@ from typing import Any
 
 from fgrad.core import basis, trees
 from fgrad.core.errors import ArgumentError, AxisError, ShapeError
-from fgrad.core.evaluate import as_value
+from fgrad.core.evaluate import ArrayImpl, as_value
 from fgrad.core.primitive import MappedAxis, Value
 from fgrad.core.tracing import entering
 from fgrad.core.transforms.batch import batch_flat
@@ -79,7 +79,9 @@ def vmap(
             placed = [
                 _place(fun, x, d, w, size) for x, d, w in zip(outs, out_dims, wanted, strict=True)
             ]
-        return trees.unflatten(call.out_tree, placed)
+        # A result may not be a buffer that the caller can write to.
+        kept = [x.owned() if type(x) is ArrayImpl else x for x in placed]
+        return trees.unflatten(call.out_tree, kept)
 
     return batched
 

@@ -46,7 +46,7 @@ class Custom:
     def _resolve(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
         if not kwargs and not getattr(self.fun, "__defaults__", None):
             return list(args)
-        import inspect  # noqa: PLC0415 - needed for keyword calls only, slow to import
+        import inspect  # noqa: PLC0415 - slow to import, and rarely needed
 
         bound = inspect.signature(self.fun).bind(*args, **kwargs)
         bound.apply_defaults()

@@ -1,14 +1,15 @@
-"""`jit` and what concerns devices: the one place that joins tracing, programs and buffers."""
+"""`jit`: trace once for each signature, then run as a program."""
 
 import functools
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.backends.cuda import arrays as _cupy_arrays
-from fgrad.compile.program import Program, program_of
+from fgrad.api.parameters import Fun, parameters_of
+from fgrad.api.programs import Entry, Lowered, wrap
+from fgrad.compile.program import program_of
 from fgrad.core import trees
 from fgrad.core.config import config
 from fgrad.core.errors import DonationError, StaticArgumentError
@@ -19,16 +20,14 @@ from fgrad.core.evaluate import (
     DonatedBuffer,
     as_value,
     library_of,
-    namespace_of,
 )
-from fgrad.core.ir import ClosedJaxpr, Jaxpr
+from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer, entering, state
 from fgrad.core.transforms.call import call
 from fgrad.core.transforms.flat import FlatCall, aval_like, name_of
-from fgrad.core.transforms.stage import hoist, stage
+from fgrad.core.transforms.stage import stage
 
-Fun = Callable[..., Any]
 _MAXSIZE = 512  # programs kept a function; the least recently used one goes first
 
 
@@ -46,22 +45,6 @@ class CacheInfo(NamedTuple):
     misses: int
     currsize: int
     reasons: tuple[str, ...]
-
-
-class _Entry:
-    """A traced call: its program, the values it closed over, and the structure of its result."""
-
-    __slots__ = ("cached", "closed", "consts", "flags", "jaxpr", "out_tree", "program", "single")
-
-    def __init__(self, closed: ClosedJaxpr, out_tree: Any) -> None:
-        self.closed = closed
-        self.jaxpr: Jaxpr = hoist(closed.jaxpr)
-        self.consts = closed.consts
-        self.out_tree = out_tree
-        self.flags = [WEAK if a.weak_type else 0 for a in self.jaxpr.out_avals]
-        self.program: Program | None = None
-        self.cached = False
-        self.single = out_tree.is_leaf()
 
 
 class Jitted:
@@ -86,7 +69,7 @@ class Jitted:
         self._donate_argnums = tuple(donate_argnums)
         self._donate_argnames = tuple(donate_argnames)
         self._plain = not (static_argnums or static_argnames or donate_argnums or donate_argnames)
-        self._cache: OrderedDict[Any, _Entry] = OrderedDict()
+        self._cache: OrderedDict[Any, Entry] = OrderedDict()
         self._hits = 0
         self._reasons: list[str] = []
         self._latest: Any = None  # the signature traced last
@@ -95,6 +78,7 @@ class Jitted:
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program of this signature, tracing it first where there is none."""
         short: list[Any] = []
         if self._plain and not kwargs and state.trace is type(state).trace:
             found = self._quick(args, short)
@@ -153,10 +137,10 @@ class Jitted:
         self._hits += 1
         with np.errstate(all="ignore"):
             outs = entry.program(np, buffers)
-        wrapped = _wrap(outs, entry.flags, buffers)
+        wrapped = wrap(outs, entry.flags, buffers)
         return wrapped[0] if entry.single else trees.unflatten(entry.out_tree, wrapped)
 
-    def _run(self, entry: _Entry, values: Sequence[Value]) -> list[Value]:
+    def _run(self, entry: Entry, values: Sequence[Value]) -> list[Value]:
         buffers = [v._data for v in (*entry.consts, *values)]
         xp: Any = np
         for b in buffers:
@@ -166,7 +150,7 @@ class Jitted:
             return call(entry.jaxpr, *entry.consts, *values, name=self._name)
         if entry.program is None:
             entry.program = program_of(entry.jaxpr)
-        return _wrap(entry.program(xp, buffers), entry.flags, buffers)
+        return wrap(entry.program(xp, buffers), entry.flags, buffers)
 
     def _split(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Static arguments, hashable; and the others as a tree."""
@@ -199,7 +183,7 @@ class Jitted:
     def _entry(
         self, static: Any, values: Sequence[Value], tree: Any, args: Sequence[Any],
         kwargs: dict[str, Any],
-    ) -> _Entry:  # fmt: skip
+    ) -> Entry:  # fmt: skip
         avals = tuple(v.aval for v in values)
         axes = tuple((a.name, a.size) for a in state.axes)
         key = (static, tree, avals, config.trace_key(), axes)
@@ -227,7 +211,7 @@ class Jitted:
     def _trace(
         self, static: Any, avals: Sequence[Any], tree: Any, args: Sequence[Any],
         kwargs: dict[str, Any],
-    ) -> _Entry:  # fmt: skip
+    ) -> Entry:  # fmt: skip
         labels = {label for label, *_ in static}
 
         def run(parts: Sequence[Any], words: dict[str, Any]) -> Any:
@@ -238,7 +222,7 @@ class Jitted:
         flat_call = FlatCall(run, lambda *flat: trees.unflatten(tree, flat), {})
         with entering():
             jaxpr, consts = stage(flat_call, avals, f"jit of {self._name}")
-        return _Entry(ClosedJaxpr(jaxpr, consts), flat_call.out_tree)
+        return Entry(ClosedJaxpr(jaxpr, consts), flat_call.out_tree)
 
     def _explain_miss(self, key: Any) -> None:
         words = ("static arguments", "argument tree", "shapes or dtypes", "configuration", "axes")
@@ -275,7 +259,7 @@ class Jitted:
                     f"copy, or do not donate it"
                 )
 
-    def _check_usable(self, entry: _Entry, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    def _check_usable(self, entry: Entry, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """A donated buffer must fit a result."""
         room = Counter((a.shape, a.dtype) for a in entry.jaxpr.out_avals)
         for x in self._donated(args, kwargs):
@@ -313,54 +297,6 @@ class Jitted:
     def clear_cache(self) -> None:
         """Forget all programs of this function."""
         self._cache.clear()
-
-
-def _wrap(outs: Sequence[Any], flags: Sequence[int], buffers: Sequence[Any]) -> list[Value]:
-    wrapped = []
-    for x, flag in zip(outs, flags, strict=True):
-        if isinstance(x, np.generic):
-            x = np.asarray(x)
-        elif type(x) is np.ndarray and (x.base is not None or any(x is b for b in buffers)):
-            # A result may not share memory with what the caller can write to or has donated.
-            if any(type(b) is np.ndarray and np.may_share_memory(x, b) for b in buffers):
-                x = x.copy()
-        wrapped.append(ArrayImpl(x, flag))
-    return wrapped
-
-
-class Lowered:
-    """A call's program before it runs.
-
-    Attributes:
-        jaxpr: The traced program.
-    """
-
-    def __init__(self, entry: _Entry, name: str) -> None:
-        self._entry = entry
-        self._name = name
-        self.jaxpr = entry.closed
-
-    @property
-    def optimized(self) -> Jaxpr:
-        """The program after all passes; closed-over arrays are its first inputs."""
-        return program_of(self._entry.jaxpr).jaxpr
-
-    def as_text(self) -> str:
-        """The Python text that runs."""
-        return program_of(self._entry.jaxpr).source
-
-    def compile(self) -> Callable[..., Any]:
-        """The program as a function of flat arrays that returns the call's result."""
-        entry = self._entry
-        program = program_of(entry.jaxpr)
-
-        def compiled(*arrays: Any) -> Any:
-            buffers = [as_value(x)._data for x in (*entry.consts, *arrays)]
-            with np.errstate(all="ignore"):
-                outs = _wrap(program(np, buffers), entry.flags, buffers)
-            return trees.unflatten(entry.out_tree, outs)
-
-        return compiled
 
 
 def jit(
@@ -402,55 +338,8 @@ def jit(
         )  # fmt: skip
     if not callable(fun):
         raise StaticArgumentError(f"jit takes a function, got {type(fun).__name__}")
-    numbers, names = _parameters(fun, "static", static_argnums, static_argnames)
-    donated, donated_names = _parameters(fun, "donate", donate_argnums, donate_argnames)
+    numbers, names = parameters_of(fun, "static", static_argnums, static_argnames)
+    donated, donated_names = parameters_of(fun, "donate", donate_argnums, donate_argnames)
     if set(numbers) & set(donated) or set(names) & set(donated_names):
         raise DonationError(f"jit of {name_of(fun)}: an argument cannot be both static and donated")
     return Jitted(fun, numbers, names, donated, donated_names)
-
-
-def _parameters(fun: Fun, what: str, numbers: Any, names: Any) -> tuple[Any, Any]:
-    """The same parameters both by number and by name, however a call passes them."""
-    numbers, names = _tuple(numbers), _tuple(names)
-    if not numbers and not names:
-        return numbers, names
-    import inspect  # noqa: PLC0415 - slow to import, and rarely needed
-
-    try:
-        parameters = list(inspect.signature(fun).parameters.values())
-    except (TypeError, ValueError):  # a builtin without a signature
-        return numbers, names
-    kinds = {p.kind for p in parameters}
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    count = len(positional)
-    open_ended = inspect.Parameter.VAR_POSITIONAL in kinds
-    known = {p.name for p in parameters}
-    wrong = [n for n in numbers if not open_ended and not -count <= n < count]
-    if inspect.Parameter.VAR_KEYWORD not in kinds:
-        wrong += [n for n in names if n not in known]
-    if wrong:
-        kind = StaticArgumentError if what == "static" else DonationError
-        raise kind(
-            f"jit of {name_of(fun)}: {what}_argnums or {what}_argnames {wrong} name no parameter; "
-            f"they are {', '.join(p.name for p in parameters) or 'none'}"
-        )
-    full = {n if open_ended or n >= 0 else n + count for n in numbers}
-    by_keyword = [i for i, p in enumerate(positional) if p.kind is p.POSITIONAL_OR_KEYWORD]
-    full |= {i for i in by_keyword if positional[i].name in names}
-    labels = {*names, *(positional[i].name for i in by_keyword if i in full)}
-    return tuple(sorted(full)), tuple(sorted(labels))
-
-
-def _tuple(x: Any) -> tuple[Any, ...]:
-    return (x,) if isinstance(x, (int, str)) else tuple(x)
-
-
-def block_until_ready(tree: Any) -> Any:
-    """Wait until all arrays of a tree are computed, and return the tree.
-
-    On the CPU they are.
-    """
-    for x in trees.leaves(tree):
-        if type(x) is ArrayImpl and not isinstance(x._data, np.ndarray):
-            namespace_of(type(x._data)).cuda.get_current_stream().synchronize()
-    return tree
