@@ -1,7 +1,11 @@
 """Sphinx configuration: MyST pages, warnings as errors (`make docs`)."""
 
+import sys
 import tomllib
 from pathlib import Path
+from typing import Any
+
+import fgrad.errors
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -9,7 +13,7 @@ project = "fgrad"
 author = "the fgrad developers"
 release = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
@@ -17,3 +21,36 @@ nitpicky = True
 
 html_theme = "furo"
 html_title = f"fgrad {release}"
+
+autodoc_typehints = "none"
+autodoc_member_order = "alphabetical"
+napoleon_google_docstring = True
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+napoleon_custom_sections = ["Derivatives", "Kinks", "Numerics", "Source"]
+
+
+def _leave_out(_app: Any, what: str, _name: str, value: Any, skip: bool, _options: Any) -> bool:
+    """Leave out of a module's page what is not a function or class of fgrad's."""
+    ours = (getattr(value, "__module__", None) or "").startswith("fgrad")
+    return skip or (what == "module" and not (ours and callable(value)))
+
+
+def _to_errors(app: Any, env: Any, node: Any, text: Any) -> Any:
+    """Lead the exceptions named in docstrings to their page; built-in ones stay text."""
+    name = node.get("reftarget", "").rpartition(".")[2]
+    if node.get("refdomain") != "py":
+        return None
+    if name in fgrad.errors.__all__:
+        target = f"fgrad.errors.{name}"
+        domain = env.get_domain("py")
+        return domain.resolve_xref(
+            env, node["refdoc"], app.builder, "exc", target, node, text
+        )
+    return text if hasattr(sys.modules["builtins"], name) else None
+
+
+def setup(app: Any) -> None:
+    """Connect the two functions above."""
+    app.connect("autodoc-skip-member", _leave_out)
+    app.connect("missing-reference", _to_errors)

@@ -11,16 +11,12 @@ from fgrad.core.dtypes import float0
 from fgrad.core.ir import ClosedJaxpr, Jaxpr
 from fgrad.core.tracing import Array
 from fgrad.core.transforms.custom import custom_jvp, custom_vjp, tap
-from fgrad.core.transforms.grad import (
-    grad,
-    jvp,
-    linear_transpose,
-    linearize,
-    value_and_grad,
-    vjp,
-)
+from fgrad.core.transforms.grad import grad, value_and_grad, vjp
 from fgrad.core.transforms.look import closure_convert, eval_shape, make_jaxpr
-from fgrad.core.transforms.remat import checkpoint, checkpoint_name, saved_residuals
+from fgrad.core.transforms.policies import checkpoint_name
+from fgrad.core.transforms.remat import checkpoint
+from fgrad.core.transforms.residuals import saved_residuals
+from fgrad.core.transforms.tangents import jvp, linear_transpose, linearize
 from fgrad.core.transforms.vmap import vmap
 
 remat = checkpoint
@@ -39,6 +35,7 @@ _LAZY_NAMES = {
     "enable_x64": "core.config", "debug_nans": "core.config", "disable_jit": "core.config",
     "default_matmul_precision": "core.config", "numpy_dtype_promotion": "core.config",
     "numpy_rank_promotion": "core.config", "check_tracer_leaks": "core.config",
+    "debug_infs": "core.config", "key_reuse": "core.config", "out_of_bounds": "core.config",
     "ShapeDtypeStruct": "core.avals",
 }  # fmt: skip
 

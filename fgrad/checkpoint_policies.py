@@ -1,6 +1,6 @@
 """Which values `fgrad.checkpoint` may keep, by name; the names are JAX's."""
 
-from fgrad.core.transforms.remat import (
+from fgrad.core.transforms.policies import (
     dots_saveable,
     dots_with_no_batch_dims_saveable,
     everything_saveable,

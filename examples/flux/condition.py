@@ -7,10 +7,10 @@ example, not of the transformer.
 
 from __future__ import annotations
 
-import fgrad.numpy as fnp
 import numpy as np
 
 import fgrad as fg
+import fgrad.numpy as fnp
 from fgrad import random
 from layers import Params
 

@@ -14,10 +14,10 @@ import itertools
 import math
 from collections.abc import Callable
 
-import fgrad.numpy as fnp
 import numpy as np
 
 import fgrad as fg
+import fgrad.numpy as fnp
 from fgrad import random
 
 Velocity = Callable[[fg.Array, fg.Array], fg.Array]

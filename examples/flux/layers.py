@@ -10,10 +10,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import fgrad.numpy as fnp
 import numpy as np
 
 import fgrad as fg
+import fgrad.numpy as fnp
 from fgrad import nn
 
 Params = dict[str, Any]

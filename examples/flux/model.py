@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import fgrad.numpy as fnp
 import numpy as np
 
 import fgrad as fg
+import fgrad.numpy as fnp
 from fgrad import nn, random
 from layers import (
     TIME_FREQUENCIES,

@@ -20,6 +20,7 @@ from matplotlib import pyplot as plt
 # tqdm's own, but always in samples a second: it would turn slow rates into seconds a sample.
 BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
 GRID_COLUMNS = 10
+GRID_MARGIN = 1
 LOSS_WINDOW = 50
 
 
@@ -59,14 +60,19 @@ def loss_curve(losses: Sequence[float], path: Path) -> None:
 
 def sample_grid(images: np.ndarray, labels: np.ndarray, path: Path) -> None:
     """Draw the first ten ``images[N, 8, 8]`` of each class, a row a class, into a PNG."""
-    figure, axes = plt.subplots(
-        data.CLASSES, GRID_COLUMNS, figsize=(6, 6), squeeze=False, layout="constrained"
-    )
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-    for label, row in enumerate(axes):
-        row[0].set_ylabel(str(label), rotation=0, labelpad=10, verticalalignment="center")
-        for axis, image in zip(row, images[labels == label], strict=False):
-            axis.imshow(image, cmap="gray_r", vmin=0, vmax=data.MAX_INK)
+    cell = data.IMAGE_SIZE + 2 * GRID_MARGIN
+    grid = np.full((data.CLASSES, GRID_COLUMNS, cell, cell), np.nan)
+    inside = slice(GRID_MARGIN, -GRID_MARGIN)
+    for label in range(data.CLASSES):
+        chosen = images[labels == label][:GRID_COLUMNS]
+        grid[label, : len(chosen), inside, inside] = chosen
+    picture = grid.swapaxes(1, 2).reshape(data.CLASSES * cell, GRID_COLUMNS * cell)
+
+    figure, axes = plt.subplots(figsize=(6, 6), layout="constrained")
+    axes.imshow(picture, cmap="gray_r", vmin=0, vmax=data.MAX_INK)  # NaN, the margin, is clear
+    axes.set_facecolor("lightsteelblue")
+    axes.set(xticks=[], yticks=(np.arange(data.CLASSES) + 0.5) * cell - 0.5)
+    axes.set_yticklabels([str(label) for label in range(data.CLASSES)])
+    axes.tick_params(length=0)
     figure.savefig(path, dpi=120)
     plt.close(figure)

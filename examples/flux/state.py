@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fgrad.numpy as fnp
 import numpy as np
 
 import checkpoint
 import fgrad as fg
+import fgrad.numpy as fnp
 import model
 import recipe as recipes
 from fgrad import random, tree
@@ -78,7 +78,7 @@ def start(size: str, seed: int, digits: int) -> State:
 
 def save(state: State, path: Path) -> None:
     """Write ``state`` to ``path``, whole or not at all."""
-    arrays = dict(model.flatten(state.params))
+    arrays: dict[str, Any] = model.flatten(state.params)
     arrays.update(model.flatten(state.average, "average."))
     leaves = tree.leaves(state.optimizer)
     arrays.update({f"optimizer.{i}": leaf for i, leaf in enumerate(leaves)})

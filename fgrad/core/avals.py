@@ -1,5 +1,6 @@
 """Abstract values: the shape, dtype and weakness of an array, without its contents."""
 
+from collections.abc import Iterable
 from math import prod
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from fgrad.core import dtypes
 
-__all__ = ["ShapedArray"]
+__all__ = ["ShapeDtypeStruct", "ShapedArray"]
 
 _KEEP: Any = object()
 
@@ -116,3 +117,24 @@ class ShapedArray:
             self.dtype if dtype is _KEEP else dtype,
             self.weak_type if weak_type is _KEEP else weak_type,
         )
+
+
+class ShapeDtypeStruct(ShapedArray):
+    """The type of an array, written by hand: what `eval_shape` and `pure_callback` take.
+
+    Args:
+        shape: The length of each axis.
+        dtype: A dtype, or its name.
+
+    Example:
+        >>> ShapeDtypeStruct((2, 3), "bfloat16")
+        bf16[2,3]
+    """
+
+    __slots__ = ()
+
+    def __init__(self, shape: Iterable[int], dtype: Any) -> None:
+        super().__init__(tuple(shape), dtypes.dtype(dtype))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ShapeDtypeStruct, (self.shape, self.dtype)

@@ -52,6 +52,12 @@ class FgradError(Exception):
         # A message that was pickled, or taken from another error, carries its place already.
         super().__init__(message if "\n  at " in message else message + where.suffix())
 
+    def note_context(self, words: str) -> None:
+        """Name the open transforms, where more are known now than when the error was made."""
+        message, _, known = str(self.args[0]).partition("\n  inside ")
+        if words.endswith(known) and len(words) > len(known):
+            self.args = (f"{message}\n  inside {words}", *self.args[1:])
+
 
 # --- what was passed in ---------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from numpy import ndarray
 from fgrad.core import dtypes
 from fgrad.core.avals import ShapedArray
 from fgrad.core.config import config
-from fgrad.core.errors import DtypeError, FgradError, NonFiniteError
+from fgrad.core.errors import BufferDonatedError, DtypeError, FgradError, NonFiniteError
 from fgrad.core.primitive import Primitive, Value
 from fgrad.core.tracing import (
     Array,
@@ -61,6 +61,32 @@ class ArrayImpl(Array):
         return self
 
 
+class DonatedBuffer:
+    """Stands in for a buffer that was given away: every use but of its type raises."""
+
+    __slots__ = ("_name", "dtype", "shape")
+
+    def __init__(self, data: Any, name: str) -> None:
+        self._name = name
+        self.shape = data.shape
+        self.dtype = data.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    def __getattr__(self, attribute: str) -> Any:
+        raise self.gone()
+
+    def gone(self) -> BufferDonatedError:
+        """The error for its use."""
+        return BufferDonatedError(
+            f"this {ShapedArray(self.shape, self.dtype)} was donated to {self._name} and its "
+            f"buffer is gone; use the result of that call instead, or do not donate it"
+        )
+
+
 _namespaces: dict[type, ModuleType] = {np.ndarray: np}
 _adopters: dict[str, Callable[[type], ModuleType]] = {}
 
@@ -82,6 +108,13 @@ def namespace_of(kind: type) -> ModuleType:
         else:
             raise DtypeError(f"{kind.__module__}.{kind.__qualname__} is no array fgrad can hold")
     return found
+
+
+def library_of(data: Any) -> ModuleType:
+    """The array library of a buffer; raises `BufferDonatedError` where it was given away."""
+    if type(data) is DonatedBuffer:
+        raise data.gone()
+    return namespace_of(type(data))
 
 
 def is_buffer(x: Any) -> bool:
@@ -172,11 +205,11 @@ class EvalTrace(Trace):
             if type(a) is not ArrayImpl:
                 if isinstance(a, Tracer):
                     raise leaked(a)
-                a = as_value(a)  # noqa: PLW2901
+                a = as_value(a)
             flags |= a._flags
             data = a._data
             if type(data) is not ndarray:
-                xp = namespace_of(type(data))
+                xp = library_of(data)
             buffers.append(data)
         try:
             if self.quiet:
@@ -250,12 +283,12 @@ def _detach(x: Any, buffers: Sequence[Any]) -> Any:
 
 
 def check_finite(prim: Primitive, out: Any) -> None:
-    """Under `debug_nans` and `debug_infs`: raise at the first operation whose result is not finite."""
+    """Raise at the first result that is not finite, under `debug_nans` and `debug_infs`."""
     for x in out if prim.multiple_results else (out,):
-        x = np.asarray(x) if isinstance(x, np.generic) else x  # noqa: PLW2901
+        x = np.asarray(x) if isinstance(x, np.generic) else x
         if not dtypes.is_inexact(x.dtype):
             continue
-        if config.debug_nans and bool((x != x).any()):  # noqa: PLR0124
+        if config.debug_nans and bool((x != x).any()):
             raise NonFiniteError(
                 f"{prim.name} produced NaN in {ShapedArray(x.shape, x.dtype)} (debug_nans is on)"
             )

@@ -100,6 +100,8 @@ class Eqn:
     @property
     def effects(self) -> frozenset[str]:
         """Names of the effects of the primitive and of the programs in its parameters."""
+        if not self.primitive.calls:
+            return frozenset(self.primitive.effects)
         found = set(self.primitive.effects)
         for sub in subjaxprs(self.params):
             found |= sub.effects
@@ -118,8 +120,8 @@ class Jaxpr:
     """A program: ``lambda constvars ; invars. let eqns in outvars``."""
 
     __slots__ = (
-        "__weakref__", "_effects", "_last_uses", "constvars", "derived", "eqns", "invars",
-        "outvars",
+        "__weakref__", "_axis_names", "_effects", "_last_uses", "constvars", "derived", "eqns",
+        "invars", "outvars",
     )  # fmt: skip
 
     def __init__(
@@ -134,6 +136,7 @@ class Jaxpr:
         self.eqns = tuple(eqns)
         self.outvars = tuple(outvars)
         self.derived: dict[Any, Any] = {}  # programs made from this one, see transforms.jaxprs
+        self._axis_names: frozenset[Any] | None = None
         self._effects: frozenset[str] | None = None
         self._last_uses: tuple[tuple[Var, ...], ...] | None = None
 
@@ -153,6 +156,13 @@ class Jaxpr:
         if self._effects is None:
             self._effects = frozenset().union(*(e.effects for e in self.eqns))
         return self._effects
+
+    @property
+    def axis_names(self) -> frozenset[Any]:
+        """The named axes that collectives of the program speak of."""
+        if self._axis_names is None:
+            self._axis_names = frozenset().union(*(axis_names(e.params) for e in self.eqns))
+        return self._axis_names
 
     @property
     def last_uses(self) -> tuple[tuple[Var, ...], ...]:
@@ -223,6 +233,13 @@ def subjaxprs(params: Mapping[str, Any]) -> Iterator[Jaxpr]:
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, Jaxpr):
                 yield item
+
+
+def axis_names(params: Mapping[str, Any]) -> frozenset[Any]:
+    """The named axes of a collective's parameters, or of the programs among parameters."""
+    names = params.get("axis_name", ())
+    own = names if isinstance(names, tuple) else (names,)
+    return frozenset(own).union(*(j.axis_names for j in subjaxprs(params)))
 
 
 def _letters(n: int) -> str:
@@ -322,9 +339,11 @@ def _dot(jaxpr: Jaxpr) -> str:
         lines.append(f'  {source[v]} [shape=ellipse label="{p.typed(v)}"];')
     for i, eqn in enumerate(jaxpr.eqns):
         lines.append(f'  e{i} [shape=box label="{eqn.primitive.name}"];')
-        for atom in eqn.inputs:
-            if isinstance(atom, Var):
-                lines.append(f'  {source[atom]} -> e{i} [label="{p.typed(atom)}"];')
+        lines += [
+            f'  {source[atom]} -> e{i} [label="{p.typed(atom)}"];'
+            for atom in eqn.inputs
+            if isinstance(atom, Var)
+        ]
         source.update(dict.fromkeys(eqn.outputs, f"e{i}"))
     for i, atom in enumerate(jaxpr.outvars):
         lines.append(f'  o{i} [shape=ellipse label="out {i}"];')

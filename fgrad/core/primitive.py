@@ -65,12 +65,12 @@ OUT = -1
 NOTHING = -1000
 
 
-def TYPE(i: int) -> int:  # noqa: N802 - reads as the constants beside it
+def TYPE(i: int) -> int:
     """In a `Pullback`'s selection: the type of operand i, not its value."""
     return -2 - i
 
 
-def SHAPE(i: int) -> int:  # noqa: N802 - reads as the constants beside it
+def SHAPE(i: int) -> int:
     """In a `Pullback`'s selection: the shape of operand i."""
     return -500 - i
 
@@ -227,7 +227,7 @@ class Spec:
     def __init__(
         self,
         operands: Operand | tuple[Operand, ...] = Operand(),  # noqa: B008 - immutable
-        cases: tuple[Case, ...] = (Case(),),  # noqa: B008 - immutable
+        cases: tuple[Case, ...] = (Case(),),
         *,
         dtypes: tuple[str, ...] = FLOATS,
         reference: Callable[..., Any] | None = None,
@@ -263,9 +263,25 @@ class Primitive:
     """
 
     __slots__ = (
-        "abstract", "batch", "calls", "commutative", "differentiable", "doc", "eager", "effects", "jvp", "linear",
-        "linear_in", "lower", "multiple_results", "name", "simplify", "spec", "transpose", "vjp",
         "_sealed",
+        "abstract",
+        "batch",
+        "calls",
+        "commutative",
+        "differentiable",
+        "doc",
+        "eager",
+        "effects",
+        "jvp",
+        "linear",
+        "linear_in",
+        "lower",
+        "multiple_results",
+        "name",
+        "simplify",
+        "spec",
+        "transpose",
+        "vjp",
     )  # fmt: skip
 
     def __init__(

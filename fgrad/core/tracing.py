@@ -122,7 +122,7 @@ class _State(threading.local):
 state = _State()
 
 
-class current:  # noqa: N801 - used like a function
+class current:
     """Make `trace` the current one of this thread inside a ``with`` block."""
 
     __slots__ = ("previous", "trace")
@@ -138,7 +138,7 @@ class current:  # noqa: N801 - used like a function
         state.trace = self.previous
 
 
-class entering:  # noqa: N801 - used like a function
+class entering:
     """Open the outermost transform of a call: floating-point warnings are off inside.
 
     Infinities and NaNs are values to a program of transforms (`debug_nans` finds them), and
@@ -164,19 +164,24 @@ class entering:  # noqa: N801 - used like a function
 
 def bind(prim: Primitive, *args: Value, **params: Any) -> Any:
     """Apply a primitive to values: the current trace decides what that means."""
-    return state.trace.process(prim, args, params)
+    try:
+        return state.trace.process(prim, args, params)
+    except FgradError as error:
+        # Rules run with the transforms around them current: the outermost bind knows them all.
+        error.note_context(_open_transforms())
+        raise
 
 
 class Tracer(Array):
     """Stands for an array while a function is transformed.
 
     Attributes:
-        trace: The trace that made it; its `tag` says to which transform the tracer belongs.
+        owner: The trace that made it; its `tag` says to which transform the tracer belongs.
     """
 
-    __slots__ = ("trace",)
+    __slots__ = ("owner",)
 
-    trace: Trace
+    owner: Trace
 
     def concrete(self) -> "Array | None":
         """The concrete array underneath, where there is one."""
@@ -189,18 +194,20 @@ class Tracer(Array):
         found = self.concrete()
         if found is None:
             raise TracerBoolConversionError(
-                f"the truth value of a traced {self.aval} is not known while {self.trace.words} "
+                f"the truth value of a traced {self.aval} is not known while {self.owner.words} "
                 f"traces; use fgrad.lax.cond, fgrad.numpy.where or mark the argument static"
             )
+        check_open(self, state.trace)
         return bool(found)
 
     def __index__(self) -> int:
         found = self.concrete() if self.dtype.kind in "iub" else None
         if found is None:
             raise TracerIntegerConversionError(
-                f"a traced {self.aval} is no Python integer while {self.trace.words} traces; use "
+                f"a traced {self.aval} is no Python integer while {self.owner.words} traces; use "
                 f"fgrad.lax.dynamic_slice or indexing with arrays, or mark the argument static"
             )
+        check_open(self, state.trace)
         return found.__index__()
 
     def __int__(self) -> int:
@@ -233,7 +240,7 @@ class Tracer(Array):
 
     def _no_scalar(self, name: str) -> FgradError:
         return TracerArrayConversionError(
-            f"{name} would take the traced {self.aval} out of {self.trace.words} and lose its "
+            f"{name} would take the traced {self.aval} out of {self.owner.words} and lose its "
             f"derivative; use fgrad.numpy instead, fgrad.lax.stop_gradient where none is wanted, "
             f"or fgrad.debug.print to look at it"
         )
@@ -242,7 +249,7 @@ class Tracer(Array):
 def leaked(tracer: Tracer) -> UnexpectedTracerError:
     """The error for a tracer met outside the transform it belongs to."""
     return UnexpectedTracerError(
-        f"a traced {tracer.aval} of {tracer.trace.words} was used outside of it: it was kept in a "
+        f"a traced {tracer.aval} of {tracer.owner.words} was used outside of it: it was kept in a "
         f"global, an attribute or a closure, or passed to another thread, or a function with its "
         f"own derivative closes over it; return it from the transformed function, or pass it as "
         f"an argument"
@@ -251,12 +258,18 @@ def leaked(tracer: Tracer) -> UnexpectedTracerError:
 
 def is_open(tracer: Tracer, trace: Trace | None) -> bool:
     """Whether the transform of `tracer` is `trace` or one around it."""
-    tag = tracer.trace.tag
+    tag = tracer.owner.tag
     while trace is not None:
         if trace.tag is tag:
             return True
         trace = trace.parent
     return False
+
+
+def check_open(x: Value, trace: Trace | None) -> None:
+    """Raise `UnexpectedTracerError` for a tracer of none of `trace` and those around it."""
+    if isinstance(x, Tracer) and not is_open(x, trace):
+        raise leaked(x)
 
 
 def aval_of(x: Value) -> ShapedArray:

@@ -8,9 +8,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import CodeType
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGE = str(Path(__file__).absolute().parents[1]) + os.sep
 # Files of the package: filled as frames are met, bounded by the number of source files loaded.
 _internal: dict[str, bool] = {}
 
@@ -42,6 +43,10 @@ class Where:
         """The function's qualified name."""
         return self.code.co_qualname
 
+    def within(self, scope: str) -> "Where":
+        """The same place, labelled by a named scope."""
+        return ScopedWhere(self.code, self.offset, scope)
+
     def __str__(self) -> str:
         return f"{self.file}:{self.line} ({self.function})"
 
@@ -52,6 +57,30 @@ class Where:
         return (_SavedWhere, (self.file, self.line, self.function))
 
 
+class ScopedWhere(Where):
+    """A place within a `fgrad.named_scope`.
+
+    Attributes:
+        scope: Names of the scopes, outermost first, joined by slashes.
+    """
+
+    __slots__ = ("scope",)
+
+    def __init__(self, code: CodeType, offset: int, scope: str) -> None:
+        super().__init__(code, offset)
+        self.scope = scope
+
+    def within(self, _scope: str) -> "Where":
+        """Itself: an equation stays in the scope that it was written in."""
+        return self
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} in {self.scope}"
+
+    def __reduce__(self) -> tuple[type, tuple[str, int, str]]:
+        return (_SavedWhere, (self.file, self.line, f"{self.function}, {self.scope}"))
+
+
 class _SavedWhere(Where):
     """A place read back from a file: only its text is left."""
 
@@ -59,6 +88,10 @@ class _SavedWhere(Where):
 
     def __init__(self, file: str, line: int, function: str) -> None:
         self._saved = (file, line, function)
+
+    def within(self, _scope: str) -> "Where":
+        """Itself."""
+        return self
 
     file = property(lambda self: self._saved[0])
     line = property(lambda self: self._saved[1])
@@ -93,15 +126,32 @@ class _Local(threading.local):
     """Of this thread: the line of the recorded equation that runs now, if one does."""
 
     source: Where | None = None
+    scope: str = ""  # of `fgrad.named_scope`
 
 
 local = _Local()
+
+
+class user_lines:
+    """Inside, functions of the user run: their own lines count, not that of the equation."""
+
+    __slots__ = ("before",)
+
+    def __enter__(self) -> None:
+        self.before = local.source
+        local.source = None
+
+    def __exit__(self, *_exception: object) -> None:
+        local.source = self.before
+
+
 _context: list[Callable[[], str]] = []
 
 
 def here() -> Where | None:
     """The user's line that asks for what runs now."""
-    return local.source or capture()
+    found = local.source or capture()
+    return found if not local.scope or found is None else found.within(local.scope)
 
 
 def set_context(describe: Callable[[], str]) -> None:

@@ -11,6 +11,7 @@ from fgrad.lax.argreduce import *  # noqa: F403
 from fgrad.lax.arithmetic import *  # noqa: F403
 from fgrad.lax.bessel import *  # noqa: F403
 from fgrad.lax.bits import *  # noqa: F403
+from fgrad.lax.collective import *  # noqa: F403
 from fgrad.lax.compare import *  # noqa: F403
 from fgrad.lax.complex import *  # noqa: F403
 from fgrad.lax.contract import *  # noqa: F403
@@ -21,15 +22,19 @@ from fgrad.lax.creation import *  # noqa: F403
 from fgrad.lax.cumulative import *  # noqa: F403
 from fgrad.lax.dynamic import *  # noqa: F403
 from fgrad.lax.elementary import *  # noqa: F403
+from fgrad.lax.exchange import *  # noqa: F403
 from fgrad.lax.extrema import *  # noqa: F403
 from fgrad.lax.fft import *  # noqa: F403
 from fgrad.lax.gather import *  # noqa: F403
+from fgrad.lax.gathering import *  # noqa: F403
+from fgrad.lax.host import *  # noqa: F403
 from fgrad.lax.index import *  # noqa: F403
 from fgrad.lax.joining import *  # noqa: F403
 from fgrad.lax.normalize import *  # noqa: F403
 from fgrad.lax.powers import *  # noqa: F403
 from fgrad.lax.reduce import *  # noqa: F403
 from fgrad.lax.rounding import *  # noqa: F403
+from fgrad.lax.runs import *  # noqa: F403
 from fgrad.lax.scans import *  # noqa: F403
 from fgrad.lax.scatter import *  # noqa: F403
 from fgrad.lax.scattering import *  # noqa: F403

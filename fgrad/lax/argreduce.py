@@ -44,7 +44,7 @@ def _arg_extremum(name: str, doc: str) -> Primitive:
         return bind(prim, args[0], axis=axis + (axis >= d), **params), d - (axis < d)
 
     i32 = np.dtype(np.int32)
-    prim = constant(
+    prim: Primitive = constant(
         name,
         doc=doc,
         reason="an index has no derivative",
@@ -73,8 +73,8 @@ def _arg_extremum(name: str, doc: str) -> Primitive:
     return prim
 
 
-argmax_p = _arg_extremum("argmax", "Index of the first greatest element along an axis.")
-argmin_p = _arg_extremum("argmin", "Index of the first least element along an axis.")
+argmax_p: Primitive = _arg_extremum("argmax", "Index of the first greatest element along an axis.")
+argmin_p: Primitive = _arg_extremum("argmin", "Index of the first least element along an axis.")
 
 
 def argmax(operand: Any, axis: int, index_dtype: Any = None) -> Value:

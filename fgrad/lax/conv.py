@@ -380,6 +380,9 @@ def _conv_batch(
 ) -> tuple[Value, int]:
     """Fold the mapped axis into the batch (lhs), the features (rhs) or the groups (both)."""
     (x, w), (dx, dw) = args, dims
+    if axis.size == 0:  # a convolution has at least one group
+        out_aval = _conv_abstract(_element(x.aval, dx), _element(w.aval, dw), **params)
+        return basis.zeros(ShapedArray((0, *out_aval.shape), out_aval.dtype)), 0
     d = params["dimension_numbers"]
     fg, bg = params["feature_group_count"], params["batch_group_count"]
     n_axis, c_axis = d.lhs_spec[:2]
@@ -415,6 +418,11 @@ def _conv_batch(
         return _split_axis(out, c_out, (size, out.shape[c_out] // size)), c_out
     out = _split_axis(out, c_out, (groups, size, out.shape[c_out] // (groups * size)))
     return _merge_axes(basis.moveaxis(out, c_out + 1, 0), c_out + 1), 0
+
+
+def _element(aval: ShapedArray, dim: int | None) -> ShapedArray:
+    """The type of one element of a batch along `dim`."""
+    return aval if dim is None else aval.update(shape=aval.shape[:dim] + aval.shape[dim + 1 :])
 
 
 def _fold_inside(x: Value, source: int, target: int, groups: int) -> Value:
@@ -455,8 +463,8 @@ def _conv_reference(x: Any, w: Any, **params: Any) -> Any:
                 continue
             at = (slice(None), slice(None), *(i for i, _ in where))
             a, b = x[at], w[(slice(None), slice(None), *k)]
-            a = a.reshape(bg, n, fg, b.shape[1])
-            b = b.reshape(bg, fg, o // (bg * fg), b.shape[1])
+            a = a.reshape(bg, n, fg, w.shape[1])
+            b = b.reshape(bg, fg, o // (bg * fg), w.shape[1])
             total[(slice(None), slice(None), *p)] += np.einsum("bnfc,bfoc->nbfo", a, b).reshape(
                 n, o
             )

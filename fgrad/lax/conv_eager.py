@@ -164,13 +164,13 @@ def _product_of(xp: Any, x: Any, windows: Any, w: Any) -> Any:
     def features_last(v: Any, m: Any) -> Any:
         """[g, n·p, k·c] times [g, k·c, o]."""
         a = v.transpose((0, 1, *ps, *ks, 2))
-        b = m.transpose((0, *ks, 2, 1)).reshape(m.shape[0], -1, m.shape[1])
+        b = m.transpose((0, *ks, 2, 1)).reshape(m.shape[0], prod(m.shape[2:]), m.shape[1])
         return _rows(xp, a, b, s)
 
     def positions_small(v: Any, m: Any) -> Any:
         """[g, n·p, c·k] times [g, c·k, o]."""
         a = v.transpose((0, 1, *ps, 2, *ks))
-        b = m.reshape(m.shape[0], m.shape[1], -1).swapaxes(1, 2)
+        b = m.reshape(m.shape[0], m.shape[1], prod(m.shape[2:])).swapaxes(1, 2)
         return _rows(xp, a, b, s)
 
     def batch_last(v: Any, m: Any) -> Any:
@@ -178,7 +178,7 @@ def _product_of(xp: Any, x: Any, windows: Any, w: Any) -> Any:
         a = v.transpose((0, 2, *ks, *ps, 1))
         tail = a.shape[2 + s :]
         a = a.reshape(a.shape[0], prod(a.shape[1 : 2 + s]), prod(tail))
-        b = m.reshape(m.shape[0], m.shape[1], -1).swapaxes(1, 2)
+        b = m.reshape(m.shape[0], m.shape[1], prod(m.shape[2:])).swapaxes(1, 2)
         out = xp.matmul(a.swapaxes(1, 2), b)
         out = out.reshape((a.shape[0], *tail, m.shape[1]))
         return out.transpose((0, s + 1, s + 2, *range(1, s + 1)))
@@ -186,8 +186,8 @@ def _product_of(xp: Any, x: Any, windows: Any, w: Any) -> Any:
     def positions_last(v: Any, m: Any) -> Any:
         """[o, c·k] times [c·k, p], for each group and batch element."""
         g, n, p = v.shape[0], v.shape[1], v.shape[3 + s :]
-        a = v.reshape(g, n, -1, prod(p))
-        b = m.reshape(m.shape[0], 1, m.shape[1], -1)
+        a = v.reshape(g, n, prod(v.shape[2 : 3 + s]), prod(p))
+        b = m.reshape(m.shape[0], 1, m.shape[1], prod(m.shape[2:]))
         return xp.matmul(b, a).reshape((g, n, m.shape[1], *p))
 
     if inner == "feature":
@@ -242,12 +242,12 @@ def _overlap_add(
         part = x[:, n : n + step]
         m = part.shape[1]
         if last:
-            rows = part.transpose((0, 1, *range(3, 3 + s), 2)).reshape(g, -1, c)
-            right = w.transpose((0, 2, *range(3, 3 + s), 1)).reshape(g, c, -1)
+            rows = part.transpose((0, 1, *range(3, 3 + s), 2)).reshape(g, m * prod(size), c)
+            right = w.transpose((0, 2, *range(3, 3 + s), 1)).reshape(g, c, prod(window) * o)
             terms = xp.matmul(rows, right).reshape((g, m, *size, *window, o))
         else:
-            left = w.transpose((0, 1, *range(3, 3 + s), 2)).reshape(g, 1, -1, c)
-            terms = xp.matmul(left, part.reshape(g, m, c, -1))
+            left = w.transpose((0, 1, *range(3, 3 + s), 2)).reshape(g, 1, o * prod(window), c)
+            terms = xp.matmul(left, part.reshape(g, m, c, prod(size)))
             terms = terms.reshape((g, m, o, *window, *size))
         for k in np.ndindex(window):
             found = _landing(k, size, positions, pads, lhs_dilation, rhs_dilation)

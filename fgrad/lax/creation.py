@@ -8,7 +8,7 @@ import numpy as np
 from fgrad.core import basis, dtypes
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import AxisError, DtypeError, ShapeError
-from fgrad.core.primitive import Absent, Lowering, Value
+from fgrad.core.primitive import Absent, Lowering, Primitive, Value
 from fgrad.core.tracing import bind
 from fgrad.lax.kinds import constant
 from fgrad.lax.shape import Ints, canonical_axis, scalar_like, value
@@ -26,6 +26,8 @@ __all__ = [
 def _iota_abstract(*, dtype: np.dtype[Any], shape: Ints, dimension: int) -> ShapedArray:
     if not 0 <= dimension < len(shape):
         raise AxisError(f"iota: dimension {dimension} lies outside the shape {list(shape)}")
+    if any(n < 0 for n in shape):
+        raise ShapeError(f"iota: lengths must not be negative, got {list(shape)}")
     if dtype.kind == "b":
         raise DtypeError("iota: bool does not count; choose an integer or float dtype")
     return ShapedArray(shape, dtype)
@@ -37,7 +39,7 @@ def _iota_eager(xp: Any, *, dtype: np.dtype[Any], shape: Ints, dimension: int) -
     return xp.broadcast_to(xp.arange(shape[dimension]).astype(dtype).reshape(inner), shape)
 
 
-iota_p = constant(
+iota_p: Primitive = constant(
     "iota",
     doc="The index along one axis.",
     reason="it has no operand",
@@ -92,7 +94,7 @@ def full(shape: Sequence[int], fill_value: Any, dtype: Any = None) -> Value:
         ShapeError: `fill_value` is not a scalar.
 
     Example:
-        >>> full((2,), 0.5)
+        >>> full((2,), 0.5, np.float32)
         Array([0.5, 0.5], dtype=float32)
     """
     if dtype is None:

@@ -75,7 +75,7 @@ def _cumsum_transpose(ct: Value, _x: Unknown, *, axis: int, reverse: bool) -> tu
     return (cumsum(ct, axis, not reverse),)
 
 
-cumsum_p = cumulative(
+cumsum_p: Primitive = cumulative(
     "cumsum",
     "Sums of the elements up to each.",
     NUMBERS,
@@ -136,7 +136,7 @@ def _cumprod_jvp(
     return out, scan_pairs(combine, [x, t], (1, 0), axis=axis, reverse=reverse)[1]
 
 
-cumprod_p = cumulative(
+cumprod_p: Primitive = cumulative(
     "cumprod",
     "Products of the elements up to each.",
     NUMBERS,
@@ -205,7 +205,7 @@ def _extremum_jvp(
     return jvp
 
 
-cummax_p = cumulative(
+cummax_p: Primitive = cumulative(
     "cummax",
     "The greatest of the elements up to each.",
     _ORDERED,
@@ -215,7 +215,7 @@ cummax_p = cumulative(
     cumulative_spec(np.maximum.accumulate, REAL, operand=Operand(generator="distinct"), ulps=0.0),
 )
 
-cummin_p = cumulative(
+cummin_p: Primitive = cumulative(
     "cummin",
     "The least of the elements up to each.",
     _ORDERED,
@@ -292,7 +292,7 @@ def _cumlogsumexp_jvp(
     return out, scan_pairs(combine, pairs, (1, 0), axis=axis, reverse=reverse)[1]
 
 
-cumlogsumexp_p = cumulative(
+cumlogsumexp_p: Primitive = cumulative(
     "cumlogsumexp",
     "Logarithms of the sums of exponentials of the elements up to each.",
     FLOAT,

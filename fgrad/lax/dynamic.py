@@ -119,7 +119,7 @@ def _slice_batch(
 
 _START = Operand(0, 3, dtype="int32", generator="indices")
 
-dynamic_slice_p = Primitive(
+dynamic_slice_p: Primitive = Primitive(
     "dynamic_slice",
     "A box of fixed size out of an operand, at computed starts.",
     abstract=_slice_abstract,
@@ -221,7 +221,7 @@ def _update_reference(x: Any, update: Any, i: Any, _j: Any) -> Any:
     return out
 
 
-dynamic_update_slice_p = Primitive(
+dynamic_update_slice_p: Primitive = Primitive(
     "dynamic_update_slice",
     "Overwrite a box of an operand, at computed starts.",
     abstract=_update_abstract,

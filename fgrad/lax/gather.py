@@ -181,7 +181,7 @@ def _gather_batch(
     return bind(gather_p, x, indices, dimension_numbers=new, slice_sizes=sizes, **params), 0
 
 
-gather_p = Primitive(
+gather_p: Primitive = Primitive(
     "gather",
     "Windows of an operand at given starts.",
     abstract=_gather_abstract,
@@ -190,7 +190,7 @@ gather_p = Primitive(
     transpose=lambda ct, x, indices, **params: (_gather_pull(ct, x.aval, indices, params), None),
     vjp=Pullback(
         None,
-        lambda _needed, res, ct, params: (_gather_pull(ct, *res, params), None),
+        lambda _needed, res, ct, params: (_gather_pull(ct, res[0], res[1], params), None),
         lambda _needed: (TYPE(0), 1),
     ),
     batch=_gather_batch,
@@ -310,7 +310,7 @@ def _sum_of_sizes(x: Any, indices: Any, updates: Any, **_params: Any) -> Any:
     return out
 
 
-scatter_add_p = Primitive(
+scatter_add_p: Primitive = Primitive(
     "scatter_add",
     "Add updates to windows of an operand.",
     abstract=scatter_abstract("scatter_add", NUMBERS),

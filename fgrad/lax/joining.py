@@ -92,7 +92,7 @@ def _concatenate_batch(
     return concatenate(args, dimension + (dimension >= d)), d
 
 
-concatenate_p = Primitive(
+concatenate_p: Primitive = Primitive(
     "concatenate",
     "Join arrays along one of their axes.",
     abstract=_concatenate_abstract,
@@ -189,7 +189,7 @@ def _split_batch(
     return split(args[0], sizes, axis + (axis >= d)), [d] * len(sizes)
 
 
-split_p = Primitive(
+split_p: Primitive = Primitive(
     "split",
     "Cut an array into parts along one axis.",
     abstract=_split_abstract,

@@ -113,7 +113,7 @@ def _softmax_jvp(
     return y, None if t is None else _softmax_derivative(t, y, axes)
 
 
-def _softmax_reference(x: Any, *, axes: Axes, empty: str) -> Any:  # noqa: ARG001
+def _softmax_reference(x: Any, *, axes: Axes, empty: str) -> Any:
     e = np.exp(x)
     return e / e.sum(axis=axes, keepdims=True)
 
@@ -121,7 +121,7 @@ def _softmax_reference(x: Any, *, axes: Axes, empty: str) -> Any:  # noqa: ARG00
 softmax_p = Primitive(
     "softmax",
     "exp(x) / Σ exp(x) over axes; a row of -inf gives NaN, or with empty='zero' zeros.",
-    abstract=lambda x, *, axes, empty: _check("softmax", x, axes),  # noqa: ARG005
+    abstract=lambda x, *, axes, empty: _check("softmax", x, axes),
     eager=_softmax_eager,
     jvp=_softmax_jvp,
     transpose=_NOT_LINEAR,
@@ -172,9 +172,7 @@ def softmax(x: Any, axes: Axes = (-1,), *, masked: bool = False) -> Value:
         Array([0.25, 0.25, 0.25, 0.25], dtype=float32)
     """
     value = as_value(x)
-    return bind(
-        softmax_p, value, axes=_positive(value, axes), empty="zero" if masked else "nan"
-    )
+    return bind(softmax_p, value, axes=_positive(value, axes), empty="zero" if masked else "nan")
 
 
 def _positive(x: Value, axes: Axes) -> Axes:
@@ -275,16 +273,16 @@ def logsumexp(x: Any, axes: Axes = (-1,)) -> Value:
 
 
 def _normalize_abstract(
-    x: ShapedArray, *, axes: Axes, eps: float, center: bool  # noqa: ARG001
+    x: ShapedArray, *, axes: Axes, eps: float, center: bool
 ) -> list[ShapedArray]:  # fmt: skip
     _check("normalize", x, axes)
     return [x, x.update(shape=_kept(x, axes))]
 
 
-def _normalize_eager(
-    xp: Any, x: Any, *, axes: Axes, eps: float, center: bool
-) -> list[Any]:
+def _normalize_eager(xp: Any, x: Any, *, axes: Axes, eps: float, center: bool) -> list[Any]:
     w = basis.wide(x.dtype)
+    if w is None and x.dtype.char not in "fd":
+        raise ValueError("dtype")  # the abstract rule says it in full
     wide = x if w is None else x.astype(w)
     # The variance takes a second pass: E[x²] - E[x]² cancels where the mean is large.
     out = wide - wide.mean(axis=axes, keepdims=True) if center else wide
@@ -403,4 +401,3 @@ def normalize(x: Any, axes: Axes = (-1,), *, eps: float, center: bool = True) ->
     """
     value = as_value(x)
     return bind(normalize_p, value, axes=_positive(value, axes), eps=eps, center=center)[0]
-

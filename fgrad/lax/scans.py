@@ -85,7 +85,7 @@ def cumulative(
         return bind(prim, args[0], axis=axis + (axis >= d), reverse=reverse), d
 
     linear = not isinstance(transpose, Absent)
-    prim = Primitive(
+    prim: Primitive = Primitive(
         name,
         doc,
         abstract=abstract,

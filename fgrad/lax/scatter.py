@@ -29,7 +29,7 @@ from fgrad.lax.gather import gather, scatter_add
 from fgrad.lax.index import GatherScatterMode, Ints, ScatterDimensionNumbers
 from fgrad.lax.kinds import ANY as EVERY
 from fgrad.lax.kinds import NUMERIC as NUMBERS
-from fgrad.lax.scans import scan_pairs
+from fgrad.lax.runs import products_of_others
 from fgrad.lax.scattering import (
     bind_scatter,
     linear_scatter_jvp,
@@ -39,8 +39,6 @@ from fgrad.lax.scattering import (
     scatter_spec,
     window_of,
 )
-from fgrad.lax.slicing import pad
-from fgrad.lax.sort import sort_key_val
 
 __all__ = [
     "scatter",
@@ -124,7 +122,7 @@ def _set_transpose(
     return _set_pull(needed, ct, indices, shape, params)
 
 
-scatter_p = Primitive(
+scatter_p: Primitive = Primitive(
     "scatter",
     "Overwrite windows of an operand; where several do, the last one stays.",
     abstract=scatter_abstract("scatter", EVERY),
@@ -196,45 +194,11 @@ def scatter(
 
 
 def _others(x: Value, indices: Value, updates: Value, params: dict[str, Any]) -> Value:
-    """For each update the product of all other updates of its element; no division by it.
-
-    Sorted by element, the product of those before and of those after it in its run come from
-    scans of multiplications alone, so that derivatives of any order hold where updates are zero.
-    """
-    shape = updates.shape
-    element = _read(_numbers(x.shape), shape, indices, params, -1)
-    n = prod(shape)
-    order = _numbers((n,))
-    element, order = sort_key_val(basis.reshape(element, (n,)), order)
-    _, back = sort_key_val(order, _numbers((n,)))
-    flat = _permuted(basis.reshape(updates, (n,)), order)
-    before = _run_products(flat, element, reverse=False)
-    after = _run_products(flat, element, reverse=True)
-    return basis.reshape(_permuted(mul(before, after), back), shape)
-
-
-def _permuted(x: Value, order: Value) -> Value:
-    n = x.shape[0]
-    index = basis.reshape(order, (n, 1))
-    dnums = ScatterDimensionNumbers((), (0,), (0,)).as_gather()
-    return gather(x, index, dnums, (min(1, n),), unique_indices=True, mode="promise_in_bounds")
-
-
-def _run_products(x: Value, run: Value, *, reverse: bool) -> Value:
-    """Products of the elements before each in its run of equal numbers (after, in reverse)."""
-    one = basis.scalar(1, x.dtype)
-    step = ((-1, 1, 0),) if reverse else ((1, -1, 0),)
-
-    def combine(before: list[Value], after: list[Value]) -> list[Value]:
-        (a, run_a), (b, run_b) = before, after
-        return [mul(basis.select_n(eq(run_a, run_b), one, a), b), run_b]
-
-    if not x.size:
-        return x
-    # -2 numbers no run. Where the neighbour belongs to another run, nothing comes before.
-    neighbour = pad(run, basis.scalar(-2, run.dtype), step)
-    x = basis.select_n(eq(neighbour, run), one, pad(x, one, step))
-    return scan_pairs(combine, [x, run], (1, -2), axis=0, reverse=reverse)[0]
+    """For each update the product of all other updates of its element."""
+    n = prod(updates.shape)
+    element = _read(_numbers(x.shape), updates.shape, indices, params, -1)
+    flat = products_of_others(basis.reshape(updates, (n,)), basis.reshape(element, (n,)))
+    return basis.reshape(flat, updates.shape)
 
 
 def _mul_jvp(
@@ -258,7 +222,7 @@ def _mul_jvp(
     return out, total
 
 
-scatter_mul_p = Primitive(
+scatter_mul_p: Primitive = Primitive(
     "scatter_mul",
     "Multiply windows of an operand by updates.",
     abstract=scatter_abstract("scatter_mul", NUMBERS),
@@ -328,7 +292,7 @@ def _extremum(name: str, doc: str, ufunc: Callable[..., Any]) -> Primitive:
             total = _add(total, indices, basis.linear_mul(du, attains), params)
         return out, basis.linear_mul(total, share)
 
-    prim = Primitive(
+    prim: Primitive = Primitive(
         name,
         doc,
         abstract=scatter_abstract(name, _REALS),
@@ -348,8 +312,12 @@ def _extremum(name: str, doc: str, ufunc: Callable[..., Any]) -> Primitive:
     return prim
 
 
-scatter_min_p = _extremum("scatter_min", "Lower windows of an operand to updates.", np.minimum)
-scatter_max_p = _extremum("scatter_max", "Raise windows of an operand to updates.", np.maximum)
+scatter_min_p: Primitive = _extremum(
+    "scatter_min", "Lower windows of an operand to updates.", np.minimum
+)
+scatter_max_p: Primitive = _extremum(
+    "scatter_max", "Raise windows of an operand to updates.", np.maximum
+)
 
 
 def scatter_min(

@@ -21,6 +21,7 @@ from fgrad.core.primitive import (
     Invalid,
     Lowering,
     MappedAxis,
+    Primitive,
     Spec,
     Unknown,
     Value,
@@ -269,7 +270,7 @@ def _rev_batch(
     return rev(args[0], shift_axes(dimensions, d)), d
 
 
-rev_p = structural(
+rev_p: Primitive = structural(
     "rev",
     doc="Reverse the order of elements along axes.",
     abstract=_rev_abstract,
@@ -302,7 +303,7 @@ def rev(operand: Any, dimensions: Sequence[int]) -> Value:
     return bind(rev_p, x, dimensions=axes) if axes else x
 
 
-copy_p = structural(
+copy_p: Primitive = structural(
     "copy",
     doc="The same values in memory of their own.",
     abstract=lambda x: x,

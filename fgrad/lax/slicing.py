@@ -98,7 +98,7 @@ def _slice_batch(
     return slice(args[0], *((*s[:d], new, *s[d:]) for s, new in spans)), d
 
 
-slice_p = structural(
+slice_p: Primitive = structural(
     "slice",
     doc="Every stride-th element from start to limit (exclusive) along each axis.",
     abstract=_slice_abstract,
@@ -296,8 +296,9 @@ def _pad_transpose(
 def _pad_jvp(
     primals: Sequence[Value], tangents: Sequence[Value | None], *, padding_config: PaddingConfig
 ) -> tuple[Value, Value | None]:
-    t = [basis.instantiate(t, p) for t, p in zip(tangents, primals, strict=True)]
-    return pad(*primals, padding_config), pad(*t, padding_config)
+    (x, fill), (dx, dfill) = primals, tangents
+    tangent = pad(basis.instantiate(dx, x), basis.instantiate(dfill, fill), padding_config)
+    return pad(x, fill, padding_config), tangent
 
 
 def _pad_batch(
@@ -315,7 +316,11 @@ def _pad_batch(
 
 
 def _pad_simplify(args: Sequence[Value], params: dict[str, Any]) -> Value | None:
-    return args[0] if not any(any(c) for c in params["padding_config"]) else None
+    x, fill = args
+    config = params["padding_config"]
+    if any(any(c) for c in config) or len(config) != x.ndim or fill.ndim or fill.dtype != x.dtype:
+        return None
+    return x
 
 
 def _pad_reference(x: Any, fill: Any, *, padding_config: PaddingConfig) -> Any:
@@ -333,7 +338,7 @@ def _pad_reference(x: Any, fill: Any, *, padding_config: PaddingConfig) -> Any:
     return x
 
 
-pad_p = Primitive(
+pad_p: Primitive = Primitive(
     "pad",
     "Add or remove elements before, after and between those of each axis.",
     abstract=_pad_abstract,

@@ -109,7 +109,7 @@ def _sort_reference(*xs: Any, dimension: int, is_stable: bool, num_keys: int) ->
 
 _ONE = {"dimension": 0, "is_stable": True, "num_keys": 1}
 
-sort_p = Primitive(
+sort_p: Primitive = Primitive(
     "sort",
     "Sort arrays together along one axis, by the first of them.",
     abstract=_sort_abstract,
@@ -250,7 +250,7 @@ def _top_k_reference(x: Any, *, k: int, axis: int) -> list[Any]:
     return [np.take_along_axis(x, order, axis), order]
 
 
-top_k_p = Primitive(
+top_k_p: Primitive = Primitive(
     "top_k",
     "The k greatest elements along an axis, and their indices.",
     abstract=_top_k_abstract,

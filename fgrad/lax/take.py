@@ -43,6 +43,7 @@ def take(
         AxisError: The axis does not exist.
 
     Example:
+        >>> import numpy as np
         >>> take(np.array([10, 20, 30], np.float32), np.array([2, 0]), 0)
         Array([30., 10.], dtype=float32)
     """
@@ -88,6 +89,7 @@ def take_along_axis(
         ShapeError: The other axes differ.
 
     Example:
+        >>> import numpy as np
         >>> take_along_axis(np.array([[1, 2], [3, 4]], np.float32), np.array([[1], [0]]), 1)
         Array([[2.],
                [3.]], dtype=float32)
@@ -141,6 +143,7 @@ def index_take(
         AxisError: An axis is out of range or named twice.
 
     Example:
+        >>> import numpy as np
         >>> index_take(np.eye(2, dtype=np.float32), [np.array([0, 1]), np.array([1, 1])], (0, 1))
         Array([0., 1.], dtype=float32)
     """

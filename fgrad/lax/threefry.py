@@ -57,8 +57,7 @@ def _check_key(name: str, key: ShapedArray) -> None:
         )
     if key.ndim == 0 or key.shape[-1] != 2:
         raise ShapeError(
-            f"{name} needs a key of shape [..., 2], got {key}; make one with "
-            f"fgrad.random.key(seed)"
+            f"{name} needs a key of shape [..., 2], got {key}; make one with fgrad.random.key(seed)"
         )
 
 
@@ -76,7 +75,13 @@ def _counters(xp: Any, batch: tuple[int, ...], shape: tuple[int, ...]) -> tuple[
     return high, low
 
 
+def _is_key(key: Any) -> bool:
+    return key.dtype == np.uint32 and key.ndim > 0 and key.shape[-1] == 2
+
+
 def _words(xp: Any, key: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    if not _is_key(key):
+        raise ValueError("types")  # the abstract rule says it in full
     batch = key.shape[:-1]
     high, low = _counters(xp, batch, shape)
     return _threefry(xp, key[..., 0, None].copy(), key[..., 1, None].copy(), high, low)
@@ -189,6 +194,8 @@ def random_split(key: Any, shape: tuple[int, ...]) -> Value:
 
 
 def _fold_eager(xp: Any, key: Any, data: Any) -> Any:
+    if data.dtype != np.uint32 or not _is_key(key):
+        raise ValueError("types")  # the abstract rule says it in full
     shape = np.broadcast_shapes(key.shape[:-1], data.shape)
     low = xp.empty(shape, np.uint32)
     low[...] = data

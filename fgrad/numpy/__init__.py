@@ -7,7 +7,6 @@ from typing import Any
 import numpy as _np
 
 from fgrad.core import dtypes as _dtypes
-from fgrad.core import tracing as _tracing
 from fgrad.core.dtypes import (
     bfloat16,
     bool_,
@@ -40,10 +39,6 @@ from fgrad.core.dtypes import (
     uint64,
 )
 from fgrad.core.tracing import Array as ndarray
-from fgrad.numpy import members as _members
-from fgrad.numpy import operators as _operators
-from fgrad.numpy import printing as _printing
-from fgrad.numpy import protocols as _protocols
 from fgrad.numpy.creation import *
 from fgrad.numpy.cumulative import *
 from fgrad.numpy.diagonals import *
@@ -70,12 +65,36 @@ complexfloating = _np.complexfloating
 pi, e, euler_gamma = _np.pi, _np.e, _np.euler_gamma
 inf, nan, newaxis = _np.inf, _np.nan, None
 
+# Loaded on first use: modules, and the functions of others.
 _LAZY = ("linalg", "fft")
+_LAZY_NAMES = {
+    name: module
+    for module, names in (
+        (
+            "statistics",
+            "bartlett blackman convolve corrcoef correlate cov hamming hanning histogram "
+            "histogram2d histogram_bin_edges histogramdd kaiser",
+        ),
+        (
+            "sets",
+            "intersect1d isin setdiff1d setxor1d union1d unique unique_all unique_counts "
+            "unique_inverse unique_values",
+        ),
+        (
+            "polynomials",
+            "poly polyadd polyder polyfit polyint polymul polysub polyval roots trim_zeros",
+        ),
+        ("functional", "apply_along_axis apply_over_axes vectorize"),
+    )
+    for name in names.split()
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f"fgrad.numpy.{name}")
+    if name in _LAZY_NAMES:
+        return getattr(importlib.import_module(f"fgrad.numpy.{_LAZY_NAMES[name]}"), name)
     if name in ("int_", "uint", "float_", "complex_"):
         kind = {"int_": int, "float_": float, "complex_": complex}.get(name)
         default = _dtypes.default_int() if kind is None else _dtypes.dtype(kind)
@@ -83,6 +102,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'fgrad.numpy' has no attribute {name!r}")
 
 
-_tracing.install(
-    {**_operators.MEMBERS, **_printing.MEMBERS, **_protocols.MEMBERS, **_members.MEMBERS}
-)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY, *_LAZY_NAMES})

@@ -47,8 +47,8 @@ class _Target:
 
     __slots__ = ("dims", "flipped", "index", "operand_shape", "order", "plain", "shape")
 
-    def __init__(self, x: Value, index: Any, *, wrapped: bool) -> None:
-        p = indexing.plan(x, index)
+    def __init__(self, x: Value, index: Any, mode: Any, *, wrapped: bool) -> None:
+        p = indexing.plan(x, index, mode)
         self.operand_shape = p.shape
         entries = p.entries
         axes = [e for e in entries if e is not None]
@@ -156,7 +156,7 @@ class IndexedArray:
     """Elements of an array, chosen by ``x.at[index]``; its methods return changed copies.
 
     Every method takes `indices_are_sorted` and `unique_indices` (promises that allow faster code),
-    `mode` (what an index array out of bounds does: None raises where it is known, "drop" or
+    `mode` (what an index out of bounds does: None raises where it is known, "drop" or
     "fill" leaves it out, "clip" moves it to the edge, "promise_in_bounds" checks nothing) and
     `wrap_negative_indices`.
     """
@@ -232,7 +232,7 @@ class IndexedArray:
     ) -> Value:  # fmt: skip
         x = self.array
         y = _matching(name, values, x)
-        target = _Target(x, self.index, wrapped=wrap_negative_indices)
+        target = _Target(x, self.index, mode, wrapped=wrap_negative_indices)
         try:
             fits = np.broadcast_shapes(y.shape, target.shape) == target.shape
         except ValueError:

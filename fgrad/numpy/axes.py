@@ -40,12 +40,12 @@ def shape_of(shape: Any, name: str = "shape") -> tuple[int, ...]:
 
     Raises:
         ShapeError: A length is negative.
+        TracerIntegerConversionError: A length is traced.
     """
-    found: tuple[int, ...]
-    try:
-        found = (operator.index(shape),)
-    except TypeError:
-        found = tuple(map(operator.index, shape))
+    # An array without axes is one length, though its type has __iter__.
+    single = not hasattr(shape, "__iter__") or getattr(shape, "ndim", 1) == 0
+    lengths = (shape,) if single else tuple(shape)
+    found = tuple(map(operator.index, lengths))
     if any(n < 0 for n in found):
         raise ShapeError(f"{name}: lengths must not be negative, got {list(found)}")
     return found

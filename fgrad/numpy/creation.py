@@ -10,8 +10,8 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type
-from fgrad.core.errors import DtypeError, ShapeError
-from fgrad.core.evaluate import ArrayImpl, as_value, is_buffer
+from fgrad.core.errors import ArgumentError, DtypeError, ShapeError
+from fgrad.core.evaluate import WEAK, ArrayImpl, as_value, is_buffer
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array
 from fgrad.numpy import axes as ax
@@ -81,12 +81,10 @@ def array(
     if order not in (None, "C", "K"):
         raise ShapeError(f"array: order {order!r} is not supported; arrays are row-major: use 'K'")
     x = _from(object) if dtype is None else _converted(object, dtypes.dtype(dtype))
-    if dtype is not None:
-        pass
-    elif (x.weak_type and not isinstance(object, (Array, *NUMBERS))) or (x.weak_type and copy):
+    if x.weak_type and not isinstance(object, (Array, *NUMBERS)):
         x = convert_element_type(x, x.dtype)
     if copy and type(x) is ArrayImpl and (x is object or x._flags):
-        x = ArrayImpl(x._data.copy())
+        x = ArrayImpl(x._data.copy(), x._flags & WEAK)
     if x.ndim < ndmin:
         x = basis.reshape(x, (1,) * (ndmin - x.ndim) + x.shape)
     return x if device is None else to_device(x, device)
@@ -169,7 +167,7 @@ def _from_numbers(items: Any, leaves: Sequence[Any], dtype: Any = None) -> Value
         kinds = {type(leaf) for leaf in leaves} or {float}
         dtype, weak = dtypes.promote(*map(dtypes.scalar_pair, kinds))
     try:
-        return ArrayImpl(np.array(items, dtype), 1 if weak else 0)
+        return ArrayImpl(np.array(items, dtype), WEAK if weak else 0)
     except OverflowError:
         raise DtypeError(
             f"array: a Python integer does not fit {dtype}; pass dtype=, or set enable_x64"
@@ -223,7 +221,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     """An array of a shape filled with a value, or with an array that broadcasts to it.
 
     Example:
-        >>> full((2,), 3)
+        >>> full((2,), 3, np.int32)
         Array([3, 3], dtype=int32)
     """
     x = astype(value(fill_value, "full", "fill_value"), dtype)
@@ -274,6 +272,8 @@ def arange(
         start, stop = 0, start
     step = 1 if step is None else step
     given = [_static("arange", x) for x in (start, stop, step)]
+    if given[2] == 0:
+        raise ArgumentError("arange: step must not be 0")
     if dtype is None:
         dtype = dtypes.promote(*(_pair(x) for x in (start, stop, step)))[0]
     dtype = dtypes.dtype(dtype)

@@ -22,6 +22,7 @@ from fgrad.core.errors import (
 from fgrad.core.evaluate import ArrayImpl
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array
+from fgrad.lax.index import GatherScatterMode
 from fgrad.numpy.printing import host
 from fgrad.numpy.promotion import number, value
 
@@ -95,8 +96,13 @@ def _array_entry(x: Value, entry: Any) -> Any:
     return found
 
 
-def plan(x: Value, index: Any) -> Plan:
+def plan(x: Value, index: Any, mode: Any = None) -> Plan:
     """The plan of ``x[index]``.
+
+    Args:
+        x: The array.
+        index: See `get`.
+        mode: Where it does not raise, a static integer outside its axis is left to the gather.
 
     Raises:
         IndexOutOfBoundsError: A static integer lies outside its axis, or there are too many.
@@ -119,7 +125,8 @@ def plan(x: Value, index: Any) -> Plan:
         items.append(Ellipsis)
     at = next(i for i, e in enumerate(items) if e is Ellipsis)
     items[at : at + 1] = [Slice(None)] * (x.ndim - used)
-    return _planned(x, items)
+    raises = GatherScatterMode.from_any(mode) is GatherScatterMode.RAISE
+    return _planned(x, items, raises)
 
 
 def _axes_of(entry: Any) -> int:
@@ -128,7 +135,7 @@ def _axes_of(entry: Any) -> int:
     return entry.ndim if isinstance(entry, np.ndarray) else 1
 
 
-def _planned(x: Value, items: list[Any]) -> Plan:
+def _planned(x: Value, items: list[Any], raises: bool) -> Plan:
     shape: list[int] = []
     entries: list[Any] = []
     axis = 0
@@ -149,7 +156,7 @@ def _planned(x: Value, items: list[Any]) -> Plan:
             continue
         n = x.shape[axis]
         shape.append(n)
-        entries.append(_entry(x, e, axis, n))
+        entries.append(_entry(x, e, axis, n, raises))
         axis += 1
     return Plan(tuple(shape), entries)
 
@@ -163,16 +170,18 @@ def _check_mask(x: Value, mask: np.ndarray[Any, Any], axis: int) -> None:
         )
 
 
-def _entry(x: Value, e: Any, axis: int, n: int) -> Any:
+def _entry(x: Value, e: Any, axis: int, n: int, raises: bool) -> Any:
     if isinstance(e, Slice):
         start, stop, step = e.indices(n)
         return start, len(range(start, stop, step)), step
     if isinstance(e, int):
-        if not -n <= e < n:
+        if -n <= e < n:
+            return e % n
+        if raises:
             raise IndexOutOfBoundsError(
                 f"indexing {x.aval}: index {e} is out of bounds for axis {axis} of length {n}"
             )
-        return e % n
+        return value(np.asarray(e))
     return e
 
 
@@ -256,16 +265,16 @@ def get(
     Args:
         x: The array.
         index: Integers, slices, None, Ellipsis, integer arrays, concrete masks; or a tuple.
-        mode: What happens where an index array is out of bounds; see `fgrad.lax.gather`.
+        mode: What happens where an index is out of bounds; see `fgrad.lax.gather`.
         fill_value: What mode "fill" puts there.
         sorted_: Whether index arrays are known to be sorted.
         unique: Whether they are known to name each element once.
         wrapped: Whether negative indices count from the end.
 
     Raises:
-        IndexOutOfBoundsError: A static integer, or an index array known now, is out of bounds.
+        IndexOutOfBoundsError: An index known now is out of bounds, and no mode says otherwise.
     """
-    p = plan(x, index)
+    p = plan(x, index, mode)
     axes = [e for e in p.entries if e is not None]
     if len(p.shape) != x.ndim:
         x = basis.reshape(x, p.shape)

@@ -88,7 +88,7 @@ def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> Va
     """Arrays of one shape joined along a new axis.
 
     Example:
-        >>> stack([1.0, 2.0])
+        >>> stack([np.float32(1.0), np.float32(2.0)])
         Array([1., 2.], dtype=float32)
     """
     del out

@@ -154,7 +154,7 @@ def isdtype(dtype: Any, kind: Any) -> bool:
 
 def can_cast(from_: Any, to: Any, casting: str = "safe") -> bool:
     """Whether values of one dtype fit another, by NumPy's rules."""
-    source = from_.dtype if hasattr(from_, "dtype") else from_
+    source = from_ if isinstance(from_, type) else getattr(from_, "dtype", from_)
     if dtypes.is_supported(source) and dtypes.is_supported(to) and casting == "safe":
         a, b = dtypes.dtype(source), dtypes.dtype(to)
         if a.kind == "V" or b.kind == "V":

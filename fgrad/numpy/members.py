@@ -1,4 +1,7 @@
-"""Methods of arrays: the functions of the namespace, on `self`."""
+"""Methods of arrays: the functions of the namespace, on `self`.
+
+Importing this module installs all members on arrays.
+"""
 
 from typing import Any
 
@@ -7,17 +10,20 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type
-from fgrad.core.errors import ConcretizationTypeError, ShapeError
+from fgrad.core.errors import ArgumentError, ConcretizationTypeError, ShapeError
 from fgrad.core.evaluate import ArrayImpl
 from fgrad.core.primitive import Value
-from fgrad.core.tracing import Array
+from fgrad.core.tracing import Array, install
 from fgrad.numpy import (
     creation,
     cumulative,
     diagonals,
     elementary,
     indexing,
+    operators,
+    printing,
     products,
+    protocols,
     reductions,
     selection,
     shaping,
@@ -25,7 +31,6 @@ from fgrad.numpy import (
     ufuncs,
 )
 from fgrad.numpy.at import IndexUpdate
-from fgrad.numpy.printing import host
 
 
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Value:
@@ -106,15 +111,17 @@ def _block_until_ready(x: Any) -> Any:
 
 
 def _item(x: Any, *args: Any) -> Any:
-    return host(x).item(*args)
+    if not args and x.size != 1:
+        raise ArgumentError(f"item() takes an array of one element, got {x.aval}; index it first")
+    return printing.host(x).item(*args)
 
 
 def _tolist(x: Any) -> Any:
-    return host(x).tolist()
+    return printing.host(x).tolist()
 
 
 def _tobytes(x: Any, order: Any = "C") -> bytes:
-    return host(x).tobytes(order)
+    return printing.host(x).tobytes(order)
 
 
 _METHODS: dict[str, Any] = {
@@ -202,3 +209,5 @@ MEMBERS: dict[str, Any] = {
     "__matmul__": _matmul,
     "__rmatmul__": _rmatmul,
 }
+
+install({**operators.MEMBERS, **printing.MEMBERS, **protocols.MEMBERS, **MEMBERS})

@@ -51,7 +51,7 @@ def _binary(
         elif char in takes:
             taken = _TAKEN.get(type(y))
             if taken is not None and char in taken and _fits(y, char):
-                return state.trace.process(prim, (x, ArrayImpl(np.asarray(y, dtype), WEAK)), {})
+                return state.trace.process(prim, (x, _number(y, x, dtype)), {})
         if not acceptable(y):
             return NotImplemented
         return slow(x, y)
@@ -62,12 +62,17 @@ def _binary(
         if char in takes:
             taken = _TAKEN.get(type(y))
             if taken is not None and char in taken and _fits(y, char):
-                return state.trace.process(prim, (ArrayImpl(np.asarray(y, dtype), WEAK), x), {})
+                return state.trace.process(prim, (_number(y, x, dtype), x), {})
         if not acceptable(y):
             return NotImplemented
         return slow(y, x)
 
     return operator, reflected
+
+
+def _number(y: Any, x: Any, dtype: np.dtype[Any]) -> ArrayImpl:
+    """A Python number in the dtype of `x`; weak only where `x` is, so that the result is as `x`."""
+    return ArrayImpl(np.asarray(y, dtype), WEAK if x.weak_type else 0)
 
 
 def _fits(y: Any, char: str) -> bool:

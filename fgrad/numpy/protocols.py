@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from fgrad.core.errors import (
+    ArgumentError,
     ConcretizationTypeError,
     FgradError,
     ImmutableArrayError,
+    ShapeError,
     TracerArrayConversionError,
 )
 from fgrad.core.evaluate import WEAK, ArrayImpl, as_value
@@ -66,7 +68,7 @@ def _scalar(x: Array, kind: Any) -> Any:
 
 def _bool(x: Array) -> bool:
     if x.size != 1:
-        raise ValueError(
+        raise ArgumentError(
             f"the truth value of {x.aval} is ambiguous; use .any() or .all()"
             if x.size else f"the truth value of the empty {x.aval} is not defined; check .size"
         )  # fmt: skip
@@ -84,13 +86,13 @@ def _index(x: Array) -> int:
 
 def _length(x: Array) -> int:
     if not x.ndim:
-        raise TypeError(f"an array without axes has no len(): {x.aval}")
+        raise ShapeError(f"an array without axes has no len(): {x.aval}")
     return x.shape[0]
 
 
 def _iterate(x: Array) -> Iterator[Value]:
     if not x.ndim:
-        raise TypeError(f"cannot iterate over an array without axes: {x.aval}")
+        raise ShapeError(f"cannot iterate over an array without axes: {x.aval}")
     return iter(joining.unstack(x))
 
 

@@ -69,12 +69,14 @@ def _sum_dtype(name: str, x: Value, dtype: Any, *, narrow: bool = False) -> Valu
     """The operand in the dtype in which it is summed: integers in the default one at least."""
     if dtype is not None:
         return astype(x, dtype)
+    if x.weak_type:
+        x = convert_element_type(x, x.dtype)
     if x.dtype.kind in "biu" and not narrow:
         default = dtypes.default_int()
         if x.dtype.kind == "u" and x.dtype.itemsize <= default.itemsize:
             default = np.dtype(f"uint{8 * default.itemsize}")
         if x.dtype.itemsize < default.itemsize or x.dtype.kind == "b":
-            return convert_element_type(x, default, weak_type=x.weak_type and x.dtype.kind != "b")
+            return convert_element_type(x, default)
     return x
 
 
@@ -149,6 +151,10 @@ def _extremum(name: str, reduce: str, pick: str, neutral: Callable[[Any], Any], 
             raise ShapeError(
                 f"{name}: {x.aval} has no elements along axes {axes}, so there is no {name}; give "
                 f"initial="
+            )
+        if dtypes.is_complex(x.dtype):
+            raise DtypeError(
+                f"{name}: complex numbers have no order, got {x.aval}; reduce abs(x) or x.real"
             )
         x = _masked(x, where, None if where is None else neutral(x.dtype))
         found = _reduce(name, getattr(lax, reduce), x, axis, keepdims)

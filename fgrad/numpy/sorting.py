@@ -204,8 +204,9 @@ def digitize(x: Any, bins: Any, right: bool = False, *, method: Any = None) -> V
     n = edges.size
     if n == 0:
         return lax.full(v.shape, 0, dtypes.default_int())
-    rising = searchsorted(edges, v, "left" if right else "right")
-    back = searchsorted(lax.rev(edges, (0,)), v, "right" if right else "left")
+    side = "left" if right else "right"
+    rising = searchsorted(edges, v, side)
+    back = searchsorted(lax.rev(edges, (0,)), v, side)
     falling = lax.sub(number(n, back.dtype, weak=False), back)
     first, last = (lax.slice_in_dim(edges, i, i + 1, axis=0) for i in (0, n - 1))
     down = basis.reshape(ufuncs.greater(first, last), ())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fgrad import lax
-from fgrad.core import dtypes
+from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type, select_n
 from fgrad.core.errors import DtypeError
 from fgrad.core.primitive import Value
@@ -189,7 +189,7 @@ def remainder(x1: Any, x2: Any, /) -> Value:
     x, y = promote_numeric("remainder", x1, x2)
     if dtypes.is_complex(x.dtype):
         raise DtypeError(f"remainder: complex numbers have no order: {x.aval}, {y.aval}")
-    rem = lax.rem(x, y)
+    rem = _truncated_remainder(x, y)
     if x.dtype.kind == "u":
         return rem
     zero = zero_like(x)
@@ -202,7 +202,15 @@ mod = remainder
 
 def fmod(x1: Any, x2: Any, /) -> Value:
     """The remainder of the division that truncates; it has the sign of the dividend."""
-    return lax.rem(*promote_numeric("fmod", x1, x2))
+    return _truncated_remainder(*promote_numeric("fmod", x1, x2))
+
+
+def _truncated_remainder(x: Value, y: Value) -> Value:
+    """The remainder with the sign of x; of integers by 0 it is 0."""
+    rem = lax.rem(x, y)
+    if dtypes.is_inexact(x.dtype):
+        return rem
+    return select_n(lax.eq(y, zero_like(y)), rem, zero_like(rem))
 
 
 def divmod(x1: Any, x2: Any, /) -> tuple[Value, Value]:
@@ -237,10 +245,33 @@ def power(x1: Any, x2: Any, /) -> Value:
     if kind in "iu" and dtypes.is_inexact(pair(a)[0]):
         dtype, weak = dtypes.promote(pair(a), pair(b))
         return lax.pow(to(a, dtype, weak), value(b))
-    return lax.pow(*promote_numeric("power", a, b))
+    base, exponent = promote_numeric("power", a, b)
+    if dtypes.is_inexact(base.dtype):
+        return lax.pow(base, exponent)
+    return _integer_power(base, exponent)
 
 
 pow = power
+
+
+def _integer_power(base: Value, exponent: Value) -> Value:
+    """Powers of integers by squaring, modulo 2 to the number of bits.
+
+    A negative exponent gives the reciprocal, rounded towards 0.
+    """
+    one, zero = const(1, base), zero_like(base)
+    bits = 8 * base.dtype.itemsize - (base.dtype.kind == "i")
+    out, factor = one, base
+    for bit in range(bits):
+        taken = lax.ne(lax.bitwise_and(exponent, const(1 << bit, exponent)), zero)
+        out = select_n(taken, out, lax.mul(out, factor))
+        factor = lax.mul(factor, factor) if bit < bits - 1 else factor
+    if base.dtype.kind == "u":
+        return out
+    odd = lax.ne(lax.bitwise_and(exponent, one), zero)
+    unit = lax.eq(lax.abs(base), one)
+    inverse = select_n(unit, zero, select_n(odd, one, base))
+    return select_n(lax.lt(exponent, zero), out, inverse)
 
 
 def float_power(x1: Any, x2: Any, /) -> Value:
@@ -258,10 +289,7 @@ def negative(x: Any, /) -> Value:
 
 def positive(x: Any, /) -> Value:
     """``+x``: x itself."""
-    x = value(x, "positive", "x")
-    if x.dtype == _BOOL:
-        raise DtypeError(f"positive is not defined for {x.aval}; convert to an integer dtype")
-    return x
+    return value(x, "positive", "x")
 
 
 def abs(x: Any, /) -> Value:
@@ -297,8 +325,7 @@ def reciprocal(x: Any, /) -> Value:
 
 def square(x: Any, /) -> Value:
     """``x · x``."""
-    x = value(x, "square", "x")
-    return x if x.dtype == _BOOL else lax.square(x)
+    return lax.square(*promote_numeric("square", x))
 
 
 def maximum(x1: Any, x2: Any, /) -> Value:
@@ -351,7 +378,7 @@ def real(val: Any, /) -> Value:
 def imag(val: Any, /) -> Value:
     """The imaginary part; zeros for a real array."""
     x = value(val, "imag", "val")
-    return lax.imag(x) if x.dtype.kind == "c" else lax.full_like(x, 0)
+    return lax.imag(x) if x.dtype.kind == "c" else basis.broadcast_to(zero_like(x), x.shape)
 
 
 def floor(x: Any, /) -> Value:
@@ -529,4 +556,4 @@ bitwise_left_shift, bitwise_right_shift = left_shift, right_shift
 def bitwise_count(x: Any, /) -> Value:
     """The number of bits set in the absolute value, as uint8."""
     x = abs(value(x, "bitwise_count", "x"))
-    return convert_element_type(lax.population_count(x), np.uint8)
+    return convert_element_type(x if x.dtype == _BOOL else lax.population_count(x), np.uint8)

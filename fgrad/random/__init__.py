@@ -4,10 +4,10 @@ A key is an argument like any other: the same key gives the same numbers, on eve
 under every transform. Split a key before each use; using a typed key twice raises.
 """
 
-from fgrad.random.discrete import *  # noqa: F403
-from fgrad.random.discrete import __all__ as _discrete
 from fgrad.random.continuous import *  # noqa: F403
 from fgrad.random.continuous import __all__ as _continuous
+from fgrad.random.discrete import *  # noqa: F403
+from fgrad.random.discrete import __all__ as _discrete
 from fgrad.random.keys import *  # noqa: F403
 from fgrad.random.keys import __all__ as _keys
 

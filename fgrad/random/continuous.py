@@ -308,5 +308,3 @@ def dirichlet(key: Key, alpha: Any, shape: Shape | None = None, dtype: Any = Non
     logs = loggamma(key, a, (*lead, a.shape[-1]), kind)
     shifted = lax.exp(logs - lax.stop_gradient(fnp.max(logs, axis=-1, keepdims=True)))
     return shifted / fnp.sum(shifted, axis=-1, keepdims=True)
-
-

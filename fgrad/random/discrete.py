@@ -45,7 +45,9 @@ def rademacher(key: Key, shape: Shape = (), dtype: Any = None) -> Value:
     kind = dtypes.default_int() if dtype is None else dtypes.dtype(dtype)
     signs = bernoulli(key, 0.5, shape)
     one = np.asarray(1, kind)
-    return lax.select(signs, fnp.broadcast_to(one, signs.shape), fnp.broadcast_to(-one, signs.shape))
+    return lax.select(
+        signs, fnp.broadcast_to(one, signs.shape), fnp.broadcast_to(-one, signs.shape)
+    )
 
 
 def randint(key: Key, shape: Shape, minval: Any, maxval: Any, dtype: Any = None) -> Value:
@@ -79,9 +81,7 @@ def randint(key: Key, shape: Shape, minval: Any, maxval: Any, dtype: Any = None)
     word = np.dtype(f"u{kind.itemsize}")
     nbits = kind.itemsize * 8
     first, second = split(key)
-    high_bits, low_bits = (
-        random_bits(words_of(k), tuple(shape), nbits) for k in (first, second)
-    )
+    high_bits, low_bits = (random_bits(words_of(k), tuple(shape), nbits) for k in (first, second))
     span = lax.convert_element_type(top - bottom, word)
     # An empty range gives minval; a range that reaches the dtype's maximum includes it.
     span = lax.select_n(top <= bottom, span, np.asarray(1, word))
@@ -111,7 +111,9 @@ def permutation(key: Key, x: Any, axis: int = 0, independent: bool = False) -> V
     value = fnp.asarray(x)
     if value.ndim == 0:
         if value.dtype.kind not in "iu":
-            raise DtypeError(f"permutation takes an integer or an array with axes, got {value.aval}")
+            raise DtypeError(
+                f"permutation takes an integer or an array with axes, got {value.aval}"
+            )
         return _shuffle(key, fnp.arange(int(value)), 0)
     axis = axis % value.ndim
     if independent or value.ndim == 1:
@@ -169,9 +171,7 @@ def choice(
     return index if values is None else fnp.take(values, index, axis=axis)
 
 
-def _weighted(
-    key: Key, n: int, shape: tuple[int, ...], count: int, replace: bool, p: Any
-) -> Value:
+def _weighted(key: Key, n: int, shape: tuple[int, ...], count: int, replace: bool, p: Any) -> Value:
     prob = fnp.asarray(p)
     if not dtypes.is_float(prob.dtype):
         prob = prob.astype(dtypes.default_float())

@@ -145,7 +145,7 @@ def key(seed: Any) -> PRNGKeyArray:
     return PRNGKeyArray(PRNGKey(seed))
 
 
-def PRNGKey(seed: Any) -> Value:  # noqa: N802 - JAX's name
+def PRNGKey(seed: Any) -> Value:
     """A random key as raw words ``[..., 2]`` uint32, whose reuse is not tracked.
 
     Args:

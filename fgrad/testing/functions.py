@@ -36,17 +36,17 @@ def arrays_of(results: Sequence[Value]) -> list[Array]:
 
 
 def evaluate(f: Flat, xs: Sequence[Array]) -> list[Array]:
-    """f at arrays."""
+    """F at arrays."""
     return arrays_of(f(*values(xs)))
 
 
 def on_arrays(f: Flat) -> Callable[..., list[Array]]:
-    """f as a function of arrays."""
+    """F as a function of arrays."""
     return lambda *xs: evaluate(f, xs)
 
 
 def inexact_only(f: Flat) -> Flat:
-    """f without its integer and boolean results, which have no derivative."""
+    """F without its integer and boolean results, which have no derivative."""
     return lambda *xs: [y for y in f(*xs) if dtypes.is_inexact(y.dtype)]
 
 
@@ -90,7 +90,7 @@ def pullback(f: Flat, count: int, *, derived: bool = False) -> Flat:
 
 
 def at(f: Flat, *fixed: Array) -> Flat:
-    """f with its last arguments fixed."""
+    """F with its last arguments fixed."""
     return lambda *xs: f(*xs, *values(fixed))
 
 
@@ -107,7 +107,7 @@ def batched_as_is(
 
 
 def staged(f: Flat) -> Flat:
-    """f through a jaxpr, equation by equation."""
+    """F through a jaxpr, equation by equation."""
 
     def run(*xs: Value) -> list[Value]:
         jaxpr, consts = stage(f, [as_value(x).aval for x in xs])

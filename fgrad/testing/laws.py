@@ -11,7 +11,9 @@ import numpy as np
 
 from fgrad.core import dtypes
 from fgrad.core.primitive import Absent, Primitive, Unknown
-from fgrad.core.transforms.linearize import linear_flat, record_flat
+from fgrad.core.tracing import bind
+from fgrad.core.transforms.linear import linear_flat
+from fgrad.core.transforms.linearize import record_flat
 from fgrad.testing.functions import (
     Array,
     Flat,
@@ -51,6 +53,16 @@ def law_jvp_basis(f: Flat, xs: Arrays, rng: Rng) -> None:
     law_jvp(f, xs, basis_like(rng, xs))
 
 
+def law_vjp(f: Flat, xs: Arrays, vs: Arrays, cts: Arrays) -> None:
+    """2: ⟨Jᵀ·ct, v⟩ is the derivative of ⟨ct, f⟩ along v that 5-point differences give."""
+    pulled = evaluate(pullback(f, len(xs)), (*xs, *cts))
+
+    def weighted(*points: Array) -> list[Array]:
+        return [np.asarray(pairing(cts, evaluate(f, points))[0])]
+
+    assert_derivative([np.asarray(pairing(pulled, vs)[0])], weighted, xs, vs, "vjp = differences")
+
+
 def law_adjoint(f: Flat, xs: Arrays, vs: Arrays, cts: Arrays, *, derived: bool = False) -> None:
     """3: ⟨ct, J·v⟩ = ⟨Jᵀ·ct, v⟩ to 1e-12 of Σ|terms|."""
     n = len(xs)
@@ -79,9 +91,7 @@ def law_vjp_linear(f: Flat, xs: Arrays, us: Arrays, vs: Arrays) -> None:
 def _is_linear(g: Flat, xs: Arrays, us: Arrays, vs: Arrays, what: str) -> None:
     mixed = [np.asarray(2 * u - v / 2).astype(u.dtype) for u, v in zip(us, vs, strict=True)]
     of_u, of_v, of_mixed = (evaluate(g, (*xs, *ts)) for ts in (us, vs, mixed))
-    expected = [
-        np.asarray(2 * a - b / 2).astype(a.dtype) for a, b in zip(of_u, of_v, strict=True)
-    ]
+    expected = [np.asarray(2 * a - b / 2).astype(a.dtype) for a, b in zip(of_u, of_v, strict=True)]
     assert_near(of_mixed, expected, what, us)
     law_zero(g, xs, us, what)
 
@@ -140,7 +150,6 @@ def _transposed_twice(
 
 def prim_call(prim: Primitive, params: dict[str, Any]) -> Flat:
     """A primitive with its parameters as a flat function."""
-    from fgrad.core.tracing import bind
 
     def apply(*xs: Any) -> list[Any]:
         out = bind(prim, *xs, **params)
@@ -154,9 +163,14 @@ def law_linearize(f: Flat, xs: Arrays, vs: Arrays) -> None:
     n = len(xs)
     expected = evaluate(pushforward(f, n), (*xs, *vs))
     assert_near(evaluate(linearized(f, n), (*xs, *vs)), expected, "linearize = jvp")
+    law_value_kept(f, xs)
+
+
+def law_value_kept(f: Flat, xs: Arrays) -> None:
+    """7: differentiating a function does not change its value."""
     primal = evaluate(f, xs)
     for linear in (False, True):
-        outs, _ = record_flat(f, values(xs), [True] * n, linear=linear)
+        outs, _ = record_flat(f, values(xs), [True] * len(xs), linear=linear)
         for a, e in zip(arrays_of(outs), primal, strict=True):
             assert_identical(a, e, "the value under a derivative = the value")
 
@@ -241,7 +255,7 @@ def law_broadcast(f: Flat, xs: Arrays, cts: Arrays) -> None:
     n = len(xs)
     pulled = evaluate(pullback(f, n), (*xs, *cts))
     full = np.broadcast_shapes(*[x.shape for x in xs])
-    repeated = [np.ascontiguousarray(np.broadcast_to(x, full)) for x in xs]
+    repeated = [np.broadcast_to(x, full).copy() for x in xs]
     wide = evaluate(pullback(f, n), (*repeated, *cts))
     for i, (x, ct, ct_wide) in enumerate(zip(xs, pulled, wide, strict=True)):
         extra = len(full) - x.ndim

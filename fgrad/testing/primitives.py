@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from fgrad.core import dtypes
@@ -104,9 +104,7 @@ def check_batching(problem: Problem) -> None:
     for size in _SIZES:
         stacked = batching.stack(problem.args, rows, dims, size)
         batching.law_vmap(f, stacked, dims, size)
-    batching.law_vmap_nested(
-        f, batching.stack(problem.args, rows, dims, 2), dims, 2, problem.rng
-    )
+    batching.law_vmap_nested(f, batching.stack(problem.args, rows, dims, 2), dims, 2, problem.rng)
 
 
 def check_batched_derivatives(problem: Problem) -> None:
@@ -151,9 +149,7 @@ def other_like(problem: Problem) -> Problem:
         (x.dtype for x, o in zip(problem.args, operands_of(spec, problem.case), strict=True)
          if o.dtype == "same"), np.dtype(np.float64),
     )  # fmt: skip
-    return make_problem(
-        problem.prim, problem.case, problem.params, shapes, same, problem.rng, spec
-    )
+    return make_problem(problem.prim, problem.case, problem.params, shapes, same, problem.rng, spec)
 
 
 def value_and_gradient(problem: Problem) -> list[Array]:
@@ -218,12 +214,13 @@ def groups_of(prim: Primitive) -> list[tuple[str, str]]:
     return [pair for pair in out if pair[0] not in spec.skip]
 
 
-def check_primitive(prim: Primitive, *, examples: int = 25) -> None:
+def check_primitive(prim: Primitive, *, examples: int = 25, shrink: bool = True) -> None:
     """Check a primitive against every law that its spec calls for.
 
     Args:
         prim: The primitive; its `spec` says with what to call it.
-        examples: How many calls are drawn for each group of laws and class of dtypes.
+        examples: How many calls are drawn for each case, group of laws and class of dtypes.
+        shrink: Look for a smaller call after one that fails.
 
     Raises:
         AssertionError: A law does not hold; the message names the law and the call.
@@ -231,10 +228,12 @@ def check_primitive(prim: Primitive, *, examples: int = 25) -> None:
     """
     for group, kind in groups_of(prim):
         for case in spec_of(prim).cases:
-            check_group(prim, case, group, kind, examples)
+            check_group(prim, case, group, kind, examples, shrink=shrink)
 
 
-def check_group(prim: Primitive, case: Case, group: str, kind: str, examples: int) -> None:
+def check_group(
+    prim: Primitive, case: Case, group: str, kind: str, examples: int, *, shrink: bool = True
+) -> None:
     """Run one group of laws on drawn calls of one case and dtype class."""
     names = dtype_classes(prim)[kind]
     check = GROUPS[group]
@@ -243,6 +242,7 @@ def check_group(prim: Primitive, case: Case, group: str, kind: str, examples: in
         max_examples=examples,
         deadline=None,
         database=None,
+        phases=[p for p in settings().phases if shrink or p not in _SHRINKING],
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
@@ -258,6 +258,7 @@ def check_group(prim: Primitive, case: Case, group: str, kind: str, examples: in
     holds()
 
 
+_SHRINKING = (Phase.shrink, Phase.explain)
 _NEEDS_DERIVATIVE = frozenset({*DERIVATIVES, "low_derivatives"})
 
 

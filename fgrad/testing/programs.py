@@ -8,14 +8,10 @@ import numpy as np
 
 from fgrad.api import jit
 from fgrad.compile.passes import PASSES
-from fgrad.core.transforms.custom import custom_jvp, custom_vjp
 from fgrad.core.check import check_jaxpr
-from fgrad.core.transforms.remat import (
-    checkpoint,
-    dots_saveable,
-    everything_saveable,
-    nothing_saveable,
-)
+from fgrad.core.transforms.custom import custom_jvp, custom_vjp
+from fgrad.core.transforms.policies import dots_saveable, everything_saveable, nothing_saveable
+from fgrad.core.transforms.remat import checkpoint
 from fgrad.core.transforms.stage import eval_jaxpr, stage_closed
 from fgrad.testing.functions import (
     Array,

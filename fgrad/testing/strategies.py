@@ -202,7 +202,7 @@ class _Distinct:
         n = int(np.prod(shape))
         out = self.fractions[self.start : self.start + n].reshape(shape)
         self.start += n
-        return out  # type: ignore[no-any-return]
+        return out
 
 
 def elements(
@@ -238,7 +238,7 @@ def _uniform(
     x = _off_kinks(np.asarray(rng.uniform(operand.low, operand.high, shape)), operand, kinks, rng)
     if dtype.kind != "c":
         return x
-    return x + 1j * np.asarray(rng.uniform(-1.0, 1.0, shape))
+    return np.asarray(x + 1j * np.asarray(rng.uniform(-1.0, 1.0, shape)))
 
 
 def _off_kinks(
@@ -268,21 +268,23 @@ def _integers(
 
 def _positive_definite(x: Array) -> Array:
     n = x.shape[-1]
-    return (x @ x.conj().swapaxes(-1, -2)) / max(n, 1) + np.eye(n)  # type: ignore[no-any-return]
+    return np.asarray((x @ x.conj().swapaxes(-1, -2)) / max(n, 1) + np.eye(n))
 
 
 def _symmetric(x: Array) -> Array:
     # The diagonal keeps eigenvalues apart.
-    return (x + x.conj().swapaxes(-1, -2)) / 2 + np.diag(3.0 * np.arange(x.shape[-1]))  # type: ignore[no-any-return]
+    return (x + x.conj().swapaxes(-1, -2)) / 2 + np.diag(3.0 * np.arange(x.shape[-1]))
 
 
 def _well_conditioned(x: Array) -> Array:
     rows, columns = x.shape[-2:]
-    return x / max(rows, columns, 1) + np.diag(2.0 + np.arange(max(rows, columns)))[:rows, :columns]  # type: ignore[no-any-return]
+    return np.asarray(
+        x / max(rows, columns, 1) + np.diag(2.0 + np.arange(max(rows, columns)))[:rows, :columns]
+    )
 
 
 def _triangular(x: Array) -> Array:
-    return np.tril(x) / 2 + 2 * np.eye(*x.shape[-2:])  # type: ignore[no-any-return]
+    return np.asarray(np.tril(x) / 2 + 2 * np.eye(*x.shape[-2:]))
 
 
 _GENERATORS: dict[str, Callable[[Array], Array]] = {

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import dtypes
-from fgrad.core.avals import ShapedArray
+from fgrad.core.basis import convert_element_type
 from fgrad.core.errors import RuleError
 from fgrad.core.evaluate import WEAK, ArrayImpl
 from fgrad.core.primitive import Invalid
+from fgrad.core.transforms.linearize import record_flat
 from fgrad.testing.batching import jacobian
 from fgrad.testing.functions import (
     Array,
@@ -23,7 +24,7 @@ from fgrad.testing.functions import (
     random_like,
     values,
 )
-from fgrad.testing.laws import prim_call
+from fgrad.testing.laws import law_zero, prim_call
 from fgrad.testing.oracle import (
     assert_close,
     assert_identical,
@@ -56,7 +57,7 @@ def law_reference(problem: Problem) -> None:
         if not dtypes.is_inexact(y.dtype):
             assert_close(y, np.asarray(r).astype(y.dtype), 0.0, what)
             continue
-        r = widened(np.asarray(r))  # noqa: PLW2901
+        r = widened(np.asarray(r))
         assert_close(y, _representable(r, y.dtype), _value_bound(problem, wide, y, r), what)
 
 
@@ -67,7 +68,7 @@ def _representable(reference: Array, dtype: np.dtype[Any]) -> Array:
     if reference.dtype.kind == "c":
         return reference
     with np.errstate(all="ignore"):
-        return np.where(np.abs(reference) > limit, np.sign(reference) * np.inf, reference)  # type: ignore[no-any-return]
+        return np.where(np.abs(reference) > limit, np.sign(reference) * np.inf, reference)
 
 
 def _value_bound(problem: Problem, wide: Arrays, y: Array, reference: Array) -> Array:
@@ -77,7 +78,7 @@ def _value_bound(problem: Problem, wide: Arrays, y: Array, reference: Array) -> 
         # A double reference is itself rounded, unless it is the same exact operation.
         own = 1.0 if epsilon(y.dtype) < 1e-15 and spec.ulps >= 1 else 0.0
         complexes = 2.0 if y.dtype.kind == "c" else 1.0
-        return (spec.ulps * complexes + own) * step  # type: ignore[no-any-return]
+        return (spec.ulps * complexes + own) * step
     if spec.terms is None:
         raise RuleError(f"the spec of {problem.prim.name} states neither ulps nor terms")
     with np.errstate(all="ignore"):
@@ -85,9 +86,9 @@ def _value_bound(problem: Problem, wide: Arrays, y: Array, reference: Array) -> 
     longest = chain(max((x.size for x in problem.args), default=1))
     single = np.dtype(np.float32)
     if epsilon(y.dtype) > epsilon(single):  # summed in float32, rounded once
-        return 0.5 * step * (1 + 1e-6) + gamma(longest, single) * terms  # type: ignore[no-any-return]
+        return 0.5 * step * (1 + 1e-6) + gamma(longest, single) * terms
     complexes = 4.0 if y.dtype.kind == "c" else 1.0  # a complex product is four
-    return complexes * gamma(longest + 1, y.dtype) * terms  # type: ignore[no-any-return]
+    return complexes * gamma(longest + 1, y.dtype) * terms
 
 
 def law_abstract(problem: Problem) -> None:
@@ -175,8 +176,6 @@ def law_repeats(task: Callable[[], Arrays], times: int) -> None:
 
 def law_backward_twice(f: Flat, xs: Arrays, rng: Rng) -> None:
     """23: one pullback called twice gives the same, and writes to no cotangent or operand."""
-    from fgrad.core.transforms.linearize import record_flat
-
     kept = [x.copy() for x in xs]
     outs, tape = record_flat(f, values(xs), [True] * len(xs))
     cts = [random_like(rng, y) for y in arrays_of(outs)]
@@ -238,8 +237,6 @@ def law_low_derivatives(f: Flat, wide_f: Flat, xs: Arrays, rng: Rng, ulps: float
 
 
 def _widened_results(f: Flat) -> Flat:
-    from fgrad.core.basis import convert_element_type
-
     return lambda *xs: [convert_element_type(y, np.float64) for y in f(*xs)]
 
 
@@ -255,15 +252,11 @@ def _low_product(
         bound = (16 + 4 * ulps) * epsilon(dtype) * terms + 2 * moved @ np.abs(v)
     tiny = 64 * float(dtypes.finfo(dtype).smallest_subnormal)
     held = np.abs(expected) + bound < float(dtypes.finfo(dtype).max) / 4
-    assert_close(
-        np.where(held, actual, 0.0), np.where(held, expected, 0.0), bound + tiny, what
-    )
+    assert_close(np.where(held, actual, 0.0), np.where(held, expected, 0.0), bound + tiny, what)
 
 
 def law_special_zero(f: Flat, xs: Arrays, rng: Rng) -> None:
     """5: a zero tangent or cotangent gives exact zeros even where the operands are inf or NaN."""
-    from fgrad.testing.laws import law_zero
-
     f = inexact_only(f)
     special = np.array([np.inf, -np.inf, np.nan, 0.0, -0.0, 1e300])
     wild = [
@@ -310,16 +303,10 @@ def _of_type(text: str) -> ArrayImpl:
 
 def _dtype_named(short: str) -> np.dtype[Any]:
     for name in dtypes.__all__:
-        candidate = getattr(dtypes, name)
         try:
-            dtype = np.dtype(candidate)
+            dtype: np.dtype[Any] = np.dtype(getattr(dtypes, name))
         except TypeError:
             continue
         if dtype.names is None and dtype.kind != "O" and dtypes.short_name(dtype) == short:
             return dtype
     raise RuleError(f"no dtype has the short name {short!r}")
-
-
-def abstract_of(xs: Arrays) -> list[ShapedArray]:
-    """The types of arrays."""
-    return [v.aval for v in values(xs)]

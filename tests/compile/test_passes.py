@@ -1,6 +1,5 @@
 """Each pass changes the program that it is for, keeps its types and its values."""
 
-
 import numpy as np
 import pytest
 
@@ -66,9 +65,7 @@ def test_a_pass_changes_its_golden_program_and_keeps_its_value(name, golden):
     assert str(after) != str(before)
     check_jaxpr(after)
     x = np.float32(0.7)
-    np.testing.assert_array_equal(
-        eval_jaxpr(before, (), x)[0], eval_jaxpr(after, (), x)[0]
-    )
+    np.testing.assert_array_equal(eval_jaxpr(before, (), x)[0], eval_jaxpr(after, (), x)[0])
     golden.check(f"passes/{name}.txt", f"{before}\n\nbecomes\n\n{after}")
 
 
@@ -115,5 +112,3 @@ def test_effects_survive_all_passes():
 def test_a_literal_minus_zero_is_not_zero():
     jaxpr = program(lambda x: (lax.add(x, 0.0), lax.add(x, -0.0)), np.float32(1))
     assert len(optimize(jaxpr).eqns) == 2
-
-

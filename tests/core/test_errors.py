@@ -34,6 +34,8 @@ BUILT_INS = {
     "AxisNameError": (NameError,),
     "JaxprTypeError": (TypeError,),
     "LinalgError": (ValueError,),
+    "ArgumentError": (ValueError,),
+    "FrozenModuleError": (AttributeError,),
     "ConfigError": (ValueError, AttributeError),
     "FgradError": (Exception,),
 }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+
+import fgrad
 
 FLUX = Path(__file__).parents[2] / "examples" / "flux"
 
@@ -30,3 +33,9 @@ def flux() -> Iterator[SimpleNamespace]:
         for name in names:
             sys.modules.pop(name, None)
         sys.modules.update(saved)
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """The environment in which a process of its own imports the fgrad under test."""
+    return {**os.environ, "PYTHONPATH": str(Path(fgrad.__file__).parents[1])}

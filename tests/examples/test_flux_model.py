@@ -6,10 +6,10 @@ import doctest
 import math
 from types import SimpleNamespace
 
-import fgrad.numpy as fnp
 import numpy as np
 import pytest
 
+import fgrad.numpy as fnp
 from fgrad import random
 
 

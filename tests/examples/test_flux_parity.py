@@ -5,11 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import fgrad.numpy as fnp
 import numpy as np
 import pytest
 
 import fgrad as fg
+import fgrad.numpy as fnp
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 

@@ -124,7 +124,9 @@ def test_interrupting_saves_the_step_it_reached(
     same_bytes(tmp_path / "unbroken", tmp_path / "stopped")
 
 
-def run_until_saved(flux: SimpleNamespace, out: Path) -> subprocess.Popen[str]:
+def run_until_saved(
+    flux: SimpleNamespace, environment: dict[str, str], out: Path
+) -> subprocess.Popen[str]:
     """train.py in a process of its own, past its first checkpoint."""
     process = subprocess.Popen(
         [
@@ -137,7 +139,7 @@ def run_until_saved(flux: SimpleNamespace, out: Path) -> subprocess.Popen[str]:
             "--out",
             str(out),
         ],
-        env=dict(os.environ),
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -160,8 +162,10 @@ def finish(flux: SimpleNamespace, out: Path, tmp_path: Path) -> None:
     same_bytes(tmp_path / "unbroken", tmp_path / "resumed")
 
 
-def test_ctrl_c_leaves_a_checkpoint_that_goes_on(flux: SimpleNamespace, tmp_path: Path) -> None:
-    process = run_until_saved(flux, tmp_path / "out")
+def test_ctrl_c_leaves_a_checkpoint_that_goes_on(
+    flux: SimpleNamespace, environment: dict[str, str], tmp_path: Path
+) -> None:
+    process = run_until_saved(flux, environment, tmp_path / "out")
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=120)[0]
     assert process.returncode == flux.train.INTERRUPTED, output
@@ -172,9 +176,9 @@ def test_ctrl_c_leaves_a_checkpoint_that_goes_on(flux: SimpleNamespace, tmp_path
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(
-    flux: SimpleNamespace, tmp_path: Path
+    flux: SimpleNamespace, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    process = run_until_saved(flux, tmp_path / "out")
+    process = run_until_saved(flux, environment, tmp_path / "out")
     process.kill()
     process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL

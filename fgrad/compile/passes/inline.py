@@ -3,6 +3,7 @@
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
 from fgrad.core.transforms.stage import called
 
+
 def inline(jaxpr: Jaxpr) -> Jaxpr:
     """Without `jit` calls, and with functions that have derivative rules as plain equations.
 

@@ -6,8 +6,9 @@ from typing import Any
 from fgrad.core import basis
 from fgrad.core.avals import ShapedArray
 from fgrad.core.evaluate import as_value
+from fgrad.core.ir import axis_names
 from fgrad.core.primitive import MappedAxis, Primitive, Value
-from fgrad.core.tracing import Trace, Tracer, current, entering, state
+from fgrad.core.tracing import Trace, Tracer, check_open, current, entering, state
 
 
 class BatchTracer(Tracer):
@@ -21,7 +22,7 @@ class BatchTracer(Tracer):
     __slots__ = ("dim", "value")
 
     def __init__(self, trace: Trace, value: Value, dim: int) -> None:
-        self.trace = trace
+        self.owner = trace
         self.value = value
         self.dim = dim
 
@@ -55,7 +56,7 @@ class BatchTrace(Trace):
 
     def split(self, x: Value) -> tuple[Value, int | None]:
         """The batch and its axis; None where `x` is the same for all."""
-        if type(x) is BatchTracer and x.trace.tag is self.tag:
+        if type(x) is BatchTracer and x.owner.tag is self.tag:
             return x.value, x.dim
         return x, None
 
@@ -67,9 +68,9 @@ class BatchTrace(Trace):
         """Apply the batching rule where an operand is mapped."""
         values: list[Value] = []
         dims: list[int | None] = []
-        mapped = uses_axis(params, self.axis.name)
+        mapped = uses_axis(prim, params, self.axis.name)
         for x in args:
-            if type(x) is BatchTracer and x.trace.tag is self.tag:
+            if type(x) is BatchTracer and x.owner.tag is self.tag:
                 values.append(x.value)
                 dims.append(x.dim)
                 mapped = True
@@ -103,14 +104,11 @@ class BatchTrace(Trace):
         return [self.join(v, d) for v, d in zip(outs, dims, strict=True)]
 
 
-def uses_axis(params: dict[str, Any], name: Any) -> bool:
-    """Whether a primitive's parameters name the mapped axis (a collective, or a call of one)."""
+def uses_axis(prim: Primitive, params: dict[str, Any], name: Any) -> bool:
+    """Whether a primitive is a collective over the mapped axis, or holds a program with one."""
     if name is None:
         return False
-    names = params.get("axis_name", ())
-    return name in (names if isinstance(names, tuple) else (names,)) or name in params.get(
-        "axis_names", ()
-    )
+    return ("axis_name" in params or prim.calls) and name in axis_names(params)
 
 
 def batch_flat(
@@ -138,6 +136,8 @@ def batch_flat(
             with current(trace):
                 outs = f(*[trace.join(x, d) for x, d in zip(args, dims, strict=True)])
             pairs = [trace.split(as_value(x)) for x in outs]
+            for v, _ in pairs:
+                check_open(v, parent)
         finally:
             state.axes = before
     return [v for v, _ in pairs], [d for _, d in pairs]

@@ -82,8 +82,8 @@ def _batch(
 jit_p = Primitive(
     "jit",
     "A program called as one operation.",
-    abstract=lambda *_avals, jaxpr, name: jaxpr.out_avals,  # noqa: ARG005
-    eager=lambda xp, *arrays, jaxpr, name: run_program(jaxpr, xp, arrays),  # noqa: ARG005
+    abstract=lambda *_avals, jaxpr, name: jaxpr.out_avals,
+    eager=lambda xp, *arrays, jaxpr, name: run_program(jaxpr, xp, arrays),
     jvp=_jvp,
     transpose=Absent("its program is inlined where it is transposed"),
     vjp=Pullback(_forward, _backward),
@@ -92,4 +92,3 @@ jit_p = Primitive(
     multiple_results=True,
     calls=True,
 )
-

@@ -8,7 +8,7 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ClosedOverDifferentiationError, UnexpectedTracerError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Primitive, Value
-from fgrad.core.tracing import Trace, Tracer, current, entering
+from fgrad.core.tracing import Trace, Tracer, check_open, current, entering
 
 
 class JVPTracer(Tracer):
@@ -17,7 +17,7 @@ class JVPTracer(Tracer):
     __slots__ = ("primal", "tangent")
 
     def __init__(self, trace: Trace, primal: Value, tangent: Value) -> None:
-        self.trace = trace
+        self.owner = trace
         self.primal = primal
         self.tangent = tangent
 
@@ -44,7 +44,7 @@ class JVPTrace(Trace):
 
     def split(self, x: Value) -> tuple[Value, Value | None]:
         """Primal and tangent of a value; None where it has no tangent here."""
-        if type(x) is JVPTracer and x.trace.tag is self.tag:
+        if type(x) is JVPTracer and x.owner.tag is self.tag:
             return x.primal, x.tangent
         return x, None
 
@@ -56,7 +56,7 @@ class JVPTrace(Trace):
         """Apply the jvp rule where an operand carries a tangent."""
         primals, tangents = [], []
         for x in args:
-            if type(x) is JVPTracer and x.trace.tag is self.tag:
+            if type(x) is JVPTracer and x.owner.tag is self.tag:
                 primals.append(x.primal)
                 tangents.append(x.tangent)
             else:
@@ -91,7 +91,7 @@ class JVPTrace(Trace):
         return [self.join(p, t) for p, t in zip(outs, out_tangents, strict=True)]
 
 
-class closure_check:  # noqa: N801 - used like a function
+class closure_check:
     """A tracer met inside a function with its own rule is one that it closes over: say so."""
 
     __slots__ = ("call",)
@@ -133,6 +133,8 @@ def jvp_flat(
         with current(trace):
             outs = f(*[trace.join(p, t) for p, t in zip(primals, tangents, strict=True)])
         pairs = [trace.split(as_value(x)) for x in outs]
+        for p, _ in pairs:
+            check_open(p, parent)
     return [p for p, _ in pairs], [
         t if t is None or dtypes.is_inexact(p.dtype) else None for p, t in pairs
     ]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from fgrad.core import basis
+from fgrad.core import basis, dtypes
 from fgrad.core.avals import ShapedArray
 from fgrad.core.config import config
 from fgrad.core.ir import Eqn, Jaxpr, Var
@@ -17,7 +17,8 @@ from fgrad.core.primitive import MappedAxis, Value
 from fgrad.core.tracing import Array, Trace, current, leaked, state
 from fgrad.core.transforms.batch import batch_flat
 from fgrad.core.transforms.forward import jvp_flat
-from fgrad.core.transforms.linearize import Record, Tape, linear_flat, record_flat
+from fgrad.core.transforms.linear import linear_flat
+from fgrad.core.transforms.linearize import record_flat
 from fgrad.core.transforms.stage import (
     StageTrace,
     StageTracer,
@@ -25,6 +26,7 @@ from fgrad.core.transforms.stage import (
     live_equations,
     read,
 )
+from fgrad.core.transforms.tape import Record, Tape
 
 Policy = Callable[..., bool]
 
@@ -45,6 +47,7 @@ def stage_derived(f: Callable[..., Sequence[Value]], avals: Sequence[ShapedArray
     invars = [Var(a) for a in avals]
     with current(trace):
         outs = [trace.atom(x) for x in f(*[StageTracer(trace, v) for v in invars])]
+    trace.close()
     for _, value, *_ in trace.consts.values():
         raise leaked(value)
     return Jaxpr(invars, (), trace.eqns, outs)
@@ -77,7 +80,7 @@ def jvp_jaxpr(
     """
     if isinstance(instantiate, bool):
         instantiate = [instantiate] * len(jaxpr.outvars)
-    inexact = [basis.dtypes.is_inexact(a.dtype) for a in jaxpr.out_avals]
+    inexact = [dtypes.is_inexact(a.dtype) for a in jaxpr.out_avals]
     wanted = tuple(i and x for i, x in zip(instantiate, inexact, strict=True))
 
     def make() -> tuple[Jaxpr, tuple[bool, ...]]:
@@ -95,15 +98,11 @@ def jvp_jaxpr(
             out_nonzero[:] = [t is not None for t in ts]
             return [*outs, *(t for t in ts if t is not None)]
 
-        tangent_avals = [
-            a.tangent() for a, nz in zip(jaxpr.in_avals, nonzero, strict=True) if nz
-        ]
+        tangent_avals = [a.tangent() for a, nz in zip(jaxpr.in_avals, nonzero, strict=True) if nz]
         staged = stage_derived(run, [*jaxpr.in_avals, *tangent_avals])
         return dce(staged), tuple(out_nonzero)
 
-    result: tuple[Jaxpr, tuple[bool, ...]] = derived(
-        jaxpr, ("jvp", tuple(nonzero), wanted), make
-    )
+    result: tuple[Jaxpr, tuple[bool, ...]] = derived(jaxpr, ("jvp", tuple(nonzero), wanted), make)
     return result
 
 
@@ -200,6 +199,7 @@ def _linearize(jaxpr: Jaxpr, nonzero: Sequence[bool], policy: Policy | None) -> 
         outs, tape = record_flat(
             partial(eval_jaxpr, jaxpr, ()), [StageTracer(trace, v) for v in invars], nonzero
         )
+    trace.close()
     active = tuple(slot >= 0 for slot in tape.outputs)
     wanted = _values_kept(trace, tape)
     full = Jaxpr(invars, (), trace.eqns, [trace.atom(x) for x in outs])
@@ -216,9 +216,7 @@ def _linearize(jaxpr: Jaxpr, nonzero: Sequence[bool], policy: Policy | None) -> 
         records = [_rebased(r, trace, env) for r in tape.records or ()]
         given = iter(args[len(kept) :])
         cts = [next(given) if a else None for a in active]
-        clone = Tape(
-            records, tape.inputs, tape.outputs, tape.in_avals, tape.out_avals, tape.size
-        )
+        clone = Tape(records, tape.inputs, tape.outputs, tape.in_avals, tape.out_avals, tape.size)
         back = clone.backward(cts, consume=True)
         return [
             basis.zeros(a.tangent()) if ct is None else ct
@@ -245,7 +243,7 @@ def _values_kept(trace: Trace, tape: Tape) -> dict[Var, None]:
         x.atom: None
         for record in tape.records or ()
         for x in record.residuals
-        if type(x) is StageTracer and x.trace is trace and type(x.atom) is Var
+        if type(x) is StageTracer and x.owner is trace and type(x.atom) is Var
     }
 
 
@@ -253,22 +251,18 @@ def _rebased(record: Record, trace: Trace, env: dict[Var, Value]) -> Record:
     """The record with residuals of a finished trace replaced by values of the current one."""
 
     def replace(x: Any) -> Any:
-        if type(x) is StageTracer and x.trace is trace:
+        if type(x) is StageTracer and x.owner is trace:
             return read(env, x.atom)
         return x
 
     return record.with_residuals([replace(x) for x in record.residuals])
 
 
-def _cut(
-    full: Jaxpr, wanted: dict[Var, None], policy: Policy
-) -> tuple[list[Var], list[Eqn]]:
+def _cut(full: Jaxpr, wanted: dict[Var, None], policy: Policy) -> tuple[list[Var], list[Eqn]]:
     """What to keep under a policy, and the equations that recompute the rest of `wanted`."""
     saveable = set(full.invars)
     for eqn in full.eqns:
-        if not eqn.effects and policy(
-            eqn.primitive, *[a.aval for a in eqn.inputs], **eqn.params
-        ):
+        if not eqn.effects and policy(eqn.primitive, *[a.aval for a in eqn.inputs], **eqn.params):
             saveable.update(eqn.outputs)
     drops = getattr(policy, "drops", ())
     for eqn in full.eqns:
@@ -292,7 +286,7 @@ def _recompute(eqns: Sequence[Eqn], env: dict[Var, Value]) -> None:
     state.phase = (before, object())
     try:
         outs = [v for e in eqns for v in e.outputs]
-        inputs = [v for v in env]
+        inputs = list(env)
         jaxpr = Jaxpr(inputs, (), eqns, outs)
         env.update(zip(outs, eval_jaxpr(jaxpr, (), *env.values()), strict=True))
     finally:
@@ -343,4 +337,3 @@ def reachable(jaxpr: Jaxpr, sources: Sequence[bool]) -> tuple[bool, ...]:
 def is_array(x: Any) -> bool:
     """Whether `x` is a value, as against a static residual."""
     return isinstance(x, Array)
-

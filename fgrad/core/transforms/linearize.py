@@ -10,15 +10,15 @@ whatever trace is current when it is called, so derivatives of derivatives need 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fgrad.core import basis
+from fgrad.core import dtypes
 from fgrad.core.avals import ShapedArray
-from fgrad.core.errors import NonlinearPullbackError, ResidualsFreedError
-from fgrad.core.evaluate import ArrayImpl, EvalTrace, as_value
-from fgrad.core.primitive import OUT, NOTHING, Absent, Primitive, Unknown, Value
-from fgrad.core.tracing import Trace, Tracer, bind, current, entering, state
+from fgrad.core.evaluate import EvalTrace, as_value
+from fgrad.core.primitive import NOTHING, OUT, Absent, Primitive, Value
+from fgrad.core.tracing import Trace, Tracer, check_open, current, entering
 from fgrad.core.transforms.forward import apart, closure_check, is_differentiable
-from fgrad.core.transforms.stage import called, eval_jaxpr
-from fgrad.core.where import Where, here, local
+from fgrad.core.transforms.linear import LinearTrace, TangentTracer
+from fgrad.core.transforms.tape import Push, Record, Tape
+from fgrad.core.where import here
 
 
 class LinearTracer(Tracer):
@@ -27,7 +27,7 @@ class LinearTracer(Tracer):
     __slots__ = ("primal", "slot")
 
     def __init__(self, trace: Trace, primal: Value, slot: int) -> None:
-        self.trace = trace
+        self.owner = trace
         self.primal = primal
         self.slot = slot
 
@@ -44,177 +44,6 @@ class LinearTracer(Tracer):
     def concrete(self) -> Any:
         """The concrete array underneath, where there is one."""
         return self.primal.concrete()
-
-
-class TangentTracer(Tracer):
-    """A tangent that is only a slot: its type is known, its value is given later."""
-
-    __slots__ = ("_aval", "slot")
-
-    def __init__(self, trace: Trace, aval: ShapedArray, slot: int) -> None:
-        self.trace = trace
-        self._aval = aval
-        self.slot = slot
-
-    @property
-    def aval(self) -> ShapedArray:
-        """Shape, dtype and weak type."""
-        return self._aval
-
-    shape = property(lambda self: self._aval.shape)
-    dtype = property(lambda self: self._aval.dtype)
-
-
-class Record:
-    """One operation of the recorded program.
-
-    Attributes:
-        name: What was applied, for tables.
-        backward: ``(needed, residuals, cts, params) -> cts``.
-        residuals: What it keeps: values, and static entries.
-        params: Parameters of the primitive.
-        inputs: Slot of each operand, -1 where it carries no derivative.
-        outputs: Slot of each result.
-        source: The user's line.
-        forward: Of a linear equation, the primitive that computes it; of a program in linearize
-            mode, ``(tangents, params) -> tangents``; else None.
-    """
-
-    __slots__ = (
-        "backward", "forward", "inputs", "name", "outputs", "params", "residuals", "single",
-        "source",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        name: str,
-        backward: Any,
-        residuals: Sequence[Any],
-        params: dict[str, Any],
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        single: bool,
-        source: Where | None,
-        forward: Any = None,
-    ) -> None:
-        self.name = name
-        self.backward = backward
-        self.residuals = residuals
-        self.params = params
-        self.inputs = inputs
-        self.outputs = outputs
-        self.single = single
-        self.source = source
-        self.forward = forward
-
-    def with_residuals(self, residuals: Sequence[Any]) -> "Record":
-        """The same record over other values."""
-        return Record(
-            self.name, self.backward, residuals, self.params, self.inputs, self.outputs,
-            self.single, self.source, self.forward,
-        )  # fmt: skip
-
-
-class LinearTrace(Trace):
-    """Records linear equations among tangents; computes the rest with its parent."""
-
-    __slots__ = ("records", "slots")
-
-    words = "linearize"
-
-    def __init__(self, parent: Trace, records: list[Record], slots: list[ShapedArray]) -> None:
-        super().__init__(parent)
-        self.records = records
-        self.slots = slots
-
-    def new(self, aval: ShapedArray) -> TangentTracer:
-        """A tangent of that type."""
-        self.slots.append(aval)
-        return TangentTracer(self, aval, len(self.slots) - 1)
-
-    def is_mine(self, x: Value) -> bool:
-        """Whether `x` is a tangent of this trace."""
-        return type(x) is TangentTracer and x.trace is self
-
-    def process(self, prim: Primitive, args: Sequence[Value], params: dict[str, Any]) -> Any:
-        """Record a linear equation, or compute where no tangent is involved."""
-        mine = [self.is_mine(x) for x in args]
-        parent = self.parent
-        assert parent is not None
-        if not any(mine):
-            with current(parent):
-                return parent.process(prim, args, params)
-        body = called(prim, params, args)
-        if body is not None:
-            return eval_jaxpr(body[0], (), *body[1])
-        linear = prim.linear_in if prim.linear_in is not None else range(len(args))
-        if (
-            prim.linear is None
-            or isinstance(prim.transpose, Absent)
-            or (prim.linear == "each" and sum(mine) > 1)
-            or any(m and i not in linear for i, m in enumerate(mine))
-        ):
-            raise NonlinearPullbackError(
-                f"{prim.name}({', '.join(str(x.aval) for x in args)}) is not linear in its tangent "
-                f"or cotangent: a rule may only add them, move them and scale them by values that "
-                f"do not depend on them"
-            )
-        out = prim.abstract(*[as_value(x).aval for x in args], **params)
-        outs = [self.new(a) for a in (out if prim.multiple_results else (out,))]
-        self.records.append(
-            Record(
-                prim.name, _TransposeOf(prim), [x.aval if m else as_value(x) for x, m in
-                zip(args, mine, strict=True)], params,
-                [x.slot if m else -1 for x, m in zip(args, mine, strict=True)],
-                [t.slot for t in outs], not prim.multiple_results, here(), prim,
-            )
-        )  # fmt: skip
-        return outs if prim.multiple_results else outs[0]
-
-    def process_custom_jvp(self, call: Any, args: Sequence[Value]) -> list[Value]:
-        """A function of tangents inside a rule is what its own definition says."""
-        return self._custom(call, args)
-
-    def process_custom_vjp(self, call: Any, args: Sequence[Value]) -> list[Value]:
-        """A function of tangents inside a rule is what its own definition says."""
-        return self._custom(call, args)
-
-    def _custom(self, call: Any, args: Sequence[Value]) -> list[Value]:
-        if any(self.is_mine(x) for x in args):
-            return call.fun(*args)  # type: ignore[no-any-return]
-        assert self.parent is not None
-        with current(self.parent):
-            return call.rebind(args)  # type: ignore[no-any-return]
-
-
-class _TransposeOf:
-    """The backward half of a linear equation: the primitive's transpose rule."""
-
-    __slots__ = ("prim",)
-
-    def __init__(self, prim: Primitive) -> None:
-        self.prim = prim
-
-    def __call__(
-        self, needed: tuple[bool, ...], residuals: Sequence[Any], ct: Any, params: dict[str, Any]
-    ) -> Any:
-        args = [Unknown(r) if n else r for r, n in zip(residuals, needed, strict=True)]
-        return self.prim.transpose(ct, *args, **params)  # type: ignore[operator]
-
-
-class _Push:
-    """The forward half of a program-holding primitive at fixed primals."""
-
-    __slots__ = ("prim", "primals")
-
-    def __init__(self, prim: Primitive, primals: Sequence[Value]) -> None:
-        self.prim = prim
-        self.primals = primals
-
-    def __call__(
-        self, tangents: Sequence[Value | None], params: dict[str, Any]
-    ) -> Sequence[Value | None]:
-        return self.prim.jvp(self.primals, tangents, **params)[1]  # type: ignore[operator,no-any-return]
 
 
 class LinearizeTrace(Trace):
@@ -248,7 +77,7 @@ class LinearizeTrace(Trace):
         slots: list[int] = []
         traced = False
         for x in args:
-            if type(x) is LinearTracer and x.trace.tag is tag:
+            if type(x) is LinearTracer and x.owner.tag is tag:
                 primals.append(x.primal)
                 slots.append(x.slot)
                 traced = True
@@ -297,10 +126,7 @@ class LinearizeTrace(Trace):
                 name, backward, residuals, params, slots, [t.slot for t in tracers], False, here()
             )
         )
-        return [
-            t if basis.dtypes.is_inexact(y.dtype) else y
-            for t, y in zip(tracers, outs, strict=True)
-        ]
+        return [t if dtypes.is_inexact(y.dtype) else y for t, y in zip(tracers, outs, strict=True)]
 
     def _by_jvp(
         self, prim: Primitive, primals: list[Value], slots: list[int], params: dict[str, Any]
@@ -321,8 +147,10 @@ class LinearizeTrace(Trace):
         self, prim: Primitive, primals: list[Value], slots: list[int], needed: tuple[bool, ...],
         params: dict[str, Any],
     ) -> Any:  # fmt: skip
-        """A primitive that holds programs, in linearize mode: its pullback runs backwards, its
-        jvp rule at the same primals forwards."""
+        """A primitive that holds programs, in linearize mode.
+
+        Its pullback runs backwards, its jvp rule at the same primals forwards.
+        """
         rule: Any = prim.vjp
         primals = [as_value(p) for p in primals]
         with current(self.parent):  # type: ignore[arg-type]
@@ -331,12 +159,12 @@ class LinearizeTrace(Trace):
             if slot >= 0:
                 self.slots[slot] = p.aval.tangent()
         outs = self.record(prim.name, rule.backward, residuals, params, slots, outs)
-        self.records[-1].forward = _Push(prim, primals)
+        self.records[-1].forward = Push(prim, primals)
         return outs
 
     def join(self, primal: Value, tangent: Value | None) -> Value:
         """A tracer of a primal and the tangent that a rule returned."""
-        if tangent is None or not basis.dtypes.is_inexact(primal.dtype):
+        if tangent is None or not dtypes.is_inexact(primal.dtype):
             return primal
         if not self.inner.is_mine(tangent):
             return primal  # a tangent that depends on no input is zero
@@ -344,7 +172,7 @@ class LinearizeTrace(Trace):
 
     def split(self, x: Value) -> tuple[Value, int]:
         """Primal and slot of a value; -1 where it carries no derivative here."""
-        if type(x) is LinearTracer and x.trace.tag is self.tag:
+        if type(x) is LinearTracer and x.owner.tag is self.tag:
             return x.primal, x.slot
         return x, -1
 
@@ -397,142 +225,6 @@ def _selected(picks: Sequence[int], primals: Sequence[Value], out: Value) -> lis
     return kept
 
 
-class Tape:
-    """The records of one reverse-mode call, between their inputs and outputs.
-
-    Attributes:
-        records: In order of execution; None once they are consumed.
-        inputs: Slot of each input.
-        outputs: Slot of each output, -1 where it does not depend on the inputs.
-        in_avals: Type of each input.
-        out_avals: Type of each output.
-        size: Number of slots.
-    """
-
-    __slots__ = ("in_avals", "inputs", "out_avals", "outputs", "records", "size")
-
-    def __init__(
-        self,
-        records: list[Record] | None,
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        in_avals: Sequence[ShapedArray],
-        out_avals: Sequence[ShapedArray],
-        size: int,
-    ) -> None:
-        self.records = records
-        self.inputs = inputs
-        self.outputs = outputs
-        self.in_avals = in_avals
-        self.out_avals = out_avals
-        self.size = size
-
-    def backward(self, cts: Sequence[Value | None], *, consume: bool) -> list[Value | None]:
-        """Pull cotangents of the outputs back to the inputs; None is zero.
-
-        Args:
-            cts: One an output.
-            consume: Drop each record once it has run, so that its residuals are freed.
-        """
-        if self.records is None:
-            raise ResidualsFreedError(
-                "this pullback was consumed and its residuals are freed; call vjp again, or call "
-                "the pullback itself rather than its consume() to keep them"
-            )
-        records = self.records
-        if consume:
-            self.records = None
-        table: list[Value | None] = [None] * self.size
-        owned = bytearray(self.size)
-        for slot, ct in zip(self.outputs, cts, strict=True):
-            if slot >= 0 and ct is not None:
-                accumulate(table, owned, slot, ct)
-        kept = set(self.inputs)
-        before = local.source, state.phase
-        state.phase = (before[1], id(self))
-        index = len(records)
-        try:
-            while index:
-                index -= 1
-                record = records.pop() if consume else records[index]
-                _pull(record, table, owned, kept)
-        finally:
-            local.source, state.phase = before
-        return [table[slot] for slot in self.inputs]
-
-    def forward(self, tangents: Sequence[Value | None]) -> list[Value | None]:
-        """Push tangents of the inputs through the linear records; None is zero."""
-        table: list[Value | None] = [None] * self.size
-        for slot, t in zip(self.inputs, tangents, strict=True):
-            table[slot] = t
-        for record in self.records or ():
-            _push(record, table)
-        return [table[slot] if slot >= 0 else None for slot in self.outputs]
-
-
-def _pull(record: Record, table: list[Value | None], owned: bytearray, kept: set[int]) -> None:
-    outputs = record.outputs
-    if record.single:
-        slot = outputs[0]
-        ct: Any = table[slot]
-        if ct is None:
-            return
-        if slot not in kept:
-            table[slot] = None
-    else:
-        ct = [table[slot] for slot in outputs]
-        if all(c is None for c in ct):
-            return
-        for slot in outputs:
-            table[slot] = None
-    local.source = record.source
-    inputs = record.inputs
-    needed = tuple([s >= 0 for s in inputs])
-    back = record.backward(needed, record.residuals, ct, record.params)
-    for slot, c in zip(inputs, back, strict=True):
-        if slot >= 0 and c is not None:
-            if table[slot] is None:
-                table[slot] = c
-            else:
-                accumulate(table, owned, slot, c)
-
-
-def accumulate(table: list[Value | None], owned: bytearray, slot: int, ct: Value) -> None:
-    """Add a cotangent into its slot; in place only into a buffer that an earlier sum allocated."""
-    present = table[slot]
-    if present is None:
-        table[slot] = ct
-    elif owned[slot] and type(ct) is ArrayImpl and type(present) is ArrayImpl:
-        buffer = present._data
-        buffer += ct._data
-    else:
-        total = basis.add_any(present, ct)
-        table[slot] = total
-        # A fresh sum of a trace above would be seen by that trace: only bare results are ours.
-        owned[slot] = type(total) is ArrayImpl and total._data.ndim > 0
-
-
-def _push(record: Record, table: list[Value | None]) -> None:
-    if type(record.forward) is _Push:
-        given = [table[s] if s >= 0 else None for s in record.inputs]
-        for slot, t in zip(record.outputs, record.forward(given, record.params), strict=True):
-            table[slot] = t
-        return
-    args = []
-    for slot, r in zip(record.inputs, record.residuals, strict=True):
-        if slot < 0:
-            args.append(r)
-        else:
-            t = table[slot]
-            args.append(basis.zeros(r) if t is None else t)
-    if all(table[s] is None for s in record.inputs if s >= 0):
-        return
-    out = bind(record.forward, *args, **record.params)
-    outs = [out] if record.single else out
-    for slot, y in zip(record.outputs, outs, strict=True):
-        table[slot] = y
-
-
 def record_flat(
     f: Callable[..., Sequence[Value]],
     primals: Sequence[Value],
@@ -556,11 +248,13 @@ def record_flat(
         args = [trace.new(p) if a else p for p, a in zip(primals, active, strict=True)]
         if linear:
             for t in args:
-                if type(t) is LinearTracer and t.trace is trace:
+                if type(t) is LinearTracer and t.owner is trace:
                     trace.slots[t.slot] = as_value(t.primal).aval.tangent()
         with current(trace):
             outs = [as_value(x) for x in f(*args)]
         pairs = [trace.split(x) for x in outs]
+        for p, _ in pairs:
+            check_open(p, parent)
     inputs = [t.slot for t, a in zip(args, active, strict=True) if a]
     tape = Tape(
         trace.records,
@@ -571,24 +265,3 @@ def record_flat(
         len(trace.slots),
     )
     return [p for p, _ in pairs], tape
-
-
-def linear_flat(
-    f: Callable[..., Sequence[Value]], avals: Sequence[ShapedArray]
-) -> tuple[list[ShapedArray], Tape]:
-    """The tape of a linear function of flat tangents of these types.
-
-    Raises:
-        NonlinearPullbackError: `f` is not linear.
-    """
-    with entering() as parent:
-        trace = LinearTrace(parent, [], [])
-        tangents = [trace.new(a) for a in avals]
-        with current(trace):
-            outs = [as_value(x) for x in f(*tangents)]
-    slots = [x.slot if trace.is_mine(x) else -1 for x in outs]
-    out_avals = [x.aval for x in outs]
-    tape = Tape(
-        trace.records, [t.slot for t in tangents], slots, list(avals), out_avals, len(trace.slots)
-    )
-    return out_avals, tape

@@ -8,7 +8,7 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer, entering, is_open, state
-from fgrad.core.transforms.grad import FlatCall, aval_like
+from fgrad.core.transforms.flat import FlatCall, aval_like
 from fgrad.core.transforms.stage import eval_jaxpr, stage
 
 Fun = Callable[..., Any]
@@ -43,14 +43,13 @@ def make_jaxpr(
         moving = [i for i in range(len(args)) if i not in static]
         leaves, tree = trees.flatten(([args[i] for i in moving], kwargs))
 
-        def rebuild(*flat: Value) -> list[Any]:
-            parts, call.kwargs = trees.unflatten(tree, flat)
+        def run(parts: Sequence[Any], keywords: dict[str, Any]) -> Any:
             full = list(args)
             for i, part in zip(moving, parts, strict=True):
                 full[i] = part
-            return full
+            return fun(*full, **keywords)
 
-        call = FlatCall(fun, rebuild, {})
+        call = FlatCall(run, lambda *flat: trees.unflatten(tree, flat), {})
         with entering():
             jaxpr, consts = stage(call, [aval_like(x) for x in leaves], "make_jaxpr")
         closed = ClosedJaxpr(jaxpr, consts)
@@ -75,7 +74,7 @@ def eval_shape(fun: Fun, *args: Any, **kwargs: Any) -> Any:
     Example:
         >>> import fgrad as fg, numpy as np
         >>> fg.eval_shape(lambda x: x @ x.T, np.ones((2, 3), np.float32))
-        ShapedArray(f32[2,2])
+        f32[2,2]
     """
     return make_jaxpr(fun, return_shape=True)(*args, **kwargs)[1]
 

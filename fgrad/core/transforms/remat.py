@@ -9,22 +9,22 @@ from fgrad.core.evaluate import as_value
 from fgrad.core.ir import Jaxpr
 from fgrad.core.primitive import (
     Absent,
-    Case,
     Lowering,
     MappedAxis,
     Primitive,
     Pullback,
-    Spec,
     Value,
 )
 from fgrad.core.program import run_program
 from fgrad.core.tracing import bind, entering
-from fgrad.core.transforms.grad import FlatCall, Residual, name_of, vjp
+from fgrad.core.transforms.flat import FlatCall, name_of
 from fgrad.core.transforms.jaxprs import batch_jaxpr, jvp_jaxpr, linearize_jaxpr
+from fgrad.core.transforms.policies import Policy, nothing_saveable
 from fgrad.core.transforms.stage import eval_jaxpr, stage_closed
 
 Fun = Callable[..., Any]
-Policy = Callable[..., bool]
+
+
 Values = Sequence[Value]
 
 
@@ -146,171 +146,3 @@ remat_p = Primitive(
     multiple_results=True,
     calls=True,
 )
-
-
-# ------------------------------------------------------------------------------ named values
-
-name_p = Primitive(
-    "name",
-    "The value itself, under a name that checkpoint policies see.",
-    abstract=lambda x, *, name: x,  # noqa: ARG005
-    eager=lambda _xp, x, *, name: x,  # noqa: ARG005
-    jvp=lambda ps, ts, **params: (
-        bind(name_p, *ps, **params),
-        None if ts[0] is None else bind(name_p, *ts, **params),
-    ),
-    transpose=lambda ct, _x, **params: (bind(name_p, ct, **params),),
-    vjp=basis.linear_pullback(lambda ct, _x, **_params: (ct,)),
-    batch=lambda _axis, args, dims, **params: (bind(name_p, *args, **params), dims[0]),
-    lower=Lowering("view", "identity"),
-    linear="jointly",
-    spec=Spec(cases=(Case("...", {"name": "x"}),), reference=lambda x, *, name: x, ulps=0.0),  # noqa: ARG005
-)
-
-
-def checkpoint_name(x: Any, name: str) -> Any:
-    """`x` itself, under a name for `save_only_these_names` and its kin.
-
-    Args:
-        x: An array or a tree of arrays.
-        name: The name.
-    """
-    return trees.tree_map(lambda leaf: bind(name_p, as_value(leaf), name=name), x)
-
-
-# ---------------------------------------------------------------------------------- policies
-
-
-def everything_saveable(*_avals: Any, **_params: Any) -> bool:
-    """Keep whatever the pullbacks ask for."""
-    return True
-
-
-def nothing_saveable(*_avals: Any, **_params: Any) -> bool:
-    """Keep the inputs alone."""
-    return False
-
-
-class _NamedPolicy:
-    """A policy that compares by what made it, so that caches find it again.
-
-    Attributes:
-        drops: Names whose values are not kept even where another equation made them.
-    """
-
-    __slots__ = ("drops", "key", "policy")
-
-    def __init__(self, policy: Policy, key: Any, drops: frozenset[str] = frozenset()) -> None:
-        self.policy = policy
-        self.key = key
-        self.drops = drops
-
-    def __call__(self, prim: Any, *avals: Any, **params: Any) -> bool:
-        return self.policy(prim, *avals, **params)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _NamedPolicy) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __repr__(self) -> str:
-        return str(self.key[0])
-
-
-_PRODUCTS = ("dot_general", "conv_general_dilated")
-
-
-def dots_saveable(prim: Any, *_avals: Any, **_params: Any) -> bool:
-    """Keep the results of matrix products and convolutions."""
-    return prim.name in _PRODUCTS
-
-
-def dots_with_no_batch_dims_saveable(prim: Any, *_avals: Any, **params: Any) -> bool:
-    """Keep the results of matrix products without batch dimensions."""
-    if prim.name != "dot_general":
-        return False
-    (_, _), (lhs_batch, rhs_batch) = params["dimension_numbers"]
-    return not lhs_batch and not rhs_batch
-
-
-def save_only_these_names(*names: str) -> Policy:
-    """Keep only values named by `checkpoint_name` with one of these names."""
-    kept = frozenset(names)
-
-    def policy(prim: Any, *_avals: Any, **params: Any) -> bool:
-        return prim is name_p and params["name"] in kept
-
-    return _NamedPolicy(policy, ("save_only_these_names", kept))
-
-
-def save_any_names_but_these(*names: str) -> Policy:
-    """Keep values named by `checkpoint_name`, but not with one of these names."""
-    dropped = frozenset(names)
-
-    def policy(prim: Any, *_avals: Any, **params: Any) -> bool:
-        return prim is name_p and params["name"] not in dropped
-
-    return _NamedPolicy(policy, ("save_any_names_but_these", dropped))
-
-
-def save_anything_except_these_names(*names: str) -> Policy:
-    """Keep whatever the pullbacks ask for, but not values named with one of these names.
-
-    The value that carries the name and the one it was made from are the same array: neither is
-    kept.
-    """
-    dropped = frozenset(names)
-
-    def policy(prim: Any, *_avals: Any, **params: Any) -> bool:
-        return not (prim is name_p and params["name"] in dropped)
-
-    return _NamedPolicy(policy, ("save_anything_except_these_names", dropped), dropped)
-
-
-def save_from_both_policies(first: Policy, second: Policy) -> Policy:
-    """Keep what either policy keeps."""
-
-    def policy(prim: Any, *avals: Any, **params: Any) -> bool:
-        return first(prim, *avals, **params) or second(prim, *avals, **params)
-
-    drops = getattr(first, "drops", frozenset()) & getattr(second, "drops", frozenset())
-    return _NamedPolicy(policy, ("save_from_both_policies", first, second), drops)
-
-
-# -------------------------------------------------------------------------- saved_residuals
-
-
-class SavedResiduals(list[Residual]):
-    """What reverse mode keeps between its passes; prints as a table in bytes."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all of them."""
-        return sum(r.nbytes for r in self)
-
-    def __repr__(self) -> str:
-        rows = "\n".join(f"{r.nbytes:>12,} B  {r}" for r in sorted(self, key=lambda r: -r.nbytes))
-        return f"{rows}\n{self.nbytes:>12,} B  in all"
-
-
-def saved_residuals(fun: Fun, *args: Any, **kwargs: Any) -> SavedResiduals:
-    """What reverse mode of ``fun(*args, **kwargs)`` keeps, each value once.
-
-    Args:
-        fun: Function of arrays or trees of arrays.
-        *args: Differentiated arguments.
-        **kwargs: Keyword arguments, not differentiated.
-
-    Returns:
-        A list of `Residual` that prints as a table.
-
-    Example:
-        >>> import fgrad as fg, fgrad.numpy as fnp
-        >>> fg.saved_residuals(lambda x: fnp.sin(x).sum(), fnp.ones(4)).nbytes
-        16
-    """
-    _, pullback = vjp(lambda *a: fun(*a, **kwargs), *args)
-    return SavedResiduals(pullback.residuals)
-
-

@@ -7,7 +7,7 @@ import numpy as np
 
 from fgrad.core.avals import ShapedArray
 from fgrad.core.evaluate import ArrayImpl, as_value
-from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
+from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var, subjaxprs
 from fgrad.core.primitive import Lowering, Primitive, Value
 from fgrad.core.tracing import (
     Trace,
@@ -31,7 +31,7 @@ class StageTracer(Tracer):
     __slots__ = ("atom",)
 
     def __init__(self, trace: Trace, atom: Atom) -> None:
-        self.trace = trace
+        self.owner = trace
         self.atom = atom
 
     @property
@@ -68,9 +68,13 @@ class StageTrace(Trace):
         """How the transform is called in messages."""
         return self.words_
 
+    def close(self) -> None:
+        """Forget the tracers: they hold the trace, and nothing is recorded any more."""
+        self.seen.clear()
+
     def atom(self, x: Value) -> Atom:
         """The variable or literal of a value; arrays and outer tracers become constants."""
-        if type(x) is StageTracer and x.trace is self:
+        if type(x) is StageTracer and x.owner is self:
             return x.atom
         if isinstance(x, Tracer):
             if not is_open(x, self.parent):
@@ -94,18 +98,21 @@ class StageTrace(Trace):
             simpler = prim.simplify(args, params)
             if simpler is not None:
                 return simpler
-        atoms = tuple([self.atom(x) for x in args])
+        atoms: list[Atom] = []
+        names: list[Any] = []
+        for x in args:
+            if type(x) is StageTracer and x.owner is self and type(x.atom) is Var:
+                atoms.append(x.atom)
+                names.append(id(x.atom))
+            else:
+                atom = self.atom(x)
+                atoms.append(atom)
+                names.append(atom.key if type(atom) is Literal else id(atom))
         key = None
-        if not prim.effects:
-            names = [a.key if type(a) is Literal else id(a) for a in atoms]
+        if not (prim.effects or (prim.calls and any(j.effects for j in subjaxprs(params)))):
             if prim.commutative:
                 names.sort(key=hash)
-            key = (
-                prim,
-                tuple(names),
-                tuple(params.items()),
-                state.phase,
-            )
+            key = (prim, tuple(names), tuple(params.items()), state.phase)
             try:
                 found = self.seen.get(key)
             except TypeError:  # an unhashable parameter: the equation is recorded again
@@ -114,7 +121,7 @@ class StageTrace(Trace):
                 return list(found) if prim.multiple_results else found
         avals = prim.abstract(*[a.aval for a in atoms], **params)
         outs = tuple([Var(a) for a in avals]) if prim.multiple_results else (Var(avals),)
-        self.eqns.append(Eqn(prim, atoms, outs, params, here(), state.phase))
+        self.eqns.append(Eqn(prim, tuple(atoms), outs, params, here(), state.phase))
         tracers = [StageTracer(self, v) for v in outs]
         result: Any = tracers if prim.multiple_results else tracers[0]
         if key is not None:
@@ -148,6 +155,7 @@ def stage(
     invars = [Var(a) for a in avals]
     with current(trace):
         outs = [trace.atom(as_value(x)) for x in f(*[StageTracer(trace, v) for v in invars])]
+    trace.close()
     eqns, live = live_equations(trace.eqns, outs)
     kept: list[Any] = [k for k in trace.consts.values() if k[0] in live]  # type: ignore[comparison-overlap]
     return Jaxpr(invars, [k[0] for k in kept], eqns, outs), [k[1] for k in kept]
@@ -158,9 +166,13 @@ def live_equations(eqns: Sequence[Eqn], outs: Sequence[Atom]) -> tuple[list[Eqn]
     live = {v for v in outs if isinstance(v, Var)}
     kept: list[Eqn] = []
     for eqn in reversed(eqns):
-        if any(v in live for v in eqn.outputs) or eqn.effects:
+        outputs = eqn.outputs
+        used = outputs[0] in live if len(outputs) == 1 else any(v in live for v in outputs)
+        if used or eqn.effects:
             kept.append(eqn)
-            live.update(v for v in eqn.inputs if isinstance(v, Var))
+            for atom in eqn.inputs:
+                if type(atom) is Var:
+                    live.add(atom)
     return kept[::-1], live
 
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fgrad.core import basis, trees
-from fgrad.core.errors import AxisError, ShapeError
-from fgrad.core.evaluate import as_value
+from fgrad.core.errors import ArgumentError, AxisError, ShapeError
+from fgrad.core.evaluate import ArrayImpl, as_value
 from fgrad.core.primitive import MappedAxis, Value
 from fgrad.core.tracing import entering
 from fgrad.core.transforms.batch import batch_flat
-from fgrad.core.transforms.grad import FlatCall, name_of
+from fgrad.core.transforms.flat import FlatCall, name_of
 
 Fun = Callable[..., Any]
 
@@ -47,6 +47,8 @@ def vmap(
         >>> fg.vmap(lambda x, y: x * y, in_axes=(0, None))(fnp.arange(3.0), 2.0)
         Array([0., 2., 4.], dtype=float32)
     """
+    if not callable(fun):
+        raise ArgumentError(f"vmap takes a function, got {type(fun).__name__}")
     if isinstance(in_axes, list):
         in_axes = tuple(in_axes)
 
@@ -66,22 +68,20 @@ def vmap(
         dims = [_dim(fun, x, d) for x, d in zip(values, flat_axes, strict=True)]
         size = _size(fun, values, dims, axis_size)
 
-        def rebuild(*flat: Value) -> list[Any]:
-            parts, keywords = trees.unflatten(tree, flat)
-            call.kwargs = keywords
-            return list(parts)
-
-        call = FlatCall(fun, rebuild, {})
+        call = FlatCall(
+            lambda parts, keywords: fun(*parts, **keywords),
+            lambda *flat: trees.unflatten(tree, flat),
+            {},
+        )
         with entering():
-            outs, out_dims = batch_flat(
-                call, MappedAxis(axis_name, size, object()), values, dims
-            )
+            outs, out_dims = batch_flat(call, MappedAxis(axis_name, size, object()), values, dims)
             wanted = trees.flatten_axes(out_axes, call.out_tree, name="out_axes")
             placed = [
-                _place(fun, x, d, w, size)
-                for x, d, w in zip(outs, out_dims, wanted, strict=True)
+                _place(fun, x, d, w, size) for x, d, w in zip(outs, out_dims, wanted, strict=True)
             ]
-        return trees.unflatten(call.out_tree, placed)
+        # A result may not be a buffer that the caller can write to.
+        kept = [x.owned() if type(x) is ArrayImpl else x for x in placed]
+        return trees.unflatten(call.out_tree, kept)
 
     return batched
 

@@ -8,7 +8,7 @@ from fgrad.core.errors import AxisError, ShapeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import entering
-from fgrad.core.transforms.grad import name_of
+from fgrad.core.transforms.flat import name_of
 from fgrad.lax.control.programs import check_like
 from fgrad.lax.joining import concatenate
 from fgrad.lax.shape import rev
@@ -68,7 +68,7 @@ def associative_scan(
 def _axis(x: Value, axis: int) -> int:
     if not -x.ndim <= axis < x.ndim:
         raise AxisError(f"associative_scan: axis {axis} is out of range for {x.aval}")
-    return axis % x.ndim
+    return int(axis % x.ndim)
 
 
 def _combiner(fn: Callable[..., Any], tree: Any, axes: Sequence[int]) -> Any:

@@ -13,7 +13,7 @@ from fgrad.core.ir import Jaxpr, Var
 from fgrad.core.primitive import Value
 from fgrad.core.promotion import promote
 from fgrad.core.tracing import bind, entering
-from fgrad.core.transforms.grad import name_of
+from fgrad.core.transforms.flat import name_of
 from fgrad.lax.compare import ne
 from fgrad.lax.control.checks import concrete, scalar_of
 from fgrad.lax.control.cond import cond_p
@@ -47,12 +47,12 @@ def cond(pred: Any, true_fun: Fun, false_fun: Fun, *operands: Any) -> Any:
     Example:
         >>> import fgrad as fg
         >>> fg.lax.cond(True, lambda x: x * 2.0, lambda x: x, 3.0)
-        Array(6., dtype=float32)
+        Array(6., dtype=float32, weak_type=True)
     """
     pred = scalar_of(pred, "cond: the predicate", "biuf", "bool")
     known = concrete(pred)
     if known is not None:
-        return (true_fun if known else false_fun)(*operands)
+        return (true_fun if known else false_fun)(*trees.tree_map(as_value, operands))
     _refuse_disabled("cond")
     with entering():
         if pred.dtype.kind != "b":
@@ -81,7 +81,7 @@ def switch(index: Any, branches: Sequence[Fun], *operands: Any) -> Any:
     Example:
         >>> import fgrad as fg
         >>> fg.lax.switch(5, [lambda x: x, lambda x: x * 2.0], 3.0)
-        Array(6., dtype=float32)
+        Array(6., dtype=float32, weak_type=True)
     """
     branches = tuple(branches)
     if not branches:
@@ -89,7 +89,8 @@ def switch(index: Any, branches: Sequence[Fun], *operands: Any) -> Any:
     index = scalar_of(index, "switch: the index", "iu", "integer")
     known = concrete(index)
     if len(branches) == 1 or known is not None:
-        return branches[min(max(known or 0, 0), len(branches) - 1)](*operands)
+        chosen = branches[min(max(known or 0, 0), len(branches) - 1)]
+        return chosen(*trees.tree_map(as_value, operands))
     _refuse_disabled("switch")
     with entering():
         index = clamp(0, index, len(branches) - 1)
@@ -138,7 +139,7 @@ def _same_outputs(staged: Sequence[Staged], names: Sequence[str]) -> list[Jaxpr]
     first = staged[0]
     if all(s.out_tree == first.out_tree for s in staged):
         rows = zip(*(s.out_avals for s in staged), strict=True)
-        wanted = [_common([a for a in row]) for row in rows]
+        wanted = [_common(list(row)) for row in rows]
         programs = [_converted(s.jaxpr, wanted) for s in staged]
     else:
         programs = [s.jaxpr for s in staged]

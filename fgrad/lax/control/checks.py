@@ -12,7 +12,9 @@ def scalar_of(x: Any, what: str, kinds: str, wanted: str) -> Value:
     """`x` as a value without axes whose dtype is of one of these kinds."""
     x = as_value(x)
     if x.shape != ():
-        raise ShapeError(f"{what} must be a scalar {wanted}, got {x.aval}; reduce it with any or all")
+        raise ShapeError(
+            f"{what} must be a scalar {wanted}, got {x.aval}; reduce it with any or all"
+        )
     if x.dtype.kind not in kinds:
         raise DtypeError(f"{what} must be a scalar {wanted}, got {x.aval}")
     return x
@@ -20,7 +22,7 @@ def scalar_of(x: Any, what: str, kinds: str, wanted: str) -> Value:
 
 def concrete(x: Value) -> Any:
     """The Python number of a scalar that is known now, or None."""
-    found = x.concrete() if isinstance(x, (Tracer, ArrayImpl)) else None
+    found: Any = x.concrete() if isinstance(x, (Tracer, ArrayImpl)) else None
     return None if found is None else found._data.item()
 
 

@@ -17,7 +17,9 @@ _NO_DERIVATIVE = Absent("it chooses among values and is used where no derivative
 
 def _fill_abstract(mask: ShapedArray, x: ShapedArray) -> ShapedArray:
     if mask.shape != x.shape[: mask.ndim] or mask.dtype.kind != "b" or mask.ndim == 0:
-        raise ShapeError(f"fill_lanes needs a bool mask over the leading axes of x, got {mask}, {x}")
+        raise ShapeError(
+            f"fill_lanes needs a bool mask over the leading axes of x, got {mask}, {x}"
+        )
     return x
 
 

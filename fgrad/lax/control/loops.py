@@ -9,7 +9,7 @@ from fgrad.core.errors import ArgumentError, ShapeError, TreeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import bind, entering
-from fgrad.core.transforms.grad import name_of
+from fgrad.core.transforms.flat import name_of
 from fgrad.core.transforms.vmap import vmap
 from fgrad.lax.arithmetic import add
 from fgrad.lax.compare import lt
@@ -136,7 +136,7 @@ def _stage_scan(
         carry = more
     returned = trees.unflatten(staged.out_tree, range(len(staged.out_avals)))[0]
     check_like(
-        f"the carry that the body of scan, {name_of(f)}, returns: the carry it is given",
+        f"the carry that {name_of(f)}, the body of scan, returns: the carry it gets",
         c_tree, avals, trees.structure(returned), got, "start with a carry of the type returned",
     )  # fmt: skip
     return carry, staged, y_tree
@@ -161,7 +161,7 @@ def _stack(rows: Any) -> Value:
     return concatenate([basis.reshape(v, (1, *v.shape)) for v in values], 0)
 
 
-def map(f: Fun, xs: Any, *, batch_size: int | None = None) -> Any:  # noqa: A001 - JAX's name
+def map(f: Fun, xs: Any, *, batch_size: int | None = None) -> Any:
     """`f` applied to each element along the leading axis of `xs`, one after the other.
 
     Args:
@@ -209,8 +209,8 @@ def fori_loop(
 ) -> Any:
     """``for i in range(lower, upper): val = body_fun(i, val)``.
 
-    With bounds that are known the loop is a `scan`, so reverse mode keeps what each step needs; with
-    traced bounds it is a `while_loop`, whose reverse mode recomputes.
+    With bounds that are known the loop is a `scan`, so reverse mode keeps what each step needs;
+    with traced bounds it is a `while_loop`, whose reverse mode recomputes.
 
     Args:
         lower: First index, integer.

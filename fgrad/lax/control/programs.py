@@ -9,7 +9,7 @@ from fgrad.core.errors import DtypeError, ShapeError, TreeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
 from fgrad.core.primitive import Value
-from fgrad.core.transforms.grad import FlatCall
+from fgrad.core.transforms.flat import FlatCall
 from fgrad.core.transforms.jaxprs import dce, derived, reachable, stage_derived
 from fgrad.core.transforms.stage import eval_jaxpr, stage
 from fgrad.core.tree_registry import keystr
@@ -81,7 +81,7 @@ def promoted(values: Values, outs: Sequence[ShapedArray]) -> list[Value] | None:
     result = []
     for x, a in zip(values, outs, strict=True):
         if x.weak_type and (not a.weak_type or a.dtype != x.dtype) and x.shape == a.shape:
-            x = basis.convert_element_type(x, a.dtype, weak_type=a.weak_type)  # noqa: PLW2901
+            x = basis.convert_element_type(x, a.dtype, weak_type=a.weak_type)
             changed = True
         result.append(x)
     return result if changed else None
@@ -218,8 +218,7 @@ def carry_fixpoint(
     while True:
         reached = reachable(jaxpr, (*before, *flags, *after))
         grown = tuple(
-            f or (r and is_inexact(a))
-            for f, r, a in zip(flags, reached, avals, strict=False)
+            f or (r and is_inexact(a)) for f, r, a in zip(flags, reached, avals, strict=False)
         )
         if grown == flags:
             return flags
@@ -233,9 +232,7 @@ def is_inexact(aval: Any) -> bool:
 
 def tangent_flags(primals: Values, tangents: Sequence[Value | None]) -> Flags:
     """Which operands carry a tangent; those of integers have none."""
-    return tuple(
-        t is not None and is_inexact(p) for p, t in zip(primals, tangents, strict=True)
-    )
+    return tuple(t is not None and is_inexact(p) for p, t in zip(primals, tangents, strict=True))
 
 
 def given(values: Sequence[Any], flags: Sequence[bool]) -> list[Any]:

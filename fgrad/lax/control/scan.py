@@ -58,7 +58,7 @@ def _abstract(
 
 def _eager(
     xp: Any, *args: Any, jaxpr: Jaxpr, length: int, reverse: bool, num_consts: int,
-    num_carry: int, unroll: int,  # noqa: ARG001
+    num_carry: int, unroll: int,
 ) -> list[Any]:  # fmt: skip
     consts = args[:num_consts]
     carry = list(args[num_consts : num_consts + num_carry])
@@ -297,9 +297,7 @@ def _batch(
             values.append(x if d is None else basis.moveaxis(x, d, 1))
         else:
             values.append(basis.lead(x, d, axis.size) if m else x)
-    outs = bind(
-        scan_p, *values, jaxpr=moved, num_consts=num_consts, num_carry=num_carry, **params
-    )
+    outs = bind(scan_p, *values, jaxpr=moved, num_consts=num_consts, num_carry=num_carry, **params)
     places = [0] * num_carry + [1] * num_ys
     return outs, [p if m else None for p, m in zip(places, out_mapped, strict=True)]
 

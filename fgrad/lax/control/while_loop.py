@@ -13,7 +13,7 @@ from fgrad.core.evaluate import as_value
 from fgrad.core.ir import Jaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import bind, entering
-from fgrad.core.transforms.grad import name_of
+from fgrad.core.transforms.flat import name_of
 from fgrad.lax.control.checks import static_integer
 from fgrad.lax.control.cond import cond_p
 from fgrad.lax.control.programs import (
@@ -31,9 +31,7 @@ from fgrad.lax.control.while_prims import while_p
 Fun = Callable[..., Any]
 
 
-def while_loop(
-    cond_fun: Fun, body_fun: Fun, init_val: Any, *, max_steps: int | None = None
-) -> Any:
+def while_loop(cond_fun: Fun, body_fun: Fun, init_val: Any, *, max_steps: int | None = None) -> Any:
     """``while cond_fun(val): val = body_fun(val)``.
 
     Reverse mode keeps 64 values along the loop and computes those between them again, so that its
@@ -107,7 +105,7 @@ def _stage(
             break
         carry = more
     check_like(
-        f"the value that the body of while_loop, {name_of(body_fun)}, returns: the value it is given",
+        f"the value that {name_of(body_fun)}, the body of while_loop, returns: the value it gets",
         tree, avals, body.out_tree, got, "start with a value of the type returned",
     )  # fmt: skip
     cond = stage_body(cond_fun, one, avals, f"while_loop's condition {name_of(cond_fun)}")

@@ -24,53 +24,22 @@ import numpy as np
 
 from fgrad.core import basis
 from fgrad.core.avals import ShapedArray
-from fgrad.core.errors import ArgumentError, DtypeError, RuleError, ShapeError
+from fgrad.core.errors import ArgumentError, RuleError
 from fgrad.core.ir import Jaxpr
 from fgrad.core.primitive import Absent, Lowering, MappedAxis, Primitive, Pullback, Value
 from fgrad.core.program import run_program
 from fgrad.core.tracing import bind
-from fgrad.core.transforms.jaxprs import Linearized, batch_jaxpr, jvp_jaxpr, linearize_jaxpr
-from fgrad.lax.control.lanes import active_only, any_lane, choose
-from fgrad.lax.control.programs import (
-    Flags,
-    Values,
-    carry_fixpoint,
-    given,
-    program,
-    rearranged,
-    run_inner,
-    spread,
-    tangent_flags,
-    with_unused,
-    without_debug,
-)
-
-KEPT = 64  # carries kept along a loop; even, since every second one is dropped when all are taken
+from fgrad.lax.control.programs import Flags, Values, given, spread, tangent_flags
+from fgrad.lax.control.while_shared import Batched, Moved, check_operands, flags_of, groups, quiet
+from fgrad.lax.control.while_walk import KEPT, pull_abstract, pull_eager
 
 _NOT_LINEAR = Absent("the number of steps depends on values: differentiate it, do not transpose it")
-
-# Operands of while: constants of the condition, constants of the body, the first carry.
-
-
-def _check(
-    avals: Sequence[ShapedArray], cond: Jaxpr, body: Jaxpr, num_cond: int, num_body: int
-) -> None:
-    own = avals[num_cond:]
-    for a, b in zip(own, body.in_avals, strict=True):
-        if (a.shape, a.dtype) != (b.shape, b.dtype):
-            raise ShapeError(f"while: an operand is {a}, its body takes {b}")
-    for a, b in zip(body.in_avals[num_body:], body.out_avals, strict=True):
-        if (a.shape, a.dtype) != (b.shape, b.dtype):
-            raise ShapeError(f"while: the body maps a carry {a} to {b}")
-    (goes,) = cond.out_avals
-    if goes.shape != () or goes.dtype.kind != "b":
-        raise DtypeError(f"while: the condition must be a scalar bool, got {goes}")
 
 
 def _abstract(
     *avals: ShapedArray, cond: Jaxpr, body: Jaxpr, num_cond: int, num_body: int
 ) -> list[ShapedArray]:
-    _check(avals, cond, body, num_cond, num_body)
+    check_operands(avals, cond, body, num_cond, num_body)
     return body.out_avals
 
 
@@ -87,61 +56,14 @@ def _eager(
 # ------------------------------------------------------------------------------------ forward mode
 
 
-class _Moved:
-    """The loop over the jvp of a body: its carry is the carry, then the tangents that move.
-
-    Attributes:
-        cond: The condition, which ignores tangents.
-        body: The body of carries and tangents.
-        consts: Which constants of the body have a tangent.
-        carry: Which carries have one.
-    """
-
-    __slots__ = ("body", "carry", "cond", "consts")
-
-    def __init__(self, cond: Jaxpr, body: Jaxpr, num_cond: int, consts: Flags, carry: Flags) -> None:
-        while True:
-            moved, out = jvp_jaxpr(body, (*consts, *carry), carry)
-            if out == carry:
-                break
-            carry = tuple(a or b for a, b in zip(carry, out, strict=True))
-        n_b, n_k = len(consts), len(carry)
-        n_in, t_b = n_b + n_k, sum(consts)
-        order = [*range(n_b), *range(n_in, n_in + t_b), *range(n_b, n_in),
-                 *range(n_in + t_b, len(moved.invars))]  # fmt: skip
-        self.body = rearranged(moved, order, range(len(moved.outvars)))
-        self.cond = with_unused(cond, given([a.tangent() for a in cond.in_avals[num_cond:]], carry))
-        self.consts = consts
-        self.carry = carry
-
-    def params(self, num_cond: int) -> dict[str, Any]:
-        """Parameters of the loop."""
-        return {
-            "cond": self.cond, "body": self.body, "num_cond": num_cond,
-            "num_body": len(self.consts) + sum(self.consts),
-        }  # fmt: skip
-
-    def operands(
-        self, cond_consts: Values, consts: Values, carry: Values,
-        d_consts: Sequence[Value | None], d_carry: Sequence[Value | None],
-    ) -> list[Value]:  # fmt: skip
-        """Operands of the loop; tangents of carries that have none yet are zero."""
-        first = [
-            basis.instantiate(t, p)
-            for t, p, on in zip(d_carry, carry, self.carry, strict=True)
-            if on
-        ]
-        return [*cond_consts, *consts, *given(d_consts, self.consts), *carry, *first]
-
-
 def _jvp(
     primals: Values, tangents: Sequence[Value | None], *, cond: Jaxpr, body: Jaxpr, num_cond: int,
     num_body: int,
 ) -> tuple[list[Value], list[Value | None]]:  # fmt: skip
-    cond_consts, consts, carry = _groups(primals, num_cond, num_body)
-    _, d_consts, d_carry = _groups(tangents, num_cond, num_body)
-    _, nz_consts, nz_carry = _groups(tangent_flags(primals, tangents), num_cond, num_body)
-    moved = _Moved(cond, body, num_cond, nz_consts, nz_carry)
+    cond_consts, consts, carry = groups(primals, num_cond, num_body)
+    _, d_consts, d_carry = groups(tangents, num_cond, num_body)
+    _, nz_consts, nz_carry = groups(tangent_flags(primals, tangents), num_cond, num_body)
+    moved = Moved(cond, body, num_cond, nz_consts, nz_carry)
     outs = bind(
         while_p, *moved.operands(cond_consts, consts, carry, d_consts, d_carry),
         **moved.params(num_cond),
@@ -150,89 +72,14 @@ def _jvp(
     return outs[:n], spread(outs[n:], moved.carry)
 
 
-def _groups(items: Sequence[Any], num_cond: int, num_body: int) -> tuple[Any, Any, Any]:
-    return items[:num_cond], items[num_cond : num_cond + num_body], items[num_cond + num_body :]
-
-
 # ---------------------------------------------------------------------------------------- batching
-
-
-class _Batched:
-    """The loop over a batch. Lanes whose condition is False keep their carry until all stop.
-
-    Attributes:
-        cond: Whether any lane goes on.
-        body: One step of the lanes that go on.
-        num_body: Its constants: those of the condition come first where it is masked.
-        masked: Whether the condition differs among lanes.
-        mapped: Which operands carry the batch, along axis 0.
-        carry: Which carries do.
-    """
-
-    __slots__ = ("body", "carry", "cond", "mapped", "masked", "num_body")
-
-    def __init__(
-        self, axis: MappedAxis, cond: Jaxpr, body: Jaxpr, num_cond: int, num_body: int,
-        mapped: Flags,
-    ) -> None:  # fmt: skip
-        m_cond, m_body, m_carry = _groups(mapped, num_cond, num_body)
-        while True:
-            moved, m_out = batch_jaxpr(body, axis, (*m_body, *m_carry), m_carry)
-            test, (self.masked,) = batch_jaxpr(cond, axis, (*m_cond, *m_carry))
-            grown = tuple(m_out) if not self.masked else (True,) * len(m_carry)
-            if grown == m_carry:
-                break
-            m_carry = grown
-        self.mapped = (*m_cond, *m_body, *m_carry)
-        self.carry = m_carry
-        self.cond, self.body, self.num_body = test, moved, num_body
-        if self.masked:
-            self.num_body = num_cond + num_body
-            self._mask(test, moved, num_cond, m_body)
-
-    def _mask(self, test: Jaxpr, moved: Jaxpr, num_cond: int, m_body: Flags) -> None:
-        n_b = len(m_body)
-
-        def goes_on(*args: Value) -> list[Value]:
-            return [any_lane(run_inner(test, *args)[0])]
-
-        def step(*args: Value) -> list[Value]:
-            (mask,) = run_inner(test, *args[:num_cond], *args[num_cond + n_b :])
-            consts, carry = args[num_cond : num_cond + n_b], args[num_cond + n_b :]
-            seen = [active_only(mask, x) if m else x for x, m in zip(consts, m_body, strict=True)]
-            new = run_inner(moved, *seen, *[active_only(mask, x) for x in carry])
-            return [choose(mask, y, x) for x, y in zip(carry, new, strict=True)]
-
-        self.cond = program(test, ("any lane",), goes_on, test.in_avals)
-        avals = [*test.in_avals[:num_cond], *moved.in_avals]
-        self.body = program(moved, ("masked step", test, num_cond), step, avals)
-
-    def operands(self, axis: MappedAxis, args: Values, dims: Sequence[int | None]) -> list[Value]:
-        """The operands with the batch along axis 0 where it is needed."""
-        return [
-            basis.lead(x, d, axis.size) if m else x
-            for x, d, m in zip(args, dims, self.mapped, strict=True)
-        ]
-
-    def call(self, operands: Values, num_cond: int) -> tuple[list[Value], dict[str, Any]]:
-        """Operands and parameters of the loop; the masked body needs the condition's constants."""
-        params = {
-            "cond": self.cond, "body": self.body, "num_cond": num_cond, "num_body": self.num_body
-        }  # fmt: skip
-        if not self.masked:
-            return list(operands), params
-        return [*operands[:num_cond], *operands], params
-
-
-def _flags(dims: Sequence[int | None]) -> Flags:
-    return tuple(d is not None for d in dims)
 
 
 def _batch(
     axis: MappedAxis, args: Values, dims: Sequence[int | None], *, cond: Jaxpr, body: Jaxpr,
     num_cond: int, num_body: int,
 ) -> tuple[list[Value], list[int | None]]:  # fmt: skip
-    loop = _Batched(axis, cond, body, num_cond, num_body, _flags(dims))
+    loop = Batched(axis, cond, body, num_cond, num_body, flags_of(dims))
     operands, params = loop.call(loop.operands(axis, args, dims), num_cond)
     return bind(while_p, *operands, **params), [0 if m else None for m in loop.carry]
 
@@ -270,7 +117,7 @@ def _backward(
 def _saved_abstract(
     *avals: ShapedArray, cond: Jaxpr, body: Jaxpr, num_cond: int, num_body: int
 ) -> list[ShapedArray]:
-    _check(avals, cond, body, num_cond, num_body)
+    check_operands(avals, cond, body, num_cond, num_body)
     stacks = [a.update(shape=(KEPT, *a.shape)) for a in body.out_avals]
     return [*body.out_avals, *stacks, ShapedArray((), np.dtype(np.int64))]
 
@@ -295,22 +142,14 @@ def _saved_eager(
     return [*carry, *stacks, xp.asarray(steps, np.int64)]
 
 
-def spacing_of(steps: int) -> int:
-    """The distance between kept carries of a loop of that many steps."""
-    spacing = 1
-    while steps > KEPT * spacing:
-        spacing *= 2
-    return spacing
-
-
 def _saved_jvp(
     primals: Values, tangents: Sequence[Value | None], **params: Any
 ) -> tuple[list[Value], list[Value | None]]:
     num_cond, num_body = params["num_cond"], params["num_body"]
-    _, nz_consts, nz_carry = _groups(tangent_flags(primals, tangents), num_cond, num_body)
-    moved = _Moved(params["cond"], params["body"], num_cond, nz_consts, nz_carry)
+    _, nz_consts, nz_carry = groups(tangent_flags(primals, tangents), num_cond, num_body)
+    moved = Moved(params["cond"], params["body"], num_cond, nz_consts, nz_carry)
     operands = moved.operands(
-        *_groups(primals, num_cond, num_body), *_groups(tangents, num_cond, num_body)[1:]
+        *groups(primals, num_cond, num_body), *groups(tangents, num_cond, num_body)[1:]
     )
     outs = bind(while_saved_p, *operands, **moved.params(num_cond))
     n, n_t = len(nz_carry), sum(moved.carry)
@@ -325,122 +164,18 @@ def _saved_batch(
     axis: MappedAxis, args: Values, dims: Sequence[int | None], *, cond: Jaxpr, body: Jaxpr,
     num_cond: int, num_body: int,
 ) -> tuple[list[Value], list[int | None]]:  # fmt: skip
-    loop = _Batched(axis, cond, body, num_cond, num_body, _flags(dims))
+    loop = Batched(axis, cond, body, num_cond, num_body, flags_of(dims))
     operands, params = loop.call(loop.operands(axis, args, dims), num_cond)
     outs = bind(while_saved_p, *operands, **params)
     places = [0 if m else None for m in loop.carry]
     return outs, [*places, *(1 if m else None for m in loop.carry), None]
 
 
-class _PullCut:
-    """How one step of a loop is pulled back.
-
-    Attributes:
-        consts: Which constants of the body are differentiated.
-        carry: Which carries are.
-        linear: The body, cut in two.
-        replay: The body without debugging.
-    """
-
-    __slots__ = ("carry", "consts", "linear", "replay")
-
-    def __init__(self, body: Jaxpr, consts: Flags, carry: Flags) -> None:
-        self.replay = without_debug(body)
-        self.consts = consts
-        self.carry = carry_fixpoint(self.replay, consts, carry, (), body.out_avals)
-        self.linear: Linearized = linearize_jaxpr(self.replay, (*consts, *self.carry))
-
-
-def _pull_abstract(
-    *avals: ShapedArray, num_cond: int, num_body: int, needed: Flags, present: Flags, **_params: Any
-) -> list[ShapedArray]:
-    del present, num_body, num_cond
-    return [a.tangent() for a in given(avals[: len(needed)], needed)]
-
-
-def _pull_eager(
-    xp: Any, *args: Any, cond: Jaxpr, body: Jaxpr, num_cond: int, num_body: int, needed: Flags,
-    present: Flags,
-) -> list[Any]:  # fmt: skip
-    del cond
-    n_k = len(present)
-    n_in = num_cond + num_body + n_k
-    consts = args[num_cond : num_cond + num_body]
-    stacks, steps = args[n_in : n_in + n_k], int(args[n_in + n_k])
-    n_cond, n_consts, n_carry = _groups(needed, num_cond, num_body)
-    cut = _PullCut(body, n_consts, n_carry)
-    avals = body.out_avals
-    full = spread(args[n_in + n_k + 1 :], present)
-    cts = [
-        xp.zeros(a.shape, a.tangent().dtype) if ct is None else ct
-        for a, ct in zip(avals, full, strict=True)
-    ]
-    walk = _Walk(xp, cut, consts, given(cts, cut.carry), given(body.in_avals[:num_body], n_consts))
-    spacing = spacing_of(steps)
-    for slot in reversed(range(-(-steps // spacing))):
-        start = slot * spacing
-        walk.back([s[slot, ...] for s in stacks], min(spacing, steps - start))
-    ignored = [
-        xp.zeros(a.shape, a.dtype) for a, n in zip(args[:num_cond], n_cond, strict=True) if n
-    ]
-    d_carry = spread(walk.cts, cut.carry)
-    return [*ignored, *walk.sums, *given(d_carry, n_carry)]
-
-
-class _Walk:
-    """A walk from the end of a loop to its start, over bare buffers.
-
-    Attributes:
-        cts: Cotangents of the carries that are differentiated, where the walk stands.
-        sums: Cotangents of the constants, added up so far.
-    """
-
-    __slots__ = ("consts", "cts", "cut", "sums", "xp")
-
-    def __init__(
-        self, xp: Any, cut: _PullCut, consts: Sequence[Any], cts: list[Any],
-        const_avals: Sequence[ShapedArray],
-    ) -> None:  # fmt: skip
-        self.xp = xp
-        self.cut = cut
-        self.consts = consts
-        self.cts = cts
-        self.sums = [xp.zeros(a.shape, a.dtype) for a in const_avals]
-
-    def back(self, carry: list[Any], steps: int) -> None:
-        """Go back over the `steps` steps that start with `carry`."""
-        if steps == 1:
-            self.pull(carry)
-            return
-        stride = -(-steps // KEPT)
-        kept = []
-        for i in range(0, steps, stride):
-            kept.append(carry)
-            if i + stride < steps:
-                for _ in range(stride):
-                    carry = run_program(self.cut.replay, self.xp, [*self.consts, *carry])
-        for i in reversed(range(len(kept))):
-            self.back(kept.pop(), min(stride, steps - i * stride))
-
-    def pull(self, carry: list[Any]) -> None:
-        """Go back over one step."""
-        cut, linear = self.cut, self.cut.linear
-        n = len(carry)
-        results = run_program(linear.forward, self.xp, [*self.consts, *carry])
-        full = spread(self.cts, cut.carry)
-        active = [ct for ct, on in zip(full, linear.active, strict=True) if on]
-        back = run_program(linear.backward, self.xp, [*results[n:], *active])
-        k = len(self.sums)
-        for i, ct in enumerate(back[:k]):
-            self.sums[i] = self.sums[i] + ct
-        self.cts = back[k:]
-
-
 def _pull_split(args: Sequence[Any], params: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
     """Constants of the condition and of the body, the first carry, what is kept, cotangents."""
     n_k = len(params["present"])
     n_in = params["num_cond"] + params["num_body"] + n_k
-    head = _groups(args[:n_in], params["num_cond"], params["num_body"])
+    head = groups(args[:n_in], params["num_cond"], params["num_body"])
     return (*head, args[n_in : n_in + n_k + 1], args[n_in + n_k + 1 :])
 
 
@@ -448,13 +183,8 @@ def _loop_params(params: dict[str, Any]) -> dict[str, Any]:
     return {k: params[k] for k in ("cond", "body", "num_cond", "num_body")}
 
 
-def _quiet(params: dict[str, Any]) -> dict[str, Any]:
-    """A loop that was run before and prints nothing again."""
-    return {**params, **{k: without_debug(params[k]) for k in ("cond", "body")}}
-
-
 def _second(
-    moved: _Moved, operands: Values, needed: Flags, head: Sequence[Value | None],
+    moved: Moved, operands: Values, needed: Flags, head: Sequence[Value | None],
     tail: Sequence[Value | None], num_cond: int,
 ) -> list[Value]:  # fmt: skip
     """The pullback of the loop over carries and tangents.
@@ -469,7 +199,7 @@ def _second(
     """
     cts = [*head, *tail]
     present = tuple(ct is not None for ct in cts)
-    params = _quiet(moved.params(num_cond))
+    params = quiet(moved.params(num_cond))
     saved = bind(while_saved_p, *operands, **params)
     return bind(  # type: ignore[no-any-return]
         while_pull_p, *operands, *saved[len(cts) :], *given(cts, present), **params,
@@ -492,9 +222,9 @@ def _pull_jvp(
         linear = [basis.instantiate(t, c) for t, c in zip(d_cts, cts, strict=True)]
         along = list(bind(while_pull_p, *primals[: len(primals) - len(cts)], *linear, **params))
     if any((*nz_consts, *nz_carry)):
-        moved = _Moved(params["cond"], params["body"], num_cond, nz_consts, nz_carry)
+        moved = Moved(params["cond"], params["body"], num_cond, nz_consts, nz_carry)
         operands = moved.operands(cond_consts, consts, carry, d_consts, d_carry)
-        n_cond, n_consts, n_carry = _groups(needed, num_cond, params["num_body"])
+        n_cond, n_consts, n_carry = groups(needed, num_cond, params["num_body"])
         wanted = (
             *n_cond, *n_consts, *[False] * sum(nz_consts), *n_carry, *[False] * sum(moved.carry)
         )  # fmt: skip
@@ -516,9 +246,9 @@ def _pull_backward(
 ) -> list[Value | None]:
     num_cond, num_body, present = params["num_cond"], params["num_body"], params["present"]
     cond_consts, consts, carry, kept, cts = _pull_split(residuals, params)
-    _, d_consts, d_carry = _groups(spread(back, params["needed"]), num_cond, num_body)
+    _, d_consts, d_carry = groups(spread(back, params["needed"]), num_cond, num_body)
     _, n_consts, n_carry, _, n_cts = _pull_split(needed, params)
-    moved = _Moved(
+    moved = Moved(
         params["cond"], params["body"], num_cond,
         tuple(t is not None for t in d_consts), tuple(t is not None for t in d_carry),
     )  # fmt: skip
@@ -534,7 +264,7 @@ def _pull_backward(
         into = [*[None] * num_cond, *spread(first, (*n_consts, *n_carry))]
     into_cts: list[Value | None] = [None] * len(cts)
     if any(n_cts):
-        outs = bind(while_p, *operands, **_quiet(moved.params(num_cond)))
+        outs = bind(while_p, *operands, **quiet(moved.params(num_cond)))
         pushed = spread(outs[len(carry) :], moved.carry)
         into_cts = given(pushed, present)
     return [*into, *[None] * len(kept), *into_cts]
@@ -551,7 +281,7 @@ def _pull_batch(
         steps = bind(steps_of_all_p, steps)
     # Every lane has a cotangent of its own, hence one for each operand.
     mapped = tuple(d is not None or n for d, n in zip(dims, needed, strict=False))
-    loop = _Batched(axis, **_loop_params(params), mapped=mapped)
+    loop = Batched(axis, **_loop_params(params), mapped=mapped)
     operands, own = loop.call(loop.operands(axis, args[:n_in], dims[:n_in]), num_cond)
     stacks = [
         (x if d == 1 else basis.moveaxis(basis.lead(x, d, axis.size), 0, 1)) if m else x
@@ -582,7 +312,7 @@ def _steps_eager(xp: Any, steps: Any) -> Any:
     return xp.asarray(taken[0] if len(taken) else 0, np.int64)
 
 
-steps_of_all_p = Primitive(
+steps_of_all_p: Primitive = Primitive(
     "steps_of_all",
     "The number of steps of a batch of loops, which ran as one.",
     abstract=lambda steps: ShapedArray((), steps.dtype),
@@ -609,7 +339,7 @@ while_p = Primitive(
     calls=True,
 )
 
-while_saved_p = Primitive(
+while_saved_p: Primitive = Primitive(
     "while_saved",
     "The loop, with carries kept along it and its number of steps.",
     abstract=_saved_abstract,
@@ -634,8 +364,8 @@ while_saved_p = Primitive(
 while_pull_p = Primitive(
     "while_pull",
     "The pullback of a loop, from the carries kept along it.",
-    abstract=_pull_abstract,
-    eager=_pull_eager,
+    abstract=pull_abstract,
+    eager=pull_eager,
     jvp=_pull_jvp,
     transpose=_NOT_LINEAR,
     vjp=Pullback(_pull_forward, _pull_backward),

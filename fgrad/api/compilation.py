@@ -1,26 +1,33 @@
-"""`jit` and what concerns devices: the one place that joins tracing, programs and buffers."""
+"""`jit`: trace once for each signature, then run as a program."""
 
 import functools
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.compile.program import Program, program_of
+from fgrad.api.parameters import Fun, parameters_of
+from fgrad.api.programs import Entry, Lowered, wrap
+from fgrad.compile.program import program_of
 from fgrad.core import trees
 from fgrad.core.config import config
-from fgrad.core.errors import BufferDonatedError, DonationError, StaticArgumentError
-from fgrad.core.evaluate import BORROWED, WEAK, ArrayImpl, as_value, namespace_of
-from fgrad.core.ir import ClosedJaxpr, Jaxpr
+from fgrad.core.errors import DonationError, StaticArgumentError
+from fgrad.core.evaluate import (
+    BORROWED,
+    WEAK,
+    ArrayImpl,
+    DonatedBuffer,
+    as_value,
+    library_of,
+)
+from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer, entering, state
 from fgrad.core.transforms.call import call
-from fgrad.core.transforms.grad import FlatCall, name_of
-from fgrad.core.transforms.look import aval_like
-from fgrad.core.transforms.stage import hoist, stage
+from fgrad.core.transforms.flat import FlatCall, aval_like, name_of
+from fgrad.core.transforms.stage import stage
 
-Fun = Callable[..., Any]
 _MAXSIZE = 512  # programs kept a function; the least recently used one goes first
 
 
@@ -38,21 +45,6 @@ class CacheInfo(NamedTuple):
     misses: int
     currsize: int
     reasons: tuple[str, ...]
-
-
-class _Entry:
-    """A traced call: its program, the values it closed over, and the structure of its result."""
-
-    __slots__ = ("closed", "consts", "flags", "jaxpr", "out_tree", "program", "single")
-
-    def __init__(self, closed: ClosedJaxpr, out_tree: Any) -> None:
-        self.closed = closed
-        self.jaxpr: Jaxpr = hoist(closed.jaxpr)
-        self.consts = closed.consts
-        self.out_tree = out_tree
-        self.flags = [WEAK if a.weak_type else 0 for a in self.jaxpr.out_avals]
-        self.program: Program | None = None
-        self.single = out_tree.is_leaf()
 
 
 class Jitted:
@@ -77,17 +69,19 @@ class Jitted:
         self._donate_argnums = tuple(donate_argnums)
         self._donate_argnames = tuple(donate_argnames)
         self._plain = not (static_argnums or static_argnames or donate_argnums or donate_argnames)
-        self._cache: OrderedDict[Any, _Entry] = OrderedDict()
+        self._cache: OrderedDict[Any, Entry] = OrderedDict()
         self._hits = 0
         self._reasons: list[str] = []
-        self._last_key: Any = None
+        self._latest: Any = None  # the signature traced last
 
     def __get__(self, instance: Any, _owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program of this signature, tracing it first where there is none."""
+        short: list[Any] = []
         if self._plain and not kwargs and state.trace is type(state).trace:
-            found = self._quick(args)
+            found = self._quick(args, short)
             if found is not None:
                 return found
         if config.disable_jit:
@@ -95,7 +89,10 @@ class Jitted:
         static, moving = self._split(args, kwargs)
         leaves, tree = trees.flatten(moving)
         values = [as_value(x) for x in leaves]
+        self._check_donated(args, kwargs)
         entry = self._entry(static, values, tree, args, kwargs)
+        if short and entry.cached:
+            self._cache[short[0]] = entry
         with entering() as trace:
             if trace is state.quiet and not any(isinstance(v, Tracer) for v in values):
                 outs = self._run(entry, values)
@@ -104,8 +101,11 @@ class Jitted:
         self._donate(args, kwargs)
         return trees.unflatten(entry.out_tree, outs)
 
-    def _quick(self, args: tuple[Any, ...]) -> Any:
-        """Positional concrete arrays and numbers, a call seen before: no tree code."""
+    def _quick(self, args: tuple[Any, ...], short: list[Any]) -> Any:
+        """Positional concrete arrays, a call seen before: no tree code.
+
+        `short` receives the key under which a call like this is found here, once it is traced.
+        """
         key: list[Any] = []
         buffers = []
         for a in args:
@@ -121,30 +121,36 @@ class Jitted:
             if type(data) is not np.ndarray:
                 return None
             buffers.append(data)
-        entry = self._cache.get((tuple(key), config.trace_key()))
+        full = (tuple(key), config.trace_key())
+        entry = self._cache.get(full)
         if entry is None:
-            # Entered under its short name too, when the general path has traced it.
-            self._last_key = (tuple(key), config.trace_key())
+            short.append(full)
             return None
-        if entry.program is None or entry.consts or config.disable_jit or config.debug_nans or config.debug_infs:
+        if (
+            entry.program is None
+            or entry.consts
+            or config.disable_jit
+            or config.debug_nans
+            or config.debug_infs
+        ):
             return None
         self._hits += 1
         with np.errstate(all="ignore"):
             outs = entry.program(np, buffers)
-        wrapped = _wrap(outs, entry.flags, buffers)
+        wrapped = wrap(outs, entry.flags, buffers)
         return wrapped[0] if entry.single else trees.unflatten(entry.out_tree, wrapped)
 
-    def _run(self, entry: _Entry, values: Sequence[Value]) -> list[Value]:
+    def _run(self, entry: Entry, values: Sequence[Value]) -> list[Value]:
         buffers = [v._data for v in (*entry.consts, *values)]
         xp: Any = np
         for b in buffers:
             if type(b) is not np.ndarray:
-                xp = namespace_of(type(b))
+                xp = library_of(b)
         if config.debug_nans or config.debug_infs:
             return call(entry.jaxpr, *entry.consts, *values, name=self._name)
         if entry.program is None:
             entry.program = program_of(entry.jaxpr)
-        return _wrap(entry.program(xp, buffers), entry.flags, buffers)
+        return wrap(entry.program(xp, buffers), entry.flags, buffers)
 
     def _split(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Static arguments, hashable; and the others as a tree."""
@@ -177,46 +183,50 @@ class Jitted:
     def _entry(
         self, static: Any, values: Sequence[Value], tree: Any, args: Sequence[Any],
         kwargs: dict[str, Any],
-    ) -> _Entry:  # fmt: skip
+    ) -> Entry:  # fmt: skip
         avals = tuple(v.aval for v in values)
         axes = tuple((a.name, a.size) for a in state.axes)
         key = (static, tree, avals, config.trace_key(), axes)
         entry = self._cache.get(key)
         if entry is not None:
             self._hits += 1
-            self._cache.move_to_end(key)
+            try:
+                self._cache.move_to_end(key)
+            except KeyError:  # another thread has dropped it
+                self._cache[key] = entry
             return entry
         self._explain_miss(key)
         entry = self._trace(static, avals, tree, args, kwargs)
+        self._check_usable(entry, args, kwargs)
         if not any(isinstance(c, Tracer) for c in entry.consts):
+            entry.cached = True
             self._cache[key] = entry
-            short, self._last_key = self._last_key, None
-            if short is not None:
-                self._cache[short] = entry
             while len(self._cache) > _MAXSIZE:
-                self._cache.popitem(last=False)
+                try:
+                    self._cache.popitem(last=False)
+                except KeyError:  # another thread has emptied it
+                    break
         return entry
 
     def _trace(
         self, static: Any, avals: Sequence[Any], tree: Any, args: Sequence[Any],
         kwargs: dict[str, Any],
-    ) -> _Entry:  # fmt: skip
+    ) -> Entry:  # fmt: skip
         labels = {label for label, *_ in static}
 
-        def rebuild(*flat: Value) -> list[Any]:
-            parts, words = trees.unflatten(tree, flat)
+        def run(parts: Sequence[Any], words: dict[str, Any]) -> Any:
             given = iter(parts)
-            flat_call.kwargs = {**{k: v for k, v in kwargs.items() if k in labels}, **words}
-            return [a if i in labels else next(given) for i, a in enumerate(args)]
+            full = [a if i in labels else next(given) for i, a in enumerate(args)]
+            return self._fun(*full, **{k: v for k, v in kwargs.items() if k in labels}, **words)
 
-        flat_call = FlatCall(self._fun, rebuild, {})
+        flat_call = FlatCall(run, lambda *flat: trees.unflatten(tree, flat), {})
         with entering():
             jaxpr, consts = stage(flat_call, avals, f"jit of {self._name}")
-        return _Entry(ClosedJaxpr(jaxpr, consts), flat_call.out_tree)
+        return Entry(ClosedJaxpr(jaxpr, consts), flat_call.out_tree)
 
     def _explain_miss(self, key: Any) -> None:
         words = ("static arguments", "argument tree", "shapes or dtypes", "configuration", "axes")
-        before = next((k for k in reversed(self._cache) if len(k) == len(words)), None)
+        before, self._latest = self._latest, key
         if before is None:
             self._reasons.append("first call")
             return
@@ -228,14 +238,44 @@ class Jitted:
         self._reasons.append(" and ".join(changed) + detail)
         del self._reasons[:-64]
 
-    def _donate(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    def _donated(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
         if not (self._donate_argnums or self._donate_argnames):
-            return
+            return []
         given = [args[i] for i in self._donate_argnums if -len(args) <= i < len(args)]
         given += [kwargs[k] for k in self._donate_argnames if k in kwargs]
-        for x in trees.leaves(given):
+        leaves: list[Any] = trees.leaves(given)
+        return leaves
+
+    def _check_donated(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        """A buffer can be given away once, and only if the call does not get it otherwise."""
+        given = {id(x) for x in self._donated(args, kwargs) if type(x) is ArrayImpl}
+        if not given:
+            return
+        times = Counter(id(x) for x in trees.leaves((args, kwargs)))
+        for x in trees.leaves((args, kwargs)):
+            if id(x) in given and times[id(x)] > 1:
+                raise DonationError(
+                    f"{self._name} got the same {x.aval} {times[id(x)]} times, donated; pass a "
+                    f"copy, or do not donate it"
+                )
+
+    def _check_usable(self, entry: Entry, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        """A donated buffer must fit a result."""
+        room = Counter((a.shape, a.dtype) for a in entry.jaxpr.out_avals)
+        for x in self._donated(args, kwargs):
+            aval = as_value(x).aval
+            room[aval.shape, aval.dtype] -= 1
+            if room[aval.shape, aval.dtype] < 0:
+                raise DonationError(
+                    f"the donated {aval} of {self._name} fits no result that another donated "
+                    f"argument does not take: its results are "
+                    f"{', '.join(map(str, entry.jaxpr.out_avals))}; do not donate it"
+                )
+
+    def _donate(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        for x in self._donated(args, kwargs):
             if type(x) is ArrayImpl and not x._flags & BORROWED:
-                x._data = _Donated(x._data, self._name)
+                x._data = DonatedBuffer(x._data, self._name)
 
     def lower(self, *args: Any, **kwargs: Any) -> "Lowered":
         """The program of a call, without running it.
@@ -257,71 +297,6 @@ class Jitted:
     def clear_cache(self) -> None:
         """Forget all programs of this function."""
         self._cache.clear()
-
-
-def _wrap(outs: Sequence[Any], flags: Sequence[int], buffers: Sequence[Any]) -> list[Value]:
-    wrapped = []
-    for x, flag in zip(outs, flags, strict=True):
-        if isinstance(x, np.generic):
-            x = np.asarray(x)  # noqa: PLW2901
-        elif type(x) is np.ndarray and (x.base is not None or any(x is b for b in buffers)):
-            # A result may not share memory with what the caller can write to or has donated.
-            if any(type(b) is np.ndarray and np.may_share_memory(x, b) for b in buffers):
-                x = x.copy()  # noqa: PLW2901
-        wrapped.append(ArrayImpl(x, flag))
-    return wrapped
-
-
-class _Donated:
-    """Stands in for a buffer that was given away: every use raises."""
-
-    __slots__ = ("_name", "dtype", "shape")
-
-    def __init__(self, data: Any, name: str) -> None:
-        self._name = name
-        self.shape = data.shape
-        self.dtype = data.dtype
-
-    def __getattr__(self, attribute: str) -> Any:
-        raise BufferDonatedError(
-            f"this array was donated to {self._name} (donate_argnums) and its buffer is gone; keep "
-            f"the result of the call instead, or do not donate it"
-        )
-
-
-class Lowered:
-    """A call's program before it runs.
-
-    Attributes:
-        jaxpr: The traced program.
-    """
-
-    def __init__(self, entry: _Entry, name: str) -> None:
-        self._entry = entry
-        self._name = name
-        self.jaxpr = entry.closed
-
-    @property
-    def optimized(self) -> Jaxpr:
-        """The program after all passes; closed-over arrays are its first inputs."""
-        return program_of(self._entry.jaxpr).jaxpr
-
-    def as_text(self) -> str:
-        """The Python text that runs."""
-        return program_of(self._entry.jaxpr).source
-
-    def compile(self) -> Callable[..., Any]:
-        """The program as a function of flat arrays that returns the call's result."""
-        entry = self._entry
-        program = program_of(entry.jaxpr)
-
-        def compiled(*arrays: Any) -> Any:
-            buffers = [as_value(x)._data for x in (*entry.consts, *arrays)]
-            with np.errstate(all="ignore"):
-                outs = _wrap(program(np, buffers), entry.flags, buffers)
-            return trees.unflatten(entry.out_tree, outs)
-
-        return compiled
 
 
 def jit(
@@ -354,7 +329,7 @@ def jit(
     Example:
         >>> import fgrad as fg, fgrad.numpy as fnp
         >>> fg.jit(lambda x: fnp.sin(x) ** 2 + fnp.cos(x) ** 2)(1.0)
-        Array(1., dtype=float32)
+        Array(1., dtype=float32, weak_type=True)
     """
     if fun is None:
         return functools.partial(
@@ -363,25 +338,8 @@ def jit(
         )  # fmt: skip
     if not callable(fun):
         raise StaticArgumentError(f"jit takes a function, got {type(fun).__name__}")
-    numbers, names = _tuple(static_argnums), _tuple(static_argnames)
-    donated, donated_names = _tuple(donate_argnums), _tuple(donate_argnames)
+    numbers, names = parameters_of(fun, "static", static_argnums, static_argnames)
+    donated, donated_names = parameters_of(fun, "donate", donate_argnums, donate_argnames)
     if set(numbers) & set(donated) or set(names) & set(donated_names):
-        raise DonationError(
-            f"jit of {name_of(fun)}: an argument cannot be both static and donated"
-        )
+        raise DonationError(f"jit of {name_of(fun)}: an argument cannot be both static and donated")
     return Jitted(fun, numbers, names, donated, donated_names)
-
-
-def _tuple(x: Any) -> tuple[Any, ...]:
-    return (x,) if isinstance(x, (int, str)) else tuple(x)
-
-
-def block_until_ready(tree: Any) -> Any:
-    """Wait until all arrays of a tree are computed, and return the tree.
-
-    On the CPU they are.
-    """
-    for x in trees.leaves(tree):
-        if type(x) is ArrayImpl and not isinstance(x._data, np.ndarray):
-            namespace_of(type(x._data)).cuda.get_current_stream().synchronize()
-    return tree

@@ -1,0 +1,13 @@
+"""`jit` and what concerns devices: the one place that joins tracing, programs and buffers."""
+
+from fgrad.api.compilation import CacheInfo, Jitted, jit
+from fgrad.api.device import block_until_ready
+from fgrad.api.programs import Lowered
+
+__all__ = [
+    "CacheInfo",
+    "Jitted",
+    "Lowered",
+    "block_until_ready",
+    "jit",
+]

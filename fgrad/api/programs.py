@@ -1,0 +1,97 @@
+"""The programs of traced calls: what they hold, how their results are wrapped."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fgrad.compile.program import Program, program_of
+from fgrad.core import trees
+from fgrad.core.evaluate import (
+    WEAK,
+    ArrayImpl,
+    as_value,
+)
+from fgrad.core.ir import ClosedJaxpr, Jaxpr
+from fgrad.core.primitive import Value
+from fgrad.core.transforms.stage import hoist
+
+
+class Entry:
+    """A traced call: its program, the values it closed over, and the structure of its result."""
+
+    __slots__ = ("cached", "closed", "consts", "flags", "jaxpr", "out_tree", "program", "single")
+
+    def __init__(self, closed: ClosedJaxpr, out_tree: Any) -> None:
+        self.closed = closed
+        self.jaxpr: Jaxpr = hoist(closed.jaxpr)
+        self.consts = closed.consts
+        self.out_tree = out_tree
+        self.flags = [WEAK if a.weak_type else 0 for a in self.jaxpr.out_avals]
+        self.program: Program | None = None
+        self.cached = False
+        self.single = out_tree.is_leaf()
+
+
+def wrap(outs: Sequence[Any], flags: Sequence[int], buffers: Sequence[Any]) -> list[Value]:
+    """Results as arrays, none of which shares memory with a buffer of the call.
+
+    The caller can write to those, or has donated them.
+    """
+    given = set(map(id, buffers))
+    owners: set[int] | None = None
+    wrapped = []
+    for x, flag in zip(outs, flags, strict=True):
+        if isinstance(x, np.generic):
+            x = np.asarray(x)
+        elif id(x) in given:
+            x = x.copy()
+        elif x.base is not None:
+            if owners is None:
+                owners = set(map(_owner, buffers))
+            if _owner(x) in owners:
+                x = x.copy()
+        wrapped.append(ArrayImpl(x, flag))
+    return wrapped
+
+
+def _owner(x: Any) -> int:
+    """The identity of what holds the memory of a buffer."""
+    while (base := getattr(x, "base", None)) is not None:
+        x = base
+    return id(x)
+
+
+class Lowered:
+    """A call's program before it runs.
+
+    Attributes:
+        jaxpr: The traced program.
+    """
+
+    def __init__(self, entry: Entry, name: str) -> None:
+        self._entry = entry
+        self._name = name
+        self.jaxpr = entry.closed
+
+    @property
+    def optimized(self) -> Jaxpr:
+        """The program after all passes; closed-over arrays are its first inputs."""
+        return program_of(self._entry.jaxpr).jaxpr
+
+    def as_text(self) -> str:
+        """The Python text that runs."""
+        return program_of(self._entry.jaxpr).source
+
+    def compile(self) -> Callable[..., Any]:
+        """The program as a function of flat arrays that returns the call's result."""
+        entry = self._entry
+        program = program_of(entry.jaxpr)
+
+        def compiled(*arrays: Any) -> Any:
+            buffers = [as_value(x)._data for x in (*entry.consts, *arrays)]
+            with np.errstate(all="ignore"):
+                outs = wrap(program(np, buffers), entry.flags, buffers)
+            return trees.unflatten(entry.out_tree, outs)
+
+        return compiled

@@ -1,0 +1,1 @@
+"""What runs programs on a device; a folder a target."""

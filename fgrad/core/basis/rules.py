@@ -1,0 +1,111 @@
+"""What the rules of many primitives share, and needs no primitive itself."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fgrad.core import dtypes
+from fgrad.core.avals import ShapedArray
+from fgrad.core.errors import ShapeError
+from fgrad.core.evaluate import ArrayImpl
+from fgrad.core.primitive import (
+    TYPE,
+    Pullback,
+    Unknown,
+    Value,
+)
+from fgrad.core.tracing import bind
+
+Avals = ShapedArray
+
+
+Dims = Sequence[int | None]
+
+
+def linear_jvp(
+    prim_of: Any, primals: Sequence[Value], tangents: Sequence[Value | None], **params: Any
+) -> tuple[Value, Value | None]:
+    """The jvp of a primitive with one linear operand: the same primitive on its tangent."""
+    prim = prim_of()
+    out = bind(prim, *primals, **params)
+    if tangents[0] is None:
+        return out, None
+    return out, bind(prim, tangents[0], *primals[1:], **params)
+
+
+def linear_pullback(transpose: Any) -> Pullback:
+    """The pullback of a primitive linear in its only operand: nothing but a type is kept."""
+
+    def select(_needed: tuple[bool, ...]) -> tuple[int, ...]:
+        return (TYPE(0),)
+
+    def backward(
+        _needed: tuple[bool, ...], residuals: tuple[Any, ...], ct: Value, params: dict[str, Any]
+    ) -> Sequence[Value | None]:
+        return transpose(ct, Unknown(residuals[0]), **params)  # type: ignore[no-any-return]
+
+    return Pullback(None, backward, select)
+
+
+def broadcast_shapes(name: str, avals: Sequence[ShapedArray]) -> tuple[int, ...]:
+    """NumPy's broadcast shape of operands, or a `ShapeError` that names `name`."""
+    shape = avals[0].shape
+    for a in avals[1:]:
+        if a.shape != shape:
+            break
+    else:
+        return shape
+    ndim = max(len(a.shape) for a in avals)
+    out = [1] * ndim
+    for a in avals:
+        for i, length in enumerate(a.shape, ndim - len(a.shape)):
+            if length != 1:
+                if out[i] not in (1, length):
+                    shapes = ", ".join(map(str, avals))
+                    raise ShapeError(
+                        f"{name}: shapes do not broadcast together: {shapes} (axis {i - ndim} is "
+                        f"{out[i]} and {length}); equal lengths or 1 are needed on each axis"
+                    )
+                out[i] = length
+    return tuple(out)
+
+
+def shift_axes(axes: tuple[int, ...], dim: int) -> tuple[int, ...]:
+    """Axes of one batch element as axes of the batch whose mapped axis is `dim`."""
+    return tuple(a + (a >= dim) for a in axes)
+
+
+def scalar(value: float | complex | bool, dtype: np.dtype[Any]) -> Value:
+    """A constant of that dtype without axes."""
+    return ArrayImpl(np.zeros((), dtype) if is_zero_dtype(dtype) else np.asarray(value, dtype))
+
+
+def literal(x: Value) -> Any:
+    """The Python number of a concrete or literal scalar, or None."""
+    if type(x) is ArrayImpl:
+        data = x._data
+    else:
+        data = getattr(getattr(x, "atom", None), "value", None)
+    if type(data) is np.ndarray and data.ndim == 0 and data.dtype.names is None:
+        return data.item() if data.dtype.kind != "V" else float(data)
+    return None
+
+
+def is_zero_dtype(dtype: np.dtype[Any]) -> bool:
+    """Whether the dtype is that of the tangents of integers and booleans."""
+    return dtype.names is not None
+
+
+def wide(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
+    """The dtype in which a 16-bit or 8-bit float computes, or None for the others."""
+    return None if dtype.char in "fdFD?bhilqBHILQ" else _WIDE.get(dtype)
+
+
+_SMALL = (
+    "float16", "bfloat16", "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fn",
+    "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu",
+)  # fmt: skip
+
+
+_WIDE = {np.dtype(getattr(dtypes, name)): np.dtype(np.float32) for name in _SMALL}

@@ -1,0 +1,169 @@
+"""What calls of functions with rules share: identity, staging of rules, batching, errors."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fgrad.core import basis
+from fgrad.core.avals import ShapedArray
+from fgrad.core.errors import (
+    ClosedOverDifferentiationError,
+    CustomRuleError,
+    UnexpectedTracerError,
+)
+from fgrad.core.ir import Jaxpr
+from fgrad.core.primitive import (
+    MappedAxis,
+    Value,
+)
+from fgrad.core.tracing import state
+from fgrad.core.transforms.jaxprs import stage_derived
+
+Fun = Callable[..., Any]
+
+
+Values = Sequence[Value]
+
+
+def closed_over(name: str, cause: Exception | None = None) -> ClosedOverDifferentiationError:
+    """The error for a rule's function that closes over what is differentiated."""
+    tail = f" ({str(cause).splitlines()[0]})" if cause is not None else ""
+    return ClosedOverDifferentiationError(
+        f"{name} has a derivative rule of its own and closes over a value that is being "
+        f"differentiated, for which the rule gives nothing; pass the value as an argument, or wrap "
+        f"it in stop_gradient{tail}"
+    )
+
+
+class Identity:
+    """A function with rules, as the equations of its calls name it."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Deferred:
+    """Rules of a call that stands inside its own function's rule, staged when they are needed.
+
+    ``return f(x), x`` is the usual forward rule: staging it at once would never end.
+    """
+
+    __slots__ = ("_made", "make", "name")
+
+    def __init__(self, name: str, make: Callable[[], tuple[Jaxpr, ...]]) -> None:
+        self.name = name
+        self.make = make
+        self._made: tuple[Jaxpr, ...] | None = None
+
+    def get(self) -> tuple[Jaxpr, ...]:
+        """The rules as closed programs."""
+        if self._made is None:
+            try:
+                self._made = self.make()
+            except UnexpectedTracerError as error:
+                raise closed_over(self.name, error) from error
+        return self._made
+
+    def __repr__(self) -> str:
+        return "<deferred>"
+
+
+class Staging:
+    """Inside, calls of `owner` defer their rules."""
+
+    __slots__ = ("before", "owner")
+
+    def __init__(self, owner: object) -> None:
+        self.owner = owner
+
+    def __enter__(self) -> None:
+        self.before = state.rules
+        state.rules = (*self.before, self.owner)
+
+    def __exit__(self, *_exception: object) -> None:
+        state.rules = self.before
+
+
+def check_outputs(name: str, rule: str, got: Sequence[ShapedArray], fun: Jaxpr) -> None:
+    """A rule returns outputs of the types that the function returns."""
+    want = fun.out_avals
+    for g, w in zip(got[: len(want)], want, strict=True):
+        if g.shape != w.shape or g.dtype != w.dtype:
+            raise CustomRuleError(
+                f"the {rule} rule of {name} returned an output {g}, the function {w}: shape and "
+                f"dtype must be the same"
+            )
+
+
+def programs_of(params: dict[str, Any], *names: str) -> tuple[Jaxpr, ...]:
+    """The programs of an equation's rules."""
+    first = params[names[0]]
+    return first.get() if isinstance(first, Deferred) else tuple(params[n] for n in names)
+
+
+def split_consts(
+    args: Values, flags: Sequence[Any], params: dict[str, Any]
+) -> tuple[Values, Values, Sequence[Any], Sequence[Any]]:
+    """Closed-over values and arguments of an equation, and the flags of both."""
+    n = sum(params["counts"])
+    return args[:n], args[n:], flags[:n], flags[n:]
+
+
+def custom_batch(make: Callable[..., Any]) -> Any:
+    """The batch rule of the calls that `make` builds from an equation."""
+
+    def batch(
+        axis: MappedAxis, values: Values, dims: Sequence[int | None], **params: Any
+    ) -> tuple[Values, Sequence[int | None]]:
+        consts, args, const_dims, arg_dims = split_consts(values, dims, params)
+        if any(d is not None for d in const_dims):
+            # Mapped closed-over values become arguments that have no derivative.
+            return _batch_with_consts(make, axis, values, dims, params)
+        avals = [_element(x, d) for x, d in zip(args, arg_dims, strict=True)]
+        return make(consts, avals, params).batched(axis, args, arg_dims)  # type: ignore[no-any-return]
+
+    return batch
+
+
+def _element(x: Value, dim: int | None) -> ShapedArray:
+    a: ShapedArray = x.aval
+    return a if dim is None else a.update(shape=a.shape[:dim] + a.shape[dim + 1 :])
+
+
+def _batch_with_consts(
+    make: Callable[..., Any], axis: MappedAxis, values: Values, dims: Sequence[int | None],
+    params: dict[str, Any],
+) -> tuple[Values, Sequence[int | None]]:  # fmt: skip
+    avals = [_element(x, d) for x, d in zip(values, dims, strict=True)]
+    n = sum(params["counts"])
+    return make(n, avals, params).batched(axis, values, dims)  # type: ignore[no-any-return]
+
+
+def embedded(f: Fun, types: Sequence[ShapedArray]) -> tuple[Jaxpr, list[Value]]:
+    """A rule inside its own function's rule, as a program without closed-over values."""
+    return stage_derived(f, types), []
+
+
+class _Typed:
+    """Something with a type and no value, to make zeros like."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: ShapedArray) -> None:
+        self.aval = aval
+
+
+def typed(avals: Sequence[ShapedArray]) -> list[Any]:
+    """Stand-ins of these types, to make zeros like."""
+    return [_Typed(a) for a in avals]
+
+
+def unbatch(ct: Value | None, dim: int | None) -> Value | None:
+    """A batched cotangent as the cotangent of the batched, or shared, operand."""
+    if ct is None or basis.is_zero_dtype(ct.dtype):
+        return None
+    return basis.reduce_sum(ct, (0,)) if dim is None else basis.moveaxis(ct, 0, dim)

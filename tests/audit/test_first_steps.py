@@ -1,0 +1,59 @@
+"""What a new user tries first, and gets wrong first."""
+
+import numpy as np
+import pytest
+
+import fgrad as fg
+import fgrad.numpy as fnp
+from fgrad.errors import (
+    ArgumentError,
+    GradientTypeError,
+    IndexOutOfBoundsError,
+    TracerIntegerConversionError,
+)
+
+
+def test_grad_of_no_function_raises_where_it_is_written():
+    with pytest.raises(GradientTypeError, match="takes a function, got int"):
+        fg.grad(5)
+    with pytest.raises(ArgumentError, match="takes a function, got ArrayImpl"):
+        fg.vmap(fnp.ones(3))
+
+
+@pytest.mark.parametrize("make", [fnp.zeros, lambda n: fnp.broadcast_to(1.0, n)])
+def test_a_traced_shape_raises_and_says_so(make):
+    with pytest.raises(TracerIntegerConversionError, match="mark the argument static"):
+        fg.jit(make)(3)
+
+
+def test_an_array_is_a_shape():
+    assert fnp.zeros(fnp.array([2, 3])).shape == fnp.zeros(np.array([2, 3])).shape == (2, 3)
+    assert fnp.zeros(fnp.array(2)).shape == fnp.zeros(np.int64(2)).shape == (2,)
+
+
+def test_cond_and_switch_give_arrays_for_numbers():
+    assert isinstance(fg.lax.cond(True, lambda x: x + 1, lambda x: x, 1.0), fg.Array)
+    assert isinstance(fg.lax.switch(0, [lambda x: x, lambda x: 2 * x], 1.0), fg.Array)
+
+
+def test_a_hand_written_type_announces_a_callbacks_result():
+    announced = fg.ShapeDtypeStruct((2,), "float32")
+    assert announced == fg.eval_shape(fnp.sin, fnp.zeros(2))
+    x = fnp.array([0.0, 1.0])
+    seen = fg.jit(lambda x: fg.pure_callback(np.sin, announced, x))(x)
+    np.testing.assert_array_equal(seen, np.sin(np.asarray(x)))
+
+
+def test_a_mode_decides_for_static_indices_too():
+    x = fnp.array([1.0, 2.0, 3.0])
+    assert x.at[5].get(mode="fill", fill_value=7.0) == 7.0
+    assert x.at[5].get(mode="clip") == 3.0
+    np.testing.assert_array_equal(x.at[5].set(9.0, mode="drop"), x)
+    np.testing.assert_array_equal(x.at[-9].add(9.0, mode="clip"), [10.0, 2.0, 3.0])
+    y = fnp.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(y.at[7, 1:].get(mode="clip"), [4.0, 5.0])
+    np.testing.assert_array_equal(y.at[:, 7].get(mode="fill", fill_value=0.0), [0.0, 0.0])
+    with pytest.raises(IndexOutOfBoundsError, match="index 5 is out of bounds"):
+        x.at[5].set(9.0)
+    with fg.out_of_bounds("jax"):
+        assert fnp.isnan(x[5])

@@ -1,0 +1,246 @@
+"""custom_vjp, custom_jvp and tap: rules of the user's under every transform."""
+
+import numpy as np
+import pytest
+
+import fgrad as fg
+import fgrad.numpy as fnp
+from fgrad import lax
+from fgrad.errors import (
+    ClosedOverDifferentiationError,
+    CustomRuleError,
+    NonlinearPullbackError,
+)
+
+X = np.array([0.5, -1.0, 2.0])
+
+
+@fg.custom_vjp
+def marked(x, y):
+    return fnp.sin(x) * y
+
+
+# The rule is 10 times the derivative, so that a test sees which of the two was used.
+marked.defvjp(
+    lambda x, y: (marked(x, y), (x, y)),
+    lambda r, ct: (10.0 * ct * fnp.cos(r[0]) * r[1], 10.0 * ct * fnp.sin(r[0])),
+)
+
+
+@fg.custom_jvp
+def forward(x, y):
+    return fnp.sin(x) * y
+
+
+@forward.defjvp
+def _forward_jvp(primals, tangents):
+    (x, y), (s, t) = primals, tangents
+    return forward(x, y), 10.0 * (fnp.cos(x) * y * s + fnp.sin(x) * t)
+
+
+@pytest.mark.parametrize("f", [marked, forward], ids=["vjp", "jvp"])
+class TestTheRuleIsUsed:
+    gx, gy = 10 * np.cos(X) * X, 10 * np.sin(X)
+
+    def test_by_grad_and_vjp(self, f):
+        gx, gy = fg.grad(lambda x, y: f(x, y).sum(), (0, 1))(X, X)
+        np.testing.assert_allclose(gx, self.gx, rtol=1e-14)
+        np.testing.assert_allclose(gy, self.gy, rtol=1e-14)
+        _, pullback = fg.vjp(f, X, X)
+        np.testing.assert_allclose(pullback.consume(np.ones(3))[0], self.gx, rtol=1e-14)
+
+    def test_by_jvp_and_linearize(self, f):
+        y, t = fg.jvp(f, (X, X), (np.ones(3), np.zeros(3)))
+        np.testing.assert_array_equal(y, np.sin(X) * X)
+        np.testing.assert_allclose(t, self.gx, rtol=1e-14)
+        _, push = fg.linearize(f, X, X)
+        np.testing.assert_allclose(push(np.zeros(3), np.ones(3)), self.gy, rtol=1e-14)
+
+    @pytest.mark.parametrize("wrap", ["vmap", "jit", "checkpoint", "scan", "vmap jit", "jit vmap",
+                                      "checkpoint vmap jit", "jit checkpoint"])  # fmt: skip
+    def test_inside_other_transforms(self, f, wrap):
+        def scanned(h):
+            return lambda x, y: lax.scan(lambda c, xy: (c, h(*xy)), 0.0, (x, y))[1]
+
+        made = f
+        for name in reversed(wrap.split()):
+            made = {"vmap": fg.vmap, "jit": fg.jit, "checkpoint": fg.checkpoint, "scan": scanned}[
+                name
+            ](made)
+        gx = fg.grad(lambda x: made(x, X).sum())(X)
+        np.testing.assert_allclose(gx, self.gx, rtol=1e-14)
+        np.testing.assert_allclose(fg.jvp(made, (X, X), (np.zeros(3), np.ones(3)))[1], self.gy,
+                                   rtol=1e-14)  # fmt: skip
+
+    @pytest.mark.parametrize("axes", [(0, None), (None, 0), (1, 0)])
+    def test_a_shared_argument_gets_the_sum(self, f, axes):
+        a, b = np.linspace(-1, 1, 6).reshape(2, 3), np.linspace(1, 2, 6).reshape(2, 3)
+        x = {None: X, 0: a, 1: a.T}[axes[0]]
+        y = {None: X, 0: b}[axes[1]]
+        gx, gy = fg.grad(lambda x, y: fg.vmap(f, in_axes=axes)(x, y).sum(), (0, 1))(x, y)
+        wide_x = x.T if axes[0] == 1 else np.broadcast_to(x, (2, 3))
+        ex, ey = 10 * np.cos(wide_x) * y, np.broadcast_to(10 * np.sin(wide_x), (2, 3))
+        ex = ex.sum(0) if axes[0] is None else ex.T if axes[0] == 1 else ex
+        np.testing.assert_allclose(gx, ex, rtol=1e-13)
+        np.testing.assert_allclose(gy, ey.sum(0) if axes[1] is None else ey, rtol=1e-13)
+
+    def test_second_derivatives_pass_through_the_rule(self, f):
+        # The rule's derivative: 10·cos → −10·sin.
+        h = fg.grad(fg.grad(lambda x: f(x, 1.0)))(0.3)
+        np.testing.assert_allclose(float(h), -10 * np.sin(0.3), rtol=1e-6)
+
+
+def test_grad_of_grad_of_jit_of_vmap_of_checkpoint_of_custom():
+    x = np.linspace(0.1, 1, 4)
+    for order in (
+        (fg.jit, fg.vmap, fg.checkpoint), (fg.vmap, fg.jit, fg.checkpoint),
+        (fg.checkpoint, fg.jit, fg.vmap), (fg.vmap, fg.checkpoint, fg.jit),
+        (fg.jit, fg.checkpoint, fg.vmap), (fg.checkpoint, fg.vmap, fg.jit),
+    ):  # fmt: skip
+        f = lambda t: marked(t, t * t)  # noqa: E731
+        for transform in reversed(order):
+            f = transform(f)
+        # First derivative by the rule: 10 (cos t · t² + sin t · 2t); its derivative is exact.
+        first = 10 * (np.cos(x) * x * x + 2 * np.sin(x) * x)
+        second = 10 * (-np.sin(x) * x * x + 4 * np.cos(x) * x + 2 * np.sin(x))
+        gradient = fg.grad(lambda t, f=f: f(t).sum())
+        np.testing.assert_allclose(gradient(x), first, rtol=1e-13)
+        hessian = fg.grad(lambda t, g=gradient: g(t).sum())(x)
+        np.testing.assert_allclose(hessian, second, rtol=1e-13)
+        np.testing.assert_allclose(fg.jvp(gradient, (x,), (np.ones(4),))[1], second, rtol=1e-13)
+        np.testing.assert_allclose(fg.jit(fg.grad(lambda t, g=gradient: g(t).sum()))(x), second,
+                                   rtol=1e-13)  # fmt: skip
+
+
+def test_nondiff_arguments_come_first():
+    @fg.custom_vjp
+    def plain(n, x, g):
+        return x * n
+
+    apply = fg.custom_vjp(lambda g, x, n: g(x) * n, nondiff_argnums=(0, 2))
+    apply.defvjp(
+        lambda g, x, n: (g(x) * n, x),
+        lambda g, n, x, ct: (ct * n * 100.0,),
+    )
+    assert float(fg.grad(lambda x: apply(fnp.sin, x, 3))(1.0)) == 300.0
+    assert float(fg.grad(fg.jit(lambda x: apply(fnp.sin, x, 3)))(1.0)) == 300.0
+    del plain
+
+
+def test_trees_none_and_keyword_arguments():
+    f = fg.custom_vjp(lambda p, s=2.0: {"out": p["a"] * s})
+    f.defvjp(
+        lambda p, s: (f(p, s), (p, s)),
+        lambda r, ct: ({"b": ct["out"]}, None),
+    )
+    with pytest.raises(CustomRuleError, match="argument 0 the tree"):
+        fg.grad(lambda p: f(p)["out"])({"a": 1.0})
+    f.defvjp(lambda p, s: (f(p, s), s), lambda r, ct: ({"a": ct["out"] * 7.0}, None))
+    g, gs = fg.grad(lambda p, s: f(p, s=s)["out"], (0, 1))({"a": 1.0}, 3.0)
+    assert (float(g["a"]), float(gs)) == (7.0, 0.0)
+
+
+def test_defjvps_and_none():
+    f = fg.custom_jvp(lambda x, y: x * y)
+    f.defjvps(lambda t, out, x, y: 5.0 * t + 0.0 * out, None)
+    assert [float(g) for g in fg.grad(f, (0, 1))(2.0, 3.0)] == [5.0, 0.0]
+
+
+def test_forward_mode_of_a_reverse_rule_transposes_it():
+    m = np.arange(6.0).reshape(2, 3)
+    f = fg.custom_vjp(lambda x: m @ x)
+    f.defvjp(lambda x: (m @ x, None), lambda _r, ct: (2.0 * (ct @ m),))
+    np.testing.assert_array_equal(fg.jvp(f, (X,), (X,))[1], 2 * m @ X)
+
+
+def test_a_pullback_that_is_not_linear_raises_in_forward_mode_only():
+    f = fg.custom_vjp(lambda x: x * x)
+    f.defvjp(lambda x: (x * x, x), lambda x, ct: (fnp.clip(ct, -1.0, 1.0) * x,))
+    assert float(fg.grad(f)(3.0)) == 3.0
+    with pytest.raises(NonlinearPullbackError, match=r"is not linear.*\n  at .*test_custom.py"):
+        fg.jvp(f, (3.0,), (1.0,))
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, fg.jit, fg.vmap, lambda f: fg.jit(fg.vmap(f)),
+                                  lambda f: fg.vmap(fg.jit(f)), fg.checkpoint])  # fmt: skip
+def test_a_forward_rule_given_too_is_used_everywhere(wrap):
+    f = fg.custom_vjp(lambda x: x * x)
+    f.defvjp(
+        lambda x: (x * x, x), lambda x, ct: (ct * ct * x,),
+        lambda primals, tangents: (f(primals[0]), 5.0 * tangents[0]),
+    )  # fmt: skip
+    np.testing.assert_array_equal(fg.jvp(wrap(f), (X,), (X,))[1], 5 * X)
+    np.testing.assert_array_equal(fg.vjp(wrap(f), X)[1](X)[0], X**3)
+
+
+@pytest.mark.parametrize("kind", ["vjp", "jvp"])
+@pytest.mark.parametrize("wrap", [lambda f: f, fg.jit, fg.checkpoint])
+def test_differentiating_a_closed_over_value_raises(kind, wrap):
+    def loss(w, x):
+        if kind == "vjp":
+            f = fg.custom_vjp(lambda x: x * w)
+            f.defvjp(lambda x: (x * w, None), lambda _r, ct: (ct * 1.0,))
+        else:
+            f = fg.custom_jvp(lambda x: x * w)
+            f.defjvp(lambda p, t: (p[0] * w, t[0] * 1.0))
+        return wrap(f)(x)
+
+    with pytest.raises(ClosedOverDifferentiationError, match="closes over a value"):
+        fg.grad(loss, (0, 1))(2.0, 3.0)
+
+
+def test_closing_over_constants_and_mapped_values_is_fine():
+    def per_row(c, x):
+        f = fg.custom_vjp(lambda x: x * c)
+        f.defvjp(lambda x: (x * c, None), lambda _r, ct: (ct * c * 10.0,))
+        return f(x)
+
+    g = fg.grad(lambda x: fg.vmap(per_row)(X, x).sum())(X)
+    np.testing.assert_allclose(g, 10 * X)
+    g = fg.grad(lambda x: fg.jit(fg.vmap(per_row))(X, x).sum())(X)
+    np.testing.assert_allclose(g, 10 * X)
+
+
+def test_closure_convert_carries_the_derivative_over():
+    def solve(f, x):
+        converted, values = fg.closure_convert(f, x)
+
+        @fg.custom_vjp
+        def run(x, *values):
+            return converted(x, *values)
+
+        run.defvjp(
+            lambda x, *vs: (converted(x, *vs), (x, vs)),
+            lambda r, ct: fg.vjp(converted, r[0], *r[1])[1](ct),
+        )
+        return run(x, *values)
+
+    g = fg.grad(lambda w: solve(lambda x: fnp.sin(w) * x, 2.0))(0.5)
+    np.testing.assert_allclose(float(g), 2 * np.cos(0.5), rtol=1e-6)
+
+
+def test_a_wrong_output_of_a_rule_shows_when_it_is_staged():
+    f = fg.custom_vjp(lambda x: x.sum())
+    f.defvjp(lambda x: (x, None), lambda _r, ct: (ct,))
+    with pytest.raises(
+        CustomRuleError, match=r"fwd rule of .* output f64\[3\], the function f64\["
+    ):
+        fg.jit(f)(X)
+    g = fg.custom_jvp(lambda x: x.sum())
+    g.defjvp(lambda p, t: (p[0], t[0]))
+    with pytest.raises(
+        CustomRuleError, match=r"jvp rule of .* output f64\[3\], the function f64\["
+    ):
+        fg.jit(g)(X)
+
+
+def test_an_error_inside_a_rule_names_the_rules_line():
+    f = fg.custom_vjp(lambda x: x * 2.0)
+
+    def bwd(_r, ct):
+        return (ct + fnp.ones(7),)
+
+    f.defvjp(lambda x: (f(x), None), bwd)
+    line = bwd.__code__.co_firstlineno + 1
+    with pytest.raises(TypeError, match=rf"test_custom\.py:{line} "):
+        fg.grad(lambda x: f(x).sum())(X)
