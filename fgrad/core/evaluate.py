@@ -131,7 +131,22 @@ _WEAK_DEFAULTS: dict[type, Callable[[], np.dtype[Any]]] = {
 
 
 def as_value(x: Any) -> Value:
-    """The value of an array, a NumPy or CuPy array or a Python scalar, without copying.
+    """The value of an array, a NumPy or CuPy array or a Python scalar.
+
+    A buffer that the caller could write to is copied: a function that has nothing to do (a
+    reshape to the same shape, say) may hand the value back.
+
+    Raises:
+        DtypeError: `x` is none of these, or of a dtype that no program can hold.
+    """
+    if isinstance(x, Array):
+        return x
+    value = borrow(x)
+    return value.owned() if type(value) is ArrayImpl else value
+
+
+def borrow(x: Any) -> Value:
+    """Like `as_value` without copying, for callers that hand out only what they own.
 
     Raises:
         DtypeError: `x` is none of these, or of a dtype that no program can hold.
@@ -151,7 +166,7 @@ def as_value(x: Any) -> Value:
         check_dtype(x.dtype)
         return ArrayImpl(np.asarray(x))
     if isinstance(x, np.ndarray):
-        return as_value(np.asarray(x))
+        return borrow(np.asarray(x))
     if is_buffer(x):
         return ArrayImpl(x, BORROWED)
     if hasattr(x, "__fgrad_array__"):
@@ -205,7 +220,7 @@ class EvalTrace(Trace):
             if type(a) is not ArrayImpl:
                 if isinstance(a, Tracer):
                     raise leaked(a)
-                a = as_value(a)
+                a = borrow(a)
             flags |= a._flags
             data = a._data
             if type(data) is not ndarray:

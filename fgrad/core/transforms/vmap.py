@@ -6,7 +6,7 @@ from typing import Any
 
 from fgrad.core import basis, trees
 from fgrad.core.errors import ArgumentError, AxisError, ShapeError
-from fgrad.core.evaluate import ArrayImpl, as_value
+from fgrad.core.evaluate import ArrayImpl, as_value, borrow
 from fgrad.core.primitive import MappedAxis, Value
 from fgrad.core.tracing import entering
 from fgrad.core.transforms.batch import batch_flat
@@ -64,7 +64,7 @@ def vmap(
         flat_axes = trees.flatten_axes(
             (axes, 0 if kwargs else None), trees.structure((args, kwargs)), name="in_axes"
         )
-        values = [as_value(x) for x in leaves]
+        values = [borrow(x) for x in leaves]
         dims = [_dim(fun, x, d) for x, d in zip(values, flat_axes, strict=True)]
         size = _size(fun, values, dims, axis_size)
 
