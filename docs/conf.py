@@ -44,9 +44,7 @@ def _to_errors(app: Any, env: Any, node: Any, text: Any) -> Any:
     if name in fgrad.errors.__all__:
         target = f"fgrad.errors.{name}"
         domain = env.get_domain("py")
-        return domain.resolve_xref(
-            env, node["refdoc"], app.builder, "exc", target, node, text
-        )
+        return domain.resolve_xref(env, node["refdoc"], app.builder, "exc", target, node, text)
     return text if hasattr(sys.modules["builtins"], name) else None
 
 
