@@ -89,7 +89,7 @@ def _unary(name: str, doc: str, of: str = "") -> Callable[[Any], Value]:
     target = of or name
 
     def function(x: Any, /) -> Value:
-        return getattr(lax, target)(*promote_inexact(name, x))  # type: ignore[no-any-return]
+        return getattr(lax, target)(*promote_inexact(name, x))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc

@@ -402,7 +402,7 @@ def _hermitian_svd(x: Value, compute_uv: bool) -> Any:
 
 def svdvals(x: Any, /) -> Value:
     """Singular values, the greatest first."""
-    return svd(x, compute_uv=False)  # type: ignore[no-any-return]
+    return svd(x, compute_uv=False)
 
 
 def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> EighResult:
@@ -473,7 +473,7 @@ def pinv(a: Any, rtol: Any = None, hermitian: bool = False, *, rcond: Any = None
     m, n = x.shape[-2:]
     if m == 0 or n == 0:
         return lax.full((*x.shape[:-2], n, m), 0, x.dtype)
-    return _pinv(None if rtol is None else float(rtol), hermitian, x)  # type: ignore[no-any-return]
+    return _pinv(None if rtol is None else float(rtol), hermitian, x)
 
 
 @partial(custom_jvp, nondiff_argnums=(0, 1))

@@ -1,5 +1,6 @@
 """Comparison within tolerances, properties of arrays and dtypes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,7 @@ def iterable(y: Any) -> bool:
     return getattr(y, "ndim", 1) > 0 and hasattr(y, "__iter__")
 
 
-_KINDS = {
+_KINDS: dict[str, Callable[[Any], Any]] = {
     "bool": dtypes.is_bool,
     "signed integer": lambda d: dtypes.is_integer(d) and dtypes.is_signed(d),
     "unsigned integer": lambda d: dtypes.is_integer(d) and not dtypes.is_signed(d),

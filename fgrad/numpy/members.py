@@ -55,8 +55,8 @@ def _reshape(x: Any, *shape: Any, order: str = "C") -> Value:
 
 def _transpose(x: Any, *axes: Any) -> Value:
     if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], tuple | list)):
-        axes = axes[0]
-    return shaping.transpose(x, tuple(axes) if axes else None)
+        axes = tuple(axes[0] or ())
+    return shaping.transpose(x, axes or None)
 
 
 def _matrix_transpose(x: Any) -> Value:

@@ -18,7 +18,7 @@ def _vector(name: str, p: Any) -> Value:
     x = shaping.atleast_1d(creation.asarray(p) if isinstance(p, list | tuple) else value(p))
     if x.ndim != 1:
         raise ShapeError(f"{name}: coefficients must be a vector, got {x.aval}")
-    return x  # type: ignore[no-any-return]
+    return x
 
 
 def polyval(p: Any, x: Any, *, unroll: int = 16) -> Value:

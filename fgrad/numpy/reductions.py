@@ -160,7 +160,7 @@ def _extremum(name: str, reduce: str, pick: str, neutral: Callable[[Any], Any], 
         found = _reduce(name, getattr(lax, reduce), x, axis, keepdims)
         if initial is None:
             return found
-        return getattr(lax, pick)(*promote(name, found, initial))  # type: ignore[no-any-return]
+        return getattr(lax, pick)(*promote(name, found, initial))
 
     extremum.__name__ = extremum.__qualname__ = name
     extremum.__doc__ = doc
@@ -398,7 +398,7 @@ def _nan_extremum(name: str, extremum: Any, neutral: Callable[[Any], Any], doc: 
     ) -> Value:  # fmt: skip
         x = value(a, name, "a")
         if not dtypes.is_inexact(x.dtype):
-            return extremum(x, axis, out, keepdims, initial, where)  # type: ignore[no-any-return]
+            return extremum(x, axis, out, keepdims, initial, where)
         filled, missing = _without_nan(x, neutral(x.dtype))
         best = extremum(filled, axis, out, keepdims, initial, where)
         return select_n(

@@ -239,7 +239,7 @@ def put_along_axis(
         flat = shaping.ravel(x)
         return basis.reshape(flat.at[index].set(values, mode=mode), x.shape)
     place = ax.one("put_along_axis", axis, x.ndim)
-    return x.at[_along("put_along_axis", x, index, place)].set(values, mode=mode)  # type: ignore[no-any-return]
+    return x.at[_along("put_along_axis", x, index, place)].set(values, mode=mode)
 
 
 def put(a: Any, ind: Any, v: Any, mode: Any = None, *, inplace: bool = False) -> Value:
@@ -297,7 +297,7 @@ def _arg(name: str, pick: str, a: Any, axis: int | None, keepdims: bool | None) 
     if keepdims:
         whole = tuple(range(len(shape))) if axis is None else (place,)
         found = basis.reshape(found, ax.kept(shape, whole))
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def argmax(

@@ -162,7 +162,7 @@ def unique_inverse(
 
 def unique_values(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> Value:
     """Distinct elements."""
-    return unique(x, equal_nan=False, size=size, fill_value=fill_value)  # type: ignore[no-any-return]
+    return unique(x, equal_nan=False, size=size, fill_value=fill_value)
 
 
 def isin(
@@ -230,7 +230,7 @@ def intersect1d(
 def union1d(ar1: Any, ar2: Any, *, size: int | None = None, fill_value: Any = None) -> Value:
     """The sorted distinct elements that are in either array."""
     x, y = (shaping.ravel(v) for v in promote("union1d", ar1, ar2))
-    return unique(lax.concatenate([x, y], 0), size=size, fill_value=fill_value)  # type: ignore[no-any-return]
+    return unique(lax.concatenate([x, y], 0), size=size, fill_value=fill_value)
 
 
 def setdiff1d(
@@ -260,4 +260,4 @@ def setxor1d(
     x, y = (shaping.ravel(v) for v in promote("setxor1d", ar1, ar2))
     first = setdiff1d(x, y, size=size, fill_value=fill_value)
     second = setdiff1d(y, x, size=size, fill_value=fill_value)
-    return unique(lax.concatenate([first, second], 0), size=size, fill_value=fill_value)  # type: ignore[no-any-return]
+    return unique(lax.concatenate([first, second], 0), size=size, fill_value=fill_value)

@@ -381,7 +381,7 @@ def bincount(
     add = number(1, kind, weak=False) if kind is not None else value(weights)
     start = lax.full((length,), 0, add.dtype)
     index = lax.max(index, ufuncs.zero_like(index)) if index.dtype.kind == "i" else index
-    return start.at[index].add(add, mode="drop")  # type: ignore[no-any-return]
+    return start.at[index].add(add, mode="drop")
 
 
 def interp(

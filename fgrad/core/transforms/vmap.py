@@ -91,7 +91,7 @@ def _dim(fun: Fun, x: Value, axis: Any) -> int | None:
         return None
     if not isinstance(axis, int) or isinstance(axis, bool):
         raise AxisError(f"vmap of {name_of(fun)}: in_axes takes integers and None, got {axis!r}")
-    ndim = x.ndim
+    ndim: int = x.ndim
     if not -ndim <= axis < ndim:
         raise AxisError(
             f"vmap of {name_of(fun)}: axis {axis} is out of range for the argument {x.aval} with "
@@ -103,7 +103,9 @@ def _dim(fun: Fun, x: Value, axis: Any) -> int | None:
 def _size(
     fun: Fun, values: Sequence[Value], dims: Sequence[int | None], axis_size: int | None
 ) -> int:
-    sizes = {x.shape[d]: (x, d) for x, d in zip(values, dims, strict=True) if d is not None}
+    sizes: dict[int, tuple[Value, int | None]] = {
+        x.shape[d]: (x, d) for x, d in zip(values, dims, strict=True) if d is not None
+    }
     if axis_size is not None:
         sizes.setdefault(axis_size, (None, None))
     if not sizes:
