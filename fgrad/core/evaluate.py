@@ -117,6 +117,11 @@ def library_of(data: Any) -> ModuleType:
     return namespace_of(type(data))
 
 
+def on_device(xp: Any, buffers: Sequence[Any]) -> list[Any]:
+    """Buffers of the library `xp`: host arrays, such as constants, follow those on the device."""
+    return [xp.asarray(b) if isinstance(b, np.ndarray) else b for b in buffers]
+
+
 def is_buffer(x: Any) -> bool:
     """Whether `x` is a bare array of a library that fgrad computes with."""
     kind = type(x)
@@ -226,6 +231,8 @@ class EvalTrace(Trace):
             if type(data) is not ndarray:
                 xp = library_of(data)
             buffers.append(data)
+        if xp is not np:
+            buffers = on_device(xp, buffers)
         try:
             if self.quiet:
                 out = prim.eager(xp, *buffers, **params)
