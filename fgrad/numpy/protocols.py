@@ -21,7 +21,7 @@ from fgrad.core.errors import (
 from fgrad.core.evaluate import WEAK, ArrayImpl, as_value
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array, Tracer
-from fgrad.numpy import joining, ufuncs
+from fgrad.numpy import bitwise, joining
 from fgrad.numpy.printing import host
 from fgrad.numpy.promotion import value
 
@@ -97,7 +97,7 @@ def _iterate(x: Array) -> Iterator[Value]:
 
 
 def _contains(x: Array, item: Any) -> bool:
-    from_ = ufuncs.equal(x, item)
+    from_ = bitwise.equal(x, item)
     return bool(_namespace().any(from_))
 
 
