@@ -132,17 +132,28 @@ def _square(x):
         (lambda: fg.jit(fg.grad(fg.grad(_square)))(3.0), ["x=3.0 twice=6.0"]),
         (lambda: fg.jvp(fg.jit(_square), (3.0,), (1.0,)), ["x=3.0 twice=6.0"]),
         (lambda: fg.vmap(_square)(X[:2]), ["x=0.0 twice=0.0", "x=1.0 twice=2.0"]),
-        (lambda: fg.grad(lambda x: lax.scan(lambda c, _: (_square(c), None), x, None, 2)[0])(2.0),
-         ["x=2.0 twice=4.0", "x=4.0 twice=8.0"]),
+        (
+            lambda: fg.grad(lambda x: lax.scan(lambda c, _: (_square(c), None), x, None, 2)[0])(
+                2.0
+            ),
+            ["x=2.0 twice=4.0", "x=4.0 twice=8.0"],
+        ),
         # Reverse mode runs the steps again, and prints nothing again.
-        (lambda: fg.grad(lambda x: lax.while_loop(lambda c: c < 9, _square, x))(2.0),
-         ["x=2.0 twice=4.0", "x=4.0 twice=8.0"]),
-        (lambda: fg.hessian(lambda x: lax.while_loop(lambda c: c < 9, _square, x))(2.0),
-         ["x=2.0 twice=4.0", "x=4.0 twice=8.0"]),
+        (
+            lambda: fg.grad(lambda x: lax.while_loop(lambda c: c < 9, _square, x))(2.0),
+            ["x=2.0 twice=4.0", "x=4.0 twice=8.0"],
+        ),
+        (
+            lambda: fg.hessian(lambda x: lax.while_loop(lambda c: c < 9, _square, x))(2.0),
+            ["x=2.0 twice=4.0", "x=4.0 twice=8.0"],
+        ),
         (lambda: fg.grad(fg.checkpoint(_square))(2.0), ["x=2.0 twice=4.0"]),
-        (lambda: fg.jit(lambda p: lax.cond(p, _square, lambda x: x, 2.0))(True), ["x=2.0 twice=4.0"]),
+        (
+            lambda: fg.jit(lambda p: lax.cond(p, _square, lambda x: x, 2.0))(True),
+            ["x=2.0 twice=4.0"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_debug_print(run, lines, capsys):
     run()
     assert capsys.readouterr().out.splitlines() == lines

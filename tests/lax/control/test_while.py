@@ -104,12 +104,14 @@ def test_finished_lanes_give_no_nan(max_steps):
 
 
 def test_pullback_called_under_vmap_and_twice():
-    y, pullback = fg.vjp(lambda x: by_while(A, x, 90), np.array([0.3, 0.4]))
+    _, pullback = fg.vjp(lambda x: by_while(A, x, 90), np.array([0.3, 0.4]))
     cts = np.random.default_rng(0).standard_normal((3, 2))
     rows = np.stack([pullback(ct)[0] for ct in cts])
     np.testing.assert_allclose(fg.vmap(lambda ct: pullback(ct)[0])(cts), rows)
-    np.testing.assert_allclose(fg.jacrev(lambda x: by_while(A, x, 90))(np.array([0.3, 0.4])),
-                               fg.jacfwd(lambda x: by_while(A, x, 90))(np.array([0.3, 0.4])))  # fmt: skip
+    np.testing.assert_allclose(
+        fg.jacrev(lambda x: by_while(A, x, 90))(np.array([0.3, 0.4])),
+        fg.jacfwd(lambda x: by_while(A, x, 90))(np.array([0.3, 0.4])),
+    )
 
 
 def test_pullbacks_of_loops_of_different_length_are_not_mixed():
@@ -142,12 +144,20 @@ def test_weak_carry_takes_the_type_that_comes_back():
         (lambda: lax.while_loop(lambda c: c, lambda c: c, 1.0), DtypeError, "bool"),
         (lambda: lax.while_loop(lambda c: c < 1, lambda c: c, np.ones(3)), ShapeError, r"b\[3\]"),
         (lambda: lax.while_loop(lambda c: (c < 1,), lambda c: c, 1.0), TreeError, "scalar bool"),
-        (lambda: lax.while_loop(lambda c: c[0] < 1, lambda c: (c[0], c[1].sum()), (1.0, np.ones(3))),
-         ShapeError, r"\[1\].*f64\[\].*f64\[3\]"),
-        (lambda: lax.while_loop(lambda c: c < 1, lambda c: c, 1.0, max_steps=-1), ArgumentError,
-         "negative"),
+        (
+            lambda: lax.while_loop(
+                lambda c: c[0] < 1, lambda c: (c[0], c[1].sum()), (1.0, np.ones(3))
+            ),
+            ShapeError,
+            r"\[1\].*f64\[\].*f64\[3\]",
+        ),
+        (
+            lambda: lax.while_loop(lambda c: c < 1, lambda c: c, 1.0, max_steps=-1),
+            ArgumentError,
+            "negative",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_input(call, error, match):
     with pytest.raises(error, match=match) as caught:
         call()
