@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python
 
-.PHONY: help setup format lint types layers check-fast test slow peers gpu nightly golden docs main ci
+.PHONY: help setup format lint types layers check-fast test slow peers gpu nightly golden notebooks \
+	docs main ci
 
 help:  ## List the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,8 +46,11 @@ nightly:  ## Run every test with 2,000 random examples a property
 golden:  ## Rewrite the golden files; review the result with git diff
 	pytest -q --update-golden tests
 
+notebooks:  ## Run the notebooks (extra `docs`)
+	pytest -q --nbmake notebooks
+
 docs:  ## Build the documentation, warnings as errors (extra `docs`)
-	$(PYTHON) -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(PYTHON) -m sphinx -n -W --keep-going -b html docs docs/_build/html
 
 main:  ## Train the FLUX-style model on the digits into out/
 	$(PYTHON) examples/flux/train.py --out out

@@ -1,11 +1,13 @@
 """Sphinx configuration: MyST pages, warnings as errors (`make docs`)."""
 
-import sys
+import builtins
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import fgrad.errors
+import fgrad.tree
+import fgrad.tree_util
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -18,6 +20,11 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 nitpicky = True
+nitpick_ignore = [
+    ("py:class", "collections.abc.Callable"),
+    ("py:class", "fgrad.core.treedef.TreeDef"),
+    ("py:class", "numpy.dtype"),
+]
 
 html_theme = "furo"
 html_title = f"fgrad {release}"
@@ -36,21 +43,21 @@ def _leave_out(_app: Any, what: str, _name: str, value: Any, skip: bool, _option
     return skip or (what == "module" and not (ours and callable(value)))
 
 
-def _to_errors(app: Any, env: Any, node: Any, text: Any) -> Any:
-    """Lead the exceptions named in docstrings to their page; built-in ones stay text."""
-    name = node.get("reftarget", "").rpartition(".")[2]
+def _to_page(app: Any, env: Any, node: Any, text: Any) -> Any:
+    """Lead bare names in docstrings to the page that has them; built-in names stay text."""
     if node.get("refdomain") != "py":
         return None
-    if name in fgrad.errors.__all__:
-        target = f"fgrad.errors.{name}"
-        domain = env.get_domain("py")
-        return domain.resolve_xref(
-            env, node["refdoc"], app.builder, "exc", target, node, text
-        )
-    return text if hasattr(sys.modules["builtins"], name) else None
+    name = node["reftarget"].rpartition(".")[2]
+    for module in (fgrad.errors, fgrad.tree_util, fgrad.tree):
+        if name in module.__all__:
+            target = f"{module.__name__}.{name}"
+            kind = "exc" if module is fgrad.errors else "obj"
+            place = env.get_domain("py")
+            return place.resolve_xref(env, node["refdoc"], app.builder, kind, target, node, text)
+    return text if hasattr(builtins, name) else None
 
 
 def setup(app: Any) -> None:
     """Connect the two functions above."""
     app.connect("autodoc-skip-member", _leave_out)
-    app.connect("missing-reference", _to_errors)
+    app.connect("missing-reference", _to_page)

@@ -97,8 +97,15 @@ def test_weak_results_stay_weak():
     assert not f(np.float32(1)).weak_type
 
 
-@pytest.mark.parametrize("options", [{"static_argnums": 1}, {"static_argnums": (-1,)},
-                                     {"static_argnames": "n"}, {"static_argnames": ("n",)}])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"static_argnums": 1},
+        {"static_argnums": (-1,)},
+        {"static_argnames": "n"},
+        {"static_argnames": ("n",)},
+    ],
+)
 @pytest.mark.parametrize(
     "call", [lambda f, n: f(X, n), lambda f, n: f(X, n=n), lambda f, n: f(x=X, n=n)]
 )
@@ -322,9 +329,8 @@ def test_threads_with_different_signatures_never_mix_programs():
 
     def work(seed):
         rng = np.random.default_rng(seed)
-        for n in rng.integers(1, 40, 150):
-            if float(f(np.ones(n, np.float32))) != n:
-                wrong.append(n)
+        lengths = rng.integers(1, 40, 150)
+        wrong.extend(n for n in lengths if float(f(np.ones(n, np.float32))) != n)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
     for t in threads:

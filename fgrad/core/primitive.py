@@ -217,7 +217,8 @@ class Spec:
         terms: For those: ``(*float64 arrays, **params) -> Σ|terms|``, same shape as the result.
         invalid: Calls that must raise.
         order: Highest derivative order that exists and is tested (0: not differentiable).
-        skip: Laws that do not apply, each with its reason: ``{"vmap": "why"}``.
+        skip: Groups of laws that do not apply, each with its reason: ``{"batching": "why"}``;
+            'reference' and 'layouts' among 'values' can be skipped alone.
     """
 
     __slots__ = (
@@ -297,7 +298,7 @@ class Primitive:
         lower: Lowering | Absent,
         vjp: Pullback | Absent = Absent("derived from jvp and transpose"),  # noqa: B008
         simplify: Callable[..., Any] | None = None,
-        spec: Spec | Absent = Absent("covered by tests of its own"),  # noqa: B008
+        spec: Spec | Absent = Absent(""),  # noqa: B008
         linear: str | None = None,
         linear_in: tuple[int, ...] | None = None,
         multiple_results: bool = False,

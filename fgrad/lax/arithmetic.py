@@ -334,7 +334,7 @@ def abs(x: Any) -> Value:
         Same shape; the dtype of `x`, or of its parts where complex.
 
     Derivatives:
-        sign(x), and 0 at 0, real or complex. Complex: Re(conj(x)/|x| · tangent).
+        sign(x), and 0 at 0, real or complex. Complex: ``Re(conj(x)/|x| · tangent)``.
 
     Example:
         >>> abs(np.array([-2.5, 3.0]))

@@ -568,8 +568,9 @@ def conv_general_dilated(
     """Convolution as networks use it: the window `rhs` is not reversed (a cross-correlation).
 
     Args:
-        lhs: The input; [batch, features, *spatial] unless `dimension_numbers` says otherwise.
-        rhs: The window, [output features, input features / groups, *spatial] likewise.
+        lhs: The input; ``[batch, features, *spatial]`` unless `dimension_numbers` says otherwise.
+        rhs: The window, ``[output features, input features / groups, *spatial]``
+            likewise.
         window_strides: Step of the window on each spatial axis.
         padding: 'SAME', 'SAME_LOWER', 'VALID', or zeros (before, after) for each spatial axis;
             negative numbers cut.
@@ -584,7 +585,7 @@ def conv_general_dilated(
         preferred_element_type: As in `dot_general`.
 
     Returns:
-        [batch, output features, *spatial], in the layout asked for.
+        ``[batch, output features, *spatial]``, in the layout asked for.
 
     Raises:
         ShapeError: Ranks, features, groups or parameters do not fit.
@@ -638,7 +639,7 @@ def conv(
     precision: Any = None,
     preferred_element_type: Any = None,
 ) -> Value:
-    """`conv_general_dilated` of [batch, features, *spatial] without dilation or groups.
+    """`conv_general_dilated` of ``[batch, features, *spatial]`` without dilation or groups.
 
     Example:
         >>> conv(np.ones((1, 1, 4), np.float32), np.ones((1, 1, 3), np.float32), (1,), "SAME")
@@ -660,7 +661,7 @@ def conv_with_general_padding(
     precision: Any = None,
     preferred_element_type: Any = None,
 ) -> Value:
-    """`conv_general_dilated` of [batch, features, *spatial] without groups.
+    """`conv_general_dilated` of ``[batch, features, *spatial]`` without groups.
 
     Example:
         >>> x, w = np.ones((1, 1, 2), np.float32), np.ones((1, 1, 2), np.float32)

@@ -9,7 +9,7 @@ from fgrad.core import basis, trees
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ArgumentError, ShapeError
 from fgrad.core.evaluate import as_value
-from fgrad.core.primitive import Lowering, MappedAxis, Primitive, Unknown, Value
+from fgrad.core.primitive import Absent, Lowering, MappedAxis, Primitive, Unknown, Value
 from fgrad.core.tracing import bind, entering
 from fgrad.lax.collective import (
     Names,
@@ -66,6 +66,7 @@ permute_rows_p: Primitive = Primitive(
     batch=_rows_batch,
     lower=Lowering("view", "permute_rows"),
     linear="jointly",
+    spec=Absent("it needs a named axis: tests/laws/test_calls.py checks functions that use it"),
 )
 
 
@@ -101,6 +102,7 @@ ppermute_p: Primitive = Primitive(
     batch=_permute_batch,
     lower=Lowering("collective", "ppermute"),
     linear="jointly",
+    spec=Absent("it needs a named axis: tests/laws/test_calls.py checks functions that use it"),
 )
 
 
@@ -229,6 +231,7 @@ all_to_all_p: Primitive = Primitive(
     batch=_exchange_batch,
     lower=Lowering("collective", "all_to_all"),
     linear="jointly",
+    spec=Absent("it needs a named axis: tests/laws/test_calls.py checks functions that use it"),
 )
 
 
@@ -269,10 +272,11 @@ def all_to_all(
         value = as_value(leaf)
         split = axis_in("all_to_all: split_axis", split_axis, value.ndim)
         concat = axis_in("all_to_all: concat_axis", concat_axis, value.ndim)
-        return bind(
-            all_to_all_p, value, axis_name=(name,), split_axis=split, concat_axis=concat,
-            tiled=tiled,
-        )  # fmt: skip
+        params = {
+            "axis_name": (name,), "split_axis": split, "concat_axis": concat, "tiled": tiled
+        }  # fmt: skip
+        _exchange_abstract(value.aval, **params)
+        return bind(all_to_all_p, value, **params)
 
     with entering():
         return trees.tree_map(one, x)

@@ -7,7 +7,7 @@ from fgrad.core import basis, trees
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import AxisError, ShapeError
 from fgrad.core.evaluate import as_value
-from fgrad.core.primitive import Lowering, MappedAxis, Primitive, Value
+from fgrad.core.primitive import Absent, Lowering, MappedAxis, Primitive, Value
 from fgrad.core.tracing import bind, entering
 from fgrad.lax.collective import Names, names_of, no_groups, one_name, resolves, size_of, unresolved
 
@@ -64,6 +64,7 @@ all_gather_p: Primitive = Primitive(
     batch=_gather_batch,
     lower=Lowering("collective", "all_gather"),
     linear="jointly",
+    spec=Absent("it needs a named axis: tests/laws/test_calls.py checks functions that use it"),
 )
 
 
@@ -112,6 +113,7 @@ psum_scatter_p: Primitive = Primitive(
     batch=_scatter_batch,
     lower=Lowering("collective", "psum_scatter"),
     linear="jointly",
+    spec=Absent("it needs a named axis: tests/laws/test_calls.py checks functions that use it"),
 )
 
 
@@ -188,6 +190,7 @@ def psum_scatter(
     def one(leaf: Any) -> Value:
         value = as_value(leaf)
         place = axis_in("psum_scatter", scatter_dimension, value.ndim)
+        _scatter_abstract(value.aval, axis_name=(name,), axis=place, tiled=tiled)
         return bind(psum_scatter_p, value, axis_name=(name,), axis=place, tiled=tiled)
 
     with entering():

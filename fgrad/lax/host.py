@@ -186,6 +186,7 @@ pure_callback_p: Primitive = Primitive(
     batch=_pure_batch,
     lower=Lowering("host", "call"),
     multiple_results=True,
+    spec=Absent("it calls Python: tests/laws/test_calls.py checks functions that use it"),
 )
 
 
@@ -212,6 +213,7 @@ io_callback_p: Primitive = Primitive(
     lower=Lowering("host", "call"),
     multiple_results=True,
     effects=("io",),
+    spec=Absent("it calls Python: tests/laws/test_calls.py checks functions that use it"),
 )
 
 debug_callback_p: Primitive = Primitive(
@@ -227,6 +229,7 @@ debug_callback_p: Primitive = Primitive(
     multiple_results=True,
     differentiable=False,
     effects=("debug",),
+    spec=Absent("it calls Python: tests/laws/test_calls.py checks functions that use it"),
 )
 
 

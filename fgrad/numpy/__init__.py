@@ -1,7 +1,7 @@
 """The array namespace: the names and meaning of ``jax.numpy``, on fgrad's primitives."""
 # ruff: noqa: F401, F403 - this module re-exports
 
-import importlib
+from importlib import import_module as _import_module
 from typing import Any
 
 import numpy as _np
@@ -85,6 +85,11 @@ _LAZY_NAMES = {
             "poly polyadd polyder polyfit polyint polymul polysub polyval roots trim_zeros",
         ),
         ("functional", "apply_along_axis apply_over_axes vectorize"),
+        (
+            "extras",
+            "array_repr array_str get_printoptions index_exp load mask_indices mgrid ogrid place "
+            "polydiv printoptions s_ save savez set_printoptions unwrap",
+        ),
     )
     for name in names.split()
 }
@@ -92,9 +97,9 @@ _LAZY_NAMES = {
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return importlib.import_module(f"fgrad.numpy.{name}")
+        return _import_module(f"fgrad.numpy.{name}")
     if name in _LAZY_NAMES:
-        return getattr(importlib.import_module(f"fgrad.numpy.{_LAZY_NAMES[name]}"), name)
+        return getattr(_import_module(f"fgrad.numpy.{_LAZY_NAMES[name]}"), name)
     if name in ("int_", "uint", "float_", "complex_"):
         kind = {"int_": int, "float_": float, "complex_": complex}.get(name)
         default = _dtypes.default_int() if kind is None else _dtypes.dtype(kind)

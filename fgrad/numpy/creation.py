@@ -29,6 +29,7 @@ from fgrad.numpy.promotion import (
 
 __all__ = [
     "arange",
+    "copy",
     "array",
     "asarray",
     "empty",
@@ -117,6 +118,11 @@ def asarray(
     if copy is False and type(x) is ArrayImpl and isinstance(a, np.ndarray) and x.dtype != a.dtype:
         raise DtypeError(f"asarray: {a.dtype} cannot become {x.dtype} without a copy")
     return x
+
+
+def copy(a: Any, order: str | None = None) -> Value:
+    """An array with memory of its own."""
+    return array(a, copy=True, order=order)
 
 
 def _from(x: Any) -> Value:

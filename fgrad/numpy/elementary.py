@@ -12,7 +12,14 @@ from fgrad.core.basis import convert_element_type, select_n
 from fgrad.core.errors import DtypeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import ufuncs
-from fgrad.numpy.promotion import number, promote, promote_inexact, promote_numeric, value
+from fgrad.numpy.promotion import (
+    NUMBERS,
+    number,
+    promote,
+    promote_inexact,
+    promote_numeric,
+    value,
+)
 from fgrad.numpy.ufuncs import const, zero_like
 
 __all__ = [
@@ -361,8 +368,13 @@ def nan_to_num(
         (lax.eq(x, const(math.inf, x)), float(info.max) if posinf is None else posinf),
         (lax.eq(x, const(-math.inf, x)), float(info.min) if neginf is None else neginf),
     ):
-        x = select_n(found, x, convert_element_type(value(new), x.dtype))
+        x = select_n(found, x, _in_dtype(new, x))
     return x
+
+
+def _in_dtype(new: Any, x: Value) -> Value:
+    """`new` in the dtype of `x`; a Python number directly."""
+    return const(new, x) if type(new) in NUMBERS else convert_element_type(value(new), x.dtype)
 
 
 # ---------------------------------------------------------------------------------- integers

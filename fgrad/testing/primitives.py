@@ -262,9 +262,13 @@ _SHRINKING = (Phase.shrink, Phase.explain)
 _NEEDS_DERIVATIVE = frozenset({*DERIVATIVES, "low_derivatives"})
 
 
-def missing_specs(prims: Any) -> list[str]:
-    """Names of primitives that have neither a spec nor a reason for having none."""
-    return [
-        p.name for p in prims
-        if p.spec is None or (isinstance(p.spec, Absent) and not p.spec.reason.strip())
-    ]  # fmt: skip
+def unspecified(prim: Primitive) -> list[str]:
+    """Why a primitive has no spec, or its spec no law, in the words of its declaration.
+
+    Raises:
+        AssertionError: It has neither a spec nor a reason for having none.
+    """
+    spec = prim.spec
+    reasons = [spec.reason] if isinstance(spec, Absent) else list(spec.skip.values())
+    assert all(r.strip() for r in reasons), f"{prim.name} has no spec and does not say why"
+    return reasons

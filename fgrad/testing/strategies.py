@@ -238,7 +238,8 @@ def _uniform(
     x = _off_kinks(np.asarray(rng.uniform(operand.low, operand.high, shape)), operand, kinks, rng)
     if dtype.kind != "c":
         return x
-    return np.asarray(x + 1j * np.asarray(rng.uniform(-1.0, 1.0, shape)))
+    # Short of the branch points at ±i of the inverse functions.
+    return np.asarray(x + 1j * np.asarray(rng.uniform(-0.6, 0.6, shape)))
 
 
 def _off_kinks(

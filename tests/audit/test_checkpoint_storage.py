@@ -5,8 +5,8 @@ import pytest
 
 import fgrad as fg
 import fgrad.numpy as fnp
+from fgrad import checkpoint_name
 from fgrad import checkpoint_policies as policies
-from fgrad.core.transforms.policies import checkpoint_name
 
 N = 1000
 X, W = np.linspace(-1, 1, N), np.linspace(1, 2, N)

@@ -5,8 +5,8 @@ import pytest
 
 import fgrad as fg
 import fgrad.numpy as fnp
+from fgrad import checkpoint_name
 from fgrad import checkpoint_policies as policies
-from fgrad.core.transforms.policies import checkpoint_name
 
 X = np.linspace(-1.0, 1.0, 12).reshape(3, 4)
 W = np.linspace(0.5, 1.5, 16).reshape(4, 4)

@@ -18,6 +18,9 @@ class Scaled:
     def __init__(self, value, scale):
         self.value, self.scale = value, scale
 
+    def __repr__(self):  # without an address: names of tests come from it
+        return f"Scaled({self.value}, {self.scale})"
+
 
 register(Scaled, lambda s: ((s.value,), s.scale), lambda scale, c: Scaled(*c, scale))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import fgrad as fg
 from fgrad import lax
-from fgrad.testing import check_laws
+from fgrad.testing import batching, check_laws, programs, values
 
 
 def uniform(*shape):
@@ -144,3 +144,32 @@ def test_the_laws_hold(name):
         check_laws(f, [draw(rng) for draw in operands], seed=seed)
 
     holds()
+
+
+@pytest.mark.parametrize("method", ["sequential", "broadcast_all", "expand_dims"])
+def test_a_pure_callback_obeys_the_laws_of_values(method):
+    def f(x):
+        return [fg.pure_callback(np.cos, x.aval, x, vmap_method=method)]
+
+    x = np.linspace(-1.0, 1.0, 6).reshape(3, 2)
+    values.law_pure(f, [x])
+    programs.law_passes(f, [x])
+    programs.law_jit(f, [x])
+    for axis in (0, 1):
+        batching.law_vmap(f, [x], [axis], x.shape[axis])
+
+
+@pytest.mark.parametrize("callback", [fg.io_callback, fg.debug.callback], ids=["io", "debug"])
+def test_a_callback_with_effects_runs_once_an_element(callback):
+    seen = []
+
+    def f(x):
+        target = (seen.append, None, x) if callback is fg.io_callback else (seen.append, x)
+        callback(*target)
+        return x * 2.0
+
+    x = np.arange(3.0)
+    f(x[0])
+    fg.jit(f)(x[1])
+    fg.vmap(f)(x)
+    assert [float(v) for v in seen] == [0.0, 1.0, 0.0, 1.0, 2.0]

@@ -64,6 +64,15 @@ def _convert_simplify(args: Sequence[Value], params: dict[str, Any]) -> Value | 
     return x if same else None
 
 
+def _convert_reference(x: Any, *, new_dtype: np.dtype[Any], weak_type: bool) -> Any:
+    """In the widest dtype of the kind, before it is rounded."""
+    if new_dtype.kind == "b":
+        return x != 0
+    if new_dtype.kind == "c":
+        return x
+    return np.trunc(x.real) if new_dtype.kind in "iu" else x.real
+
+
 convert_element_type_p: Primitive = Primitive(
     "convert_element_type",
     "The same values in another dtype.",
@@ -87,6 +96,7 @@ convert_element_type_p: Primitive = Primitive(
             Case("...", {"new_dtype": np.dtype(np.complex128), "weak_type": False}, name="to_c128"),
         ),
         dtypes=ANY,
+        reference=_convert_reference,
         ulps=0.5,
     ),
 )

@@ -13,7 +13,7 @@ from fgrad.core.ir import Jaxpr, Var
 from fgrad.core.primitive import Value
 from fgrad.core.promotion import promote
 from fgrad.core.tracing import bind, entering
-from fgrad.core.transforms.flat import name_of
+from fgrad.core.transforms.grad import name_of
 from fgrad.lax.compare import ne
 from fgrad.lax.control.checks import concrete, scalar_of
 from fgrad.lax.control.cond import cond_p
@@ -45,14 +45,14 @@ def cond(pred: Any, true_fun: Fun, false_fun: Fun, *operands: Any) -> Any:
         TreeError: The results differ in structure.
 
     Example:
-        >>> import fgrad as fg
-        >>> fg.lax.cond(True, lambda x: x * 2.0, lambda x: x, 3.0)
-        Array(6., dtype=float32, weak_type=True)
+        >>> import fgrad as fg, numpy as np
+        >>> fg.lax.cond(True, lambda x: x * 2.0, lambda x: x, np.float32(3))
+        Array(6., dtype=float32)
     """
     pred = scalar_of(pred, "cond: the predicate", "biuf", "bool")
     known = concrete(pred)
     if known is not None:
-        return (true_fun if known else false_fun)(*trees.tree_map(as_value, operands))
+        return _run(true_fun if known else false_fun, operands)
     _refuse_disabled("cond")
     with entering():
         if pred.dtype.kind != "b":
@@ -79,9 +79,9 @@ def switch(index: Any, branches: Sequence[Fun], *operands: Any) -> Any:
         TreeError: The results differ in structure.
 
     Example:
-        >>> import fgrad as fg
-        >>> fg.lax.switch(5, [lambda x: x, lambda x: x * 2.0], 3.0)
-        Array(6., dtype=float32, weak_type=True)
+        >>> import fgrad as fg, numpy as np
+        >>> fg.lax.switch(5, [lambda x: x, lambda x: x * 2.0], np.float32(3))
+        Array(6., dtype=float32)
     """
     branches = tuple(branches)
     if not branches:
@@ -89,14 +89,18 @@ def switch(index: Any, branches: Sequence[Fun], *operands: Any) -> Any:
     index = scalar_of(index, "switch: the index", "iu", "integer")
     known = concrete(index)
     if len(branches) == 1 or known is not None:
-        chosen = branches[min(max(known or 0, 0), len(branches) - 1)]
-        return chosen(*trees.tree_map(as_value, operands))
+        return _run(branches[min(max(known or 0, 0), len(branches) - 1)], operands)
     _refuse_disabled("switch")
     with entering():
         index = clamp(0, index, len(branches) - 1)
         index = basis.convert_element_type(index, np.int32)
         names = [f"branch {i}" for i in range(len(branches))]
         return _bind(index, branches, operands, names)
+
+
+def _run(fun: Fun, operands: Any) -> Any:
+    """Run a branch at once; as in a staged one, operands and results are arrays."""
+    return trees.tree_map(as_value, fun(*trees.tree_map(as_value, operands)))
 
 
 def _refuse_disabled(name: str) -> None:

@@ -53,6 +53,7 @@ fill_lanes_p = Primitive(
     batch=_fill_batch,
     lower=Lowering("library", "fill_lanes"),
     differentiable=False,
+    spec=Absent("a part of batched loops and branches: tests/laws/test_calls.py checks those"),
 )
 
 

@@ -8,6 +8,7 @@ from fgrad.core.config import config
 from fgrad.core.errors import ArgumentError, ShapeError, TreeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Value
+from fgrad.core.promotion import promote
 from fgrad.core.tracing import bind, entering
 from fgrad.core.transforms.flat import name_of
 from fgrad.core.transforms.vmap import vmap
@@ -146,19 +147,22 @@ def _unstaged(
     f: Fun, init: Any, x_tree: Any, xs: list[Value], count: int, reverse: bool
 ) -> tuple[Any, Any]:
     """The loop in Python, for `disable_jit`."""
-    carry, ys = init, []
+    carry, ys = trees.tree_map(as_value, init), []
     for i in reversed(range(count)) if reverse else range(count):
         carry, y = f(carry, trees.unflatten(x_tree, [index_in_dim(x, i, 0, False) for x in xs]))
         ys.append(y)
     if not ys:
         raise ArgumentError("scan of length 0 under disable_jit: the output's type is not known")
     rows = ys[::-1] if reverse else ys
-    return carry, trees.tree_map(lambda *row: _stack(row), *rows)
+    return trees.tree_map(as_value, carry), trees.tree_map(lambda *row: _stack(row), *rows)
 
 
 def _stack(rows: Any) -> Value:
     values = [as_value(x) for x in rows]
-    return concatenate([basis.reshape(v, (1, *v.shape)) for v in values], 0)
+    # The first steps may carry Python numbers, whose type gives way to what comes back.
+    dtype, weak = promote(*((v.dtype, v.weak_type) for v in values))
+    same = [basis.convert_element_type(v, dtype, weak_type=weak) for v in values]
+    return concatenate([basis.reshape(v, (1, *v.shape)) for v in same], 0)
 
 
 def map(f: Fun, xs: Any, *, batch_size: int | None = None) -> Any:

@@ -58,8 +58,8 @@ def while_loop(cond_fun: Fun, body_fun: Fun, init_val: Any, *, max_steps: int | 
         32(2), 2010, for loops of unknown length.
 
     Example:
-        >>> import fgrad as fg
-        >>> fg.lax.while_loop(lambda x: x < 10.0, lambda x: x * 2.0, 1.0)
+        >>> import fgrad as fg, numpy as np
+        >>> fg.lax.while_loop(lambda x: x < 10.0, lambda x: x * 2.0, np.float32(1))
         Array(16., dtype=float32)
     """
     if config.disable_jit:
@@ -80,6 +80,7 @@ def while_loop(cond_fun: Fun, body_fun: Fun, init_val: Any, *, max_steps: int | 
 
 def _unstaged(cond_fun: Fun, body_fun: Fun, value: Any, max_steps: int | None) -> Any:
     """The loop in Python, for `disable_jit`."""
+    value = trees.tree_map(as_value, value)
     steps = 0
     while cond_fun(value) and (max_steps is None or steps < max_steps):
         value = body_fun(value)
