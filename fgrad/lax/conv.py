@@ -389,13 +389,6 @@ def _conv_batch(
     o_axis = d.rhs_spec[0]
     n_out, c_out = d.out_spec[:2]
     size = axis.size
-    if not size:  # no groups to fold into, and nothing to compute
-        one = [
-            a.aval if i is None else a.aval.update(shape=a.shape[:i] + a.shape[i + 1 :])
-            for a, i in ((x, dx), (w, dw))
-        ]
-        aval = _conv_abstract(*one, **params)
-        return basis.zeros(aval.update(shape=(0, *aval.shape))), 0
     if dx is not None and dw is not None:
         w = _fold(w, dw, o_axis)
         if bg > 1:

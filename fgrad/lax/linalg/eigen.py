@@ -87,9 +87,12 @@ eigh_p: Primitive = Primitive(
     lower=Lowering("library", "syevd"),
     multiple_results=True,
     spec=Spec(
-        Operand(generator="positive_definite"),
+        # Close to a diagonal, so that LAPACK keeps the signs of the vectors.
+        Operand(-0.5, 0.5, generator="symmetric"),
         (
-            Case("3 3", {"lower": True}),
+            # Of 2 × 2 matrices only: LAPACK's iteration for larger ones flips signs between near
+            # inputs. tests/lax/test_linalg.py differentiates what does not depend on them.
+            Case("2 2", {"lower": True}),
             Case("b 2 2", {"lower": False}),
             Case("1 1", {"lower": True}),
         ),
@@ -263,7 +266,7 @@ eig_p: Primitive = Primitive(
     lower=Lowering("library", "geev"),
     multiple_results=True,
     spec=Spec(
-        Operand(generator="well_conditioned"),
+        Operand(-0.5, 0.5, generator="well_conditioned"),
         (_eig_case("3 3", False), _eig_case("b 2 2", True), _eig_case("1 1", True)),
         dtypes=("float64", "float32", "complex128", "complex64"),
         reference=_eig_reference,

@@ -181,7 +181,7 @@ lu_p: Primitive = Primitive(
     lower=Lowering("library", "getrf"),
     multiple_results=True,
     spec=Spec(
-        Operand(generator="well_conditioned"),
+        Operand(-1.0, 1.0, generator="well_conditioned"),
         (Case("3 3"), Case("b 2 2"), Case("4 2"), Case("2 3")),
         dtypes=DTYPES,
         reference=_lu_reference,
