@@ -58,9 +58,7 @@ class Program:
     def _with_constants_on(self, xp: ModuleType) -> Any:
         """The same code over constants of another array library."""
         host = self._functions[np].__globals__
-        constants = {
-            k: xp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in host.items()
-        }
+        constants = {k: xp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in host.items()}
         return FunctionType(self._code, constants)
 
     def _explain(self, error: Exception) -> None:

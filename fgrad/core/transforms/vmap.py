@@ -6,7 +6,7 @@ from typing import Any
 
 from fgrad.core import basis, trees
 from fgrad.core.errors import ArgumentError, AxisError, ShapeError
-from fgrad.core.evaluate import ArrayImpl, as_value, borrow
+from fgrad.core.evaluate import ArrayImpl, borrow
 from fgrad.core.primitive import MappedAxis, Value
 from fgrad.core.tracing import entering
 from fgrad.core.transforms.batch import batch_flat
