@@ -58,7 +58,7 @@ class _Grid:
 def _line(key: slice) -> Value:
     start = 0 if key.start is None else key.start
     if isinstance(key.step, complex):
-        return grids.linspace(start, key.stop, int(abs(key.step)))  # type: ignore[no-any-return]
+        return grids.linspace(start, key.stop, int(abs(key.step)))
     x = grids.arange(start, key.stop, 1 if key.step is None else key.step)
     return convert_element_type(x, x.dtype)
 
@@ -93,7 +93,7 @@ def savez(file: Any, *args: Any, **kwds: Any) -> None:
     np.savez(
         file,
         *(np.asarray(value(a)) for a in args),
-        **{k: np.asarray(value(a)) for k, a in kwds.items()},
+        **{k: np.asarray(value(a)) for k, a in kwds.items()},  # type: ignore[arg-type]
     )
 
 
