@@ -48,14 +48,7 @@ class ArrayImpl(Array):
     dtype = property(lambda self: self._data.dtype, doc="The element type.")
     ndim = property(lambda self: self._data.ndim, doc="The number of axes.")
     size = property(lambda self: self._data.size, doc="The number of elements.")
-<<<<<<< HEAD
-    weak_type = property(
-        lambda self: bool(self._flags & WEAK),
-        doc="Whether the dtype gives way to another operand's.",
-    )
-=======
     weak_type = property(lambda self: bool(self._flags & WEAK), doc="Whether the dtype gives way.")
->>>>>>> gate
 
     def concrete(self) -> "ArrayImpl":
         """Itself: it is concrete."""
@@ -253,15 +246,11 @@ class EvalTrace(Trace):
             result = _flagged(prim, args, params, buffers, flags, out)
         if config.debug_nans or config.debug_infs:
             check_finite(prim, out)
-<<<<<<< HEAD
-        return result
-=======
         if flags or "weak_type" in params:
             return _flagged(prim, args, params, buffers, flags, out)
         if type(out) is ndarray:
             return ArrayImpl(out)
         return [_wrap(x, 0) for x in out] if prim.multiple_results else _wrap(out, 0)
->>>>>>> gate
 
     def _quietly(self, prim: Primitive, xp: Any, buffers: list[Any], params: Any) -> Any:
         with np.errstate(all="ignore"):

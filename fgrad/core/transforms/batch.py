@@ -41,12 +41,8 @@ class BatchTracer(Tracer):
 
     dtype = property(lambda self: self.value.dtype, doc="The element type.")
     weak_type = property(
-<<<<<<< HEAD
-        lambda self: self.value.weak_type, doc="Whether the dtype gives way to another operand's."
-=======
         lambda self: self.value.weak_type,
         doc="Whether the dtype gives way to that of the other operand.",
->>>>>>> gate
     )
 
 

@@ -29,12 +29,8 @@ class JVPTracer(Tracer):
     shape = property(lambda self: self.primal.shape, doc="The length of each axis.")
     dtype = property(lambda self: self.primal.dtype, doc="The element type.")
     weak_type = property(
-<<<<<<< HEAD
-        lambda self: self.primal.weak_type, doc="Whether the dtype gives way to another operand's."
-=======
         lambda self: self.primal.weak_type,
         doc="Whether the dtype gives way to that of the other operand.",
->>>>>>> gate
     )
 
     def concrete(self) -> Any:
