@@ -223,9 +223,7 @@ class EvalTrace(Trace):
         xp: Any = np
         for a in args:
             if type(a) is not ArrayImpl:
-                if isinstance(a, Tracer):
-                    raise leaked(a)
-                a = borrow(a)
+                a = _concrete(a)
             flags |= a._flags
             data = a._data
             if type(data) is not ndarray:
@@ -242,13 +240,13 @@ class EvalTrace(Trace):
             raise
         except Exception as error:  # noqa: BLE001 - raised again, with its types and line
             raise_with_types(prim, [as_value(a).aval for a in args], params, error)
+        if type(out) is ndarray and not flags and "weak_type" not in params:
+            result: Any = ArrayImpl(out)
+        else:
+            result = _flagged(prim, args, params, buffers, flags, out)
         if config.debug_nans or config.debug_infs:
             check_finite(prim, out)
-        if flags or "weak_type" in params:
-            return _flagged(prim, args, params, buffers, flags, out)
-        if type(out) is ndarray:
-            return ArrayImpl(out)
-        return [_wrap(x, 0) for x in out] if prim.multiple_results else _wrap(out, 0)
+        return result
 
     def _quietly(self, prim: Primitive, xp: Any, buffers: list[Any], params: Any) -> Any:
         with np.errstate(all="ignore"):
@@ -265,6 +263,12 @@ class EvalTrace(Trace):
     def process_custom_vjp(self, call: Any, args: Sequence[Value]) -> list[Value]:
         """Nothing to differentiate: the function itself."""
         return call.fun(*args)  # type: ignore[no-any-return]
+
+
+def _concrete(x: Any) -> Value:
+    if isinstance(x, Tracer):
+        raise leaked(x)
+    return borrow(x)
 
 
 def _wrap(out: Any, flags: int) -> ArrayImpl:
