@@ -246,11 +246,7 @@ class EvalTrace(Trace):
             result = _flagged(prim, args, params, buffers, flags, out)
         if config.debug_nans or config.debug_infs:
             check_finite(prim, out)
-        if flags or "weak_type" in params:
-            return _flagged(prim, args, params, buffers, flags, out)
-        if type(out) is ndarray:
-            return ArrayImpl(out)
-        return [_wrap(x, 0) for x in out] if prim.multiple_results else _wrap(out, 0)
+        return result
 
     def _quietly(self, prim: Primitive, xp: Any, buffers: list[Any], params: Any) -> Any:
         with np.errstate(all="ignore"):

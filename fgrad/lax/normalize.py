@@ -36,9 +36,7 @@ from fgrad.lax.elementary import exp
 from fgrad.lax.kinds import FLOAT, check_kind
 from fgrad.lax.powers import square
 
-__all__ = [
-    "logsumexp", "logsumexp_p", "normalize", "normalize_p", "softmax", "softmax_p",
-]  # fmt: skip
+__all__ = ["logsumexp", "logsumexp_p", "normalize", "normalize_p", "softmax", "softmax_p"]
 
 Axes = tuple[int, ...]
 _NOT_LINEAR = Absent("not linear; only its derivative is transposed")
@@ -57,8 +55,7 @@ def _kept(x: ShapedArray, axes: Axes) -> tuple[int, ...]:
 
 def _row_sum(x: Value, axes: Axes) -> Value:
     """The sum over axes, which stay with length 1."""
-    shape = _kept(x.aval, axes)
-    return basis.reshape(basis.reduce_sum(x, axes), shape)
+    return basis.reshape(basis.reduce_sum(x, axes), _kept(x.aval, axes))
 
 
 def _row_mean(x: Value, axes: Axes) -> Value:
