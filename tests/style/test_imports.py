@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 # Imported inside the functions that need them, and never by `import fgrad` itself.
-LAZY = {"cupy", "llvmlite", "opt_einsum", "optree", "scipy"}
+LAZY = {"cupy", "cupyx", "llvmlite", "opt_einsum", "optree", "scipy"}
 # (path, module) → reason, for any other import inside a function.
 INNER_IMPORTS: dict[tuple[str, str], str] = {}
 # These may import the public face, `fgrad` itself; for the others that would be a cycle.
