@@ -19,6 +19,7 @@ from fgrad.core.evaluate import (
     ArrayImpl,
     DonatedBuffer,
     as_value,
+    borrow,
     library_of,
 )
 from fgrad.core.ir import ClosedJaxpr
@@ -88,7 +89,7 @@ class Jitted:
             return self._fun(*args, **kwargs)
         static, moving = self._split(args, kwargs)
         leaves, tree = trees.flatten(moving)
-        values = [as_value(x) for x in leaves]
+        values = [borrow(x) for x in leaves]
         self._check_donated(args, kwargs)
         entry = self._entry(static, values, tree, args, kwargs)
         if short and entry.cached:

@@ -5,13 +5,15 @@ live values. The text can be read: `Program.source`.
 """
 
 from collections.abc import Sequence
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
+
+import numpy as np
 
 from fgrad.compile.passes import optimize
 from fgrad.core.config import config
 from fgrad.core.errors import FgradError
-from fgrad.core.evaluate import WEAK, ArrayImpl, EvalTrace
+from fgrad.core.evaluate import WEAK, ArrayImpl, EvalTrace, on_device
 from fgrad.core.ir import Atom, Jaxpr, Literal, Var
 from fgrad.core.program import install_executor
 from fgrad.core.tracing import current, state
@@ -27,7 +29,7 @@ class Program:
         source: The Python text that runs.
     """
 
-    __slots__ = ("_function", "_lines", "jaxpr", "source")
+    __slots__ = ("_code", "_functions", "_lines", "jaxpr", "source")
 
     def __init__(self, jaxpr: Jaxpr) -> None:
         self.jaxpr = jaxpr
@@ -36,15 +38,28 @@ class Program:
         self._lines = writer.eqn_of_line
         filename = f"<fgrad program {id(self):x}>"
         exec(compile(self.source, filename, "exec"), writer.globals)
-        self._function = writer.globals["program"]
+        function = writer.globals["program"]
+        self._code = function.__code__
+        self._functions: dict[Any, Any] = {np: function}
 
     def __call__(self, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
-        """Run on buffers of one array library."""
+        """Run on buffers of one array library; host arrays among them follow the others."""
+        function = self._functions.get(xp)
+        if function is None:
+            function = self._functions[xp] = self._with_constants_on(xp)
+        if xp is not np:
+            arrays = on_device(xp, arrays)
         try:
-            return self._function(xp, *arrays)  # type: ignore[no-any-return]
+            return function(xp, *arrays)  # type: ignore[no-any-return]
         except Exception as error:
             self._explain(error)
             raise
+
+    def _with_constants_on(self, xp: ModuleType) -> Any:
+        """The same code over constants of another array library."""
+        host = self._functions[np].__globals__
+        constants = {k: xp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in host.items()}
+        return FunctionType(self._code, constants)
 
     def _explain(self, error: Exception) -> None:
         """Add the equation and the user's line to an error, once."""
@@ -52,7 +67,7 @@ class Program:
             return
         step = error.__traceback__
         while step is not None:
-            if step.tb_frame.f_code is self._function.__code__ and step.tb_lineno in self._lines:
+            if step.tb_frame.f_code is self._code and step.tb_lineno in self._lines:
                 eqn = self.jaxpr.eqns[self._lines[step.tb_lineno]]
                 types = ", ".join(str(a.aval) for a in eqn.inputs)
                 error.add_note(

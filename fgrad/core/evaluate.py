@@ -117,6 +117,11 @@ def library_of(data: Any) -> ModuleType:
     return namespace_of(type(data))
 
 
+def on_device(xp: Any, buffers: Sequence[Any]) -> list[Any]:
+    """Buffers of the library `xp`: host arrays, such as constants, follow those on the device."""
+    return [xp.asarray(b) if isinstance(b, np.ndarray) else b for b in buffers]
+
+
 def is_buffer(x: Any) -> bool:
     """Whether `x` is a bare array of a library that fgrad computes with."""
     kind = type(x)
@@ -131,7 +136,22 @@ _WEAK_DEFAULTS: dict[type, Callable[[], np.dtype[Any]]] = {
 
 
 def as_value(x: Any) -> Value:
-    """The value of an array, a NumPy or CuPy array or a Python scalar, without copying.
+    """The value of an array, a NumPy or CuPy array or a Python scalar.
+
+    A buffer that the caller could write to is copied: a function that has nothing to do (a
+    reshape to the same shape, say) may hand the value back.
+
+    Raises:
+        DtypeError: `x` is none of these, or of a dtype that no program can hold.
+    """
+    if isinstance(x, Array):
+        return x
+    value = borrow(x)
+    return value.owned() if type(value) is ArrayImpl else value
+
+
+def borrow(x: Any) -> Value:
+    """Like `as_value` without copying, for callers that hand out only what they own.
 
     Raises:
         DtypeError: `x` is none of these, or of a dtype that no program can hold.
@@ -151,7 +171,7 @@ def as_value(x: Any) -> Value:
         check_dtype(x.dtype)
         return ArrayImpl(np.asarray(x))
     if isinstance(x, np.ndarray):
-        return as_value(np.asarray(x))
+        return borrow(np.asarray(x))
     if is_buffer(x):
         return ArrayImpl(x, BORROWED)
     if hasattr(x, "__fgrad_array__"):
@@ -203,14 +223,14 @@ class EvalTrace(Trace):
         xp: Any = np
         for a in args:
             if type(a) is not ArrayImpl:
-                if isinstance(a, Tracer):
-                    raise leaked(a)
-                a = as_value(a)
+                a = _concrete(a)
             flags |= a._flags
             data = a._data
             if type(data) is not ndarray:
                 xp = library_of(data)
             buffers.append(data)
+        if xp is not np:
+            buffers = on_device(xp, buffers)
         try:
             if self.quiet:
                 out = prim.eager(xp, *buffers, **params)
@@ -220,15 +240,13 @@ class EvalTrace(Trace):
             raise
         except Exception as error:  # noqa: BLE001 - raised again, with its types and line
             raise_with_types(prim, [as_value(a).aval for a in args], params, error)
+        if type(out) is ndarray and not flags and "weak_type" not in params:
+            result: Any = ArrayImpl(out)
+        else:
+            result = _flagged(prim, args, params, buffers, flags, out)
         if config.debug_nans or config.debug_infs:
             check_finite(prim, out)
-        if flags or "weak_type" in params:
-            return _flagged(prim, args, params, buffers, flags, out)
-        if type(out) is ndarray:
-            return ArrayImpl(out)
-        if prim.multiple_results:
-            return [_wrap(x, 0) for x in out]
-        return _wrap(out, 0)
+        return result
 
     def _quietly(self, prim: Primitive, xp: Any, buffers: list[Any], params: Any) -> Any:
         with np.errstate(all="ignore"):
@@ -245,6 +263,12 @@ class EvalTrace(Trace):
     def process_custom_vjp(self, call: Any, args: Sequence[Value]) -> list[Value]:
         """Nothing to differentiate: the function itself."""
         return call.fun(*args)  # type: ignore[no-any-return]
+
+
+def _concrete(x: Any) -> Value:
+    if isinstance(x, Tracer):
+        raise leaked(x)
+    return borrow(x)
 
 
 def _wrap(out: Any, flags: int) -> ArrayImpl:

@@ -302,7 +302,7 @@ class Primitive:
         linear: str | None = None,
         linear_in: tuple[int, ...] | None = None,
         multiple_results: bool = False,
-        differentiable: bool = True,
+        differentiable: bool | Callable[..., bool] = True,
         effects: tuple[str, ...] = (),
         calls: bool = False,
         commutative: bool = False,

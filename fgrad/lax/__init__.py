@@ -4,7 +4,6 @@ They take arrays of one dtype (Python numbers take the other operand's) and broa
 rule; `fgrad.numpy` promotes dtypes on top.
 """
 
-from fgrad.lax import linalg as linalg
 from fgrad.lax.activation import *  # noqa: F403
 from fgrad.lax.along import *  # noqa: F403
 from fgrad.lax.argreduce import *  # noqa: F403
@@ -24,7 +23,6 @@ from fgrad.lax.dynamic import *  # noqa: F403
 from fgrad.lax.elementary import *  # noqa: F403
 from fgrad.lax.exchange import *  # noqa: F403
 from fgrad.lax.extrema import *  # noqa: F403
-from fgrad.lax.fft import *  # noqa: F403
 from fgrad.lax.gather import *  # noqa: F403
 from fgrad.lax.gathering import *  # noqa: F403
 from fgrad.lax.host import *  # noqa: F403

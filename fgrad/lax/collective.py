@@ -244,7 +244,7 @@ def _extreme(prim: Primitive, x: Any, axis_name: Any, groups: Any) -> Any:
         return trees.tree_map(lambda leaf: bind(prim, as_value(leaf), axis_name=names), x)
 
 
-axis_index_p = Primitive(
+axis_index_p: Primitive = Primitive(
     "axis_index",
     "The position along a named axis.",
     abstract=lambda *, axis_name: bound(ShapedArray((), np.dtype(np.int32)), axis_name),

@@ -5,18 +5,14 @@ an operand: transposed operands reach BLAS as views, and `vmap` of one operand a
 it instead of repeating the other.
 """
 
-from collections.abc import Callable, Sequence
-from enum import Enum
-from functools import lru_cache
-from math import prod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fgrad.core import basis, dtypes
 from fgrad.core.avals import ShapedArray
-from fgrad.core.config import config
-from fgrad.core.errors import AxisError, ConfigError, DtypeError, ShapeError
+from fgrad.core.errors import AxisError, DtypeError, ShapeError
 from fgrad.core.primitive import (
     NOTHING,
     NUMERIC,
@@ -33,134 +29,25 @@ from fgrad.core.primitive import (
 )
 from fgrad.core.tracing import bind
 from fgrad.lax.arithmetic import operands
+from fgrad.lax.contract_plans import (
+    MATMUL,
+    Axes,
+    DotDimensionNumbers,
+    fault_of,
+    free_axes,
+    plan_of,
+    pull_plan,
+)
+from fgrad.lax.precision import Precision, canonical_precision, multiply_in, product_dtype
 
 __all__ = ["Precision", "batch_matmul", "dot", "dot_general", "dot_general_p"]
-
-Axes = tuple[int, ...]
-DotDimensionNumbers = tuple[tuple[Axes, Axes], tuple[Axes, Axes]]
-
-MATMUL: DotDimensionNumbers = (((1,), (0,)), ((), ()))
-"""The product of two matrices; passing this very object takes the shortest way."""
-
-
-class Precision(Enum):
-    """How exactly a product of float32 matrices is computed; NumPy always computes in full."""
-
-    DEFAULT = "default"
-    HIGH = "high"
-    HIGHEST = "highest"
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-_PRECISIONS: dict[Any, Precision | str] = {
-    "default": Precision.DEFAULT,
-    "fastest": Precision.DEFAULT,
-    "high": Precision.HIGH,
-    "highest": Precision.HIGHEST,
-    "float32": Precision.HIGHEST,
-    "bfloat16": Precision.DEFAULT,
-    "bfloat16_3x": Precision.HIGH,
-    "tensorfloat32": Precision.HIGH,
-}
-
-
-def canonical_precision(precision: Any) -> Any:
-    """None, a `Precision`, or a pair of them, of what a caller wrote (names are accepted)."""
-    if precision is None:
-        precision = config.default_matmul_precision
-        if precision is None:
-            return None
-    if isinstance(precision, Precision):
-        return precision
-    if isinstance(precision, str) and precision.lower() in _PRECISIONS:
-        return _PRECISIONS[precision.lower()]
-    if isinstance(precision, (tuple, list)) and len(precision) == 2:
-        return tuple(canonical_precision(p) for p in precision)
-    raise ConfigError(
-        f"precision={precision!r} is not known; use None, a lax.Precision, a pair of them, or one "
-        f"of {', '.join(map(repr, _PRECISIONS))}"
-    )
-
-
-def product_dtype(name: str, x: ShapedArray, y: ShapedArray, preferred: Any) -> np.dtype[Any]:
-    """The dtype of a sum of products; raises `DtypeError` where `preferred` cannot hold it."""
-    if x.dtype != y.dtype:
-        raise DtypeError(
-            f"{name} needs operands of one dtype, got lhs {x} and rhs {y}; convert one with "
-            f"astype, or use fgrad.numpy, which promotes dtypes"
-        )
-    if preferred is None or preferred == x.dtype:
-        return x.dtype
-    given = x.dtype
-    fits = (
-        (dtypes.is_integer(given) and dtypes.is_float(preferred))
-        or (
-            preferred.itemsize >= given.itemsize
-            and (
-                (dtypes.is_integer(given) and dtypes.is_integer(preferred)
-                 and dtypes.is_signed(given) == dtypes.is_signed(preferred))
-                or (dtypes.is_float(given) and dtypes.is_float(preferred))
-                or (dtypes.is_complex(given) and dtypes.is_complex(preferred))
-            )
-        )
-    )  # fmt: skip
-    if not fits:
-        raise DtypeError(
-            f"{name}: preferred_element_type={preferred} cannot hold products of {given} (lhs {x}, "
-            f"rhs {y}); it must be of the same kind and no narrower, or a float for integers"
-        )
-    return preferred  # type: ignore[no-any-return]
-
-
-def multiply_in(given: np.dtype[Any], out: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype in which products of `given` are computed on the way to `out`."""
-    if dtypes.is_integer(given) and dtypes.is_float(out):
-        return np.dtype(np.float64)  # exact for every integer up to 32 bits
-    return basis.wide(out) or out
-
-
-# ------------------------------------------------------------------------------------ shapes
-
-
-@lru_cache(maxsize=4096)
-def _free(dimension_numbers: DotDimensionNumbers, lhs: int, rhs: int) -> tuple[Axes, Axes]:
-    """The axes of each operand (of those ranks) that are neither contracted nor batch axes."""
-    (lc, rc), (lb, rb) = dimension_numbers
-    return (
-        tuple(i for i in range(lhs) if i not in lc and i not in lb),
-        tuple(i for i in range(rhs) if i not in rc and i not in rb),
-    )
-
-
-def _fault(dimension_numbers: DotDimensionNumbers, x: Any, y: Any) -> str | None:
-    """What is wrong with axis numbers of operands of those shapes, or None."""
-    (lc, rc), (lb, rb) = dimension_numbers
-    for name, a, c, b in (("lhs", x, lc, lb), ("rhs", y, rc, rb)):
-        used = (*c, *b)
-        if len(set(used)) != len(used) or any(not 0 <= i < len(a.shape) for i in used):
-            return (
-                f"the {name} axes {c} (contracting) and {b} (batch) must be distinct and within "
-                f"its {len(a.shape)} axes"
-            )
-    for word, ls, rs in (("contracting", lc, rc), ("batch", lb, rb)):
-        if len(ls) != len(rs):
-            return f"lhs has {len(ls)} {word} axes {ls} and rhs has {len(rs)} {rs}"
-        for i, j in zip(ls, rs, strict=True):
-            if x.shape[i] != y.shape[j]:
-                return (
-                    f"{word} axis {i} of lhs has length {x.shape[i]} and axis {j} of rhs has "
-                    f"length {y.shape[j]}"
-                )
-    return None
 
 
 def _dot_abstract(
     x: ShapedArray, y: ShapedArray, *,
     dimension_numbers: DotDimensionNumbers, precision: Any, preferred_element_type: Any,
 ) -> ShapedArray:  # fmt: skip
-    fault = _fault(dimension_numbers, x, y)
+    fault = fault_of(dimension_numbers, x, y)
     if fault is not None:
         error = AxisError if "distinct" in fault else ShapeError
         raise error(
@@ -168,84 +55,13 @@ def _dot_abstract(
             f"{dimension_numbers}: {fault}"
         )
     dtype = product_dtype("dot_general", x, y, preferred_element_type)
-    lf, rf = _free(dimension_numbers, x.ndim, y.ndim)
+    lf, rf = free_axes(dimension_numbers, x.ndim, y.ndim)
     shape = (
         *(x.shape[i] for i in dimension_numbers[1][0]),
         *(x.shape[i] for i in lf),
         *(y.shape[i] for i in rf),
     )
     return ShapedArray(shape, dtype, x.weak_type and y.weak_type)
-
-
-# ------------------------------------------------------------------------------------- eager
-
-
-@lru_cache(maxsize=4096)
-def _plan(dimension_numbers: DotDimensionNumbers, lhs: int, rhs: int) -> Callable[..., Any]:
-    """``(xp, lhs, rhs) -> array`` for operands of those ranks and one dtype."""
-    (lc, rc), (lb, rb) = dimension_numbers
-    used_l, used_r = (*lc, *lb), (*rc, *rb)
-    if (
-        len(lc) != len(rc)
-        or len(lb) != len(rb)
-        or not set(used_l) <= set(range(lhs))
-        or not set(used_r) <= set(range(rhs))
-        or len(set(used_l)) != len(used_l)
-        or len(set(used_r)) != len(used_r)
-    ):
-        raise ValueError("axes")  # the abstract rule says it in full
-    if len(lc) == 1 and not lb and max(lhs, rhs) <= 2:
-        # ndarray.dot checks the lengths, hands transposed views to BLAS and copies what BLAS
-        # cannot read; it is the quickest way into a product that NumPy has.
-        flip_l, flip_r = lc[0] != lhs - 1, rc[0] != 0
-        if flip_l and flip_r:
-            return lambda _xp, x, y: x.T.dot(y.T)
-        if flip_l:
-            return lambda _xp, x, y: x.T.dot(y)
-        if flip_r:
-            return lambda _xp, x, y: x.dot(y.T)
-        return lambda _xp, x, y: x.dot(y)
-    return _general_plan(dimension_numbers, lhs, rhs)
-
-
-def _general_plan(dimension_numbers: DotDimensionNumbers, lhs: int, rhs: int) -> Callable[..., Any]:
-    """One product of (stacks of) matrices: axes permuted as views, then merged."""
-    (lc, rc), (lb, rb) = dimension_numbers
-    lf, rf = _free(dimension_numbers, lhs, rhs)
-    # The order of contraction is ours to choose: in that of lhs, its axes merge without a copy.
-    order = sorted(range(len(lc)), key=lc.__getitem__)
-    sums = tuple(rc[i] for i in order)
-    nb, nl, nc = len(lb), len(lf), len(lc)
-    left, right = (*lb, *lf, *sorted(lc)), (*rb, *sums, *rf)
-    pairs = tuple(zip((*lc, *lb), (*rc, *rb), strict=True))
-    moves_l, moves_r = left != tuple(range(lhs)), right != tuple(range(rhs))
-    merges_l, merges_r = (nl, nc) != (1, 1), (len(rf), nc) != (1, 1)
-
-    def run(xp: Any, x: Any, y: Any) -> Any:
-        xs, ys = x.shape, y.shape
-        for i, j in pairs:
-            if xs[i] != ys[j]:
-                raise ValueError("shapes")
-        if moves_l:
-            x = x.transpose(left)
-        if moves_r:
-            y = y.transpose(right)
-        xs, ys = x.shape, y.shape
-        if merges_l:
-            x = x.reshape((*xs[:nb], prod(xs[nb : nb + nl]), prod(xs[nb + nl :])))
-        if merges_r:
-            y = y.reshape((*xs[:nb], prod(ys[nb : nb + nc]), prod(ys[nb + nc :])))
-        out = xp.matmul(_blas_ready(xp, x), _blas_ready(xp, y))
-        return out.reshape(xs[: nb + nl] + ys[nb + nc :]) if merges_l or merges_r else out
-
-    return run
-
-
-def _blas_ready(xp: Any, x: Any) -> Any:
-    """`x`, or a copy where neither of its last two axes is contiguous (BLAS could not read it)."""
-    item = x.dtype.itemsize
-    strides = x.strides
-    return x if item in (strides[-1], strides[-2]) else xp.ascontiguousarray(x)
 
 
 def _dot_eager(
@@ -258,8 +74,8 @@ def _dot_eager(
     if preferred_element_type is None and dtype.char in "fdFD":
         if dimension_numbers is MATMUL and x.ndim == y.ndim == 2:
             return x.dot(y)
-        return _plan(dimension_numbers, x.ndim, y.ndim)(xp, x, y)
-    plan = _plan(dimension_numbers, x.ndim, y.ndim)
+        return plan_of(dimension_numbers, x.ndim, y.ndim)(xp, x, y)
+    plan = plan_of(dimension_numbers, x.ndim, y.ndim)
     out = dtype
     if preferred_element_type is not None:
         out = product_dtype(
@@ -272,9 +88,6 @@ def _dot_eager(
     )
 
 
-# ------------------------------------------------------------------------------- derivatives
-
-
 def _dot_jvp(
     primals: Sequence[Value], tangents: Sequence[Value | None], **params: Any
 ) -> tuple[Value, Value | None]:
@@ -285,63 +98,12 @@ def _dot_jvp(
     return out, basis.add_tangents(first, second)
 
 
-class _Back:
-    """How the cotangent of one operand is contracted with the other operand.
-
-    Attributes:
-        ct_first: Whether the cotangent is the left operand of that contraction.
-        dimension_numbers: Of that contraction.
-        permutation: What brings its result into the operand's own layout, or None.
-    """
-
-    __slots__ = ("ct_first", "dimension_numbers", "permutation")
-
-    def __init__(
-        self, ct_first: bool, numbers: DotDimensionNumbers, permutation: Axes | None
-    ) -> None:
-        self.ct_first, self.dimension_numbers, self.permutation = ct_first, numbers, permutation
-
-
-@lru_cache(maxsize=4096)
-def _back(dimension_numbers: DotDimensionNumbers, lhs: int, rhs: int, which: int) -> _Back:
-    """The contraction that pulls a cotangent back to operand `which` (0: lhs, 1: rhs).
-
-    Of the two orders of its operands, the one is taken whose result has the operand's layout.
-    """
-    (lc, rc), (lb, rb) = dimension_numbers
-    lf, rf = _free(dimension_numbers, lhs, rhs)
-    nb = len(lb)
-    ct_batch = tuple(range(nb))
-    ct_left = tuple(range(nb, nb + len(lf)))
-    ct_right = tuple(range(nb + len(lf), nb + len(lf) + len(rf)))
-    if which == 0:
-        mine_b, mine_f, mine_c = lb, lf, lc
-        other_b, other_f, other_c, ct_sum = rb, rf, rc, ct_right
-    else:
-        mine_b, mine_f, mine_c = rb, rf, rc
-        other_b, other_f, other_c, ct_sum = lb, lf, lc, ct_left
-    # The other operand's contracted axes stay, in the order in which they stand there.
-    summed = tuple(mine_c[i] for i in sorted(range(len(other_c)), key=other_c.__getitem__))
-    found = []
-    for ct_first in (which == 0, which == 1):
-        if ct_first:
-            numbers = ((ct_sum, other_f), (ct_batch, other_b))
-            layout = (*mine_b, *mine_f, *summed)
-        else:
-            numbers = ((other_f, ct_sum), (other_b, ct_batch))
-            layout = (*mine_b, *summed, *mine_f)
-        if layout == tuple(range(len(layout))):
-            return _Back(ct_first, numbers, None)
-        found.append(_Back(ct_first, numbers, tuple(np.argsort(layout).tolist())))
-    return found[0]
-
-
 def _pull(
     which: int, ct: Value, other: Value, mine: ShapedArray, lhs: int, rhs: int,
     params: dict[str, Any],
 ) -> Value:  # fmt: skip
     """The cotangent of operand `which`, in its own layout and dtype."""
-    back = _back(params["dimension_numbers"], lhs, rhs, which)
+    back = pull_plan(params["dimension_numbers"], lhs, rhs, which)
     if other.dtype != ct.dtype:
         other = basis.convert_element_type(other, ct.dtype)
     pair = (ct, other) if back.ct_first else (other, ct)
@@ -380,9 +142,6 @@ def _dot_backward(
     )
 
 
-# ---------------------------------------------------------------------------------- batching
-
-
 def _dot_batch(
     _axis: MappedAxis, args: Sequence[Value], dims: Sequence[int | None], *,
     dimension_numbers: DotDimensionNumbers, **params: Any,
@@ -398,15 +157,12 @@ def _dot_batch(
         return bind(dot_general_p, x, y, dimension_numbers=numbers, **params), 0
     # One operand is mapped: its mapped axis is one more free axis.
     numbers = ((lc, rc), (lb, rb))
-    lf, rf = _free(numbers, x.ndim, y.ndim)
+    lf, rf = free_axes(numbers, x.ndim, y.ndim)
     out = bind(dot_general_p, x, y, dimension_numbers=numbers, **params)
     if dx is not None:
         return out, len(lb) + lf.index(dx)
     assert dy is not None
     return out, len(lb) + len(lf) + rf.index(dy)
-
-
-# --------------------------------------------------------------------------------- primitive
 
 
 def _letters(dimension_numbers: DotDimensionNumbers, lhs: int, rhs: int) -> str:
@@ -416,7 +172,7 @@ def _letters(dimension_numbers: DotDimensionNumbers, lhs: int, rhs: int) -> str:
     right = [chr(97 + lhs + i) for i in range(rhs)]
     for i, j in zip((*lc, *lb), (*rc, *rb), strict=True):
         right[j] = left[i]
-    lf, rf = _free(dimension_numbers, lhs, rhs)
+    lf, rf = free_axes(dimension_numbers, lhs, rhs)
     out = [*(left[i] for i in (*lb, *lf)), *(right[j] for j in rf)]
     return f"{''.join(left)},{''.join(right)}->{''.join(out)}"
 

@@ -30,8 +30,8 @@ from fgrad.core.primitive import (
 )
 from fgrad.core.tracing import bind
 from fgrad.lax.arithmetic import operands
-from fgrad.lax.contract import canonical_precision, multiply_in, product_dtype
 from fgrad.lax.conv_eager import convolve
+from fgrad.lax.precision import canonical_precision, multiply_in, product_dtype
 from fgrad.lax.shape import rev
 
 __all__ = [

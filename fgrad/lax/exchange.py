@@ -272,7 +272,7 @@ def all_to_all(
         value = as_value(leaf)
         split = axis_in("all_to_all: split_axis", split_axis, value.ndim)
         concat = axis_in("all_to_all: concat_axis", concat_axis, value.ndim)
-        params = {
+        params: dict[str, Any] = {
             "axis_name": (name,), "split_axis": split, "concat_axis": concat, "tiled": tiled
         }  # fmt: skip
         _exchange_abstract(value.aval, **params)

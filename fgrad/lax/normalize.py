@@ -118,7 +118,7 @@ def _softmax_reference(x: Any, *, axes: Axes, empty: str) -> Any:
     return e / e.sum(axis=axes, keepdims=True)
 
 
-softmax_p = Primitive(
+softmax_p: Primitive = Primitive(
     "softmax",
     "exp(x) / Σ exp(x) over axes; a row of -inf gives NaN, or with empty='zero' zeros.",
     abstract=lambda x, *, axes, empty: _check("softmax", x, axes),
@@ -216,7 +216,7 @@ def _lse_reference(x: Any, *, axes: Axes) -> Any:
     return np.log(np.exp(x).sum(axis=axes, keepdims=True))
 
 
-logsumexp_p = Primitive(
+logsumexp_p: Primitive = Primitive(
     "logsumexp",
     "log Σ exp(x) over axes, which stay with length 1; -inf where there is nothing.",
     abstract=lambda x, *, axes: ShapedArray(
@@ -347,7 +347,7 @@ def _normalize_reference(x: Any, *, axes: Axes, eps: float, center: bool) -> lis
     return [c * r, r]
 
 
-normalize_p = Primitive(
+normalize_p: Primitive = Primitive(
     "normalize",
     "Rows of mean 0 (with `center`) and mean square 1, and the factor that made them so.",
     abstract=_normalize_abstract,

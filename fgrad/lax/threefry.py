@@ -25,7 +25,12 @@ from fgrad.lax.kinds import constant
 __all__ = ["random_bits", "random_fold_in", "random_split"]
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_WIDTHS = {8: np.dtype("u1"), 16: np.dtype("u2"), 32: np.dtype("u4"), 64: np.dtype("u8")}
+_WIDTHS: dict[int, Any] = {
+    8: np.dtype("u1"),
+    16: np.dtype("u2"),
+    32: np.dtype("u4"),
+    64: np.dtype("u8"),
+}
 _REASON = "random bits are integers"
 _COMPARED = {"reference": "tests/lax/test_threefry.py compares the bits with published ones"}
 _KEYS = Operand(0, 2**31, dtype="uint32", generator="static")
@@ -77,7 +82,7 @@ def _counters(xp: Any, batch: tuple[int, ...], shape: tuple[int, ...]) -> tuple[
 
 
 def _is_key(key: Any) -> bool:
-    return key.dtype == np.uint32 and key.ndim > 0 and key.shape[-1] == 2
+    return bool(key.dtype == np.uint32 and key.ndim > 0 and key.shape[-1] == 2)
 
 
 def _words(xp: Any, key: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:

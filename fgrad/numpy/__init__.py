@@ -39,18 +39,25 @@ from fgrad.core.dtypes import (
     uint64,
 )
 from fgrad.core.tracing import Array as ndarray
+from fgrad.numpy.bitwise import *
 from fgrad.numpy.creation import *
 from fgrad.numpy.cumulative import *
 from fgrad.numpy.diagonals import *
 from fgrad.numpy.einsums import *
 from fgrad.numpy.elementary import *
+from fgrad.numpy.grids import *
+from fgrad.numpy.integers import *
 from fgrad.numpy.joining import *
 from fgrad.numpy.logic import *
 from fgrad.numpy.members import astype
+from fgrad.numpy.nanreductions import *
 from fgrad.numpy.padding import pad
+from fgrad.numpy.positions import *
 from fgrad.numpy.products import *
 from fgrad.numpy.protocols import from_dlpack
+from fgrad.numpy.quantiles import *
 from fgrad.numpy.reductions import *
+from fgrad.numpy.rounding import *
 from fgrad.numpy.selection import *
 from fgrad.numpy.shaping import *
 from fgrad.numpy.sorting import *

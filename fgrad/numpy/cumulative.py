@@ -11,7 +11,7 @@ from fgrad.core import basis, dtypes
 from fgrad.core.errors import ShapeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
-from fgrad.numpy import joining, shaping, ufuncs
+from fgrad.numpy import bitwise, joining, shaping, ufuncs
 from fgrad.numpy.elementary import isnan
 from fgrad.numpy.promotion import astype, number, promote, promote_inexact, value
 
@@ -126,7 +126,7 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
     ]  # fmt: skip
     if len(parts) > 1:
         x = joining.concatenate(parts, place)
-    subtract = ufuncs.not_equal if x.dtype.kind == "b" else ufuncs.subtract
+    subtract = bitwise.not_equal if x.dtype.kind == "b" else ufuncs.subtract
     for _ in range(n):
         length = x.shape[place]
         x = subtract(

@@ -11,13 +11,12 @@ from fgrad.core import dtypes
 from fgrad.core.basis import convert_element_type, select_n
 from fgrad.core.errors import DtypeError
 from fgrad.core.primitive import Value
-from fgrad.numpy import ufuncs
+from fgrad.numpy import bitwise, rounding, ufuncs
 from fgrad.numpy.promotion import (
     NUMBERS,
     number,
     promote,
     promote_inexact,
-    promote_numeric,
     value,
 )
 from fgrad.numpy.ufuncs import const, zero_like
@@ -49,7 +48,6 @@ __all__ = [
     "exp2",
     "expm1",
     "frexp",
-    "gcd",
     "heaviside",
     "hypot",
     "i0",
@@ -58,7 +56,6 @@ __all__ = [
     "isnan",
     "isneginf",
     "isposinf",
-    "lcm",
     "ldexp",
     "log",
     "log10",
@@ -89,7 +86,7 @@ def _unary(name: str, doc: str, of: str = "") -> Callable[[Any], Value]:
     target = of or name
 
     def function(x: Any, /) -> Value:
-        return getattr(lax, target)(*promote_inexact(name, x))  # type: ignore[no-any-return]
+        return getattr(lax, target)(*promote_inexact(name, x))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
@@ -311,7 +308,7 @@ def spacing(x: Any, /) -> Value:
 def modf(x: Any, /) -> tuple[Value, Value]:
     """The fractional and the integral part, both with the sign of `x`."""
     (x,) = promote_inexact("modf", x)
-    whole = ufuncs.trunc(x)
+    whole = rounding.trunc(x)
     infinite = isinf(x)
     return select_n(infinite, lax.sub(x, whole), zero_like(x)), whole
 
@@ -345,7 +342,7 @@ def ldexp(x1: Any, x2: Any, /) -> Value:
         raise DtypeError(f"ldexp: x2 must be an integer, got {power.aval}")
     power = convert_element_type(power, np.int32)
     # In halves, so that neither factor overflows where the product does not.
-    half = ufuncs.right_shift(power, 1)
+    half = bitwise.right_shift(power, 1)
     for part in (half, lax.sub(power, half)):
         x = lax.mul(x, lax.exp2(convert_element_type(part, x.dtype)))
     return x
@@ -375,31 +372,6 @@ def nan_to_num(
 def _in_dtype(new: Any, x: Value) -> Value:
     """`new` in the dtype of `x`; a Python number directly."""
     return const(new, x) if type(new) in NUMBERS else convert_element_type(value(new), x.dtype)
-
-
-# ---------------------------------------------------------------------------------- integers
-
-
-def gcd(x1: Any, x2: Any, /) -> Value:
-    """The greatest common divisor of integers."""
-    x, y = map(ufuncs.abs, promote_numeric("gcd", x1, x2))
-    if x.dtype.kind not in "iu":
-        raise DtypeError(f"gcd takes integers, got {x.aval} and {y.aval}")
-    zero = zero_like(x)
-    # Euclid's algorithm ends within log(2**bits) / log(golden ratio) steps.
-    for _ in range(math.ceil(8 * x.dtype.itemsize * 1.4405) + 1):
-        done = lax.eq(y, zero)
-        rest = lax.rem(x, select_n(done, y, const(1, y)))
-        x, y = select_n(done, y, x), select_n(done, rest, y)
-    return x
-
-
-def lcm(x1: Any, x2: Any, /) -> Value:
-    """The least common multiple of integers."""
-    x, y = map(ufuncs.abs, promote_numeric("lcm", x1, x2))
-    divisor = gcd(x, y)
-    safe = select_n(lax.eq(divisor, zero_like(divisor)), divisor, const(1, divisor))
-    return lax.mul(lax.div(x, safe), y)
 
 
 def clip(

@@ -15,14 +15,18 @@ from fgrad.numpy import (
     axes as ax,
 )
 from fgrad.numpy import (
+    bitwise,
     creation,
     cumulative,
+    grids,
     indexing,
     joining,
+    positions,
     selection,
     shaping,
     ufuncs,
 )
+from fgrad.numpy.polynomials import trim_zeros
 from fgrad.numpy.promotion import astype, promote_inexact, value
 
 s_ = np.s_
@@ -45,7 +49,7 @@ class _Grid:
             return _line(key)
         lines = [_line(k) for k in key]
         dtype, _ = dtypes.promote(*((x.dtype, False) for x in lines))
-        grid = creation.meshgrid(
+        grid = grids.meshgrid(
             *(convert_element_type(x, dtype) for x in lines), sparse=self.sparse, indexing="ij"
         )
         return grid if self.sparse else joining.stack(grid)
@@ -54,8 +58,8 @@ class _Grid:
 def _line(key: slice) -> Value:
     start = 0 if key.start is None else key.start
     if isinstance(key.step, complex):
-        return creation.linspace(start, key.stop, int(abs(key.step)))  # type: ignore[no-any-return]
-    x = creation.arange(start, key.stop, 1 if key.step is None else key.step)
+        return grids.linspace(start, key.stop, int(abs(key.step)))  # type: ignore[no-any-return]
+    x = grids.arange(start, key.stop, 1 if key.step is None else key.step)
     return convert_element_type(x, x.dtype)
 
 
@@ -116,11 +120,11 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, period: Any = 2 * np.pi)
     steps = cumulative.diff(x, axis=place)
     half = ufuncs.divide(period, 2)
     wrapped = ufuncs.subtract(ufuncs.remainder(ufuncs.add(steps, half), period), half)
-    edge = lax.bitwise_and(ufuncs.equal(wrapped, ufuncs.negative(half)), ufuncs.greater(steps, 0))
+    edge = lax.bitwise_and(bitwise.equal(wrapped, ufuncs.negative(half)), bitwise.greater(steps, 0))
     wrapped = selection.where(edge, half, wrapped)
     jump = ufuncs.subtract(wrapped, steps)
     limit = half if discont is None else discont
-    jump = selection.where(ufuncs.less(ufuncs.abs(steps), limit), 0.0, jump)
+    jump = selection.where(bitwise.less(ufuncs.abs(steps), limit), 0.0, jump)
     shift = cumulative.cumsum(jump, place)
     first = lax.slice_in_dim(x, 0, 1, axis=place)
     rest = lax.slice_in_dim(x, 1, n, axis=place)
@@ -145,7 +149,7 @@ def place(arr: Any, mask: Any, vals: Any, *, inplace: bool = False) -> Value:
 def mask_indices(n: int, mask_func: Callable[..., Any], k: int = 0) -> tuple[Value, ...]:
     """The positions in an ``[n, n]`` matrix of ones that `mask_func` (such as triu) keeps."""
     n = operator.index(n)
-    return selection.nonzero(mask_func(creation.ones((n, n)), k))
+    return positions.nonzero(mask_func(creation.ones((n, n)), k))
 
 
 def polydiv(u: Any, v: Any, *, trim_leading_zeros: bool = False) -> tuple[Value, Value]:
@@ -156,8 +160,6 @@ def polydiv(u: Any, v: Any, *, trim_leading_zeros: bool = False) -> tuple[Value,
         v: The divisor; its first coefficient must not be 0.
         trim_leading_zeros: Whether to remove leading zeros of the remainder (needs it concrete).
     """
-    from fgrad.numpy.polynomials import trim_zeros  # noqa: PLC0415 - loads linear algebra
-
     p, q = (shaping.atleast_1d(x) for x in promote_inexact("polydiv", u, v))
     n, m = p.size, q.size
     first = lax.slice_in_dim(q, 0, 1, axis=0)

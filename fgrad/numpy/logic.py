@@ -1,5 +1,6 @@
 """Comparison within tolerances, properties of arrays and dtypes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from fgrad import lax
 from fgrad.core import dtypes
 from fgrad.core.errors import ShapeError
 from fgrad.core.primitive import Value
-from fgrad.numpy import reductions, ufuncs
+from fgrad.numpy import bitwise, reductions, ufuncs
 from fgrad.numpy.creation import asarray
 from fgrad.numpy.elementary import isnan
 from fgrad.numpy.promotion import promote_numeric, value
@@ -47,11 +48,11 @@ def isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: boo
         size = ufuncs.abs(y)
         gap = lax.sub(lax.max(x, y), lax.min(x, y))
         limit = ufuncs.add(atol, ufuncs.multiply(rtol, size))
-        return lax.bitwise_or(same, ufuncs.less_equal(gap, limit))
+        return lax.bitwise_or(same, bitwise.less_equal(gap, limit))
     gap, size = lax.abs(lax.sub(x, y)), lax.abs(y)
     limit = ufuncs.add(atol, ufuncs.multiply(rtol, size))
     finite = lax.bitwise_and(_finite(x), _finite(y))
-    close = lax.bitwise_or(same, lax.bitwise_and(finite, ufuncs.less_equal(gap, limit)))
+    close = lax.bitwise_or(same, lax.bitwise_and(finite, bitwise.less_equal(gap, limit)))
     if equal_nan:
         close = lax.bitwise_or(close, lax.bitwise_and(isnan(x), isnan(y)))
     return close
@@ -75,7 +76,7 @@ def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Value:
     x, y = asarray(a1), asarray(a2)
     if x.shape != y.shape:
         return value(np.asarray(False))
-    same = ufuncs.equal(x, y)
+    same = bitwise.equal(x, y)
     if equal_nan:
         same = lax.bitwise_or(same, lax.bitwise_and(isnan(x), isnan(y)))
     return reductions.all(same)
@@ -88,7 +89,7 @@ def array_equiv(a1: Any, a2: Any) -> Value:
         lax.broadcast_shapes(x.shape, y.shape)
     except (ShapeError, ValueError):
         return value(np.asarray(False))
-    return reductions.all(ufuncs.equal(x, y))
+    return reductions.all(bitwise.equal(x, y))
 
 
 def iscomplex(x: Any) -> Value:
@@ -125,7 +126,7 @@ def iterable(y: Any) -> bool:
     return getattr(y, "ndim", 1) > 0 and hasattr(y, "__iter__")
 
 
-_KINDS = {
+_KINDS: dict[str, Callable[[Any], Any]] = {
     "bool": dtypes.is_bool,
     "signed integer": lambda d: dtypes.is_integer(d) and dtypes.is_signed(d),
     "unsigned integer": lambda d: dtypes.is_integer(d) and not dtypes.is_signed(d),

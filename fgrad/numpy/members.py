@@ -21,10 +21,12 @@ from fgrad.numpy import (
     elementary,
     indexing,
     operators,
+    positions,
     printing,
     products,
     protocols,
     reductions,
+    rounding,
     selection,
     shaping,
     sorting,
@@ -44,31 +46,37 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> V
 
 
 def _astype(x: Any, dtype: Any, copy: bool = True, device: Any = None) -> Value:
+    """The array in another dtype; complex to real keeps the real part."""
     return astype(x, dtype, copy=copy, device=device)
 
 
 def _reshape(x: Any, *shape: Any, order: str = "C") -> Value:
+    """The same elements in another shape, one length of which may be -1."""
     if len(shape) == 1 and isinstance(shape[0], tuple | list):
         shape = tuple(shape[0])
     return shaping.reshape(x, shape, order)
 
 
 def _transpose(x: Any, *axes: Any) -> Value:
+    """Axes permuted; reversed where none are given."""
     if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], tuple | list)):
-        axes = axes[0]
-    return shaping.transpose(x, tuple(axes) if axes else None)
+        axes = tuple(axes[0] or ())
+    return shaping.transpose(x, axes or None)
 
 
 def _matrix_transpose(x: Any) -> Value:
+    """The last two axes swapped."""
     return shaping.matrix_transpose(x)
 
 
 def _copy(x: Any, order: str | None = None) -> Value:
+    """The array with memory of its own."""
     del order
     return ArrayImpl(x._data.copy(), x.weak_type) if type(x) is ArrayImpl else x
 
 
 def _clip(x: Any, min: Any = None, max: Any = None) -> Value:
+    """Values limited to ``[min, max]``; either bound may be None."""
     return elementary.clip(x, min, max)
 
 
@@ -92,6 +100,7 @@ def _view(x: Any, dtype: Any = None) -> Value:
 
 
 def _device(x: Any) -> str:
+    """Where the buffer lives: "cpu" or "cuda:0"."""
     if not isinstance(x, ArrayImpl):
         found = x.concrete()
         if found is None:
@@ -104,6 +113,7 @@ def _device(x: Any) -> str:
 
 
 def _block_until_ready(x: Any) -> Any:
+    """Wait until the array is computed; returns it."""
     wait = getattr(getattr(getattr(x, "_data", None), "device", None), "synchronize", None)
     if wait is not None:
         wait()
@@ -111,17 +121,64 @@ def _block_until_ready(x: Any) -> Any:
 
 
 def _item(x: Any, *args: Any) -> Any:
+    """The Python number of the only element, or of the one at a position."""
     if not args and x.size != 1:
         raise ArgumentError(f"item() takes an array of one element, got {x.aval}; index it first")
     return printing.host(x).item(*args)
 
 
 def _tolist(x: Any) -> Any:
+    """Nested lists of Python numbers."""
     return printing.host(x).tolist()
 
 
 def _tobytes(x: Any, order: Any = "C") -> bytes:
+    """The bytes of the elements."""
     return printing.host(x).tobytes(order)
+
+
+def _compress(x: Any, condition: Any, axis: int | None = None) -> Value:
+    """The slices along an axis for which a vector of conditions holds."""
+    return selection.compress(condition, x, axis)
+
+
+def _devices(x: Any) -> set[str]:
+    """The device in a set, as JAX gives it."""
+    return {_device(x)}
+
+
+def _to_device(x: Any, device: Any, /, *, stream: Any = None) -> Value:
+    """The array on a device."""
+    del stream
+    return creation.to_device(x, device)
+
+
+def _copy_to_host_async(x: Any) -> None:
+    """Begin nothing: contents are fetched when they are asked for."""
+    del x
+
+
+def _addressable_data(x: Any, index: int) -> Any:
+    """The part of the array on a device of this process: all of it."""
+    return (x,)[index]
+
+
+def _is_ready(x: Any) -> bool:
+    """Whether the array has been computed: it has."""
+    del x
+    return True
+
+
+def _is_deleted(x: Any) -> bool:
+    """Whether the buffer has been given away: it has not."""
+    del x
+    return False
+
+
+def _is_whole(x: Any) -> bool:
+    """Whether this process holds all of the array: it does."""
+    del x
+    return True
 
 
 _METHODS: dict[str, Any] = {
@@ -140,7 +197,7 @@ _METHODS: dict[str, Any] = {
     "cumsum": cumulative.cumsum,
     "cumprod": cumulative.cumprod,
     "dot": products.dot,
-    "round": ufuncs.round,
+    "round": rounding.round,
     "conj": ufuncs.conjugate,
     "conjugate": ufuncs.conjugate,
     "swapaxes": shaping.swapaxes,
@@ -154,8 +211,8 @@ _METHODS: dict[str, Any] = {
     "searchsorted": sorting.searchsorted,
     "take": selection.take,
     "choose": selection.choose,
-    "compress": lambda x, condition, axis=None: selection.compress(condition, x, axis),
-    "nonzero": selection.nonzero,
+    "compress": _compress,
+    "nonzero": positions.nonzero,
     "trace": diagonals.trace,
     "diagonal": diagonals.diagonal,
     "reshape": _reshape,
@@ -169,12 +226,12 @@ _METHODS: dict[str, Any] = {
     "tolist": _tolist,
     "tobytes": _tobytes,
     "block_until_ready": _block_until_ready,
-    "is_ready": lambda x: True,
-    "is_deleted": lambda x: False,
-    "devices": lambda x: {_device(x)},
-    "to_device": lambda x, device, /, *, stream=None: creation.to_device(x, device),
-    "copy_to_host_async": lambda x: None,
-    "addressable_data": lambda x, index: (x,)[index],
+    "is_ready": _is_ready,
+    "is_deleted": _is_deleted,
+    "devices": _devices,
+    "to_device": _to_device,
+    "copy_to_host_async": _copy_to_host_async,
+    "addressable_data": _addressable_data,
 }
 
 _PROPERTIES: dict[str, Any] = {
@@ -185,8 +242,8 @@ _PROPERTIES: dict[str, Any] = {
     "flat": shaping.ravel,
     "at": IndexUpdate,
     "device": _device,
-    "is_fully_addressable": lambda x: True,
-    "is_fully_replicated": lambda x: True,
+    "is_fully_addressable": _is_whole,
+    "is_fully_replicated": _is_whole,
 }
 
 

@@ -14,7 +14,7 @@ from fgrad.core.errors import ImmutableArrayError
 from fgrad.core.evaluate import WEAK, ArrayImpl, is_buffer
 from fgrad.core.primitive import Primitive, primitive
 from fgrad.core.tracing import Array, state
-from fgrad.numpy import ufuncs
+from fgrad.numpy import bitwise, rounding, ufuncs
 
 # Characters of the dtypes that an operator takes as they are; the others go the slow way.
 _INEXACT = "efdFDE"
@@ -100,7 +100,7 @@ def _set_item(x: Any, index: Any, new: Any) -> None:
 
 
 def _round(x: Any, digits: int | None = None) -> Any:
-    return ufuncs.round(x, digits or 0)
+    return rounding.round(x, digits or 0)
 
 
 def _members() -> dict[str, Any]:
@@ -110,15 +110,15 @@ def _members() -> dict[str, Any]:
         ("sub", "sub", ufuncs.subtract, _NUMBERS),
         ("mul", "mul", ufuncs.multiply, _NUMBERS),
         ("truediv", "div", ufuncs.true_divide, _INEXACT),
-        ("and", "and", ufuncs.bitwise_and, _BITS),
-        ("or", "or", ufuncs.bitwise_or, _BITS),
-        ("xor", "xor", ufuncs.bitwise_xor, _BITS),
-        ("eq", "eq", ufuncs.equal, _ALL),
-        ("ne", "ne", ufuncs.not_equal, _ALL),
-        ("lt", "lt", ufuncs.less, _ORDERED),
-        ("le", "le", ufuncs.less_equal, _ORDERED),
-        ("gt", "gt", ufuncs.greater, _ORDERED),
-        ("ge", "ge", ufuncs.greater_equal, _ORDERED),
+        ("and", "and", bitwise.bitwise_and, _BITS),
+        ("or", "or", bitwise.bitwise_or, _BITS),
+        ("xor", "xor", bitwise.bitwise_xor, _BITS),
+        ("eq", "eq", bitwise.equal, _ALL),
+        ("ne", "ne", bitwise.not_equal, _ALL),
+        ("lt", "lt", bitwise.less, _ORDERED),
+        ("le", "le", bitwise.less_equal, _ORDERED),
+        ("gt", "gt", bitwise.greater, _ORDERED),
+        ("ge", "ge", bitwise.greater_equal, _ORDERED),
     ):
         operator, reflected = _binary(primitive(prim), slow, takes)
         members[f"__{name}__"] = operator
@@ -129,8 +129,8 @@ def _members() -> dict[str, Any]:
         ("mod", ufuncs.remainder),
         ("divmod", ufuncs.divmod),
         ("pow", ufuncs.power),
-        ("lshift", ufuncs.left_shift),
-        ("rshift", ufuncs.right_shift),
+        ("lshift", bitwise.left_shift),
+        ("rshift", bitwise.right_shift),
     ):
         members[f"__{name}__"], members[f"__r{name}__"] = _slow(slow)
     return members
@@ -141,7 +141,7 @@ MEMBERS: dict[str, Any] = {
     "__neg__": ufuncs.negative,
     "__pos__": ufuncs.positive,
     "__abs__": ufuncs.abs,
-    "__invert__": ufuncs.invert,
+    "__invert__": bitwise.invert,
     "__round__": _round,
     "__setitem__": _set_item,
 }

@@ -12,7 +12,7 @@ from fgrad.core.errors import ShapeError
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array
 from fgrad.numpy import axes as ax
-from fgrad.numpy import reductions, shaping, ufuncs
+from fgrad.numpy import reductions, rounding, shaping, ufuncs
 from fgrad.numpy.promotion import NUMBERS, astype, number, value
 
 Widths = Sequence[tuple[int, int]]
@@ -149,7 +149,7 @@ def _ramp(x: Value, widths: Widths, ends: Any) -> Value:
             grid = t.astype(dtypes.to_inexact(x.dtype)).reshape(shape)
             line = ufuncs.add(target, ufuncs.multiply(ufuncs.subtract(edge, target), grid))
             if not dtypes.is_inexact(x.dtype):
-                line = ufuncs.floor(line)
+                line = rounding.floor(line)
             sides.append(basis.convert_element_type(line, x.dtype) if width else None)
         parts = [p for p in (sides[0], x, sides[1]) if p is not None]
         x = lax.concatenate(parts, axis)
@@ -169,7 +169,7 @@ def _statistic(x: Value, widths: Widths, mode: str, stat_length: Any) -> Value:
                 continue
             found = reduce(part, axis, keepdims=True)
             if not dtypes.is_inexact(x.dtype):
-                found = ufuncs.rint(found) if dtypes.is_inexact(found.dtype) else found
+                found = rounding.rint(found) if dtypes.is_inexact(found.dtype) else found
             found = basis.convert_element_type(found, x.dtype)
             shape = tuple(width if i == axis else n for i, n in enumerate(x.shape))
             parts.append(basis.broadcast_to(found, shape))

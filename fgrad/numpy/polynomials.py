@@ -8,7 +8,7 @@ from fgrad import lax
 from fgrad.core import basis, dtypes
 from fgrad.core.errors import ConcretizationTypeError, ShapeError
 from fgrad.core.primitive import Value
-from fgrad.numpy import creation, joining, shaping, statistics, ufuncs
+from fgrad.numpy import creation, grids, joining, shaping, statistics, ufuncs
 from fgrad.numpy.linalg import eigvals, lstsq
 from fgrad.numpy.printing import host
 from fgrad.numpy.promotion import promote, promote_inexact, value
@@ -18,7 +18,7 @@ def _vector(name: str, p: Any) -> Value:
     x = shaping.atleast_1d(creation.asarray(p) if isinstance(p, list | tuple) else value(p))
     if x.ndim != 1:
         raise ShapeError(f"{name}: coefficients must be a vector, got {x.aval}")
-    return x  # type: ignore[no-any-return]
+    return x
 
 
 def polyval(p: Any, x: Any, *, unroll: int = 16) -> Value:
@@ -159,7 +159,7 @@ def polyfit(
     if points.ndim != 1 or samples.ndim not in (1, 2) or points.size != samples.shape[0]:
         raise ShapeError(f"polyfit: {points.aval} and {samples.aval} are no points of one number")
     cutoff = points.size * float(dtypes.finfo(points.dtype).eps) if rcond is None else rcond
-    matrix = creation.vander(points, deg + 1)
+    matrix = grids.vander(points, deg + 1)
     if w is not None:
         weights = basis.convert_element_type(value(w), points.dtype)
         matrix = ufuncs.multiply(matrix, basis.reshape(weights, (points.size, 1)))

@@ -21,7 +21,7 @@ from fgrad.core.errors import (
 from fgrad.core.evaluate import WEAK, ArrayImpl, as_value
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array, Tracer
-from fgrad.numpy import joining, ufuncs
+from fgrad.numpy import bitwise, joining
 from fgrad.numpy.printing import host
 from fgrad.numpy.promotion import value
 
@@ -97,7 +97,7 @@ def _iterate(x: Array) -> Iterator[Value]:
 
 
 def _contains(x: Array, item: Any) -> bool:
-    from_ = ufuncs.equal(x, item)
+    from_ = bitwise.equal(x, item)
     return bool(_namespace().any(from_))
 
 
@@ -270,7 +270,7 @@ def _dlpack(
 
 
 def _dlpack_device(x: Array) -> tuple[int, int]:
-    return tuple(_buffer(x).__dlpack_device__())  # type: ignore[return-value]
+    return tuple(_buffer(x).__dlpack_device__())
 
 
 def _buffer(x: Array) -> Any:
@@ -298,7 +298,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> V
         copy: True copies, False refuses to, None does what is needed.
     """
     if isinstance(x, Array):
-        return x.copy() if copy else x  # type: ignore[attr-defined, no-any-return]
+        return x.copy() if copy else x
     if device not in (None, "cpu"):
         raise ValueError(f"from_dlpack: device {device!r} is not known; use fgrad.device_put")
     if device is None and x.__dlpack_device__()[0] != _DLPACK_CPU:

@@ -14,7 +14,6 @@ from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
 from fgrad.numpy import ufuncs
-from fgrad.numpy.elementary import isnan
 from fgrad.numpy.promotion import astype, number, promote, promote_inexact, value
 
 __all__ = [
@@ -27,13 +26,6 @@ __all__ = [
     "max",
     "mean",
     "min",
-    "nanmax",
-    "nanmean",
-    "nanmin",
-    "nanprod",
-    "nanstd",
-    "nansum",
-    "nanvar",
     "prod",
     "ptp",
     "std",
@@ -121,7 +113,8 @@ def prod(
     return total if initial is None else ufuncs.multiply(total, astype(value(initial), total.dtype))
 
 
-def _lowest(dtype: np.dtype[Any]) -> Any:
+def lowest(dtype: np.dtype[Any]) -> Any:
+    """What any number of the dtype is at least."""
     if dtype.kind == "b":
         return False
     if dtypes.is_complex(dtype):
@@ -129,7 +122,8 @@ def _lowest(dtype: np.dtype[Any]) -> Any:
     return -math.inf if dtypes.is_inexact(dtype) else int(np.iinfo(dtype).min)
 
 
-def _highest(dtype: np.dtype[Any]) -> Any:
+def highest(dtype: np.dtype[Any]) -> Any:
+    """What any number of the dtype is at most."""
     if dtype.kind == "b":
         return True
     if dtypes.is_complex(dtype):
@@ -168,11 +162,11 @@ def _extremum(name: str, reduce: str, pick: str, neutral: Callable[[Any], Any], 
 
 
 max = amax = _extremum(
-    "max", "reduce_max", "max", _lowest,
+    "max", "reduce_max", "max", lowest,
     "The greatest element over axes; NaN if there is one. Ties share the derivative equally.",
 )  # fmt: skip
 min = amin = _extremum(
-    "min", "reduce_min", "min", _highest,
+    "min", "reduce_min", "min", highest,
     "The least element over axes; NaN if there is one. Ties share the derivative equally.",
 )  # fmt: skip
 
@@ -360,88 +354,3 @@ def std(
     found = var(x, axis, ddof=ddof, keepdims=keepdims, where=where, mean=mean,
                 correction=correction)  # fmt: skip
     return _as_result(safe_sqrt(found), dtypes.real_dtype(result))
-
-
-# ------------------------------------------------------------------------- ignoring NaN
-
-
-def _without_nan(x: Value, neutral: Any) -> tuple[Value, Value]:
-    """`x` with NaN replaced, and where it was."""
-    missing = isnan(x)
-    if not dtypes.is_inexact(x.dtype):
-        return x, missing
-    return select_n(missing, x, number(neutral, x.dtype, weak=False)), missing
-
-
-def nansum(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False,
-    initial: Any = None, where: Any = None,
-) -> Value:  # fmt: skip
-    """`sum`, with NaN counted as 0."""
-    x, _ = _without_nan(value(a, "nansum", "a"), 0)
-    return sum(x, axis, dtype, out, keepdims, initial, where)
-
-
-def nanprod(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False,
-    initial: Any = None, where: Any = None,
-) -> Value:  # fmt: skip
-    """`prod`, with NaN counted as 1."""
-    x, _ = _without_nan(value(a, "nanprod", "a"), 1)
-    return prod(x, axis, dtype, out, keepdims, initial, where)
-
-
-def _nan_extremum(name: str, extremum: Any, neutral: Callable[[Any], Any], doc: str) -> Any:
-    def found(
-        a: Any, axis: Any = None, out: None = None, keepdims: bool = False,
-        initial: Any = None, where: Any = None,
-    ) -> Value:  # fmt: skip
-        x = value(a, name, "a")
-        if not dtypes.is_inexact(x.dtype):
-            return extremum(x, axis, out, keepdims, initial, where)  # type: ignore[no-any-return]
-        filled, missing = _without_nan(x, neutral(x.dtype))
-        best = extremum(filled, axis, out, keepdims, initial, where)
-        return select_n(
-            all(missing, axis, keepdims=keepdims, where=where), best,
-            number(math.nan, x.dtype, weak=False),
-        )  # fmt: skip
-
-    found.__name__ = found.__qualname__ = name
-    found.__doc__ = doc
-    return found
-
-
-nanmax = _nan_extremum("nanmax", max, _lowest, "`max`, ignoring NaN; NaN where all are NaN.")
-nanmin = _nan_extremum("nanmin", min, _highest, "`min`, ignoring NaN; NaN where all are NaN.")
-
-
-def _present(x: Value, where: Any) -> Value:
-    present = ufuncs.logical_not(isnan(x))
-    return present if where is None else ufuncs.logical_and(present, where)
-
-
-def nanmean(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False,
-    where: Any = None,
-) -> Value:  # fmt: skip
-    """`mean`, ignoring NaN."""
-    x = value(a, "nanmean", "a")
-    return mean(x, axis, dtype, out, keepdims, where=_present(x, where))
-
-
-def nanvar(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0,
-    keepdims: bool = False, where: Any = None,
-) -> Value:  # fmt: skip
-    """`var`, ignoring NaN."""
-    x = value(a, "nanvar", "a")
-    return var(x, axis, dtype, out, ddof, keepdims, where=_present(x, where))
-
-
-def nanstd(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0,
-    keepdims: bool = False, where: Any = None,
-) -> Value:  # fmt: skip
-    """`std`, ignoring NaN."""
-    x = value(a, "nanstd", "a")
-    return std(x, axis, dtype, out, ddof, keepdims, where=_present(x, where))

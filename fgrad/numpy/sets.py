@@ -13,7 +13,16 @@ from fgrad.core.basis import convert_element_type, select_n
 from fgrad.core.errors import ConcretizationTypeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
-from fgrad.numpy import indexing, joining, reductions, selection, shaping, sorting, ufuncs
+from fgrad.numpy import (
+    bitwise,
+    indexing,
+    joining,
+    positions,
+    reductions,
+    selection,
+    shaping,
+    sorting,
+)
 from fgrad.numpy.elementary import isnan
 from fgrad.numpy.printing import host
 from fgrad.numpy.promotion import number, promote, value
@@ -103,14 +112,14 @@ def _unique(x: Value, equal_nan: bool, size: int | None, fill: Any) -> list[Valu
         )
     first = lax.concatenate([lax.full((1,), True), lax.reduce_or(differ, (1,))], 0)
     starts, count = _starts(first, n, size, kind)
-    place = selection.where(ufuncs.less(starts, n), starts, 0)
+    place = selection.where(bitwise.less(starts, n), starts, 0)
     positions = indexing.get(order, place)
     values = indexing.get(x, positions)
     ends = lax.concatenate([lax.slice_in_dim(starts, 1, count, axis=0),
                             lax.full((min(count, 1),), n, kind)], 0)  # fmt: skip
     counts = lax.sub(ends, starts)
     if size is not None:
-        real = ufuncs.less(starts, n)
+        real = bitwise.less(starts, n)
         mask = basis.reshape(real, (count,) + (1,) * (x.ndim - 1))
         least = lax.slice_in_dim(values, 0, min(1, count), axis=0)
         filler = least if fill is None else convert_element_type(value(fill), x.dtype)
@@ -124,7 +133,7 @@ def _unique(x: Value, equal_nan: bool, size: int | None, fill: Any) -> list[Valu
 def _starts(first: Value, n: int, size: int | None, kind: Any) -> tuple[Value, int]:
     """Where each group of equal rows begins, n where there is none."""
     if size is not None:
-        return selection.nonzero(first, size=size, fill_value=n)[0], size
+        return positions.nonzero(first, size=size, fill_value=n)[0], size
     known = first.concrete()
     if known is None:
         raise ConcretizationTypeError(
@@ -162,7 +171,7 @@ def unique_inverse(
 
 def unique_values(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> Value:
     """Distinct elements."""
-    return unique(x, equal_nan=False, size=size, fill_value=fill_value)  # type: ignore[no-any-return]
+    return unique(x, equal_nan=False, size=size, fill_value=fill_value)
 
 
 def isin(
@@ -205,7 +214,7 @@ def intersect1d(
     values, first = unique(x, return_index=True, size=None if size is None else x.size)
     if size is None:
         common = isin(values, y)
-        chosen = selection.nonzero(common)[0]
+        chosen = positions.nonzero(common)[0]
         out, index1 = indexing.get(values, chosen), indexing.get(first, chosen)
     else:
         present = isin(values, y)
@@ -213,8 +222,8 @@ def intersect1d(
         earlier = lax.concatenate([lax.full((1,), True), lax.ne(
             lax.slice_in_dim(values, 1, values.size, axis=0),
             lax.slice_in_dim(values, 0, values.size - 1, axis=0))], 0)  # fmt: skip
-        chosen = selection.nonzero(lax.bitwise_and(present, earlier), size=size, fill_value=-1)[0]
-        real = ufuncs.greater_equal(chosen, 0)
+        chosen = positions.nonzero(lax.bitwise_and(present, earlier), size=size, fill_value=-1)[0]
+        real = bitwise.greater_equal(chosen, 0)
         place = selection.where(real, chosen, 0)
         out, index1 = indexing.get(values, place), indexing.get(first, place)
         filler = reductions.min(out) if fill_value is None else convert_element_type(
@@ -230,7 +239,7 @@ def intersect1d(
 def union1d(ar1: Any, ar2: Any, *, size: int | None = None, fill_value: Any = None) -> Value:
     """The sorted distinct elements that are in either array."""
     x, y = (shaping.ravel(v) for v in promote("union1d", ar1, ar2))
-    return unique(lax.concatenate([x, y], 0), size=size, fill_value=fill_value)  # type: ignore[no-any-return]
+    return unique(lax.concatenate([x, y], 0), size=size, fill_value=fill_value)
 
 
 def setdiff1d(
@@ -241,14 +250,14 @@ def setdiff1d(
     x, y = (shaping.ravel(v) for v in promote("setdiff1d", ar1, ar2))
     if size is None:
         values = x if assume_unique else unique(x)
-        return indexing.get(values, selection.nonzero(isin(values, y, invert=True))[0])
+        return indexing.get(values, positions.nonzero(isin(values, y, invert=True))[0])
     values, counts = unique(x, return_counts=True, size=x.size)
-    keep = lax.bitwise_and(isin(values, y, invert=True), ufuncs.greater(counts, 0))
-    chosen = selection.nonzero(keep, size=size, fill_value=-1)[0]
-    out = indexing.get(values, selection.where(ufuncs.less(chosen, 0), 0, chosen))
+    keep = lax.bitwise_and(isin(values, y, invert=True), bitwise.greater(counts, 0))
+    chosen = positions.nonzero(keep, size=size, fill_value=-1)[0]
+    out = indexing.get(values, selection.where(bitwise.less(chosen, 0), 0, chosen))
     fill = number(0, out.dtype) if fill_value is None else convert_element_type(
         value(fill_value), out.dtype)  # fmt: skip
-    return select_n(ufuncs.less(chosen, 0), out, fill)
+    return select_n(bitwise.less(chosen, 0), out, fill)
 
 
 def setxor1d(
@@ -260,4 +269,4 @@ def setxor1d(
     x, y = (shaping.ravel(v) for v in promote("setxor1d", ar1, ar2))
     first = setdiff1d(x, y, size=size, fill_value=fill_value)
     second = setdiff1d(y, x, size=size, fill_value=fill_value)
-    return unique(lax.concatenate([first, second], 0), size=size, fill_value=fill_value)  # type: ignore[no-any-return]
+    return unique(lax.concatenate([first, second], 0), size=size, fill_value=fill_value)

@@ -47,7 +47,7 @@ __all__ = [
 
 def shape(a: Any) -> tuple[int, ...]:
     """The length of each axis."""
-    return np.shape(a) if isinstance(a, list | tuple) else value(a).shape  # type: ignore[no-any-return]
+    return np.shape(a) if isinstance(a, list | tuple) else value(a).shape
 
 
 def ndim(a: Any) -> int:

@@ -11,7 +11,7 @@ from fgrad.core.basis import convert_element_type, select_n
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
-from fgrad.numpy import indexing, joining, reductions, shaping, ufuncs
+from fgrad.numpy import bitwise, indexing, joining, shaping, ufuncs
 from fgrad.numpy.elementary import isnan
 from fgrad.numpy.promotion import number, promote, promote_inexact, value
 
@@ -22,13 +22,7 @@ __all__ = [
     "digitize",
     "interp",
     "lexsort",
-    "median",
-    "nanmedian",
-    "nanpercentile",
-    "nanquantile",
     "partition",
-    "percentile",
-    "quantile",
     "searchsorted",
     "sort",
     "sort_complex",
@@ -183,7 +177,7 @@ def searchsorted(
 
 def _before_left(x: Value, y: Value) -> Value:
     """Whether x sorts before y; NaN sorts last."""
-    less = ufuncs.less(x, y)
+    less = bitwise.less(x, y)
     if not dtypes.is_inexact(x.dtype):
         return less
     return lax.bitwise_or(less, lax.bitwise_and(isnan(y), lax.bitwise_not(isnan(x))))
@@ -191,7 +185,7 @@ def _before_left(x: Value, y: Value) -> Value:
 
 def _before_right(x: Value, y: Value) -> Value:
     """Whether x sorts before y or is equal to it; NaN sorts last."""
-    less = ufuncs.less_equal(x, y)
+    less = bitwise.less_equal(x, y)
     return lax.bitwise_or(less, isnan(y)) if dtypes.is_inexact(x.dtype) else less
 
 
@@ -209,147 +203,8 @@ def digitize(x: Any, bins: Any, right: bool = False, *, method: Any = None) -> V
     back = searchsorted(lax.rev(edges, (0,)), v, side)
     falling = lax.sub(number(n, back.dtype, weak=False), back)
     first, last = (lax.slice_in_dim(edges, i, i + 1, axis=0) for i in (0, n - 1))
-    down = basis.reshape(ufuncs.greater(first, last), ())
+    down = basis.reshape(bitwise.greater(first, last), ())
     return select_n(down, rising, falling)
-
-
-# --------------------------------------------------------------------------- order statistics
-
-
-def median(
-    a: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
-    keepdims: bool = False,
-) -> Value:  # fmt: skip
-    """The middle of the sorted elements over axes, or the mean of the two in the middle."""
-    del out, overwrite_input
-    return quantile(a, 0.5, axis, keepdims=keepdims)
-
-
-def percentile(
-    a: Any, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
-    method: str = "linear", keepdims: bool = False,
-) -> Value:  # fmt: skip
-    """`quantile`, with `q` in percent."""
-    return quantile(
-        a, ufuncs.divide(_levels(q), 100.0), axis, out, overwrite_input, method, keepdims
-    )
-
-
-def _levels(q: Any) -> Any:
-    return np.asarray(q) if isinstance(q, list | tuple) else q
-
-
-def quantile(
-    a: Any, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
-    method: str = "linear", keepdims: bool = False,
-) -> Value:  # fmt: skip
-    """The values below which a part `q` of the elements lies; NaN where there is one.
-
-    Args:
-        a: The array.
-        q: The parts, in [0, 1]; their axes come first in the result.
-        axis: An axis, a tuple of them, or None for all.
-        out: Not supported.
-        overwrite_input: Ignored: arrays are immutable.
-        method: Between two elements: "linear", "lower", "higher", "midpoint" or "nearest".
-        keepdims: Keep the axes with length 1.
-    """
-    del out, overwrite_input
-    return _quantile("quantile", a, q, axis, method, keepdims, ignore_nan=False)
-
-
-def nanquantile(
-    a: Any, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
-    method: str = "linear", keepdims: bool = False,
-) -> Value:  # fmt: skip
-    """`quantile`, ignoring NaN."""
-    del out, overwrite_input
-    return _quantile("nanquantile", a, q, axis, method, keepdims, ignore_nan=True)
-
-
-def nanpercentile(
-    a: Any, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
-    method: str = "linear", keepdims: bool = False,
-) -> Value:  # fmt: skip
-    """`percentile`, ignoring NaN."""
-    return nanquantile(
-        a, ufuncs.divide(_levels(q), 100.0), axis, out, overwrite_input, method, keepdims
-    )
-
-
-def nanmedian(
-    a: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
-    keepdims: bool = False,
-) -> Value:  # fmt: skip
-    """`median`, ignoring NaN."""
-    del out, overwrite_input
-    return nanquantile(a, 0.5, axis, keepdims=keepdims)
-
-
-def _quantile(
-    name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool, *, ignore_nan: bool
-) -> Value:
-    if method not in ("linear", "lower", "higher", "midpoint", "nearest"):
-        raise ValueError(
-            f"{name}: method {method!r} is not known; choose linear, lower, higher, midpoint or "
-            f"nearest"
-        )
-    x, level = promote_inexact(name, a, _levels(q))
-    axes = ax.several(name, axis, x.ndim)
-    rest = [i for i in range(x.ndim) if i not in axes]
-    rows = basis.transpose(x, (*rest, *axes))
-    kept = tuple(x.shape[i] for i in rest)
-    n = x.size // max(int(np.prod(kept, dtype=np.int64)), 1) if x.size else 0
-    if n == 0:
-        raise ShapeError(f"{name}: {x.aval} has no elements along axes {axes}")
-    rows = basis.reshape(rows, (*kept, n))
-    missing = isnan(rows)
-    levels = basis.reshape(level, (*level.shape, *(1,) * len(kept)))
-    if ignore_nan:
-        present = reductions.sum(lax.bitwise_not(missing), -1)
-        last = convert_element_type(lax.sub(present, number(1, present.dtype)), x.dtype)
-        last = lax.max(last, ufuncs.const(0, last))
-    else:
-        last = number(float(n - 1), x.dtype, weak=False)
-    place = lax.mul(levels, last)
-    ordered = sort(rows, -1)
-    out = _between(ordered, lax.stop_gradient(place), place, method)
-    gone = reductions.all(missing, -1) if ignore_nan else reductions.any(missing, -1)
-    out = select_n(gone, out, number(np.nan, out.dtype, weak=False))
-    return basis.reshape(out, level.shape + ax.kept(x.shape, axes)) if keepdims else out
-
-
-def _between(ordered: Value, fixed: Value, place: Value, method: str) -> Value:
-    """Elements of sorted rows at fractional positions."""
-    n = ordered.shape[-1]
-    kind = np.int32
-
-    def at(position: Value) -> Value:
-        index = lax.clamp(np.int32(0), convert_element_type(position, kind), np.int32(n - 1))
-        shape = lax.broadcast_shapes(index.shape, ordered.shape[:-1])
-        index = basis.broadcast_to(index, shape)
-        lead = ordered.ndim - 1
-        others = tuple(
-            np.arange(m, dtype=np.int32).reshape((-1,) + (1,) * (lead - 1 - i))
-            for i, m in enumerate(ordered.shape[:-1])
-        )
-        return indexing.get(ordered, (*others, index), mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS)
-
-    low, high = lax.floor(fixed), lax.ceil(fixed)
-    if method == "lower":
-        return at(low)
-    if method == "higher":
-        return at(high)
-    if method == "nearest":
-        return at(lax.round(fixed, lax.RoundingMethod.TO_NEAREST_EVEN))
-    a, b = at(low), at(high)
-    if method == "midpoint":
-        return lax.mul(lax.add(a, b), ufuncs.const(0.5, a))
-    weight = lax.sub(place, low)
-    # Equal ends stay what they are, infinities too.
-    same = lax.eq(a, b)
-    step = lax.mul(select_n(same, lax.sub(b, a), ufuncs.zero_like(a)), weight)
-    return select_n(same, lax.add(a, step), a)
 
 
 # ---------------------------------------------------------------------- counting and functions
@@ -381,7 +236,7 @@ def bincount(
     add = number(1, kind, weak=False) if kind is not None else value(weights)
     start = lax.full((length,), 0, add.dtype)
     index = lax.max(index, ufuncs.zero_like(index)) if index.dtype.kind == "i" else index
-    return start.at[index].add(add, mode="drop")  # type: ignore[no-any-return]
+    return start.at[index].add(add, mode="drop")
 
 
 def interp(

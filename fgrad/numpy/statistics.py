@@ -14,10 +14,10 @@ from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import ArrayImpl
 from fgrad.core.primitive import Value
 from fgrad.numpy import (
-    creation,
     cumulative,
     diagonals,
     elementary,
+    grids,
     joining,
     products,
     reductions,
@@ -57,7 +57,7 @@ def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any 
     same = lax.eq(low, high)
     half = ufuncs.const(0.5, x)
     low, high = select_n(same, low, lax.sub(low, half)), select_n(same, high, lax.add(high, half))
-    return creation.linspace(low, high, count + 1, dtype=x.dtype)  # type: ignore[no-any-return]
+    return grids.linspace(low, high, count + 1, dtype=x.dtype)  # type: ignore[no-any-return]
 
 
 def histogram(

@@ -1,6 +1,5 @@
 """Element by element: arithmetic, comparison, logic and bits."""
 
-import builtins
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core import basis, dtypes
-from fgrad.core.basis import convert_element_type, select_n
+from fgrad.core.basis import select_n
 from fgrad.core.errors import DtypeError
 from fgrad.core.primitive import Value
 from fgrad.numpy.promotion import (
@@ -26,60 +25,32 @@ __all__ = [
     "abs",
     "absolute",
     "add",
-    "around",
-    "bitwise_and",
-    "bitwise_count",
-    "bitwise_invert",
-    "bitwise_left_shift",
-    "bitwise_not",
-    "bitwise_or",
-    "bitwise_right_shift",
-    "bitwise_xor",
-    "ceil",
     "conj",
     "conjugate",
     "divide",
     "divmod",
-    "equal",
     "fabs",
-    "fix",
     "float_power",
-    "floor",
     "floor_divide",
     "fmax",
     "fmin",
     "fmod",
-    "greater",
-    "greater_equal",
     "imag",
-    "invert",
-    "left_shift",
-    "less",
-    "less_equal",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
     "maximum",
     "minimum",
     "mod",
     "multiply",
     "negative",
-    "not_equal",
     "positive",
     "pow",
     "power",
     "real",
     "reciprocal",
     "remainder",
-    "right_shift",
-    "rint",
-    "round",
     "sign",
     "square",
     "subtract",
     "true_divide",
-    "trunc",
 ]
 
 _BOOL = np.dtype(bool)
@@ -379,181 +350,3 @@ def imag(val: Any, /) -> Value:
     """The imaginary part; zeros for a real array."""
     x = value(val, "imag", "val")
     return lax.imag(x) if x.dtype.kind == "c" else basis.broadcast_to(zero_like(x), x.shape)
-
-
-def floor(x: Any, /) -> Value:
-    """The greatest integer not above; integers stay integers."""
-    return _rounded(lax.floor, "floor", x)
-
-
-def ceil(x: Any, /) -> Value:
-    """The least integer not below; integers stay integers."""
-    return _rounded(lax.ceil, "ceil", x)
-
-
-def trunc(x: Any) -> Value:
-    """The integer next towards zero; integers stay integers."""
-    return _rounded(
-        lambda v: select_n(lax.lt(v, zero_like(v)), lax.floor(v), lax.ceil(v)), "trunc", x
-    )
-
-
-fix = trunc
-
-
-def rint(x: Any, /) -> Value:
-    """The nearest integer as a float; halves go to the even one."""
-    (x,) = promote_inexact("rint", x)
-    return _round_even(x)
-
-
-def _rounded(function: Callable[[Value], Value], name: str, x: Any) -> Value:
-    x = value(x, name, "x")
-    if dtypes.is_complex(x.dtype):
-        raise DtypeError(f"{name} is not defined for complex numbers, got {x.aval}")
-    return function(x) if dtypes.is_inexact(x.dtype) else x
-
-
-def _round_even(x: Value) -> Value:
-    if dtypes.is_complex(x.dtype):
-        return lax.complex(_round_even(lax.real(x)), _round_even(lax.imag(x)))
-    return lax.round(x, lax.RoundingMethod.TO_NEAREST_EVEN)
-
-
-def round(a: Any, decimals: int = 0) -> Value:
-    """Rounded to `decimals` decimal places; halves go to the even digit.
-
-    Example:
-        >>> round(np.float32(2.345), 1)
-        Array(2.3, dtype=float32)
-    """
-    x = value(a, "round", "a")
-    if not dtypes.is_inexact(x.dtype):
-        if decimals >= 0:
-            return x
-        factor = number(10 ** builtins.abs(decimals), x.dtype)
-        half = lax.div(factor, const(2, x))
-        base = floor_divide(x, factor)
-        rest = lax.sub(x, lax.mul(base, factor))
-        odd = lax.ne(lax.rem(base, const(2, x)), zero_like(x))
-        up = lax.bitwise_or(lax.gt(rest, half), lax.bitwise_and(lax.eq(rest, half), odd))
-        return lax.mul(select_n(up, base, lax.add(base, const(1, x))), factor)
-    if decimals == 0:
-        return _round_even(x)
-    factor = const(10.0 ** builtins.abs(decimals), x)
-    if decimals < 0:
-        return lax.mul(_round_even(lax.div(x, factor)), factor)
-    return lax.div(_round_even(lax.mul(x, factor)), factor)
-
-
-around = round
-
-
-# ------------------------------------------------------------------------------- comparison
-
-
-def _complex_order(
-    strict: Callable[..., Value], last: Callable[..., Value], x: Value, y: Value
-) -> Value:
-    """NumPy's order of complex numbers: by real part, then by imaginary part."""
-    a, b = lax.real(x), lax.real(y)
-    return select_n(lax.eq(a, b), strict(a, b), last(lax.imag(x), lax.imag(y)))
-
-
-def equal(x1: Any, x2: Any, /) -> Value:
-    """``x1 == x2``, element by element."""
-    return lax.eq(*promote("equal", x1, x2))
-
-
-def not_equal(x1: Any, x2: Any, /) -> Value:
-    """``x1 != x2``, element by element."""
-    return lax.ne(*promote("not_equal", x1, x2))
-
-
-def _ordering(name: str, strict: str, doc: str) -> Callable[[Any, Any], Value]:
-    def compare(x1: Any, x2: Any, /) -> Value:
-        x, y = promote(name, x1, x2)
-        last = getattr(lax, {"less": "lt", "less_equal": "le", "greater": "gt"}.get(name, "ge"))
-        if x.dtype.kind == "c":
-            return _complex_order(getattr(lax, strict), last, x, y)
-        return last(x, y)  # type: ignore[no-any-return]
-
-    compare.__name__ = compare.__qualname__ = name
-    compare.__doc__ = doc
-    return compare
-
-
-less = _ordering("less", "lt", "``x1 < x2``; complex numbers compare by real, then imaginary part.")
-less_equal = _ordering("less_equal", "lt", "``x1 <= x2``, element by element.")
-greater = _ordering("greater", "gt", "``x1 > x2``, element by element.")
-greater_equal = _ordering("greater_equal", "gt", "``x1 >= x2``, element by element.")
-
-
-# ----------------------------------------------------------------------------- logic and bits
-
-
-def logical_and(x1: Any, x2: Any, /) -> Value:
-    """Whether both are nonzero."""
-    x, y = operands("logical_and", (x1, x2))
-    return lax.bitwise_and(truth(x), truth(y))
-
-
-def logical_or(x1: Any, x2: Any, /) -> Value:
-    """Whether either is nonzero."""
-    x, y = operands("logical_or", (x1, x2))
-    return lax.bitwise_or(truth(x), truth(y))
-
-
-def logical_xor(x1: Any, x2: Any, /) -> Value:
-    """Whether exactly one is nonzero."""
-    x, y = operands("logical_xor", (x1, x2))
-    return lax.bitwise_xor(truth(x), truth(y))
-
-
-def logical_not(x: Any, /) -> Value:
-    """Whether zero."""
-    return lax.bitwise_not(truth(value(x, "logical_not", "x")))
-
-
-def bitwise_and(x1: Any, x2: Any, /) -> Value:
-    """The bits set in both."""
-    return lax.bitwise_and(*promote("bitwise_and", x1, x2))
-
-
-def bitwise_or(x1: Any, x2: Any, /) -> Value:
-    """The bits set in either."""
-    return lax.bitwise_or(*promote("bitwise_or", x1, x2))
-
-
-def bitwise_xor(x1: Any, x2: Any, /) -> Value:
-    """The bits set in exactly one."""
-    return lax.bitwise_xor(*promote("bitwise_xor", x1, x2))
-
-
-def invert(x: Any, /) -> Value:
-    """Every bit flipped; booleans negated."""
-    return lax.bitwise_not(value(x, "invert", "x"))
-
-
-bitwise_not = bitwise_invert = invert
-
-
-def left_shift(x1: Any, x2: Any, /) -> Value:
-    """``x1 · 2**x2`` on integers."""
-    return lax.shift_left(*promote_numeric("left_shift", x1, x2))
-
-
-def right_shift(x1: Any, x2: Any, /) -> Value:
-    """``x1 / 2**x2`` rounded down, on integers."""
-    x, y = promote_numeric("right_shift", x1, x2)
-    shift = lax.shift_right_logical if x.dtype.kind == "u" else lax.shift_right_arithmetic
-    return shift(x, y)
-
-
-bitwise_left_shift, bitwise_right_shift = left_shift, right_shift
-
-
-def bitwise_count(x: Any, /) -> Value:
-    """The number of bits set in the absolute value, as uint8."""
-    x = abs(value(x, "bitwise_count", "x"))
-    return convert_element_type(x if x.dtype == _BOOL else lax.population_count(x), np.uint8)

@@ -10,6 +10,7 @@ from fgrad import numpy as fnp
 from fgrad.core import dtypes
 from fgrad.core.errors import DtypeError
 from fgrad.core.primitive import Value
+from fgrad.core.transforms.custom import custom_jvp
 from fgrad.lax.threefry import random_bits
 from fgrad.random.keys import Key, single, split
 
@@ -231,8 +232,6 @@ _ROUNDS = 64  # tries of which one is taken; at acceptance above 0.95 none faili
 
 
 def _loggamma(words: Value, a: Value) -> Value:
-    from fgrad.core.transforms.custom import custom_jvp  # noqa: PLC0415
-
     @custom_jvp
     def draw(a: Value) -> Value:
         return _marsaglia(words, a)

@@ -12,7 +12,7 @@ from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Value
 from fgrad.lax.threefry import random_bits
-from fgrad.random.continuous import gumbel, uniform
+from fgrad.random.continuous import exponential, gamma, gumbel, uniform
 from fgrad.random.keys import Key, split, words_of
 
 __all__ = [
@@ -217,8 +217,6 @@ def ball(key: Key, d: int, p: float = 2, shape: Shape = (), dtype: Any = None) -
         Barthe, Guédon, Mendelson and Naor, *A probabilistic approach to the geometry of the
         ℓₚⁿ-ball*, Annals of Probability 33(2), 2005.
     """
-    from fgrad.random.continuous import exponential, gamma  # noqa: PLC0415
-
     k1, k2, k3 = split(key, 3)
     sizes = tuple(shape)
     g = gamma(k1, 1.0 / p, (*sizes, d), dtype)

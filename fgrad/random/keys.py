@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fgrad import numpy as fnp
 from fgrad.core.config import config
 from fgrad.core.errors import DtypeError, KeyReuseError, ShapeError
 from fgrad.core.evaluate import ArrayImpl, as_value
@@ -33,12 +34,12 @@ class PRNGKeyArray:
     def __init__(self, data: Value) -> None:
         self._data = data
         # next() on a counter is atomic: of two threads, exactly one sees 0.
-        self._used = (itertools.count(), [])
+        self._used: tuple[Any, list[Any]] = (itertools.count(), [])
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the array of keys."""
-        return self._data.shape[:-1]
+        return tuple(self._data.shape[:-1])
 
     @property
     def ndim(self) -> int:
@@ -48,7 +49,7 @@ class PRNGKeyArray:
     @property
     def size(self) -> int:
         """The number of keys."""
-        return self._data.size // 2
+        return int(self._data.size) // 2
 
     def __len__(self) -> int:
         if not self.shape:
@@ -168,8 +169,6 @@ def PRNGKey(seed: Any) -> Value:
     value = as_value(seed)
     if value.dtype.kind not in "iu":
         raise DtypeError(f"a seed must be an integer, got {value.aval}")
-    from fgrad import numpy as fnp  # noqa: PLC0415
-
     wide = value.dtype.itemsize == 8
     low = convert_element_type(value & 0xFFFFFFFF if wide else value, np.uint32)
     high = convert_element_type((value >> 32) & 0xFFFFFFFF, np.uint32) if wide else low ^ low

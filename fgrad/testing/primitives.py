@@ -246,9 +246,8 @@ def check_group(
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    @given(st.data(), st.sampled_from(names))
-    def holds(data: Any, name: str) -> None:
-        problem = data.draw(problems(prim, case, dtype_named(name)))
+    @given(st.one_of([problems(prim, case, dtype_named(name)) for name in names]))
+    def holds(problem: Problem) -> None:
         # Some parameters leave nothing to differentiate (a conversion to integers).
         if group not in _NEEDS_DERIVATIVE or (
             problem.active and is_differentiable(prim, problem.params) is not False

@@ -77,15 +77,17 @@ def _same(got: Arrays, expected: Arrays, what: str) -> None:
 
 
 def law_checkpoint(f: Flat, xs: Arrays, rng: Rng) -> None:
-    """15: gradients through checkpoint, under every policy, are those without it."""
+    """15: gradients through checkpoint, under a policy taken at random, are those without it."""
     f = inexact_only(f)
     n = len(xs)
     cts = [random_like(rng, y) for y in evaluate(f, xs)]
     expected = evaluate(pullback(f, n), (*xs, *cts))
-    for policy in (None, nothing_saveable, everything_saveable, dots_saveable):
-        g = checkpoint(f, policy=policy)
-        got = evaluate(pullback(g, n), (*xs, *cts))
-        assert_near(got, expected, f"checkpoint({getattr(policy, '__name__', None)})")
+    policy = POLICIES[int(rng.integers(len(POLICIES)))]
+    got = evaluate(pullback(checkpoint(f, policy=policy), n), (*xs, *cts))
+    assert_near(got, expected, f"checkpoint({getattr(policy, '__name__', None)})")
+
+
+POLICIES = (None, nothing_saveable, everything_saveable, dots_saveable)
 
 
 def law_identity_rules(f: Flat, xs: Arrays, rng: Rng) -> None:

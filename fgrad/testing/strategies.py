@@ -50,36 +50,62 @@ def operands_of(spec: Spec, case: Case) -> tuple[Operand, ...]:
     return operands[:count]
 
 
-@st.composite
-def shapes_of(draw: Any, case: Case) -> tuple[list[Shape], dict[str, int]]:
+def shapes_of(case: Case) -> st.SearchStrategy[tuple[list[Shape], dict[str, int]]]:
     """Shapes of the operands of a case, and the sizes of its named dimensions."""
-    sizes: dict[str, int] = {}
-    names = patterns(case)
-    for name in dict.fromkeys(n for entry in names for n in entry):
-        if name != "..." and not name.isdigit():
-            sizes[name] = draw(st.integers(case.smallest, _LARGEST))
-    free = sum(entry == ["..."] for entry in names)
-    drawn = iter(draw(broadcastable_shapes(free)) if free else [])
-    shapes = [
+    entries = patterns(case)
+    names = _names(entries)
+    free = sum(entry == ["..."] for entry in entries)
+
+    def build(drawn: tuple[Any, ...]) -> tuple[list[Shape], dict[str, int]]:
+        sizes = dict(zip(names, drawn[1:], strict=True))
+        return _filled(entries, sizes, drawn[0]), sizes
+
+    each = [st.integers(case.smallest, _LARGEST)] * len(names)
+    return st.tuples(broadcastable_shapes(free), *each).map(build)
+
+
+def _names(entries: Sequence[Sequence[str]]) -> list[str]:
+    return [
+        n for n in dict.fromkeys(n for entry in entries for n in entry)
+        if n != "..." and not n.isdigit()
+    ]  # fmt: skip
+
+
+def _filled(
+    entries: Sequence[list[str]], sizes: Mapping[str, int], free: Sequence[Shape]
+) -> list[Shape]:
+    """The shapes that entries stand for; those of "..." are taken from `free` in turn."""
+    drawn = iter(free)
+    return [
         next(drawn) if entry == ["..."]
         else tuple(int(n) if n.isdigit() else sizes[n] for n in entry)
-        for entry in names
+        for entry in entries
     ]  # fmt: skip
-    return shapes, sizes
 
 
-@st.composite
-def broadcastable_shapes(draw: Any, count: int) -> list[Shape]:
-    """`count` shapes that broadcast together by NumPy's rule; some axes are 1 or left out."""
-    full = draw(st.lists(st.integers(0, _SIDE), max_size=_RANK))
-    shapes = [tuple(full)]
-    for _ in range(count - 1):
-        if draw(st.booleans()):
-            shapes.append(tuple(full))
-            continue
-        kept = full[draw(st.integers(0, len(full))) :]
-        shapes.append(tuple(1 if draw(st.booleans()) else n for n in kept))
-    first = draw(st.integers(0, count - 1))
+def broadcastable_shapes(count: int) -> st.SearchStrategy[list[Shape]]:
+    """`count` shapes that broadcast together by NumPy's rule; some axes are 1 or left out.
+
+    Integers alone are drawn, in one tuple: many examples need to be cheap.
+    """
+    sides = [st.integers(0, _SIDE)] * _RANK
+    # How each further operand differs: 0, it does not; else the axes left out and those that are 1.
+    changes = [st.integers(0, (_RANK + 1) * 2**_RANK)] * max(count - 1, 0)
+    return st.tuples(
+        st.integers(0, _RANK), st.integers(0, max(count - 1, 0)), *sides, *changes
+    ).map(lambda drawn: _broadcastable(count, drawn))
+
+
+def _broadcastable(count: int, drawn: tuple[int, ...]) -> list[Shape]:
+    if not count:
+        return []
+    rank, first = drawn[:2]
+    full = drawn[2 : 2 + rank]
+    shapes = [full]
+    for change in drawn[2 + _RANK :]:
+        dropped, ones = divmod(max(change - 1, 0), 2**_RANK)
+        narrow = tuple(1 if change and ones >> i & 1 else n for i, n in enumerate(full))
+        shapes.append(narrow[min(dropped, rank) :] if change else full)
     shapes[0], shapes[first] = shapes[first], shapes[0]
     return shapes
 
@@ -128,35 +154,32 @@ def example_of(
 ) -> Problem:
     """One call of a primitive, every free dimension of the same size; the same at each run."""
     spec = spec_of(prim)
-    names = patterns(case)
+    entries = patterns(case)
     length = max(size, case.smallest)
-    sizes = {n: length for entry in names for n in entry if n != "..." and not n.isdigit()}
-    shapes: list[Shape] = [
-        (length, length + 1) if entry == ["..."]
-        else tuple(int(n) if n.isdigit() else sizes[n] for n in entry)
-        for entry in names
-    ]  # fmt: skip
+    sizes = dict.fromkeys(_names(entries), length)
+    shapes = _filled(entries, sizes, [(length, length + 1)] * len(entries))
     params = case.params(sizes) if callable(case.params) else case.params
     rng = np.random.default_rng(seed)
     return make_problem(prim, case, params, shapes, np.dtype(dtype), rng, spec)
 
 
-@st.composite
-def problems(draw: Any, prim: Primitive, case: Case, dtype: np.dtype[Any] | str) -> Problem:
-    """Calls of a primitive: shapes drawn, elements from a drawn seed.
+def problems(prim: Primitive, case: Case, dtype: np.dtype[Any] | str) -> st.SearchStrategy[Problem]:
+    """Calls of a primitive: shapes are drawn, elements come from a drawn seed.
 
     Args:
-        draw: Given by hypothesis.
         prim: The primitive.
         case: A case of its spec.
         dtype: What operands of dtype 'same' take.
     """
     spec = spec_of(prim)
-    shapes, sizes = draw(shapes_of(case))
-    seed = draw(st.integers(0, 2**32 - 1))
-    rng = np.random.default_rng(seed)
-    params = case.params(sizes) if callable(case.params) else case.params
-    return make_problem(prim, case, params, shapes, np.dtype(dtype), rng, spec)
+
+    def build(drawn: tuple[tuple[list[Shape], dict[str, int]], int]) -> Problem:
+        (shapes, sizes), seed = drawn
+        params = case.params(sizes) if callable(case.params) else case.params
+        rng = np.random.default_rng(seed)
+        return make_problem(prim, case, params, shapes, np.dtype(dtype), rng, spec)
+
+    return st.tuples(shapes_of(case), st.integers(0, 2**32 - 1)).map(build)
 
 
 def make_problem(

@@ -1,7 +1,6 @@
 """Each kind of bad input raises one clear class, which names the user's line and what to do."""
 
 import re
-import sys
 import threading
 
 import numpy as np
@@ -56,14 +55,14 @@ def operand(text):
 @pytest.mark.parametrize(("prim", "wrong"), INVALID)
 def test_a_wrong_call_of_a_primitive_names_the_line(prim, wrong, staged):
     args = [operand(t) for t in wrong.types]
-    here = sys._getframe().f_lineno + 2
 
-    def call(*values):  # fmt: skip
+    def call(*values):
         return bind(prim, *values, **wrong.params)
 
     with pytest.raises(wrong.error) as caught:
         fg.jit(call)(*args) if staged else call(*args)
     message = str(caught.value)
+    here = call.__code__.co_firstlineno + 1
     assert isinstance(caught.value, errors.FgradError)
     assert f"{__file__}:{here} " in message, message
     assert len(message.split("\n")[0]) > 20

@@ -13,6 +13,7 @@ from fgrad import lax, nn, random
 from fgrad.errors import (
     IndexOutOfBoundsError,
     KeyReuseError,
+    NonFiniteError,
     NonlinearPullbackError,
     ResidualsFreedError,
     TracerArrayConversionError,
@@ -62,6 +63,16 @@ def test_the_gradient_of_a_branch_not_taken_is_zero_not_nan():
         np.testing.assert_allclose(fg.jit(gradient)(x), [0.0, slope])
         tangent = fg.jvp(lambda x, f=f: fnp.where(x > 0, f(x), 0.0), (x,), (fnp.ones(2),))[1]
         np.testing.assert_allclose(tangent, [0.0, slope])
+
+
+def test_a_strong_zero_hides_an_overflow_that_debug_infs_names():
+    def softplus(x):
+        return fnp.log(1.0 + fnp.exp(x))
+
+    assert fg.value_and_grad(softplus)(100.0) == (np.inf, 0.0)
+    assert fg.grad(lambda x: fnp.logaddexp(x, 0.0))(100.0) == 1.0
+    with fg.debug_infs(), pytest.raises(NonFiniteError, match="exp produced an infinity"):
+        fg.grad(softplus)(100.0)
 
 
 def test_numpy_functions_are_traced():

@@ -95,10 +95,12 @@ def test_extrema_share_the_derivative_among_ties(collective, numpy_of):
 
 
 def test_several_names():
-    f = fg.vmap(
-        fg.vmap(lambda x: (lax.psum(x, ("i", "j")), lax.axis_index(("j", "i")), lax.pmax(x, ("j", "i")),
-                           lax.all_gather(x, ("j", "i"))), axis_name="i"), axis_name="j",
-    )  # fmt: skip
+    def per_element(x):
+        index = lax.axis_index(("j", "i"))
+        top, gathered = lax.pmax(x, ("j", "i")), lax.all_gather(x, ("j", "i"))
+        return lax.psum(x, ("i", "j")), index, top, gathered
+
+    f = fg.vmap(fg.vmap(per_element, axis_name="i"), axis_name="j")
     x = np.arange(6.0).reshape(2, 3)
     total, index, top, gathered = f(x)
     np.testing.assert_array_equal(total, np.full((2, 3), 15.0))

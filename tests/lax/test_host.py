@@ -140,7 +140,8 @@ def _square(x):
         (lambda: fg.hessian(lambda x: lax.while_loop(lambda c: c < 9, _square, x))(2.0),
          ["x=2.0 twice=4.0", "x=4.0 twice=8.0"]),
         (lambda: fg.grad(fg.checkpoint(_square))(2.0), ["x=2.0 twice=4.0"]),
-        (lambda: fg.jit(lambda p: lax.cond(p, _square, lambda x: x, 2.0))(True), ["x=2.0 twice=4.0"]),
+        (lambda: fg.jit(lambda p: lax.cond(p, _square, lambda x: x, 2.0))(True),
+         ["x=2.0 twice=4.0"]),
     ],
 )  # fmt: skip
 def test_debug_print(run, lines, capsys):

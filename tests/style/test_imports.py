@@ -10,7 +10,10 @@ ROOT = Path(__file__).resolve().parents[2]
 # Imported inside the functions that need them, and never by `import fgrad` itself.
 LAZY = {"cupy", "cupyx", "llvmlite", "opt_einsum", "optree", "scipy"}
 # (path, module) → reason, for any other import inside a function.
-INNER_IMPORTS: dict[tuple[str, str], str] = {}
+INNER_IMPORTS: dict[tuple[str, str], str] = {
+    ("fgrad/api/parameters.py", "inspect"): "slow to import, and needed for static arguments only",
+    ("fgrad/core/transforms/custom/arguments.py", "inspect"): "slow to import, and rarely needed",
+}
 # These may import the public face, `fgrad` itself; for the others that would be a cycle.
 ON_TOP = ("fgrad/__main__.py", "fgrad/testing/")
 

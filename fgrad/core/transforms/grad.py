@@ -7,7 +7,7 @@ from typing import Any
 
 from fgrad.core import basis, dtypes, trees
 from fgrad.core.errors import GradientTypeError
-from fgrad.core.evaluate import as_value
+from fgrad.core.evaluate import as_value, borrow
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import entering
 from fgrad.core.transforms.flat import FlatCall, Fun, name_of
@@ -100,7 +100,7 @@ def value_and_grad(
             )
         dynamic = args[positions[0]] if not several else tuple(args[i] for i in positions)
         leaves, tree = trees.flatten(dynamic)
-        values = [as_value(x) for x in leaves]
+        values = [borrow(x) for x in leaves]
         active = [_gradient_exists(fun, v, holomorphic, allow_int) for v in values]
 
         def rebuild(*flat: Value) -> list[Any]:

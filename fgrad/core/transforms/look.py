@@ -5,6 +5,7 @@ from typing import Any
 
 from fgrad.core import trees
 from fgrad.core.avals import ShapedArray
+from fgrad.core.errors import TreeError
 from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer, entering, is_open, state
@@ -105,7 +106,7 @@ def closure_convert(fun: Fun, *example_args: Any) -> tuple[Fun, list[Value]]:
     def converted(*args: Any) -> Any:
         given, got = trees.flatten(args[: len(example_args)])
         if got != tree:
-            raise trees.TreeError(f"arguments must be a tree like {tree}, got {got}")
+            raise TreeError(f"arguments must be a tree like {tree}, got {got}")
         moved = iter(args[len(example_args) :])
         full = [next(moved) if any(c is h for h in hoisted) else c for c in consts]
         with entering():

@@ -16,7 +16,7 @@ from fgrad.core.tracing import bind
 Policy = Callable[..., bool]
 
 
-name_p = Primitive(
+name_p: Primitive = Primitive(
     "name",
     "The value itself, under a name that checkpoint policies see.",
     abstract=lambda x, *, name: x,
@@ -137,5 +137,7 @@ def save_from_both_policies(first: Policy, second: Policy) -> Policy:
     def policy(prim: Any, *avals: Any, **params: Any) -> bool:
         return first(prim, *avals, **params) or second(prim, *avals, **params)
 
-    drops = getattr(first, "drops", frozenset()) & getattr(second, "drops", frozenset())
+    drops: frozenset[str] = getattr(first, "drops", frozenset()) & getattr(
+        second, "drops", frozenset()
+    )
     return _NamedPolicy(policy, ("save_from_both_policies", first, second), drops)

@@ -10,9 +10,8 @@ from fgrad.core.evaluate import ArrayImpl, as_value, is_buffer
 from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array, entering
-from fgrad.core.transforms.linearize import Push
 from fgrad.core.transforms.stage import stage
-from fgrad.core.transforms.tape import Record, Tape
+from fgrad.core.transforms.tape import Push, Record, Tape
 from fgrad.core.tree_registry import register
 from fgrad.core.where import Where
 

@@ -157,7 +157,7 @@ def stage(
         outs = [trace.atom(as_value(x)) for x in f(*[StageTracer(trace, v) for v in invars])]
     trace.close()
     eqns, live = live_equations(trace.eqns, outs)
-    kept: list[Any] = [k for k in trace.consts.values() if k[0] in live]  # type: ignore[comparison-overlap]
+    kept: list[Any] = [k for k in trace.consts.values() if k[0] in live]
     return Jaxpr(invars, [k[0] for k in kept], eqns, outs), [k[1] for k in kept]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from fgrad.core import basis, dtypes, trees
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import CotangentError, TreeError
-from fgrad.core.evaluate import as_value
+from fgrad.core.evaluate import as_value, borrow
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import entering
 from fgrad.core.transforms.flat import FlatCall, Fun, aval_like
@@ -110,7 +110,7 @@ def jvp(fun: Fun, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool
     given, got = trees.flatten(tuple(tangents))
     if tree != got:
         raise TreeError(f"tangents must be a tree like the primals {tree}, got {got}")
-    values = [as_value(x) for x in leaves]
+    values = [borrow(x) for x in leaves]
     ts = [check_tangent(as_value(t), v.aval) for t, v in zip(given, values, strict=True)]
     call = FlatCall(fun, lambda *flat: trees.unflatten(tree, flat), {}, has_aux=has_aux)
     with entering():

@@ -6,7 +6,7 @@ from typing import Any
 
 from fgrad.core import basis, trees
 from fgrad.core.errors import ArgumentError, AxisError, ShapeError
-from fgrad.core.evaluate import ArrayImpl, as_value
+from fgrad.core.evaluate import ArrayImpl, borrow
 from fgrad.core.primitive import MappedAxis, Value
 from fgrad.core.tracing import entering
 from fgrad.core.transforms.batch import batch_flat
@@ -64,7 +64,7 @@ def vmap(
         flat_axes = trees.flatten_axes(
             (axes, 0 if kwargs else None), trees.structure((args, kwargs)), name="in_axes"
         )
-        values = [as_value(x) for x in leaves]
+        values = [borrow(x) for x in leaves]
         dims = [_dim(fun, x, d) for x, d in zip(values, flat_axes, strict=True)]
         size = _size(fun, values, dims, axis_size)
 
@@ -91,7 +91,7 @@ def _dim(fun: Fun, x: Value, axis: Any) -> int | None:
         return None
     if not isinstance(axis, int) or isinstance(axis, bool):
         raise AxisError(f"vmap of {name_of(fun)}: in_axes takes integers and None, got {axis!r}")
-    ndim = x.ndim
+    ndim: int = x.ndim
     if not -ndim <= axis < ndim:
         raise AxisError(
             f"vmap of {name_of(fun)}: axis {axis} is out of range for the argument {x.aval} with "
@@ -103,7 +103,9 @@ def _dim(fun: Fun, x: Value, axis: Any) -> int | None:
 def _size(
     fun: Fun, values: Sequence[Value], dims: Sequence[int | None], axis_size: int | None
 ) -> int:
-    sizes = {x.shape[d]: (x, d) for x, d in zip(values, dims, strict=True) if d is not None}
+    sizes: dict[int, tuple[Value, int | None]] = {
+        x.shape[d]: (x, d) for x, d in zip(values, dims, strict=True) if d is not None
+    }
     if axis_size is not None:
         sizes.setdefault(axis_size, (None, None))
     if not sizes:

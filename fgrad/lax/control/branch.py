@@ -13,7 +13,7 @@ from fgrad.core.ir import Jaxpr, Var
 from fgrad.core.primitive import Value
 from fgrad.core.promotion import promote
 from fgrad.core.tracing import bind, entering
-from fgrad.core.transforms.grad import name_of
+from fgrad.core.transforms.flat import name_of
 from fgrad.lax.compare import ne
 from fgrad.lax.control.checks import concrete, scalar_of
 from fgrad.lax.control.cond import cond_p

@@ -6,8 +6,14 @@ import pytest
 import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax
-from fgrad.errors import ArgumentError, AxisError, ConcretizationTypeError, DtypeError, ShapeError
-from fgrad.errors import TreeError
+from fgrad.errors import (
+    ArgumentError,
+    AxisError,
+    ConcretizationTypeError,
+    DtypeError,
+    ShapeError,
+    TreeError,
+)
 
 XS = np.arange(3.0)
 

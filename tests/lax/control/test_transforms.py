@@ -6,7 +6,6 @@ import pytest
 import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax
-
 from tests.lax.control.loops_as_python import assert_trees_close, scan, transforms
 
 RNG = np.random.default_rng(0)

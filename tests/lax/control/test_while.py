@@ -10,6 +10,7 @@ from fgrad.errors import ArgumentError, DtypeError, RuleError, ShapeError, TreeE
 from fgrad.lax.control.while_walk import KEPT
 
 A, X = np.float64(1.1), np.float64(0.3)
+XS = np.ones(3)
 
 
 def _step(a, c):
@@ -104,12 +105,12 @@ def test_finished_lanes_give_no_nan(max_steps):
 
 
 def test_pullback_called_under_vmap_and_twice():
-    y, pullback = fg.vjp(lambda x: by_while(A, x, 90), np.array([0.3, 0.4]))
+    _, pullback = fg.vjp(lambda x: by_while(A, x, 90), np.array([0.3, 0.4]))
     cts = np.random.default_rng(0).standard_normal((3, 2))
     rows = np.stack([pullback(ct)[0] for ct in cts])
     np.testing.assert_allclose(fg.vmap(lambda ct: pullback(ct)[0])(cts), rows)
-    np.testing.assert_allclose(fg.jacrev(lambda x: by_while(A, x, 90))(np.array([0.3, 0.4])),
-                               fg.jacfwd(lambda x: by_while(A, x, 90))(np.array([0.3, 0.4])))  # fmt: skip
+    f, x = (lambda x: by_while(A, x, 90)), np.array([0.3, 0.4])
+    np.testing.assert_allclose(fg.jacrev(f)(x), fg.jacfwd(f)(x))
 
 
 def test_pullbacks_of_loops_of_different_length_are_not_mixed():
@@ -142,7 +143,7 @@ def test_weak_carry_takes_the_type_that_comes_back():
         (lambda: lax.while_loop(lambda c: c, lambda c: c, 1.0), DtypeError, "bool"),
         (lambda: lax.while_loop(lambda c: c < 1, lambda c: c, np.ones(3)), ShapeError, r"b\[3\]"),
         (lambda: lax.while_loop(lambda c: (c < 1,), lambda c: c, 1.0), TreeError, "scalar bool"),
-        (lambda: lax.while_loop(lambda c: c[0] < 1, lambda c: (c[0], c[1].sum()), (1.0, np.ones(3))),
+        (lambda: lax.while_loop(lambda c: c[0] < 1, lambda c: (c[0], c[1].sum()), (1.0, XS)),
          ShapeError, r"\[1\].*f64\[\].*f64\[3\]"),
         (lambda: lax.while_loop(lambda c: c < 1, lambda c: c, 1.0, max_steps=-1), ArgumentError,
          "negative"),

@@ -197,7 +197,7 @@ def _jvp_with(consts: Any, avals: Sequence[ShapedArray], params: dict[str, Any])
     n = consts
 
     def fun(*args: Value) -> list[Value]:
-        return _jvp_call_of(args[:n], avals[n:], params).fun(*args[n:])
+        return _jvp_call_of(args[:n], avals[n:], params).fun(*args[n:])  # type: ignore[no-any-return]
 
     def rule(primals: Values, tangents: Values) -> tuple[Values, Sequence[Value | None]]:
         return _jvp_call_of(primals[:n], avals[n:], params).rule(primals[n:], tangents[n:])  # type: ignore[no-any-return]

@@ -54,12 +54,12 @@ class Deferred:
 
     __slots__ = ("_made", "make", "name")
 
-    def __init__(self, name: str, make: Callable[[], tuple[Jaxpr, ...]]) -> None:
+    def __init__(self, name: str, make: Callable[[], tuple[Any, ...]]) -> None:
         self.name = name
         self.make = make
-        self._made: tuple[Jaxpr, ...] | None = None
+        self._made: tuple[Any, ...] | None = None
 
-    def get(self) -> tuple[Jaxpr, ...]:
+    def get(self) -> tuple[Any, ...]:
         """The rules as closed programs."""
         if self._made is None:
             try:
@@ -99,7 +99,7 @@ def check_outputs(name: str, rule: str, got: Sequence[ShapedArray], fun: Jaxpr) 
             )
 
 
-def programs_of(params: dict[str, Any], *names: str) -> tuple[Jaxpr, ...]:
+def programs_of(params: dict[str, Any], *names: str) -> tuple[Any, ...]:
     """The programs of an equation's rules."""
     first = params[names[0]]
     return first.get() if isinstance(first, Deferred) else tuple(params[n] for n in names)
