@@ -128,6 +128,8 @@ complexfloating = _np.complexfloating
 pi, e, euler_gamma = _np.pi, _np.e, _np.euler_gamma
 inf, nan, newaxis = _np.inf, _np.nan, None
 
+__array_api_version__ = "2024.12"
+
 # Loaded on first use: modules, and the functions of others.
 _LAZY = ("linalg", "fft")
 _LAZY_NAMES = {
@@ -147,6 +149,7 @@ _LAZY_NAMES = {
             "polynomials",
             "poly polyadd polyder polyfit polyint polymul polysub polyval roots trim_zeros",
         ),
+        ("array_api", "__array_namespace_info__"),
         ("functional", "apply_along_axis apply_over_axes vectorize"),
         (
             "extras",

@@ -90,11 +90,8 @@ def save(file: Any, arr: Any) -> None:
 
 def savez(file: Any, *args: Any, **kwds: Any) -> None:
     """Write concrete arrays to one file in NumPy's format."""
-    np.savez(
-        file,
-        *(np.asarray(value(a)) for a in args),
-        **{k: np.asarray(value(a)) for k, a in kwds.items()},  # type: ignore[arg-type]
-    )
+    named: dict[str, Any] = {k: np.asarray(value(a)) for k, a in kwds.items()}
+    np.savez(file, *(np.asarray(value(a)) for a in args), **named)
 
 
 def load(file: Any, *args: Any, **kwargs: Any) -> Any:
