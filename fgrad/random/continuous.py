@@ -51,7 +51,7 @@ def uniform(
     Example:
         >>> import fgrad as fg
         >>> fg.random.uniform(fg.random.key(0), (2,))
-        Array([0.947667  , 0.97857046], dtype=float32)
+        Array([0.947667 , 0.9785799], dtype=float32)
     """
     kind = _float("uniform", dtype)
     shape = _shape(shape)
@@ -80,7 +80,7 @@ def normal(key: Key, shape: Shape = (), dtype: Any = None) -> Value:
     Example:
         >>> import fgrad as fg
         >>> fg.random.normal(fg.random.key(0), (2,))
-        Array([ 1.6226422,  2.0252647], dtype=float32)
+        Array([1.622642 , 2.0252647], dtype=float32)
     """
     kind = _float("normal", dtype, complex_too=True)
     if kind.kind == "c":
