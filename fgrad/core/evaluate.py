@@ -44,11 +44,11 @@ class ArrayImpl(Array):
         data = self._data
         return ShapedArray(data.shape, data.dtype, bool(self._flags & WEAK))
 
-    shape = property(lambda self: self._data.shape)
-    dtype = property(lambda self: self._data.dtype)
-    ndim = property(lambda self: self._data.ndim)
-    size = property(lambda self: self._data.size)
-    weak_type = property(lambda self: bool(self._flags & WEAK))
+    shape = property(lambda self: self._data.shape, doc="The length of each axis.")
+    dtype = property(lambda self: self._data.dtype, doc="The element type.")
+    ndim = property(lambda self: self._data.ndim, doc="The number of axes.")
+    size = property(lambda self: self._data.size, doc="The number of elements.")
+    weak_type = property(lambda self: bool(self._flags & WEAK), doc="Whether the dtype gives way.")
 
     def concrete(self) -> "ArrayImpl":
         """Itself: it is concrete."""

@@ -209,10 +209,12 @@ class ClosedJaxpr:
         self.jaxpr = jaxpr
         self.consts = list(consts)
 
-    in_avals = property(lambda self: self.jaxpr.in_avals)
-    out_avals = property(lambda self: self.jaxpr.out_avals)
-    eqns = property(lambda self: self.jaxpr.eqns)
-    effects = property(lambda self: self.jaxpr.effects)
+    in_avals = property(lambda self: self.jaxpr.in_avals, doc="Types of the inputs.")
+    out_avals = property(lambda self: self.jaxpr.out_avals, doc="Types of the outputs.")
+    eqns = property(lambda self: self.jaxpr.eqns, doc="The equations.")
+    effects = property(
+        lambda self: self.jaxpr.effects, doc="Names of the effects of all equations."
+    )
 
     def __str__(self) -> str:
         return str(self.jaxpr)

@@ -19,6 +19,25 @@ __all__ = ["argmax", "argmax_p", "argmin", "argmin_p"]
 _ORDERED = "biuf"
 
 
+def _spec(name: str) -> Spec:
+    i32 = np.dtype(np.int32)
+    return Spec(
+        cases=(
+            Case("m n", {"axis": 0, "index_dtype": i32}, smallest=1),
+            Case("m n", {"axis": 1, "index_dtype": np.dtype(np.uint8)}, smallest=1),
+        ),
+        dtypes=(*REAL, "bool"),
+        reference=lambda x, *, axis, index_dtype: getattr(np, name)(x, axis).astype(index_dtype),
+        ulps=0.0,
+        order=0,
+        invalid=(
+            Invalid(("f32[2]",), AxisError, "axes", axis=1, index_dtype=i32),
+            Invalid(("f32[0]",), ShapeError, "empty", axis=0, index_dtype=i32),
+            Invalid(("c64[2]",), DtypeError, "takes", axis=0, index_dtype=i32),
+        ),
+    )
+
+
 def _arg_extremum(name: str, doc: str) -> Primitive:
     def abstract(x: ShapedArray, *, axis: int, index_dtype: np.dtype[Any]) -> ShapedArray:
         check_kind(name, x, _ORDERED)
@@ -43,7 +62,6 @@ def _arg_extremum(name: str, doc: str) -> Primitive:
         assert d is not None
         return bind(prim, args[0], axis=axis + (axis >= d), **params), d - (axis < d)
 
-    i32 = np.dtype(np.int32)
     prim: Primitive = constant(
         name,
         doc=doc,
@@ -52,23 +70,7 @@ def _arg_extremum(name: str, doc: str) -> Primitive:
         eager=eager,
         batch=batch,
         lower=Lowering("reduce", name),
-        spec=Spec(
-            cases=(
-                Case("m n", {"axis": 0, "index_dtype": i32}, smallest=1),
-                Case("m n", {"axis": 1, "index_dtype": np.dtype(np.uint8)}, smallest=1),
-            ),
-            dtypes=(*REAL, "bool"),
-            reference=lambda x, *, axis, index_dtype: getattr(np, name)(x, axis).astype(
-                index_dtype
-            ),
-            ulps=0.0,
-            order=0,
-            invalid=(
-                Invalid(("f32[2]",), AxisError, "axes", axis=1, index_dtype=i32),
-                Invalid(("f32[0]",), ShapeError, "empty", axis=0, index_dtype=i32),
-                Invalid(("c64[2]",), DtypeError, "takes", axis=0, index_dtype=i32),
-            ),
-        ),
+        spec=_spec(name),
     )
     return prim
 

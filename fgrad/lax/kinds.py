@@ -135,10 +135,46 @@ def pointwise(
     """
     names = operands.split()
     arity = len(names)
-    native = "".join(_CHARS[k] for k in accepts)
     factors = None if isinstance(derivs, Absent) else [
         None if d is None else _Factor(d, names) for d in derivs
     ]  # fmt: skip
+
+    jvp: Any = derivs
+    vjp: Any = derivs
+    transpose: Any = derivs
+    if factors is not None:
+        jvp = _pointwise_jvp(lambda: prim, factors)
+        vjp = _pointwise_pullback(factors, arity)
+        transpose = _pointwise_transpose(factors) if linear else Absent("not linear in any operand")
+    prim: Primitive = Primitive(
+        name,
+        doc,
+        abstract=_pointwise_abstract(name, names, accepts, result, check),
+        eager=_pointwise_eager(eager, arity, accepts, returns_same=result is None, widen=widen),
+        jvp=jvp,
+        transpose=transpose,
+        vjp=vjp,
+        batch=lambda axis, args, dims, **p: basis.batch_pointwise(prim, axis, args, dims, p),
+        lower=Lowering("pointwise", scalar, decompose),
+        simplify=simplify,
+        linear=linear,
+        linear_in=linear_in,
+        commutative=commutative,
+        differentiable=factors is not None and any(f is not None for f in factors),
+        spec=spec,
+    )
+    return prim
+
+
+def _pointwise_abstract(
+    name: str,
+    names: Sequence[str],
+    accepts: str,
+    result: Callable[[np.dtype[Any]], np.dtype[Any]] | None,
+    check: Callable[..., None] | None,
+) -> Callable[..., ShapedArray]:
+    native = "".join(_CHARS[k] for k in accepts)
+    arity = len(names)
 
     def abstract(*avals: ShapedArray, **params: Any) -> ShapedArray:
         first = avals[0]
@@ -159,34 +195,7 @@ def pointwise(
         weak = all(a.weak_type for a in avals) and dtype.kind != "b"
         return ShapedArray(shape, dtype, weak)
 
-    if factors is None:
-        jvp: Any = derivs
-        vjp: Any = derivs
-        transpose: Any = derivs
-    else:
-        jvp = _pointwise_jvp(lambda: prim, factors)
-        vjp = _pointwise_pullback(factors, arity)
-        transpose = _pointwise_transpose(factors) if linear else Absent("not linear in any operand")
-    prim: Primitive = Primitive(
-        name,
-        doc,
-        abstract=abstract,
-        eager=_pointwise_eager(eager, arity, accepts, returns_same=result is None, widen=widen),
-        jvp=jvp,
-        transpose=transpose,
-        vjp=vjp,
-        batch=lambda axis, args, dims, **params: basis.batch_pointwise(
-            prim, axis, args, dims, params
-        ),
-        lower=Lowering("pointwise", scalar, decompose),
-        simplify=simplify,
-        linear=linear,
-        linear_in=linear_in,
-        commutative=commutative,
-        differentiable=factors is not None and any(f is not None for f in factors),
-        spec=spec,
-    )
-    return prim
+    return abstract
 
 
 def _pointwise_eager(

@@ -12,6 +12,7 @@ import numpy as np
 
 from fgrad.core import basis
 from fgrad.core.avals import ShapedArray
+from fgrad.core.basis import Dims
 from fgrad.core.errors import AxisError, DtypeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import (
@@ -35,12 +36,9 @@ from fgrad.lax.elementary import exp
 from fgrad.lax.kinds import FLOAT, check_kind
 from fgrad.lax.powers import square
 
-__all__ = [
-    "logsumexp", "logsumexp_p", "normalize", "normalize_p", "softmax", "softmax_p",
-]  # fmt: skip
+__all__ = ["logsumexp", "logsumexp_p", "normalize", "normalize_p", "softmax", "softmax_p"]
 
 Axes = tuple[int, ...]
-Dims = Sequence[int | None]
 _NOT_LINEAR = Absent("not linear; only its derivative is transposed")
 
 
@@ -57,8 +55,7 @@ def _kept(x: ShapedArray, axes: Axes) -> tuple[int, ...]:
 
 def _row_sum(x: Value, axes: Axes) -> Value:
     """The sum over axes, which stay with length 1."""
-    shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-    return basis.reshape(basis.reduce_sum(x, axes), shape)
+    return basis.reshape(basis.reduce_sum(x, axes), _kept(x.aval, axes))
 
 
 def _row_mean(x: Value, axes: Axes) -> Value:

@@ -27,14 +27,7 @@ from fgrad.core.tracing import bind
 from fgrad.lax.kinds import structural
 from fgrad.lax.shape import Ints, canonical_axis, scalar_like, squeeze, value
 
-__all__ = [
-    "index_in_dim",
-    "pad",
-    "pad_p",
-    "slice",
-    "slice_in_dim",
-    "slice_p",
-]
+__all__ = ["index_in_dim", "pad", "pad_p", "slice", "slice_in_dim", "slice_p"]
 
 PaddingConfig = tuple[tuple[int, int, int], ...]
 

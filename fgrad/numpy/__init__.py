@@ -8,35 +8,91 @@ import numpy as _np
 
 from fgrad.core import dtypes as _dtypes
 from fgrad.core.dtypes import (
-    bfloat16,
-    bool_,
-    complex64,
-    complex128,
-    dtype,
-    finfo,
-    float8_e3m4,
-    float8_e4m3,
-    float8_e4m3b11fnuz,
-    float8_e4m3fn,
-    float8_e4m3fnuz,
-    float8_e5m2,
-    float8_e5m2fnuz,
-    float8_e8m0fnu,
-    float16,
-    float32,
-    float64,
-    iinfo,
-    int8,
-    int16,
-    int32,
-    int64,
-    issubdtype,
-    promote_types,
-    result_type,
-    uint8,
-    uint16,
-    uint32,
-    uint64,
+    bfloat16 as bfloat16,
+)
+from fgrad.core.dtypes import (
+    bool_ as bool_,
+)
+from fgrad.core.dtypes import (
+    complex64 as complex64,
+)
+from fgrad.core.dtypes import (
+    complex128 as complex128,
+)
+from fgrad.core.dtypes import (
+    dtype as dtype,
+)
+from fgrad.core.dtypes import (
+    finfo as finfo,
+)
+from fgrad.core.dtypes import (
+    float8_e3m4 as float8_e3m4,
+)
+from fgrad.core.dtypes import (
+    float8_e4m3 as float8_e4m3,
+)
+from fgrad.core.dtypes import (
+    float8_e4m3b11fnuz as float8_e4m3b11fnuz,
+)
+from fgrad.core.dtypes import (
+    float8_e4m3fn as float8_e4m3fn,
+)
+from fgrad.core.dtypes import (
+    float8_e4m3fnuz as float8_e4m3fnuz,
+)
+from fgrad.core.dtypes import (
+    float8_e5m2 as float8_e5m2,
+)
+from fgrad.core.dtypes import (
+    float8_e5m2fnuz as float8_e5m2fnuz,
+)
+from fgrad.core.dtypes import (
+    float8_e8m0fnu as float8_e8m0fnu,
+)
+from fgrad.core.dtypes import (
+    float16 as float16,
+)
+from fgrad.core.dtypes import (
+    float32 as float32,
+)
+from fgrad.core.dtypes import (
+    float64 as float64,
+)
+from fgrad.core.dtypes import (
+    iinfo as iinfo,
+)
+from fgrad.core.dtypes import (
+    int8 as int8,
+)
+from fgrad.core.dtypes import (
+    int16 as int16,
+)
+from fgrad.core.dtypes import (
+    int32 as int32,
+)
+from fgrad.core.dtypes import (
+    int64 as int64,
+)
+from fgrad.core.dtypes import (
+    issubdtype as issubdtype,
+)
+from fgrad.core.dtypes import (
+    promote_types as promote_types,
+)
+from fgrad.core.dtypes import (
+    result_type as result_type,
+)
+from fgrad.core.dtypes import (
+    uint8 as uint8,
+)
+from fgrad.core.dtypes import (
+    uint16 as uint16,
+)
+from fgrad.core.dtypes import (
+    uint32 as uint32,
+)
+from fgrad.core.dtypes import (
+    uint64 as uint64,
 )
 from fgrad.core.tracing import Array as ndarray
 from fgrad.numpy.bitwise import *
@@ -49,12 +105,12 @@ from fgrad.numpy.grids import *
 from fgrad.numpy.integers import *
 from fgrad.numpy.joining import *
 from fgrad.numpy.logic import *
-from fgrad.numpy.members import astype
+from fgrad.numpy.members import astype as astype
 from fgrad.numpy.nanreductions import *
-from fgrad.numpy.padding import pad
+from fgrad.numpy.padding import pad as pad
 from fgrad.numpy.positions import *
 from fgrad.numpy.products import *
-from fgrad.numpy.protocols import from_dlpack
+from fgrad.numpy.protocols import from_dlpack as from_dlpack
 from fgrad.numpy.quantiles import *
 from fgrad.numpy.reductions import *
 from fgrad.numpy.rounding import *
@@ -71,6 +127,8 @@ complexfloating = _np.complexfloating
 
 pi, e, euler_gamma = _np.pi, _np.e, _np.euler_gamma
 inf, nan, newaxis = _np.inf, _np.nan, None
+
+__array_api_version__ = "2024.12"
 
 # Loaded on first use: modules, and the functions of others.
 _LAZY = ("linalg", "fft")
@@ -91,6 +149,7 @@ _LAZY_NAMES = {
             "polynomials",
             "poly polyadd polyder polyfit polyint polymul polysub polyval roots trim_zeros",
         ),
+        ("array_api", "__array_namespace_info__"),
         ("functional", "apply_along_axis apply_over_axes vectorize"),
         (
             "extras",

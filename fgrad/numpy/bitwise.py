@@ -65,7 +65,7 @@ def _ordering(name: str, strict: str, doc: str) -> Callable[[Any, Any], Value]:
         last = getattr(lax, {"less": "lt", "less_equal": "le", "greater": "gt"}.get(name, "ge"))
         if x.dtype.kind == "c":
             return _complex_order(getattr(lax, strict), last, x, y)
-        return last(x, y)  # type: ignore[no-any-return]
+        return last(x, y)
 
     compare.__name__ = compare.__qualname__ = name
     compare.__doc__ = doc

@@ -9,7 +9,7 @@ from fgrad import lax
 from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type
 from fgrad.core.errors import DtypeError, ShapeError
-from fgrad.core.evaluate import WEAK, ArrayImpl, as_value, is_buffer
+from fgrad.core.evaluate import WEAK, ArrayImpl, as_value, borrow, is_buffer
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array
 from fgrad.numpy import axes as ax
@@ -112,12 +112,12 @@ def _from(x: Any) -> Value:
     if isinstance(x, list | tuple):
         return _from_sequence(x)
     if hasattr(x, "__array__") and not is_buffer(x):
-        return as_value(np.asarray(x))
+        return borrow(np.asarray(x))
     if hasattr(x, "__dlpack__") and not is_buffer(x):
-        return as_value(np.from_dlpack(x))
+        return borrow(np.from_dlpack(x))
     if isinstance(x, memoryview | bytearray | range):
-        return as_value(np.asarray(x))
-    return as_value(x)
+        return borrow(np.asarray(x))
+    return borrow(x)
 
 
 def _from_sequence(items: Sequence[Any]) -> Value:

@@ -58,7 +58,7 @@ class _Grid:
 def _line(key: slice) -> Value:
     start = 0 if key.start is None else key.start
     if isinstance(key.step, complex):
-        return grids.linspace(start, key.stop, int(abs(key.step)))  # type: ignore[no-any-return]
+        return grids.linspace(start, key.stop, int(abs(key.step)))
     x = grids.arange(start, key.stop, 1 if key.step is None else key.step)
     return convert_element_type(x, x.dtype)
 
@@ -90,11 +90,8 @@ def save(file: Any, arr: Any) -> None:
 
 def savez(file: Any, *args: Any, **kwds: Any) -> None:
     """Write concrete arrays to one file in NumPy's format."""
-    np.savez(
-        file,
-        *(np.asarray(value(a)) for a in args),
-        **{k: np.asarray(value(a)) for k, a in kwds.items()},
-    )
+    named: dict[str, Any] = {k: np.asarray(value(a)) for k, a in kwds.items()}
+    np.savez(file, *(np.asarray(value(a)) for a in args), **named)
 
 
 def load(file: Any, *args: Any, **kwargs: Any) -> Any:

@@ -78,7 +78,7 @@ def _static(name: str, x: Any) -> Any:
     if type(x) in NUMBERS:
         return x
     if isinstance(x, Array) and not isinstance(x, ArrayImpl):
-        return operator.index(x)  # type: ignore[arg-type]  # raises the error that says why a tracer cannot be one
+        return operator.index(x)  # raises the error that says why a tracer cannot be one
     return np.asarray(x).item()
 
 
@@ -176,7 +176,7 @@ def _diagonal_mask(shape: tuple[int, int], k: Any, compare: Any) -> Value:
     row = lax.broadcasted_iota(np.int32, shape, 0)
     column = lax.broadcasted_iota(np.int32, shape, 1)
     shift = number(operator.index(k), np.dtype(np.int32), weak=False)
-    return compare(lax.add(row, shift), column)  # type: ignore[no-any-return]
+    return compare(lax.add(row, shift), column)
 
 
 def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Value:

@@ -256,6 +256,36 @@ def front(entries: list[Any]) -> bool:
     return places[-1] - places[0] + 1 != len(places)
 
 
+def _static(x: Value, index: Any) -> Value | None:
+    """``x[index]`` for integers in bounds and rising slices alone; None for anything else."""
+    items = index if type(index) is tuple else (index,)
+    shape = x.shape
+    if len(items) > len(shape):
+        return None
+    starts, ends, strides, kept = [], [], [], []
+    for e, n in zip(items, shape, strict=False):
+        if type(e) is int:
+            if not -n <= e < n:
+                return None
+            start = e + n if e < 0 else e
+            stop = start + 1
+            step = 1
+        elif type(e) is Slice:
+            start, stop, step = e.indices(n)
+            if step < 0:
+                return None
+            stop = max(start, stop)
+            kept.append((stop - start + step - 1) // step)
+        else:
+            return None
+        starts.append(start)
+        ends.append(stop)
+        strides.append(step)
+    rest = shape[len(items) :]
+    out = lax.slice(x, (*starts, *[0] * len(rest)), (*ends, *rest), (*strides, *[1] * len(rest)))
+    return basis.reshape(out, (*kept, *rest))
+
+
 def get(
     x: Any, index: Any, *, mode: Any = None, fill_value: Any = None, sorted_: bool = False,
     unique: bool = False, wrapped: bool = True,
@@ -274,6 +304,9 @@ def get(
     Raises:
         IndexOutOfBoundsError: An index known now is out of bounds, and no mode says otherwise.
     """
+    found = _static(x, index)
+    if found is not None:
+        return found
     p = plan(x, index, mode)
     axes = [e for e in p.entries if e is not None]
     if len(p.shape) != x.ndim:

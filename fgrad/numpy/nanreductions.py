@@ -56,7 +56,7 @@ def _nan_extremum(name: str, extremum: Any, neutral: Callable[[Any], Any], doc: 
     ) -> Value:  # fmt: skip
         x = value(a, name, "a")
         if not dtypes.is_inexact(x.dtype):
-            return extremum(x, axis, out, keepdims, initial, where)  # type: ignore[no-any-return]
+            return extremum(x, axis, out, keepdims, initial, where)
         filled, missing = _without_nan(x, neutral(x.dtype))
         best = extremum(filled, axis, out, keepdims, initial, where)
         return select_n(

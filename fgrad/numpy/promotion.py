@@ -20,6 +20,7 @@ from fgrad.core.tracing import Array
 
 NUMBERS = (bool, int, float, complex)
 _PYTHON = frozenset(NUMBERS)
+_INEXACT = "efdFDE"  # characters of the dtypes in which functions such as sin compute
 
 
 def value(x: Any, name: str = "", argument: str = "") -> Value:
@@ -98,12 +99,26 @@ def operands(name: str, args: Sequence[Any]) -> list[Any]:
     return found
 
 
+def _alike(args: Sequence[Any]) -> bool:
+    """Whether the operands are arrays of one dtype, so that nothing needs to be converted."""
+    first = args[0]
+    if not isinstance(first, Array):
+        return False
+    dtype = first.dtype
+    for a in args[1:]:
+        if not isinstance(a, Array) or a.dtype is not dtype:
+            return False
+    return len(args) == 1 or config.numpy_rank_promotion == "allow"
+
+
 def promote(name: str, *args: Any) -> list[Value]:
     """Operands as values of their common dtype.
 
     Raises:
         DtypeError: There is no implicit promotion, or an operand is no array or number.
     """
+    if _alike(args):
+        return list(args)
     found = operands(name, args)
     dtype, weak = dtypes.promote(*map(pair, found))
     return [to(a, dtype, weak) for a in found]
@@ -111,6 +126,8 @@ def promote(name: str, *args: Any) -> list[Value]:
 
 def promote_inexact(name: str, *args: Any) -> list[Value]:
     """Operands as values of their common dtype, made floating point where it is not."""
+    if _alike(args) and args[0].dtype.char in _INEXACT:
+        return list(args)
     found = operands(name, args)
     dtype, weak = dtypes.promote(*map(pair, found))
     return [to(a, dtypes.to_inexact(dtype), weak) for a in found]

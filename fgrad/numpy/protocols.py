@@ -18,7 +18,7 @@ from fgrad.core.errors import (
     ShapeError,
     TracerArrayConversionError,
 )
-from fgrad.core.evaluate import WEAK, ArrayImpl, as_value
+from fgrad.core.evaluate import WEAK, ArrayImpl, borrow
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array, Tracer
 from fgrad.numpy import bitwise, joining
@@ -304,9 +304,9 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> V
     if device is None and x.__dlpack_device__()[0] != _DLPACK_CPU:
         import cupy
 
-        return as_value(cupy.from_dlpack(x))
+        return borrow(cupy.from_dlpack(x))
     found = np.from_dlpack(x, copy=copy)
-    return as_value(found)
+    return borrow(found)
 
 
 MEMBERS: dict[str, Any] = {

@@ -154,7 +154,7 @@ def _extremum(name: str, reduce: str, pick: str, neutral: Callable[[Any], Any], 
         found = _reduce(name, getattr(lax, reduce), x, axis, keepdims)
         if initial is None:
             return found
-        return getattr(lax, pick)(*promote(name, found, initial))  # type: ignore[no-any-return]
+        return getattr(lax, pick)(*promote(name, found, initial))
 
     extremum.__name__ = extremum.__qualname__ = name
     extremum.__doc__ = doc

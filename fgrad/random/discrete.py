@@ -63,7 +63,7 @@ def randint(key: Key, shape: Shape, minval: Any, maxval: Any, dtype: Any = None)
     Example:
         >>> import fgrad as fg
         >>> fg.random.randint(fg.random.key(0), (3,), 0, 10)
-        Array([2, 5, 3], dtype=int32)
+        Array([9, 0, 2], dtype=int32)
     """
     kind = dtypes.default_int() if dtype is None else dtypes.dtype(dtype)
     if kind.kind not in "iu":

@@ -141,7 +141,7 @@ def key(seed: Any) -> PRNGKeyArray:
     Example:
         >>> import fgrad as fg
         >>> fg.random.normal(fg.random.key(0), (2,))
-        Array([ 1.6226422,  2.0252647], dtype=float32)
+        Array([1.622642 , 2.0252647], dtype=float32)
     """
     return PRNGKeyArray(PRNGKey(seed))
 

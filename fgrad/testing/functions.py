@@ -12,6 +12,7 @@ import numpy as np
 from fgrad.core import basis, dtypes
 from fgrad.core.evaluate import ArrayImpl, as_value
 from fgrad.core.primitive import MappedAxis, Value
+from fgrad.core.tracing import entering
 from fgrad.core.transforms.batch import batch_flat, batch_to
 from fgrad.core.transforms.forward import jvp_flat
 from fgrad.core.transforms.linearize import record_flat
@@ -36,17 +37,22 @@ def arrays_of(results: Sequence[Value]) -> list[Array]:
 
 
 def evaluate(f: Flat, xs: Sequence[Array]) -> list[Array]:
-    """F at arrays."""
+    """The results of f at arrays."""
     return arrays_of(f(*values(xs)))
 
 
 def on_arrays(f: Flat) -> Callable[..., list[Array]]:
-    """F as a function of arrays."""
-    return lambda *xs: evaluate(f, xs)
+    """The function as one of arrays, to be called often."""
+
+    def run(*xs: Array) -> list[Array]:
+        with entering():  # floating-point warnings are switched off once
+            return evaluate(f, xs)
+
+    return run
 
 
 def inexact_only(f: Flat) -> Flat:
-    """F without its integer and boolean results, which have no derivative."""
+    """The function without its integer and boolean results, which have no derivative."""
     return lambda *xs: [y for y in f(*xs) if dtypes.is_inexact(y.dtype)]
 
 
@@ -90,7 +96,7 @@ def pullback(f: Flat, count: int, *, derived: bool = False) -> Flat:
 
 
 def at(f: Flat, *fixed: Array) -> Flat:
-    """F with its last arguments fixed."""
+    """The function with its last arguments fixed."""
     return lambda *xs: f(*xs, *values(fixed))
 
 
@@ -107,7 +113,7 @@ def batched_as_is(
 
 
 def staged(f: Flat) -> Flat:
-    """F through a jaxpr, equation by equation."""
+    """The function through a jaxpr, equation by equation."""
 
     def run(*xs: Value) -> list[Value]:
         jaxpr, consts = stage(f, [as_value(x).aval for x in xs])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from fgrad.core import dtypes
@@ -248,6 +248,7 @@ def check_group(
     )
     @given(st.one_of([problems(prim, case, dtype_named(name)) for name in names]))
     def holds(problem: Problem) -> None:
+        note(problem)
         # Some parameters leave nothing to differentiate (a conversion to integers).
         if group not in _NEEDS_DERIVATIVE or (
             problem.active and is_differentiable(prim, problem.params) is not False

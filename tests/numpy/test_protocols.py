@@ -172,6 +172,14 @@ def test_array_api_entry_points() -> None:
     assert X.__array_namespace__(api_version="2024.12") is fnp
     with pytest.raises(ValueError, match="version"):
         X.__array_namespace__(api_version="1999.01")
+    info = fnp.__array_namespace_info__()
+    assert fnp.__array_api_version__ == "2024.12"
+    assert info.default_dtypes()["real floating"] == np.float32
+    assert set(info.dtypes(kind="complex floating")) == {"complex64", "complex128"}
+    assert info.capabilities()["boolean indexing"]
+    assert info.default_device() in info.devices()
+    with pytest.raises(ValueError, match="device"):
+        info.dtypes(device="tpu")
     assert X.device == "cpu"
     assert X.to_device("cpu") is X
     assert X.devices() == {"cpu"}

@@ -39,8 +39,11 @@ class BatchTracer(Tracer):
         shape = self.value.shape
         return shape[: self.dim] + shape[self.dim + 1 :]  # type: ignore[no-any-return]
 
-    dtype = property(lambda self: self.value.dtype)
-    weak_type = property(lambda self: self.value.weak_type)
+    dtype = property(lambda self: self.value.dtype, doc="The element type.")
+    weak_type = property(
+        lambda self: self.value.weak_type,
+        doc="Whether the dtype gives way to that of the other operand.",
+    )
 
 
 class BatchTrace(Trace):

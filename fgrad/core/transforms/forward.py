@@ -26,9 +26,12 @@ class JVPTracer(Tracer):
         """Shape, dtype and weak type."""
         return self.primal.aval  # type: ignore[no-any-return]
 
-    shape = property(lambda self: self.primal.shape)
-    dtype = property(lambda self: self.primal.dtype)
-    weak_type = property(lambda self: self.primal.weak_type)
+    shape = property(lambda self: self.primal.shape, doc="The length of each axis.")
+    dtype = property(lambda self: self.primal.dtype, doc="The element type.")
+    weak_type = property(
+        lambda self: self.primal.weak_type,
+        doc="Whether the dtype gives way to that of the other operand.",
+    )
 
     def concrete(self) -> Any:
         """The concrete array underneath, where there is one."""

@@ -85,7 +85,7 @@ def value_and_grad(
     Example:
         >>> import fgrad as fg
         >>> fg.value_and_grad(lambda x: x * x)(3.0)
-        (Array(9., dtype=float32), Array(6., dtype=float32))
+        (Array(9., dtype=float32, weak_type=True), Array(6., dtype=float32))
     """
     if not callable(fun):
         raise GradientTypeError(f"grad takes a function, got {type(fun).__name__}")
@@ -211,7 +211,7 @@ def vjp(fun: Fun, *primals: Any, has_aux: bool = False) -> Any:
         >>> import fgrad as fg
         >>> y, pullback = fg.vjp(lambda x, y: x * y, 2.0, 3.0)
         >>> pullback(1.0)
-        (Array(3., dtype=float32), Array(2., dtype=float32))
+        (Array(3., dtype=float32, weak_type=True), Array(2., dtype=float32, weak_type=True))
     """
     leaves, tree = trees.flatten(primals)
     values = [owned(as_value(x)) for x in leaves]

@@ -28,8 +28,8 @@ class TangentTracer(Tracer):
         """Shape, dtype and weak type."""
         return self._aval
 
-    shape = property(lambda self: self._aval.shape)
-    dtype = property(lambda self: self._aval.dtype)
+    shape = property(lambda self: self._aval.shape, doc="The length of each axis.")
+    dtype = property(lambda self: self._aval.dtype, doc="The element type.")
 
 
 class LinearTrace(Trace):

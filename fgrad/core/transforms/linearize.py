@@ -36,10 +36,13 @@ class LinearTracer(Tracer):
         """Shape, dtype and weak type."""
         return self.primal.aval  # type: ignore[no-any-return]
 
-    shape = property(lambda self: self.primal.shape)
-    dtype = property(lambda self: self.primal.dtype)
-    weak_type = property(lambda self: self.primal.weak_type)
-    ndim = property(lambda self: self.primal.ndim)
+    shape = property(lambda self: self.primal.shape, doc="The length of each axis.")
+    dtype = property(lambda self: self.primal.dtype, doc="The element type.")
+    weak_type = property(
+        lambda self: self.primal.weak_type,
+        doc="Whether the dtype gives way to that of the other operand.",
+    )
+    ndim = property(lambda self: self.primal.ndim, doc="The number of axes.")
 
     def concrete(self) -> Any:
         """The concrete array underneath, where there is one."""

@@ -95,7 +95,7 @@ def closure_convert(fun: Fun, *example_args: Any) -> tuple[Fun, list[Value]]:
         >>> import fgrad as fg
         >>> converted, values = fg.closure_convert(lambda x: x * 2.0, 1.0)
         >>> converted(3.0, *values)
-        Array(6., dtype=float32)
+        Array(6., dtype=float32, weak_type=True)
     """
     leaves, tree = trees.flatten(example_args)
     call = FlatCall(fun, lambda *flat: trees.unflatten(tree, flat), {})

@@ -39,8 +39,8 @@ class StageTracer(Tracer):
         """Shape, dtype and weak type."""
         return self.atom.aval
 
-    shape = property(lambda self: self.atom.aval.shape)
-    dtype = property(lambda self: self.atom.aval.dtype)
+    shape = property(lambda self: self.atom.aval.shape, doc="The length of each axis.")
+    dtype = property(lambda self: self.atom.aval.dtype, doc="The element type.")
 
 
 class StageTrace(Trace):

@@ -32,7 +32,7 @@ def linearize(fun: Fun, *primals: Any, has_aux: bool = False) -> Any:
         >>> import fgrad as fg
         >>> y, f_jvp = fg.linearize(lambda x: x * x, 3.0)
         >>> f_jvp(1.0)
-        Array(6., dtype=float32)
+        Array(6., dtype=float32, weak_type=True)
     """
     leaves, tree = trees.flatten(primals)
     values = [owned(as_value(x)) for x in leaves]
@@ -99,7 +99,7 @@ def jvp(fun: Fun, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool
     Example:
         >>> import fgrad as fg
         >>> fg.jvp(lambda x: x * x, (3.0,), (1.0,))
-        (Array(9., dtype=float32), Array(6., dtype=float32))
+        (Array(9., dtype=float32, weak_type=True), Array(6., dtype=float32, weak_type=True))
     """
     if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
         raise TreeError(

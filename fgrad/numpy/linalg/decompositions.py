@@ -103,7 +103,7 @@ def _hermitian_svd(x: Value, compute_uv: bool) -> Any:
 
 def svdvals(x: Any, /) -> Value:
     """Singular values, the greatest first."""
-    return svd(x, compute_uv=False)  # type: ignore[no-any-return]
+    return svd(x, compute_uv=False)
 
 
 def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> EighResult:

@@ -50,7 +50,7 @@ def pinv(a: Any, rtol: Any = None, hermitian: bool = False, *, rcond: Any = None
     m, n = x.shape[-2:]
     if m == 0 or n == 0:
         return lax.full((*x.shape[:-2], n, m), 0, x.dtype)
-    return _pinv(None if rtol is None else float(rtol), hermitian, x)  # type: ignore[no-any-return]
+    return _pinv(None if rtol is None else float(rtol), hermitian, x)
 
 
 @partial(custom_jvp, nondiff_argnums=(0, 1))
