@@ -4,6 +4,9 @@ They take arrays of one dtype (Python numbers take the other operand's) and broa
 rule; `fgrad.numpy` promotes dtypes on top.
 """
 
+from importlib import import_module as _import_module
+from typing import Any as _Any
+
 from fgrad.lax.activation import *  # noqa: F403
 from fgrad.lax.along import *  # noqa: F403
 from fgrad.lax.argreduce import *  # noqa: F403
@@ -24,7 +27,6 @@ from fgrad.lax.dynamic import *  # noqa: F403
 from fgrad.lax.elementary import *  # noqa: F403
 from fgrad.lax.exchange import *  # noqa: F403
 from fgrad.lax.extrema import *  # noqa: F403
-from fgrad.lax.fourier import *  # noqa: F403
 from fgrad.lax.gather import *  # noqa: F403
 from fgrad.lax.gathering import *  # noqa: F403
 from fgrad.lax.host import *  # noqa: F403
@@ -48,3 +50,21 @@ from fgrad.lax.take import *  # noqa: F403
 from fgrad.lax.threefry import *  # noqa: F403
 from fgrad.lax.trigonometric import *  # noqa: F403
 from fgrad.lax.window import *  # noqa: F403
+
+# Loaded on first use: few programs factor matrices or transform signals.
+_LAZY = {"linalg": "linalg", "fft": "fourier", "fft_p": "fourier", "FftType": "fourier"}
+
+
+def __getattr__(name: str) -> _Any:
+    """Load the Fourier transforms and `linalg` on first use."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _import_module(f"{__name__}.{_LAZY[name]}")
+    found = module if name == _LAZY[name] else getattr(module, name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """The names of this module, those loaded on first use included."""
+    return sorted({*globals(), *_LAZY})
