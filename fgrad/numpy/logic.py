@@ -147,7 +147,7 @@ def isdtype(dtype: Any, kind: Any) -> bool:
     if isinstance(kind, tuple):
         return any(isdtype(dtype, k) for k in kind)
     if isinstance(kind, str) and kind in _KINDS:
-        return _KINDS[kind](dtypes.dtype(dtype))
+        return bool(_KINDS[kind](dtypes.dtype(dtype)))
     if isinstance(kind, str) and not dtypes.is_supported(kind):
         raise ValueError(f"isdtype: {kind!r} is neither a dtype nor one of {', '.join(_KINDS)}")
     return bool(dtypes.dtype(dtype) == dtypes.dtype(kind))
