@@ -3,6 +3,7 @@
 from fgrad.api.compilation import CacheInfo, Jitted, jit
 from fgrad.api.device import block_until_ready
 from fgrad.api.programs import Lowered
+from fgrad.backends.cuda import arrays
 
 __all__ = [
     "CacheInfo",
@@ -11,3 +12,5 @@ __all__ = [
     "block_until_ready",
     "jit",
 ]
+
+arrays.register()

@@ -16,6 +16,7 @@ from fgrad.lax.complex import *  # noqa: F403
 from fgrad.lax.contract import *  # noqa: F403
 from fgrad.lax.control import *  # noqa: F403
 from fgrad.lax.conv import *  # noqa: F403
+from fgrad.lax.conv_forms import *  # noqa: F403
 from fgrad.lax.convert import *  # noqa: F403
 from fgrad.lax.creation import *  # noqa: F403
 from fgrad.lax.cumulative import *  # noqa: F403
@@ -23,6 +24,7 @@ from fgrad.lax.dynamic import *  # noqa: F403
 from fgrad.lax.elementary import *  # noqa: F403
 from fgrad.lax.exchange import *  # noqa: F403
 from fgrad.lax.extrema import *  # noqa: F403
+from fgrad.lax.fourier import *  # noqa: F403
 from fgrad.lax.gather import *  # noqa: F403
 from fgrad.lax.gathering import *  # noqa: F403
 from fgrad.lax.host import *  # noqa: F403

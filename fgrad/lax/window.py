@@ -20,8 +20,6 @@ from fgrad.core.primitive import (
     NUMERIC,
     REAL,
     Absent,
-    Case,
-    Invalid,
     Lowering,
     MappedAxis,
     Operand,
@@ -35,10 +33,12 @@ from fgrad.core.tracing import bind
 from fgrad.core.transforms.stage import stage
 from fgrad.lax import extrema, window_eager
 from fgrad.lax.arithmetic import add
-from fgrad.lax.conv import dilated, padtype_to_pads
+from fgrad.lax.conv_shapes import dilated
 from fgrad.lax.kinds import structural
 from fgrad.lax.slicing import pad
 from fgrad.lax.slicing import slice as slice_
+from fgrad.lax.window_shapes import Dims, highest, lowest, window_params, window_shape
+from fgrad.lax.window_spec import CASES, INVALID, by_definition, pair_spec
 
 __all__ = [
     "reduce_window",
@@ -48,35 +48,6 @@ __all__ = [
     "select_and_gather_add_p",
     "select_and_scatter_add_p",
 ]
-
-Ints = tuple[int, ...]
-Pads = tuple[tuple[int, int], ...]
-Dims = Sequence[int | None]
-
-
-def window_shape(
-    name: str, x: ShapedArray, *, window_dimensions: Ints, window_strides: Ints, padding: Pads,
-    base_dilation: Ints, window_dilation: Ints,
-) -> Ints:  # fmt: skip
-    """The shape of a reduction over windows of `x`; raises `ShapeError`."""
-    for word, given in (
-        ("window_dimensions", window_dimensions), ("window_strides", window_strides),
-        ("padding", padding), ("base_dilation", base_dilation),
-        ("window_dilation", window_dilation),
-    ):  # fmt: skip
-        if len(given) != x.ndim:
-            raise ShapeError(
-                f"{name}: {word} {given} needs one entry for each of the {x.ndim} axes of {x}"
-            )
-        if given is not padding and any(v < 1 for v in given):  # type: ignore[operator]
-            raise ShapeError(f"{name}: {word} {given} must be positive")
-    return tuple(
-        max((dilated(n, e) + lo + hi - dilated(k, d)) // s + 1, 0)
-        for n, k, s, (lo, hi), e, d in zip(
-            x.shape, window_dimensions, window_strides, padding, base_dilation, window_dilation,
-            strict=True,
-        )
-    )  # fmt: skip
 
 
 def _insert(axis: int, p: dict[str, Any]) -> dict[str, Any]:
@@ -88,79 +59,6 @@ def _insert(axis: int, p: dict[str, Any]) -> dict[str, Any]:
     return {
         k: (*v[:axis], one[k], *v[axis:]) if k in one else v for k, v in p.items()
     }  # fmt: skip
-
-
-def _reference(reduce: Callable[..., Any], identity: Callable[[Any], Any]) -> Callable[..., Any]:
-    """By the definition: one window after the other."""
-
-    def reference(
-        x: Any, *, window_dimensions: Ints, window_strides: Ints, padding: Pads,
-        base_dilation: Ints, window_dilation: Ints,
-    ) -> Any:  # fmt: skip
-        shape = window_shape(
-            "reference", ShapedArray(x.shape, x.dtype), window_dimensions=window_dimensions,
-            window_strides=window_strides, padding=padding, base_dilation=base_dilation,
-            window_dilation=window_dilation,
-        )  # fmt: skip
-        out = np.full(shape, identity(x.dtype), x.dtype)
-        for p in np.ndindex(*shape):
-            found = []
-            for k in np.ndindex(*window_dimensions):
-                at = [
-                    divmod(i * s + j * d - lo, e)
-                    for i, j, s, d, (lo, _hi), e in zip(
-                        p, k, window_strides, window_dilation, padding, base_dilation, strict=True
-                    )
-                ]
-                if all(r == 0 and 0 <= i < n for (i, r), n in zip(at, x.shape, strict=True)):
-                    found.append(x[tuple(i for i, _ in at)])
-            if found:
-                out[p] = reduce(np.array(found, x.dtype))
-        return out
-
-    return reference
-
-
-def _lowest(dtype: np.dtype[Any]) -> Any:
-    return np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
-
-
-def _highest(dtype: np.dtype[Any]) -> Any:
-    return np.iinfo(dtype).max if dtype.kind in "iu" else np.inf
-
-
-def _case(shape: str, window: Ints, **given: Any) -> Case:
-    ones = (1,) * len(window)
-    params: dict[str, Any] = {
-        "window_dimensions": window, "window_strides": ones, "padding": ((0, 0),) * len(window),
-        "base_dilation": ones, "window_dilation": ones,
-    }  # fmt: skip
-    return Case(shape, params | given)
-
-
-_CASES = (
-    _case("n 4 5", (1, 2, 3)),
-    _case("4 6 n", (2, 2, 1), window_strides=(2, 2, 1)),
-    _case("5 n", (3, 1), window_strides=(2, 1), padding=((1, 1), (0, 0))),
-    _case("6 n", (2, 1), window_dilation=(3, 1), padding=((2, 0), (0, 0))),
-    _case("3 n", (3, 1), base_dilation=(2, 1), padding=((1, 2), (0, 0))),
-    _case("n 7", (1, 7)),
-    _case("3 4", (2, 2), padding=((-1, 1), (1, -1)), window_strides=(1, 2)),
-)
-
-
-def _invalid(
-    match: str, error: type[Exception] = ShapeError, of: str = "f32[3,4]", **given: Any
-) -> Invalid:
-    params = dict(_CASES[-1].params) | given  # type: ignore[arg-type]
-    return Invalid((of,), error, match, **params)
-
-
-_INVALID = (
-    _invalid("one entry", window_dimensions=(2,)),
-    _invalid("positive", window_strides=(0, 1)),
-    _invalid("takes", DtypeError, "b[3,4]"),
-)
 
 
 # --------------------------------------------------------------------------- sums over windows
@@ -227,12 +125,12 @@ reduce_window_sum_p: Primitive = structural(
     batch=_batch_of(lambda: reduce_window_sum_p),
     lower=Lowering("library", "reduce_window_sum"),
     spec=Spec(
-        cases=_CASES,
+        cases=CASES,
         dtypes=NUMERIC,
-        reference=_reference(lambda v: v.sum(dtype=v.dtype), lambda _dtype: 0),
+        reference=by_definition(lambda v: v.sum(dtype=v.dtype), lambda _dtype: 0),
         ulps=None,
-        terms=lambda x, **params: _reference(np.sum, lambda _dtype: 0)(np.abs(x), **params),
-        invalid=_INVALID,
+        terms=lambda x, **params: by_definition(np.sum, lambda _dtype: 0)(np.abs(x), **params),
+        invalid=INVALID,
     ),
 )
 
@@ -300,51 +198,6 @@ def _batch_both(prim_of: Callable[[], Primitive]) -> Callable[..., tuple[Value, 
     return batch
 
 
-def _selection_reference(scatter: bool) -> Callable[..., Any]:
-    """By the definition: argmax or argmin (the first one) of each window."""
-
-    def reference(t: Any, x: Any, *, select: str, **p: Any) -> Any:
-        pick = np.argmax if select == "ge" else np.argmin
-        index = np.arange(x.size).reshape(x.shape)
-        inner = _reference(lambda v: v[pick(x.ravel()[v])], lambda _dtype: -1)
-        chosen = inner(index, **p)
-        if not scatter:
-            return np.where(chosen < 0, 0, t.ravel()[chosen]) if x.size else np.zeros(chosen.shape)
-        out = np.zeros(x.size, t.dtype)
-        np.add.at(out, chosen[chosen >= 0], t[chosen >= 0])
-        return out.reshape(x.shape)
-
-    return reference
-
-
-def _pair_spec(scatter: bool) -> Spec:
-    def sized(case: Case) -> Case:
-        shape = case.shapes
-        params: Any = case.params
-        numbers = [int(n) if n.isdigit() else 1 for n in shape.split()]
-        of = window_shape("spec", ShapedArray(tuple(numbers), np.dtype("f8")), **params)
-        first = " ".join(
-            n if not n.isdigit() else str(k) for n, k in zip(shape.split(), of, strict=True)
-        )
-        return Case(f"{first if scatter else shape}, {shape}", {**params, "select": "ge"})
-
-    return Spec(
-        (Operand(), Operand(generator="static")),
-        tuple(map(sized, _CASES)),
-        reference=_selection_reference(scatter),
-        ulps=None if scatter else 0.0,
-        terms=(
-            (lambda t, x, **p: _selection_reference(True)(np.abs(t), x, **p)) if scatter else None
-        ),
-        invalid=(
-            Invalid(
-                ("f32[2,2]", "f32[9,9]"), ShapeError, "shape",
-                **{**dict(_CASES[-1].params), "select": "ge"},  # type: ignore[arg-type]
-            ),
-        ),
-    )  # fmt: skip
-
-
 select_and_gather_add_p: Primitive = Primitive(
     "select_and_gather_add",
     "Of each window, the element of operand 0 where operand 1 is greatest ('ge') or least ('le').",
@@ -363,7 +216,7 @@ select_and_gather_add_p: Primitive = Primitive(
     lower=Lowering("library", "select_and_gather_add"),
     linear="each",
     linear_in=(0,),
-    spec=_pair_spec(scatter=False),
+    spec=pair_spec(scatter=False),
 )  # fmt: skip
 
 select_and_scatter_add_p: Primitive = Primitive(
@@ -384,7 +237,7 @@ select_and_scatter_add_p: Primitive = Primitive(
     lower=Lowering("library", "select_and_scatter_add"),
     linear="each",
     linear_in=(0,),
-    spec=_pair_spec(scatter=True),
+    spec=pair_spec(scatter=True),
 )  # fmt: skip
 
 
@@ -424,53 +277,27 @@ def _extremum(name: str, select: str, identity: Callable[[Any], Any], ufunc: str
         lower=Lowering("library", name),
         spec=Spec(
             Operand(generator="distinct"),
-            _CASES,
+            CASES,
             dtypes=REAL,
-            reference=_reference(np.max if select == "ge" else np.min, identity),
+            reference=by_definition(np.max if select == "ge" else np.min, identity),
             ulps=0.0,
-            invalid=_INVALID,
+            invalid=INVALID,
         ),
     )  # fmt: skip
     return prim
 
 
-reduce_window_max_p = _extremum("reduce_window_max", "ge", _lowest, "maximum")
-reduce_window_min_p = _extremum("reduce_window_min", "le", _highest, "minimum")
+reduce_window_max_p = _extremum("reduce_window_max", "ge", lowest, "maximum")
+reduce_window_min_p = _extremum("reduce_window_min", "le", highest, "minimum")
 
 
 # ---------------------------------------------------------------------------- public functions
 
 
-def _window_params(
-    x: Value, window_dimensions: Sequence[int], window_strides: Sequence[int] | None,
-    padding: Any, base_dilation: Sequence[int] | None, window_dilation: Sequence[int] | None,
-) -> dict[str, Any]:  # fmt: skip
-    ones = (1,) * x.ndim
-    window = tuple(map(int, window_dimensions))
-    strides = ones if window_strides is None else tuple(map(int, window_strides))
-    base = ones if base_dilation is None else tuple(map(int, base_dilation))
-    dilation = ones if window_dilation is None else tuple(map(int, window_dilation))
-    if not len(window) == len(strides) == len(base) == len(dilation) == x.ndim:
-        raise ShapeError(
-            f"reduce_window: window_dimensions {window}, window_strides {strides}, base_dilation "
-            f"{base} and window_dilation {dilation} need one entry for each of the {x.ndim} axes "
-            f"of {x.aval}"
-        )
-    pads = padtype_to_pads(
-        [dilated(n, e) for n, e in zip(x.shape, base, strict=True)],
-        [dilated(k, d) for k, d in zip(window, dilation, strict=True)],
-        strides, padding,
-    )  # fmt: skip
-    return {
-        "window_dimensions": window, "window_strides": strides, "padding": pads,
-        "base_dilation": base, "window_dilation": dilation,
-    }  # fmt: skip
-
-
 _MONOIDS: dict[str, tuple[Primitive, Callable[[Any], Any]]] = {
     "add": (reduce_window_sum_p, lambda _dtype: 0),
-    "max": (reduce_window_max_p, _lowest),
-    "min": (reduce_window_min_p, _highest),
+    "max": (reduce_window_max_p, lowest),
+    "min": (reduce_window_min_p, highest),
 }
 
 
@@ -540,7 +367,7 @@ def reduce_window(
             f"reduce_window: init_value {init.aval} must be a scalar of the dtype of operand "
             f"{x.aval}"
         )
-    params = _window_params(
+    params = window_params(
         x, window_dimensions, window_strides, padding, base_dilation, window_dilation
     )
     name = _monoid_of(computation, x.dtype)

@@ -12,7 +12,7 @@ from fgrad.core.basis import convert_element_type
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import ArrayImpl
 from fgrad.core.primitive import Value
-from fgrad.lax.fft import fft as transform_last
+from fgrad.lax.fourier import fft as transform_last
 from fgrad.numpy import axes as ax
 from fgrad.numpy import shaping, ufuncs
 from fgrad.numpy.promotion import number, promote_inexact

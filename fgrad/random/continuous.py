@@ -8,7 +8,7 @@ import numpy as np
 from fgrad import lax
 from fgrad import numpy as fnp
 from fgrad.core import dtypes
-from fgrad.core.errors import DtypeError
+from fgrad.core.errors import DtypeError, RuleError
 from fgrad.core.primitive import Value
 from fgrad.core.transforms.custom import custom_jvp
 from fgrad.lax.threefry import random_bits
@@ -211,14 +211,12 @@ def orthogonal(key: Key, n: int, shape: Shape = (), dtype: Any = None) -> Value:
 
 
 def loggamma(key: Key, a: Any, shape: Shape | None = None, dtype: Any = None) -> Value:
-    """Logarithms of gamma numbers of shape parameter `a`; differentiable in `a`.
+    """Logarithms of gamma numbers of shape parameter `a`.
 
-    The draw is by rejection; its derivative in `a` follows implicitly from the distribution
-    function.
+    The draw is by rejection; a derivative in `a` raises `RuleError`.
 
     Source:
-        Marsaglia and Tsang, *A simple method for generating gamma variables*, ACM TOMS 26(3), 2000;
-        Figurnov, Mohamed and Mnih, *Implicit reparameterization gradients*, 2018.
+        Marsaglia and Tsang, *A simple method for generating gamma variables*, ACM TOMS 26(3), 2000.
     """
     kind = _float("loggamma", dtype)
     concentration = fnp.asarray(a, kind)
@@ -237,11 +235,12 @@ def _loggamma(words: Value, a: Value) -> Value:
         return _marsaglia(words, a)
 
     @draw.defjvp
-    def _rule(primals: Any, tangents: Any) -> tuple[Value, Value]:
-        (alpha,), (da,) = primals, tangents
-        log_x = draw(alpha)
-        x = lax.exp(log_x)
-        return log_x, da * lax.random_gamma_grad(alpha, x) / x
+    def _rule(_primals: Any, _tangents: Any) -> tuple[Value, Value]:
+        raise RuleError(
+            "a gamma draw has no derivative in its shape parameter: it needs that of the "
+            "incomplete gamma function, which is not offered; wrap the parameter in "
+            "fgrad.lax.stop_gradient"
+        )
 
     return draw(a)
 
@@ -270,7 +269,7 @@ def _marsaglia(words: Value, a: Value) -> Value:
 
 
 def gamma(key: Key, a: Any, shape: Shape | None = None, dtype: Any = None) -> Value:
-    """Gamma numbers of shape parameter `a` and rate 1; differentiable in `a`."""
+    """Gamma numbers of shape parameter `a` and rate 1; a derivative in `a` raises `RuleError`."""
     return lax.exp(loggamma(key, a, shape, dtype))
 
 

@@ -10,6 +10,7 @@ from hypothesis import settings
 import fgrad as fg  # noqa: F401 - declares the primitives
 from fgrad import lax  # noqa: F401
 from fgrad.core.primitive import Absent, all_primitives
+from fgrad.lax import fourier, linalg  # noqa: F401 - those that are loaded on first use
 from fgrad.testing import primitives as suite
 from fgrad.testing import programs, values
 from fgrad.testing.strategies import dtype_named, example_of, spec_of

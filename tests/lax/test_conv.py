@@ -4,14 +4,8 @@ import pytest
 from fgrad.core.dtypes import bfloat16
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.lax import conv_eager
-from fgrad.lax.conv import (
-    conv,
-    conv_dimension_numbers,
-    conv_general_dilated,
-    conv_general_dilated_p,
-    conv_transpose,
-    conv_with_general_padding,
-)
+from fgrad.lax.conv import conv_dimension_numbers, conv_general_dilated, conv_general_dilated_p
+from fgrad.lax.conv_forms import conv, conv_transpose, conv_with_general_padding
 from tests.lax.against_jax import check
 
 CASES = conv_general_dilated_p.spec.cases

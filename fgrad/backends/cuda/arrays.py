@@ -6,9 +6,11 @@ from fgrad.core.evaluate import register_namespace
 
 
 def _adopt(_kind: type) -> ModuleType:
-    import cupy  # noqa: PLC0415 - an optional library
+    import cupy  # noqa: PLC0415 - heavy, and absent on most machines
 
     return cupy  # type: ignore[no-any-return]
 
 
-register_namespace("cupy", _adopt)
+def register() -> None:
+    """Have CuPy's arrays recognised; CuPy itself loads when the first one turns up."""
+    register_namespace("cupy", _adopt)

@@ -7,4 +7,5 @@ derivative does not exist (equal eigenvalues, a singular triangle) it holds infi
 from fgrad.lax.linalg.eigen import *  # noqa: F403
 from fgrad.lax.linalg.lu import *  # noqa: F403
 from fgrad.lax.linalg.orthogonal import *  # noqa: F403
+from fgrad.lax.linalg.solve import *  # noqa: F403
 from fgrad.lax.linalg.triangular import *  # noqa: F403

@@ -16,8 +16,8 @@ from fgrad.lax.arithmetic import add, div, mul, sub
 from fgrad.lax.compare import eq
 from fgrad.lax.complex import imag, real
 from fgrad.lax.linalg import matrices as m
-from fgrad.lax.linalg.lu import solve
 from fgrad.lax.linalg.orthogonal import inverse_gaps
+from fgrad.lax.linalg.solve import solve
 
 __all__ = ["eig", "eig_p", "eigh", "eigh_p"]
 

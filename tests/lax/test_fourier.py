@@ -1,15 +1,13 @@
-from importlib import import_module
-
 import numpy as np
 import pytest
 
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.tracing import bind
-from fgrad.lax.fft import FftType, fft, fft_p
+from fgrad.lax import fourier as module
+from fgrad.lax.fourier import FftType, fft, fft_p
 from tests.lax.against_jax import check
 
-module = import_module("fgrad.lax.fft")  # its name in fgrad.lax is the function's
 CASES = (*module._COMPLEX_CASES, *module._REAL_CASES)
 
 
@@ -67,3 +65,20 @@ def test_invalid_operands(invalid):
 def test_unknown_type():
     with pytest.raises(ShapeError, match="fft_type"):
         fft(np.zeros(4), "DCT", (4,))
+
+
+def test_it_is_reached_from_lax_without_being_loaded_with_it():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from fgrad import lax; late = ('fgrad.lax.fourier', 'fgrad.lax.linalg'); "
+        "assert not set(late) & set(sys.modules); "
+        "assert callable(lax.fft) and lax.FftType and lax.fft_p and lax.linalg.cholesky; "
+        "assert set(late) <= set(sys.modules); from fgrad.lax import fft; assert fft is lax.fft"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    from fgrad import lax
+
+    with pytest.raises(AttributeError, match="no attribute 'fft2'"):
+        _ = lax.fft2
