@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from fgrad import lax
+
+# Tests that run over all primitives need all of them declared.
+lax.load_all()
+
 # A time limit on generated examples would make the suite depend on the machine's load.
 _COMMON = {
     "deadline": None,

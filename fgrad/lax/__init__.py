@@ -7,17 +7,13 @@ rule; `fgrad.numpy` promotes dtypes on top.
 from importlib import import_module as _import_module
 from typing import Any as _Any
 
-from fgrad.lax.activation import *  # noqa: F403
 from fgrad.lax.along import *  # noqa: F403
 from fgrad.lax.argreduce import *  # noqa: F403
 from fgrad.lax.arithmetic import *  # noqa: F403
-from fgrad.lax.bessel import *  # noqa: F403
 from fgrad.lax.bits import *  # noqa: F403
-from fgrad.lax.collective import *  # noqa: F403
 from fgrad.lax.compare import *  # noqa: F403
 from fgrad.lax.complex import *  # noqa: F403
 from fgrad.lax.contract import *  # noqa: F403
-from fgrad.lax.control import *  # noqa: F403
 from fgrad.lax.conv import *  # noqa: F403
 from fgrad.lax.conv_forms import *  # noqa: F403
 from fgrad.lax.convert import *  # noqa: F403
@@ -25,14 +21,10 @@ from fgrad.lax.creation import *  # noqa: F403
 from fgrad.lax.cumulative import *  # noqa: F403
 from fgrad.lax.dynamic import *  # noqa: F403
 from fgrad.lax.elementary import *  # noqa: F403
-from fgrad.lax.exchange import *  # noqa: F403
 from fgrad.lax.extrema import *  # noqa: F403
 from fgrad.lax.gather import *  # noqa: F403
-from fgrad.lax.gathering import *  # noqa: F403
-from fgrad.lax.host import *  # noqa: F403
 from fgrad.lax.index import *  # noqa: F403
 from fgrad.lax.joining import *  # noqa: F403
-from fgrad.lax.normalize import *  # noqa: F403
 from fgrad.lax.powers import *  # noqa: F403
 from fgrad.lax.reduce import *  # noqa: F403
 from fgrad.lax.rounding import *  # noqa: F403
@@ -45,24 +37,54 @@ from fgrad.lax.selection import *  # noqa: F403
 from fgrad.lax.shape import *  # noqa: F403
 from fgrad.lax.slicing import *  # noqa: F403
 from fgrad.lax.sort import *  # noqa: F403
-from fgrad.lax.special import *  # noqa: F403
 from fgrad.lax.take import *  # noqa: F403
-from fgrad.lax.threefry import *  # noqa: F403
 from fgrad.lax.trigonometric import *  # noqa: F403
-from fgrad.lax.window import *  # noqa: F403
 
-# Loaded on first use: few programs factor matrices or transform signals.
-_LAZY = {"linalg": "linalg", "fft": "fourier", "fft_p": "fourier", "FftType": "fourier"}
+# Families that few programs need load on first use; `tests/lax/test_lazy.py` keeps the table true.
+_FAMILIES = {
+    "linalg": "linalg",
+    "activation": (
+        "gelu gelu_p log_sigmoid log_sigmoid_p relu relu_p silu silu_p softplus softplus_p"
+    ),
+    "bessel": "bessel_i0e bessel_i0e_p bessel_i1e bessel_i1e_p",
+    "collective": "axis_index axis_size pmax pmean pmin psum",
+    "control": "associative_scan cond fori_loop map scan switch while_loop",
+    "exchange": "all_to_all ppermute pshuffle pswapaxes",
+    "fourier": "FftType fft fft_p",
+    "gathering": "all_gather psum_scatter",
+    "host": "debug_callback io_callback named_scope pure_callback",
+    "normalize": "logsumexp logsumexp_p normalize normalize_p softmax softmax_p",
+    "special": (
+        "betainc digamma digamma_p erf erf_inv erf_inv_p erf_p erfc erfc_p igamma igamma_p "
+        "igammac igammac_p lgamma lgamma_p polygamma polygamma_p "
+        "regularized_incomplete_beta_p zeta zeta_p"
+    ),
+    "threefry": "random_bits random_fold_in random_split",
+    "window": (
+        "reduce_window reduce_window_max_p reduce_window_min_p reduce_window_sum_p "
+        "select_and_gather_add_p select_and_scatter_add_p"
+    ),
+}
+_LAZY = {name: family for family, names in _FAMILIES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> _Any:
-    """Load the Fourier transforms and `linalg` on first use."""
+    """Load the family of a name on first use."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _import_module(f"{__name__}.{_LAZY[name]}")
-    found = module if name == _LAZY[name] else getattr(module, name)
-    globals()[name] = found
-    return found
+    family = _LAZY[name]
+    module = _import_module(f"{__name__}.{family}")
+    if name == family:
+        return module
+    # All of them at once: from now on they are attributes like any other.
+    globals().update({n: getattr(module, n) for n in _FAMILIES[family].split()})
+    return globals()[name]
+
+
+def load_all() -> None:
+    """Load every family, for those who enumerate the primitives."""
+    for family in _FAMILIES:
+        _import_module(f"{__name__}.{family}")
 
 
 def __dir__() -> list[str]:
