@@ -8,10 +8,6 @@ from tests.numpy.expressions import calls, evaluate
 
 # Where fgrad differs on purpose, and why.
 DEVIATIONS = {
-    "weak results of a float": (
-        *(f"xp.{f}({a})" for f in ("log2", "log10") for a in ("2", "2.5")),
-        "xp.rint(2)", "xp.gcd(b,2)", "xp.lcm(b,2)", "xp.linspace(0,1,5,retstep=True)",
-    ),
     "integer division by zero: JAX gives -2": (
         "xp.floor_divide(2,i)", "xp.floor_divide(u,k)", "xp.divmod(2,i)", "xp.divmod(u,k)",
         "2 // i",
@@ -20,7 +16,16 @@ DEVIATIONS = {
     "negative powers of integers truncate to 0": ("xp.power(i,j)", "i ** j"),
     "integers stay integers": ("xp.convolve(k,k)", "xp.polyder(k)"),
     "the order of roots is not defined": ("xp.roots(xp.array([0.,1.,-3.,2.,0.]))",),
-    "complex logarithms of sums are not offered": (),
+    "the path begins with its name, as in NumPy": (
+        "xp.einsum_path('ij,jk,kl',x,y.T,m)[0]",
+    ),
+}  # fmt: skip
+# Functions of Python numbers whose result is weak here, as for all others, and strong in JAX.
+WEAK = {
+    f"xp.{name}" for name in (
+        "angle", "gcd", "heaviside", "hypot", "lcm", "linspace", "log10", "log2", "logaddexp2",
+        "nan_to_num", "rint", "spacing",
+    )
 }  # fmt: skip
 SKIPPED = {call for group in DEVIATIONS.values() for call in group}
 TABLES = {f"{name}-{group}": items for name in ("calls.txt", "calls_jax.txt")
@@ -39,7 +44,7 @@ def test_calls(group: str) -> None:
             continue
         try:
             expected = evaluate(call, jnp, jnp.asarray)
-        except (TypeError, ValueError, AttributeError):
+        except (TypeError, ValueError, AttributeError, NotImplementedError):
             continue  # what JAX refuses and NumPy takes
         found = evaluate(call, fnp, fnp.asarray)
         assert len(found) == len(expected), call
@@ -48,7 +53,8 @@ def test_calls(group: str) -> None:
                 continue
             assert a.shape == b.shape, call
             assert a.dtype == b.dtype, call
-            if a.dtype != bool:  # JAX calls some booleans weak, which has no effect
+            # JAX calls some booleans weak, which has no effect.
+            if a.dtype != bool and call.split("(")[0] not in WEAK:
                 assert a.weak_type == b.weak_type, call
             np.testing.assert_allclose(
                 np.asarray(a), np.asarray(b), rtol=3e-5, atol=3e-6, err_msg=call

@@ -6,7 +6,7 @@ from fgrad.core.evaluate import register_namespace
 
 
 def _adopt(_kind: type) -> ModuleType:
-    import cupy
+    import cupy  # noqa: PLC0415 - heavy, and absent on most machines
 
     return cupy  # type: ignore[no-any-return]
 

@@ -99,9 +99,11 @@ def is_zero_dtype(dtype: np.dtype[Any]) -> bool:
 
 def wide(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
     """The dtype in which a 16-bit or 8-bit float computes, or None for the others."""
-    return None if dtype.char in "fdFD?bhilqBHILQ" else _WIDE.get(dtype)
+    # By number: the characters of the small floats repeat those of integers.
+    return None if dtype.num < _FIRST_OTHER_DTYPE else _WIDE.get(dtype)
 
 
+_FIRST_OTHER_DTYPE = 17  # bool, integers, float32 to complex of NumPy come before
 _SMALL = (
     "float16", "bfloat16", "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fn",
     "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu",
