@@ -214,7 +214,8 @@ class Spec:
         ulps: Bound on the error of the value, in units in the last place of the result's dtype,
             against `reference` at the rounded inputs; ``None`` for an accumulating primitive,
             which is judged by γ(d)·u·Σ|terms|.
-        terms: For those: ``(*float64 arrays, **params) -> Σ|terms|``, same shape as the result.
+        terms: For those: ``(*float64 arrays, **params) -> Σ|terms|``, same shape as the result
+            (a list of them with several results).
         invalid: Calls that must raise.
         order: Highest derivative order that exists and is tested (0: not differentiable).
         skip: Groups of laws that do not apply, each with its reason: ``{"batching": "why"}``;
