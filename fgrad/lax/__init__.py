@@ -25,6 +25,7 @@ from fgrad.lax.extrema import *  # noqa: F403
 from fgrad.lax.gather import *  # noqa: F403
 from fgrad.lax.index import *  # noqa: F403
 from fgrad.lax.joining import *  # noqa: F403
+from fgrad.lax.normalize import *  # noqa: F403
 from fgrad.lax.powers import *  # noqa: F403
 from fgrad.lax.reduce import *  # noqa: F403
 from fgrad.lax.rounding import *  # noqa: F403
@@ -53,7 +54,6 @@ _FAMILIES = {
     "fourier": "FftType fft fft_p",
     "gathering": "all_gather psum_scatter",
     "host": "debug_callback io_callback named_scope pure_callback",
-    "normalize": "logsumexp logsumexp_p normalize normalize_p softmax softmax_p",
     "special": (
         "betainc digamma digamma_p erf erf_inv erf_inv_p erf_p erfc erfc_p igamma igamma_p "
         "igammac igammac_p lgamma lgamma_p polygamma polygamma_p "
@@ -83,8 +83,8 @@ def __getattr__(name: str) -> _Any:
 
 def load_all() -> None:
     """Load every family, for those who enumerate the primitives."""
-    for family in _FAMILIES:
-        _import_module(f"{__name__}.{family}")
+    for family, names in _FAMILIES.items():
+        __getattr__(names.split()[0] if family != "linalg" else family)
 
 
 def __dir__() -> list[str]:
