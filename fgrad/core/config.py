@@ -6,7 +6,6 @@ A flag is read as an attribute of :data:`config`. Its global value comes from
 """
 
 import contextlib
-import difflib
 import os
 import threading
 from collections.abc import Mapping
@@ -157,6 +156,8 @@ class Config(threading.local):
 
 
 def _unknown(name: str) -> str:
+    import difflib  # noqa: PLC0415 - slow to import, and for one message
+
     close = difflib.get_close_matches(name.removeprefix("jax_"), _ACCEPTED, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"flags are {', '.join(_ACCEPTED)}"
     return f"fgrad has no configuration flag {name!r}; {hint}"

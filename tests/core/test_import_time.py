@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 1.6
 ROUNDS = 5
-TRIES = 3
+TRIES = 6
 
 
 def _import_seconds(module: str, cache: Path) -> float:

@@ -13,6 +13,7 @@ LAZY = {"cupy", "cupyx", "llvmlite", "opt_einsum", "optree", "scipy"}
 INNER_IMPORTS: dict[tuple[str, str], str] = {
     ("fgrad/api/parameters.py", "inspect"): "slow to import, and needed for static arguments only",
     ("fgrad/core/transforms/custom/arguments.py", "inspect"): "slow to import, and rarely needed",
+    ("fgrad/core/config.py", "difflib"): "slow to import, and needed for one message only",
 }
 # These may import the public face, `fgrad` itself; for the others that would be a cycle.
 ON_TOP = ("fgrad/__main__.py", "fgrad/testing/")
