@@ -75,8 +75,8 @@ class Eqn:
         outputs: Variables, one a result.
         params: Static parameters; values are hashable, sub-programs are `Jaxpr`s.
         source: The user's line that asked for it, or None.
-        phase: None for the primal program; else the identity of the backward pass or of the
-            recomputation it belongs to. Equations of different phases are never merged.
+        phase: None, or the identity of the recomputation (see `checkpoint`) that it belongs to.
+            Equations of different phases are never merged.
     """
 
     __slots__ = ("inputs", "outputs", "params", "phase", "primitive", "source")

@@ -8,7 +8,7 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ResidualsFreedError
 from fgrad.core.evaluate import ArrayImpl
 from fgrad.core.primitive import Primitive, Value
-from fgrad.core.tracing import bind, state
+from fgrad.core.tracing import bind
 from fgrad.core.where import Where, local
 
 
@@ -129,8 +129,7 @@ class Tape:
             if slot >= 0 and ct is not None:
                 accumulate(table, owned, slot, ct)
         kept = set(self.inputs)
-        before = local.source, state.phase
-        state.phase = (before[1], id(self))
+        before = local.source
         index = len(records)
         try:
             while index:
@@ -138,7 +137,7 @@ class Tape:
                 record = records.pop() if consume else records[index]
                 _pull(record, table, owned, kept)
         finally:
-            local.source, state.phase = before
+            local.source = before
         return [table[slot] for slot in self.inputs]
 
     def forward(self, tangents: Sequence[Value | None]) -> list[Value | None]:
