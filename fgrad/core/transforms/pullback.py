@@ -6,7 +6,7 @@ from typing import Any
 from fgrad.core import basis, dtypes, trees
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import CotangentError
-from fgrad.core.evaluate import ArrayImpl, as_value, is_buffer
+from fgrad.core.evaluate import ArrayImpl, as_value, borrow, is_buffer
 from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array, entering
@@ -85,7 +85,7 @@ class Pullback:
             )
         with entering():
             cts = [
-                check_cotangent(as_value(x), a)
+                check_cotangent(borrow(x), a)
                 for x, a in zip(leaves, self._tape.out_avals, strict=True)
             ]
             return self._unflatten(self._tape.backward(cts, consume=consume))
