@@ -54,7 +54,7 @@ def _lu_eager(xp: Any, x: Any) -> list[Any]:
     if xp is np:
         from scipy.linalg import lapack
 
-        getrf = getattr(lapack, {"f": "s", "d": "d", "F": "c", "D": "z"}[x.dtype.char] + "getrf")
+        getrf = getattr(lapack, m.PREFIX[x.dtype] + "getrf")
     else:
         from cupyx.scipy.linalg import lu_factor  # noqa: PLC0415
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from fgrad.core import basis, dtypes
 from fgrad.core.avals import ShapedArray
+from fgrad.core.dtype_kinds import C64, C128, F32, F64
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import MappedAxis, Primitive, Value
@@ -17,10 +18,13 @@ from fgrad.lax.contract import dot_general
 
 Dims = Sequence[int | None]
 
+# The letters with which the names of BLAS and LAPACK routines begin.
+PREFIX = {F32: "s", F64: "d", C64: "c", C128: "z"}
+
 
 def check_matrix(name: str, x: ShapedArray, *, square: bool) -> None:
     """Raise unless `x` is a stack of (square) matrices of float32, float64 or complex numbers."""
-    if x.dtype.char not in "fdFD":
+    if x.dtype not in PREFIX:
         raise DtypeError(
             f"{name} takes float32, float64, complex64 or complex128 matrices, got {x}; convert "
             f"it with astype"

@@ -184,7 +184,7 @@ def _blas_solve(
     """
     from scipy.linalg import blas
 
-    trsm = getattr(blas, {"f": "s", "d": "d", "F": "c", "D": "z"}[a.dtype.char] + "trsm")
+    trsm = getattr(blas, m.PREFIX[a.dtype] + "trsm")
     conjugate = conjugate_a and a.dtype.kind == "c"
     if conjugate and not transpose_a:
         a, conjugate = a.conj(), False
