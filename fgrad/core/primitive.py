@@ -126,8 +126,9 @@ class Operand:
         high: Greatest value drawn.
         kinks: Points where the derivative jumps; values are drawn away from them.
         dtype: 'same' (the dtype class under test), 'bool', 'int32', 'uint32', …: fixed.
-        generator: 'uniform', 'distinct' (no ties), 'positive_definite', 'well_conditioned',
-            'triangular', 'indices', 'nonzero', 'static' (drawn once, not differentiated).
+        generator: 'uniform', 'distinct' (no ties), 'indices', 'nonzero', 'static' (drawn once, not
+            differentiated), or of matrices: 'positive_definite', 'hermitian', 'well_conditioned',
+            'diagonalizable', 'pivoted', 'triangular' (what each means: `fgrad.testing.matrices`).
         margin: Values stay at least this far from a kink.
     """
 
@@ -218,12 +219,16 @@ class Spec:
             (a list of them with several results).
         invalid: Calls that must raise.
         order: Highest derivative order that exists and is tested (0: not differentiable).
+        observe: ``(results, **params) -> values``: what the operands determine of the results,
+            where a library is free to choose signs, phases or an order. Laws that compare with a
+            reference or with other operands judge this. None: the results themselves.
         skip: Groups of laws that do not apply, each with its reason: ``{"batching": "why"}``;
             'reference' and 'layouts' among 'values' can be skipped alone.
     """
 
     __slots__ = (
-        "cases", "dtypes", "invalid", "operands", "order", "reference", "skip", "terms", "ulps",
+        "cases", "dtypes", "invalid", "observe", "operands", "order", "reference", "skip", "terms",
+        "ulps",
     )  # fmt: skip
 
     def __init__(
@@ -237,11 +242,13 @@ class Spec:
         terms: Callable[..., Any] | None = None,
         invalid: tuple[Invalid, ...] = (),
         order: int = 3,
+        observe: Callable[..., Any] | None = None,
         skip: Mapping[str, str] | None = None,
     ) -> None:
         self.operands, self.cases, self.dtypes = operands, cases, dtypes
         self.reference, self.ulps, self.terms = reference, ulps, terms
         self.invalid, self.order, self.skip = invalid, order, dict(skip or {})
+        self.observe = observe
 
 
 _registry: dict[str, "Primitive"] = {}

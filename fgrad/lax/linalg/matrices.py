@@ -124,6 +124,26 @@ def as_dtype_of(s: Value, x: Value) -> Value:
     return basis.convert_element_type(s, x.dtype)
 
 
+def outer(x: Value, y: Value) -> Value:
+    """The products x[:, k] y[:, k]ᴴ of columns: [..., p, k] and [..., q, k] to [..., k, p, q].
+
+    They do not depend on a phase that the columns of x and y share.
+    """
+    return mul(rows(swap(x)), columns(conjugate(swap(y))))
+
+
+def norm(x: Any) -> Any:
+    """The Frobenius norm of each matrix, as [..., 1, 1] (for specs)."""
+    return np.linalg.norm(x, axis=(-2, -1), keepdims=True)
+
+
+def condition(x: Any) -> Any:
+    """The ratio of the outermost singular values of each matrix, as [..., 1, 1] (for specs)."""
+    s = np.linalg.svd(x, compute_uv=False)
+    ratio = s[..., :1] / s[..., -1:] if s.shape[-1] else np.ones((*s.shape[:-1], 1))
+    return ratio[..., None]
+
+
 def hermitian_from(x: Value, *, lower_half: bool) -> Value:
     """The Hermitian matrix that one triangle of `x` stands for; the diagonal's real part counts."""
     strict = lower(x, -1) if lower_half else upper(x, 1)
