@@ -144,7 +144,8 @@ def check_plan(plan: Plan) -> None:
         written |= writes_of(step)
     for r in plan.results:
         if isinstance(r, int):
-            assert r in written and plan.buffers[r].role != TEMP, f"result b{r}"
+            assert r in written, f"result b{r} is never written"
+            assert plan.buffers[r].role != TEMP, f"result b{r} belongs to the plan"
 
 
 def show(plan: Plan) -> str:

@@ -12,6 +12,7 @@ The text has the operators of C, with their precedence: ``?:``, ``|``, ``^``, ``
 ``<<``, ``+``, ``*``, unary ``-``, ``~``.
 """
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -83,11 +84,12 @@ def _select(which: Any, x: Any, y: Any) -> Any:
     return np.where(which, x, y)
 
 
-def _special(name: str) -> Callable[..., Any]:
-    def call(*args: Any) -> Any:
-        import scipy.special
+def _one_by_one(function: Callable[[float], float]) -> Callable[..., Any]:
+    """A function of the standard library on each element, rounded once."""
+    of_each = np.vectorize(function, otypes=[np.float64])
 
-        return getattr(scipy.special, name)(*args)
+    def call(x: Any) -> Any:
+        return of_each(x).astype(x.dtype)
 
     return call
 
@@ -130,8 +132,8 @@ OPS: dict[str, ScalarOp] = {
     "asinh": ScalarOp(1, np.arcsinh),
     "acosh": ScalarOp(1, np.arccosh),
     "atanh": ScalarOp(1, np.arctanh),
-    "erf": ScalarOp(1, _special("erf")),
-    "erfc": ScalarOp(1, _special("erfc")),
+    "erf": ScalarOp(1, _one_by_one(math.erf)),
+    "erfc": ScalarOp(1, _one_by_one(math.erfc)),
     "pow": ScalarOp(2, np.power),
     "atan2": ScalarOp(2, np.arctan2),
     "hypot": ScalarOp(2, np.hypot),
