@@ -151,65 +151,67 @@ def _adam(xp: Any, tree_map: Any, gradient: Any) -> Any:
     return step
 
 
-def training(
-    name: str, params: Any, data: Any, loss: Any, jax_loss: Any, torch_loss: Any, number: int = 3
-) -> Row:
-    """A step of Adam, the state donated; each library keeps a state of its own."""
+CONVERT = {"fgrad": ours, "jax": in_jax, "torch": in_torch}
+
+
+def adam_step(library: str, loss: Any, params: Any) -> Any:
+    """The compiled step of a library, its state donated, and the state to begin with."""
     zeros = jax.tree.map(np.zeros_like, params)
-    start = (params, zeros, zeros, np.float32(0))
-    step = fg.jit(_adam(fnp, fg.tree.map, fg.value_and_grad(loss)), donate_argnums=0)
-    jax_step = jax.jit(_adam(jnp, jax.tree.map, jax.value_and_grad(jax_loss)), donate_argnums=0)
-    state, jax_state = [ours(start)], [in_jax(start)]
-    fdata, jdata, tdata = ours(data), in_jax(data), in_torch(data)
+    state = CONVERT[library]((params, zeros, zeros, np.float32(0)))
+    if library == "fgrad":
+        return fg.jit(_adam(fnp, fg.tree.map, fg.value_and_grad(loss)), donate_argnums=0), state
+    step = jax.jit(_adam(jnp, jax.tree.map, jax.value_and_grad(loss)), donate_argnums=0)
+    return blocked(step), state
 
-    def run() -> Any:
-        state[0], value = step(state[0], *fdata)
-        return value
 
-    def jax_run() -> Any:
-        jax_state[0], value = jax.block_until_ready(jax_step(jax_state[0], *jdata))
-        return value
+def training(name: str, step: str, number: int) -> Row:
+    """A step of Adam, the state donated; each library keeps a state of its own."""
+    params, data, _, losses = step_of(step)
 
-    def torch_run(compiled: bool) -> Any:
-        tree = in_torch(params, grad=True)
+    def compiled(library: str) -> Any:
+        run, first = adam_step(library, losses[library], params)
+        state, inputs = [first], CONVERT[library](data)
+
+        def call() -> Any:
+            state[0], value = run(state[0], *inputs)
+            return value
+
+        return call
+
+    def in_torch_of(transform: Any) -> Any:
+        tree, inputs = in_torch(params, grad=True), in_torch(data)
         optimizer = torch.optim.Adam(jax.tree.leaves(tree), lr=1e-3, fused=True)
-        f = torch.compile(torch_loss) if compiled else torch_loss
+        f = transform(losses["torch"])
 
-        def run() -> Any:
+        def call() -> Any:
             optimizer.zero_grad()
-            value = f(tree, *tdata)
+            value = f(tree, *inputs)
             value.backward()
             optimizer.step()
             return value
 
-        return run
+        return call
 
-    row = Row(
-        name,
-        {"fgrad": run, "jax": jax_run, "torch": torch_run(False), "torch.compile": torch_run(True)},
-        "1.0x",
-        number,
-    )
-    agree(row.contenders)
-    return row
+    contenders = {
+        "fgrad": compiled("fgrad"),
+        "jax": compiled("jax"),
+        "torch": in_torch_of(lambda f: f),
+        "torch.compile": in_torch_of(torch.compile),
+    }
+    agree(contenders)
+    return Row(name, contenders, "1.0x", number)
 
 
-def mlp() -> Row:
-    """The perceptron, batch 128."""
-    params, x, y = mlp_data()
-    return training(
-        "MLP training step (784-512-256-10, batch 128)",
-        params,
-        (x, y),
-        lambda p, x, y: perceptron_loss(fnp, lambda z: nn.logsumexp(z, axis=-1), nn.relu, p, x, y),
-        lambda p, x, y: perceptron_loss(
-            jnp, lambda z: jax.nn.logsumexp(z, axis=-1), jax.nn.relu, p, x, y
-        ),
-        lambda p, x, y: perceptron_loss(
-            torch, lambda z: torch.logsumexp(z, -1), torch.relu, p, x, y
-        ),
-        number=10,
-    )
+def _mlp_losses() -> Any:
+    libraries = {
+        "fgrad": (fnp, lambda z: nn.logsumexp(z, axis=-1), nn.relu),
+        "jax": (jnp, lambda z: jax.nn.logsumexp(z, axis=-1), jax.nn.relu),
+        "torch": (torch, lambda z: torch.logsumexp(z, -1), torch.relu),
+    }
+    return {
+        name: lambda p, x, y, ops=ops: perceptron_loss(*ops, p, x, y)
+        for name, ops in libraries.items()
+    }
 
 
 WIDTH, HEADS, LENGTH, VOCABULARY = 256, 4, 256, 96
@@ -284,18 +286,20 @@ TORCH = {
 }
 
 
-def transformer() -> Row:
-    """Four layers, width 256, 256 positions, batch 8."""
-    tokens, targets = (RNG.integers(0, VOCABULARY, (8, LENGTH)).astype(np.int32) for _ in range(2))
-    return training(
-        "character transformer step (4 layers, width 256, 8 x 256)",
-        transformer_params(),
-        (tokens, targets),
-        lambda p, x, y: transformer_loss(OURS, p, x, y),
-        lambda p, x, y: transformer_loss(JAX, p, x, y),
-        lambda p, x, y: transformer_loss(TORCH, p, x, y),
-        number=1,
-    )
+def step_of(name: str) -> Any:
+    """Of a training step: parameters, a batch, a batch of another size, each library's loss."""
+    if name == "mlp":
+        params, *data = mlp_data(128)
+        return params, data, mlp_data(96)[1:], _mlp_losses()
+
+    def batch(n: int) -> Any:
+        return [RNG.integers(0, VOCABULARY, (n, LENGTH)).astype(np.int32) for _ in range(2)]
+
+    losses = {
+        name: lambda p, x, y, ops=ops: transformer_loss(ops, p, x, y)
+        for name, ops in {"fgrad": OURS, "jax": JAX, "torch": TORCH}.items()
+    }
+    return transformer_params(), batch(8), batch(6), losses
 
 
 def per_sample() -> Row:
@@ -429,7 +433,14 @@ def embedding() -> Row:
 
 def main() -> None:
     """Measure all rows."""
-    rows = [dense(), attention(), convolution(), mlp(), transformer(), per_sample()]
+    rows = [
+        dense(),
+        attention(),
+        convolution(),
+        training("MLP training step (784-512-256-10, batch 128)", "mlp", 10),
+        training("character transformer step (4 layers, width 256, 8 x 256)", "transformer", 1),
+        per_sample(),
+    ]
     rows += [*second_order(), recurrent(), embedding()]
     report("cpu_networks", [r.measure() for r in rows], {**VERSIONS, "threads": str(THREADS)})
 
