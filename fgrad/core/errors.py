@@ -39,6 +39,7 @@ __all__ = [
     "TracerIntegerConversionError",
     "TreeError",
     "UnexpectedTracerError",
+    "UnsupportedCallError",
 ]
 
 
@@ -131,6 +132,14 @@ class ConfigError(FgradError, ValueError, AttributeError):
     """Raised when a configuration flag does not exist or gets a value that it does not accept.
 
     The message lists the values that are accepted, or the flags of similar name.
+    """
+
+
+class UnsupportedCallError(FgradError, TypeError):
+    """Raised when a NumPy function, or a form of calling it, has no counterpart for fgrad arrays.
+
+    Express the call with ``fgrad.numpy`` or ``fgrad.lax``; for a concrete array that needs no
+    derivative, call the function on ``numpy.asarray(x)``.
     """
 
 
