@@ -165,7 +165,7 @@ class TracerBoolConversionError(ConcretizationTypeError):
 class TracerArrayConversionError(FgradError, TypeError):
     """Raised when a tracer would become a NumPy array or a Python number.
 
-    The value would lose its derivative. Use the ``fgrad.numpy`` counterpart that the message names.
+    The value is not known while tracing, or would lose its derivative. Use ``fgrad.numpy``.
     """
 
 

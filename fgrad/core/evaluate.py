@@ -176,9 +176,9 @@ def borrow(x: Any) -> Value:
         return ArrayImpl(x, BORROWED)
     if hasattr(x, "__fgrad_array__"):
         return x.__fgrad_array__()
+    advice = "; convert it with fgrad.numpy.asarray" if isinstance(x, (list, tuple)) else ""
     raise DtypeError(
-        f"expected an array or a number, got {kind.__qualname__}: {str(x)[:60]!r}; convert it with "
-        f"fgrad.numpy.asarray"
+        f"expected an array or a number, got {kind.__qualname__}: {str(x)[:60]!r}{advice}"
     )
 
 

@@ -7,6 +7,7 @@ import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad.errors import (
     ArgumentError,
+    DtypeError,
     GradientTypeError,
     IndexOutOfBoundsError,
     TracerIntegerConversionError,
@@ -57,3 +58,41 @@ def test_a_mode_decides_for_static_indices_too():
         x.at[5].set(9.0)
     with fg.out_of_bounds("jax"):
         assert fnp.isnan(x[5])
+
+
+def test_what_vmap_does_not_map_arrives_as_it_was_passed():
+    power = fg.jit(lambda x, n: x**n, static_argnums=1)
+    np.testing.assert_array_equal(fg.vmap(power, in_axes=(0, None))(fnp.arange(3.0), 3), [0, 1, 8])
+    seen = []
+    fg.vmap(lambda x, *rest: seen.extend(rest) or x, in_axes=(0, None, None, None))(
+        fnp.ones(2), "relu", 2, np.ones(3)
+    )
+    assert seen[:2] == ["relu", 2]
+    assert isinstance(seen[2], fg.Array)
+
+
+LEAVES = {
+    "jit": (lambda d: fg.jit(lambda x, d: x)(1.0, d), "mark the argument static"),
+    "grad": (lambda d: fg.grad(lambda x, d: d["w"], 1)(1.0, d), "not differentiated"),
+    "vmap": (lambda d: fg.vmap(lambda x, d: x)(fnp.ones(2), d), "with None in in_axes"),
+}
+
+
+@pytest.mark.parametrize("transform", LEAVES)
+def test_a_leaf_that_is_no_array_is_named(transform):
+    call, advice = LEAVES[transform]
+    tree = {"w": 1.0 if transform == "grad" else fnp.ones(2), "more": ["relu"]}
+    with pytest.raises(
+        DtypeError,
+        match=rf"{transform} of <lambda>: argument 1\['more'\]\[0\]: expected an array or a "
+        rf"number, got str: 'relu'; [\s\S]*{advice}",
+    ):
+        call(tree)
+
+
+def test_a_leaf_among_keyword_and_static_arguments_is_named():
+    f = fg.jit(lambda n, x, d: x, static_argnums=0)
+    with pytest.raises(DtypeError, match=r"argument d\['a'\]: expected .* got str: 'b'"):
+        f("static", 1.0, d={"a": "b"})
+    with pytest.raises(DtypeError, match=r"argument 1\[0\]: expected .* got object"):
+        f("static", [object()], 1.0)
