@@ -96,3 +96,30 @@ def test_a_leaf_among_keyword_and_static_arguments_is_named():
         f("static", 1.0, d={"a": "b"})
     with pytest.raises(DtypeError, match=r"argument 1\[0\]: expected .* got object"):
         f("static", [object()], 1.0)
+
+
+ALONE = {
+    "gradient": lambda f: lambda x, i: fg.grad(f)(x, i),
+    "tangent": lambda f: lambda x, i: fg.jvp(lambda x: f(x, i), (x,), (x,))[1],
+    "second": lambda f: lambda x, i: fg.hessian(f)(x, i),
+}
+READS = {
+    "gather": lambda x, i: x[i].sum(),
+    "scatter_add": lambda x, i: fnp.zeros(3).at[i].add(x[:2]).sum(),
+    "scatter": lambda x, i: fnp.zeros(3).at[i].set(x[:2]).sum(),
+    "scatter_mul": lambda x, i: fnp.ones(3).at[i].multiply(x[:2]).sum(),
+    "scatter_max": lambda x, i: fnp.ones(3).at[i].max(x[:2]).sum(),
+}
+
+
+@pytest.mark.parametrize("alone", ALONE)
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("wrap", [lambda f: f, fg.jit], ids=["eager", "jit"])
+def test_a_derivative_reports_an_index_although_the_value_is_not_computed(wrap, read, alone):
+    # In a program that needs the derivative alone, the operation that reads `i` first is dead code.
+    x, f = fnp.array([1.0, 2.0, 3.0]), READS[read]
+    square = (lambda x, i: f(x, i) ** 2) if alone == "second" else f
+    derivative = wrap(ALONE[alone](square))
+    assert np.isfinite(np.asarray(derivative(x, np.array([0, 2])))).all()
+    with pytest.raises(IndexOutOfBoundsError, match="index 7 is out of bounds"):
+        derivative(x, np.array([0, 7]))
