@@ -100,7 +100,8 @@ def __getattr__(name: str) -> Any:
         return globals().setdefault(name, kinds.TYPES[name])
     if kinds and (found := kinds.default_type(name)):
         return found
-    raise AttributeError(f"module 'fgrad.numpy' has no attribute {name!r}")
+    advice = "; fgrad.random draws numbers, from explicit keys" if name == "random" else ""
+    raise AttributeError(f"module 'fgrad.numpy' has no attribute {name!r}{advice}")
 
 
 def __dir__() -> list[str]:
