@@ -233,6 +233,9 @@ _METHODS: dict[str, Any] = {
     "copy_to_host_async": _copy_to_host_async,
     "addressable_data": _addressable_data,
 }
+for _name, _method in _METHODS.items():
+    if _method.__name__ == f"_{_name}":  # Python's own messages name it
+        _method.__name__, _method.__qualname__ = _name, f"Array.{_name}"
 
 _PROPERTIES: dict[str, Any] = {
     "T": shaping.transpose,

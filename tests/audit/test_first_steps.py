@@ -27,6 +27,21 @@ def test_a_traced_shape_raises_and_says_so(make):
         fg.jit(make)(3)
 
 
+def test_every_name_that_the_package_lists_is_there():
+    for module in (fg, fnp, fg.lax, fg.nn, fg.random, fg.optim):
+        missing = [name for name in dir(module) if not hasattr(module, name)]
+        assert not missing, f"{module.__name__}: {missing}"
+    assert not hasattr(fg, "no_such_name")
+    with pytest.raises(AttributeError, match=r"no attribute 'random'; fgrad\.random draws"):
+        fnp.random  # noqa: B018
+
+
+def test_pythons_own_messages_call_a_method_by_its_name():
+    for call, name in ((lambda x: x.view(3, 2), "view"), (lambda x: x.astype(), "astype")):
+        with pytest.raises(TypeError, match=rf"^Array\.{name}\(\)"):
+            call(fnp.ones((2, 3)))
+
+
 def test_an_array_is_a_shape():
     assert fnp.zeros(fnp.array([2, 3])).shape == fnp.zeros(np.array([2, 3])).shape == (2, 3)
     assert fnp.zeros(fnp.array(2)).shape == fnp.zeros(np.int64(2)).shape == (2,)
