@@ -182,6 +182,14 @@ def borrow(x: Any) -> Value:
     )
 
 
+def is_value(x: Any) -> bool:
+    """Whether `as_value` takes `x`."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return x.dtype.kind not in "OSUMm" and x.dtype.isnative
+    plain = isinstance(x, Array) or type(x) in _WEAK_DEFAULTS or type(x) is bool
+    return plain or is_buffer(x) or hasattr(x, "__fgrad_array__")
+
+
 def _python_scalar(x: Any, dtype: np.dtype[Any]) -> Any:
     try:
         return np.asarray(x, dtype)

@@ -112,6 +112,12 @@ def test_a_leaf_among_keyword_and_static_arguments_is_named():
     with pytest.raises(DtypeError, match=r"argument 1\[0\]: expected .* got object"):
         f("static", [object()], 1.0)
 
+    class Unregistered:
+        pass
+
+    with pytest.raises(DtypeError, match=r"register its class with fgrad\.tree_util"):
+        f("static", Unregistered(), 1.0)
+
 
 ALONE = {
     "gradient": lambda f: lambda x, i: fg.grad(f)(x, i),

@@ -85,6 +85,8 @@ def refused(words: str, args: Iterable[tuple[Any, Any]], advice: str) -> DtypeEr
                 borrow(leaf)
             except DtypeError as error:
                 reason = str(error).partition("\n")[0]
+                if type(leaf).__module__ != "builtins":
+                    advice += ", or register its class with fgrad.tree_util"
                 return DtypeError(f"{words}: argument {name}{keystr(path)}: {reason}; {advice}")
     raise AssertionError("refused is called where a leaf is no value")
 
