@@ -36,6 +36,7 @@ BUILT_INS = {
     "LinalgError": (ValueError,),
     "ArgumentError": (ValueError,),
     "FrozenModuleError": (AttributeError,),
+    "UnsupportedCallError": (TypeError,),
     "ConfigError": (ValueError, AttributeError),
     "FgradError": (Exception,),
 }
