@@ -102,7 +102,7 @@ class JVPCall:
         else:
             with Staging(self.owner):
                 rule, rule_consts = stage_closed(both, types, self.name)
-            check_outputs(self.name, "jvp", rule.out_avals, fun)
+            check_outputs(self.name, "jvp", rule.out_avals, fun.out_avals)
         return bind(  # type: ignore[no-any-return]
             custom_jvp_call_p, *fun_consts, *rule_consts, *values,
             fun=fun, rule=rule, counts=(len(fun_consts), len(rule_consts)), name=self.owner,
