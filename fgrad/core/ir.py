@@ -51,6 +51,9 @@ class Literal:
         same = id(value) if aval.shape else value.tobytes()
         self.key = (same, aval.dtype, aval.weak_type, aval.shape)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Literal, (self.value, self.aval)
+
     def __repr__(self) -> str:
         if self.aval.shape:
             return f"const:{self.aval}"
@@ -139,6 +142,9 @@ class Jaxpr:
         self._axis_names: frozenset[Any] | None = None
         self._effects: frozenset[str] | None = None
         self._last_uses: tuple[tuple[Var, ...], ...] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Jaxpr, (self.invars, self.constvars, self.eqns, self.outvars)
 
     @property
     def in_avals(self) -> list[ShapedArray]:
