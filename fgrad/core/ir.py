@@ -120,11 +120,16 @@ class Eqn:
 
 
 class Jaxpr:
-    """A program: ``lambda constvars ; invars. let eqns in outvars``."""
+    """A program: ``lambda constvars ; invars. let eqns in outvars``.
+
+    Attributes:
+        key_uses: The random keys that a call uses up, where the user's function was traced; its
+            caller says so (see `transforms.key_uses`). None where there is none.
+    """
 
     __slots__ = (
         "__weakref__", "_axis_names", "_effects", "_last_uses", "constvars", "derived", "eqns",
-        "invars", "outvars",
+        "invars", "key_uses", "outvars",
     )  # fmt: skip
 
     def __init__(
@@ -138,6 +143,7 @@ class Jaxpr:
         self.constvars = tuple(constvars)
         self.eqns = tuple(eqns)
         self.outvars = tuple(outvars)
+        self.key_uses: Any = None
         self.derived: dict[Any, Any] = {}  # programs made from this one, see transforms.jaxprs
         self._axis_names: frozenset[Any] | None = None
         self._effects: frozenset[str] | None = None

@@ -16,7 +16,7 @@ from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import (
     Value,
 )
-from fgrad.core.tracing import state
+from fgrad.core.tracing import running_again, state
 from fgrad.core.transforms.custom.shared import Fun, Identity, Values, check_outputs
 from fgrad.core.transforms.flat import name_of
 from fgrad.core.transforms.stage import stage
@@ -156,10 +156,11 @@ class CustomCall:
 
     def _types(self, flat: Values) -> tuple[Any, list[ShapedArray]]:
         """What the function returns: traced, or run where it needs the values."""
-        try:
-            stage(self.fun, self.avals, self.name)
-        except Exception:  # noqa: BLE001 - what tracing cannot do, running the function can
-            self.fun(*flat)
+        with running_again():
+            try:
+                stage(self.fun, self.avals, self.name)
+            except Exception:  # noqa: BLE001 - what tracing cannot do, running the function can
+                self.fun(*flat)
         found = self.fun_types
         assert found is not None
         # This call runs the rule: a later one, with other values, is checked by its own.

@@ -94,6 +94,8 @@ class JVPCall:
         values = [as_value(x) for x in args]
         avals = [x.aval for x in values]
         fun, fun_consts = stage_closed(self.fun, avals, self.name)
+        if fun.key_uses is not None:
+            fun.key_uses.call([*fun_consts, *values], self.name)
         both, types = forward_program(self, avals)
         rule: Any
         if self.owner in state.rules:

@@ -12,7 +12,7 @@ from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import (
     Value,
 )
-from fgrad.core.tracing import entering
+from fgrad.core.tracing import entering, running_again
 from fgrad.core.transforms.custom.arguments import Custom, CustomCall
 from fgrad.core.transforms.custom.forward import run_jvp
 from fgrad.core.transforms.custom.shared import Fun, Values
@@ -107,7 +107,8 @@ class _VJPRule:
         call = self.call
         res = trees.unflatten(self.res_tree, residuals)
         ct = trees.unflatten(call.out_tree, cts)
-        with user_lines():
+        # A rule may draw once more what the function drew, from the key that it kept.
+        with user_lines(), running_again():
             back = self.bwd(*call.static, res, ct)
         if not isinstance(back, (tuple, list)) or len(back) != len(call.moving):
             got = f"{len(back)} entries" if isinstance(back, (tuple, list)) else type(back).__name__

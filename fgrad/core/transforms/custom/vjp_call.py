@@ -165,6 +165,8 @@ class VJPCall:
         values = [as_value(x) for x in args]
         avals = [x.aval for x in values]
         fun, fun_consts = stage_closed(self.fun, avals, self.name)
+        if fun.key_uses is not None:
+            fun.key_uses.call([*fun_consts, *values], self.name)
         if self.owner in state.rules:
             deferred = Deferred(self.name, lambda: self._rules_with(avals, fun, embedded)[0])
             rules: tuple[Any, ...] = (deferred, deferred, deferred)
