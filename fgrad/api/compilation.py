@@ -97,6 +97,8 @@ class Jitted:
         entry = self._entry(static, values, tree, args, kwargs)
         if short and entry.cached:
             self._cache[short[0]] = entry
+        if entry.jaxpr.key_uses is not None:
+            entry.jaxpr.key_uses.call([*entry.consts, *values], self._name)
         with entering() as trace:
             if trace is state.quiet and not any(isinstance(v, Tracer) for v in values):
                 outs = self._run(entry, values)

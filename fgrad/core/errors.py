@@ -5,6 +5,8 @@ which catches ``TypeError`` or ``IndexError`` keeps working. Messages state what
 shapes and dtypes in hand, and what to do.
 """
 
+import pickle
+
 from fgrad.core import where
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "NonlinearPullbackError",
     "ResidualsFreedError",
     "RuleError",
+    "SavingError",
     "ShapeError",
     "StaticArgumentError",
     "TracerArrayConversionError",
@@ -284,6 +287,13 @@ class BufferDonatedError(FgradError, RuntimeError):
     """Raised when an array is used after its buffer has been donated.
 
     Use the result of the call in place of the donated argument, or do not donate it.
+    """
+
+
+class SavingError(FgradError, pickle.PicklingError):
+    """Raised when a pullback holds something that cannot be written to a file.
+
+    Give callbacks as functions of a module, not as closures; save outside of transforms.
     """
 
 

@@ -14,6 +14,7 @@ BUILT_INS = {
     "NonConcreteBooleanIndexError": (IndexError,),
     "UnexpectedTracerError": (TypeError,),
     "KeyReuseError": (RuntimeError,),
+    "SavingError": (pickle.PicklingError,),
     "ShapeError": (TypeError,),
     "DtypeError": (TypeError,),
     "AxisError": (ValueError, IndexError),
