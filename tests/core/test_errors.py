@@ -14,6 +14,7 @@ BUILT_INS = {
     "NonConcreteBooleanIndexError": (IndexError,),
     "UnexpectedTracerError": (TypeError,),
     "KeyReuseError": (RuntimeError,),
+    "SavingError": (pickle.PicklingError,),
     "ShapeError": (TypeError,),
     "DtypeError": (TypeError,),
     "AxisError": (ValueError, IndexError),
@@ -36,6 +37,7 @@ BUILT_INS = {
     "LinalgError": (ValueError,),
     "ArgumentError": (ValueError,),
     "FrozenModuleError": (AttributeError,),
+    "UnsupportedCallError": (TypeError,),
     "ConfigError": (ValueError, AttributeError),
     "FgradError": (Exception,),
 }
