@@ -89,7 +89,7 @@ class Functions:
         *,
         cost_ns: float,
         combine: tuple[int, int] | None = None,
-        scratch: int | None = None,
+        scratch: tuple[int, int] = (0, 0),
         spin: bool = True,
     ) -> Launcher:
         """A function of `pointers` arrays, and of scratch memory where the kernel needs some.
@@ -103,7 +103,8 @@ class Functions:
             units: The number of units of work.
             cost_ns: How long all of it takes one thread, estimated.
             combine: Address and number of units of a function to run after it.
-            scratch: Which of the words gets the pointer to scratch memory.
+            scratch: Bytes of scratch memory, for all threads and for each; pointers to it become
+                the first two words. See `scratch_bytes` for what to pass.
             spin: Whether a kernel may follow soon.
         """
         block = np.zeros(Word.FIRST + len(words), np.int64)
@@ -111,7 +112,7 @@ class Functions:
         block[Word.KERNEL] = kernel
         block[Word.COMBINE], block[Word.COMBINE_UNITS] = combine or (0, 0)
         block[Word.UNITS], block[Word.POINTERS], block[Word.WORDS] = units, pointers, len(words)
-        block[Word.SCRATCH] = 0 if scratch is None else scratch
+        block[Word.SHARED_BYTES], block[Word.THREAD_BYTES] = scratch
         block[Word.RELEASE] = cost_ns >= RELEASE_NS
         block[Word.CHUNK] = self._chunk(units, cost_ns)
         block[Word.SPIN] = SPIN if spin else 0
@@ -121,7 +122,12 @@ class Functions:
         if self.direct:
             builtin: Launcher = self._builtin(0, block)
             return builtin
-        return functools.partial(self._portable, block, scratch)
+        return functools.partial(self._portable, block)
+
+    def scratch_bytes(self, scratch: tuple[int, int]) -> int:
+        """The size of the array that a launch takes as its last argument; 0: it takes none."""
+        shared, own = scratch
+        return shared + own * self.workers.threads
 
     def _chunk(self, units: int, cost_ns: float) -> int:
         """Units at a time, 0 where sharing does not pay: a few chunks a thread, none too small."""
@@ -136,13 +142,14 @@ class Functions:
     def _builtin(self, which: int, block: Any) -> Any:
         return self._make(ctypes.addressof(self._methods[which]), block, None)
 
-    def _portable(self, block: Any, scratch: int | None, *arrays: Any) -> None:
+    def _portable(self, block: Any, *arrays: Any) -> None:
         n = int(block[Word.POINTERS])
         args = np.empty(n + len(block) - Word.FIRST, np.int64)
         args[:n] = [a.ctypes.data for a in arrays[:n]]
         args[n:] = block[Word.FIRST :]
-        if scratch is not None:
-            args[n + scratch] = arrays[n].ctypes.data
+        if len(arrays) > n:
+            place = arrays[n].ctypes.data
+            args[n : n + 2] = place, place + block[Word.SHARED_BYTES]
         self._run(block.ctypes.data, args.ctypes.data)
 
     def _works(self, head: int) -> bool:

@@ -3,7 +3,8 @@
 A kernel is ``void kernel(args, lo, hi)`` over units ``[lo, hi)``. A launch is described by a block
 of 64-bit words (`Word`), of which the words of the kernel are the tail. `launch` and `ready` have
 the signature of Python's METH_FASTCALL; `launch` puts the data pointers of its arguments and the
-words on its stack, so any number of threads may run one launch at once.
+words on its stack, so any number of threads may run one launch at once. The first two words of a
+kernel that needs scratch memory get pointers to it (see `layout`).
 """
 
 from enum import IntEnum
@@ -19,13 +20,14 @@ class Word(IntEnum):
     COMBINE = 2  # of the function that combines the partial results of its units, or 0
     UNITS = 3
     COMBINE_UNITS = 4
-    POINTERS = 5  # how many arguments are operands; one more is scratch
+    POINTERS = 5  # how many arguments are operands; one more is scratch, if there is any
     WORDS = 6  # how many words the kernel has
-    SCRATCH = 7  # the index of the word that gets the pointer to scratch
-    CHUNK = 8  # units a worker takes at a time; 0: all of them run in the caller
-    RELEASE = 9  # whether other Python threads may run meanwhile
-    SPIN = 10  # how often workers look for another job afterwards, before they sleep
-    FIRST = 11
+    SHARED_BYTES = 7  # of scratch: the part of all threads, followed by one of each thread's own
+    THREAD_BYTES = 8
+    CHUNK = 9  # units a worker takes at a time; 0: all of them run in the caller
+    RELEASE = 10  # whether other Python threads may run meanwhile
+    SPIN = 11  # how often workers look for another job afterwards, before they sleep
+    FIRST = 12
 
 
 class Context(IntEnum):
@@ -64,7 +66,13 @@ shared:
   %spin = call i64 @word(ptr %block, i64 {W.SPIN})
   %p = call i64 @word(ptr %contextp, i64 {C.POOL})
   %pool = inttoptr i64 %p to ptr
-  call void @share(ptr %pool, ptr %kernel, ptr %args, i64 %units, i64 %chunk, i64 %spin)
+  %n = call i64 @word(ptr %block, i64 {W.POINTERS})
+  %w = call i64 @word(ptr %block, i64 {W.WORDS})
+  %words = add i64 %n, %w
+  %private = add i64 %n, 1
+  %bytes = call i64 @word(ptr %block, i64 {W.THREAD_BYTES})
+  call void @share(ptr %pool, ptr %kernel, ptr %args, i64 %units, i64 %chunk, i64 %spin,
+    i64 %words, i64 %private, i64 %bytes)
   br label %second
 alone:
   call void %kernel(ptr %args, i64 0, i64 %units)
@@ -75,8 +83,8 @@ second:
   br i1 %has, label %combine, label %end
 combine:
   %combinep = inttoptr i64 %c to ptr
-  %n = call i64 @word(ptr %block, i64 {W.COMBINE_UNITS})
-  call void %combinep(ptr %args, i64 0, i64 %n)
+  %last = call i64 @word(ptr %block, i64 {W.COMBINE_UNITS})
+  call void %combinep(ptr %args, i64 0, i64 %last)
   br label %end
 end:
   ret void
@@ -135,9 +143,11 @@ scratch:
   %sp = getelementptr ptr, ptr %given, i64 %n
   %last = load ptr, ptr %sp
   %room = call ptr @data(ptr %last)
-  %k = call i64 @word(ptr %block, i64 {W.SCRATCH})
-  %place = getelementptr ptr, ptr %rest, i64 %k
-  store ptr %room, ptr %place
+  store ptr %room, ptr %rest
+  %own = call i64 @word(ptr %block, i64 {W.SHARED_BYTES})
+  %private = getelementptr i8, ptr %room, i64 %own
+  %second = getelementptr ptr, ptr %rest, i64 1
+  store ptr %private, ptr %second
   br label %run
 run:
   %c = call i64 @word(ptr %block, i64 {W.CONTEXT})

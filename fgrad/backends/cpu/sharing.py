@@ -3,7 +3,8 @@
 The pool (`Pool`) runs one job at a time: whoever finds it taken runs alone. Workers join and leave
 by counting in `state`; the caller opens it, takes units itself until none is left, closes it, and
 waits for those inside. A worker that wakes up late finds it closed, or open for a later job, which
-it may help with just as well; so nobody waits for a worker that has not begun.
+it may help with just as well; so nobody waits for a worker that has not begun. Where a kernel
+needs memory of each thread's own, a worker runs it on a copy of its words.
 """
 
 from enum import IntEnum
@@ -25,6 +26,9 @@ class Pool(IntEnum):
     POST = 304  # functions of the system
     WAIT = 312
     YIELD = 320
+    WORDS = 328  # how many words `args` has
+    PRIVATE = 336  # which of them points to memory of one thread alone
+    PRIVATE_BYTES = 344  # and how much each thread has, or 0
     SLOTS = 384  # one of `SLOT` bytes a worker: i32 whether it sleeps, and its semaphore
     SLOT = 64
 
@@ -41,18 +45,37 @@ _PAUSE = {
 _TEXT = """
 {declare}
 
-define internal void @take(ptr %pool) {{
+define internal void @take(ptr %pool, i64 %thread) {{
+entry:
   %kp = getelementptr i8, ptr %pool, i64 {KERNEL}
   %kernel = load ptr, ptr %kp
   %ap = getelementptr i8, ptr %pool, i64 {ARGS}
-  %args = load ptr, ptr %ap
+  %given = load ptr, ptr %ap
   %up = getelementptr i8, ptr %pool, i64 {UNITS}
   %units = load i64, ptr %up
   %cp = getelementptr i8, ptr %pool, i64 {CHUNK}
   %chunk = load i64, ptr %cp
   %next = getelementptr i8, ptr %pool, i64 {NEXT}
+  %bp = getelementptr i8, ptr %pool, i64 {PRIVATE_BYTES}
+  %bytes = load i64, ptr %bp
+  %offset = mul i64 %bytes, %thread
+  %own = icmp ne i64 %offset, 0
+  br i1 %own, label %copy, label %loop
+copy:
+  %wp = getelementptr i8, ptr %pool, i64 {WORDS}
+  %words = load i64, ptr %wp
+  %size = shl i64 %words, 3
+  %mine = alloca i64, i64 %words, align 64
+  call void @llvm.memcpy.p0.p0.i64(ptr %mine, ptr %given, i64 %size, i1 false)
+  %pp = getelementptr i8, ptr %pool, i64 {PRIVATE}
+  %private = load i64, ptr %pp
+  %at = getelementptr i64, ptr %mine, i64 %private
+  %first = load i64, ptr %at
+  %place = add i64 %first, %offset
+  store i64 %place, ptr %at
   br label %loop
 loop:
+  %args = phi ptr [%given, %entry], [%mine, %copy], [%args, %run]
   %lo = atomicrmw add ptr %next, i64 %chunk monotonic
   %more = icmp slt i64 %lo, %units
   br i1 %more, label %run, label %end
@@ -114,7 +137,8 @@ join:
   %open = icmp ne i64 %bit, 0
   br i1 %open, label %work, label %leave
 work:
-  call void @take(ptr %pool)
+  %thread = add i64 %number, 1
+  call void @take(ptr %pool, i64 %thread)
   br label %leave
 leave:
   %after = atomicrmw sub ptr %state, i64 1 release
@@ -157,7 +181,8 @@ end:
   ret void
 }}
 
-define internal void @share(ptr %pool, ptr %kernel, ptr %args, i64 %units, i64 %chunk, i64 %spin) {{
+define internal void @share(ptr %pool, ptr %kernel, ptr %args, i64 %units, i64 %chunk, i64 %spin,
+    i64 %words, i64 %private, i64 %bytes) {{
 entry:
   %lock = getelementptr i8, ptr %pool, i64 {LOCK}
   %pair = cmpxchg ptr %lock, i32 0, i32 1 acquire monotonic
@@ -175,6 +200,12 @@ begin:
   store i64 %units, ptr %up
   %cp = getelementptr i8, ptr %pool, i64 {CHUNK}
   store i64 %chunk, ptr %cp
+  %wp = getelementptr i8, ptr %pool, i64 {WORDS}
+  store i64 %words, ptr %wp
+  %pp = getelementptr i8, ptr %pool, i64 {PRIVATE}
+  store i64 %private, ptr %pp
+  %bp = getelementptr i8, ptr %pool, i64 {PRIVATE_BYTES}
+  store i64 %bytes, ptr %bp
   %sp = getelementptr i8, ptr %pool, i64 {SPIN}
   store atomic i64 %spin, ptr %sp monotonic, align 8
   %next = getelementptr i8, ptr %pool, i64 {NEXT}
@@ -184,7 +215,7 @@ begin:
   %jobp = getelementptr i8, ptr %pool, i64 {JOB}
   %job = atomicrmw add ptr %jobp, i64 1 seq_cst
   call void @wake(ptr %pool)
-  call void @take(ptr %pool)
+  call void @take(ptr %pool, i64 0)
   %closed = atomicrmw sub ptr %state, i64 {OPEN} seq_cst
   %yieldp = getelementptr i8, ptr %pool, i64 {YIELD}
   %yield = load ptr, ptr %yieldp

@@ -19,21 +19,50 @@ from fgrad.errors import ConfigError
 LONG = 1e9  # nanoseconds: shared among threads, without the GIL
 
 KERNELS = """
-; out[i] = x[i] + word for units i; scratch[0] = word where there is scratch
+; each unit: private[0] += word, partials[unit] = private[0]
 define void @scratched(ptr %args, i64 %lo, i64 %hi) {
-  %wp = getelementptr i64, ptr %args, i64 1
-  %w = load i64, ptr %wp
+entry:
+  %pp = getelementptr ptr, ptr %args, i64 1
+  %partials = load ptr, ptr %pp
   %sp = getelementptr ptr, ptr %args, i64 2
-  %s = load ptr, ptr %sp
-  store i64 %w, ptr %s
+  %private = load ptr, ptr %sp
+  %wp = getelementptr i64, ptr %args, i64 3
+  %w = load i64, ptr %wp
+  br label %loop
+loop:
+  %i = phi i64 [%lo, %entry], [%i1, %step]
+  %more = icmp slt i64 %i, %hi
+  br i1 %more, label %step, label %end
+step:
+  %old = load i64, ptr %private
+  %new = add i64 %old, %w
+  store i64 %new, ptr %private
+  %at = getelementptr i64, ptr %partials, i64 %i
+  store i64 1, ptr %at
+  %i1 = add i64 %i, 1
+  br label %loop
+end:
   ret void
 }
-define void @copied(ptr %args, i64 %lo, i64 %hi) {
+; y[0] = the sum of the partials of all units
+define void @scratched_combine(ptr %args, i64 %lo, i64 %hi) {
+entry:
   %y = load ptr, ptr %args
-  %sp = getelementptr ptr, ptr %args, i64 2
-  %s = load ptr, ptr %sp
-  %v = load i64, ptr %s
-  %sum = add i64 %v, %hi
+  %pp = getelementptr ptr, ptr %args, i64 1
+  %partials = load ptr, ptr %pp
+  br label %loop
+loop:
+  %i = phi i64 [%lo, %entry], [%i1, %step]
+  %sum = phi i64 [0, %entry], [%next, %step]
+  %more = icmp slt i64 %i, %hi
+  br i1 %more, label %step, label %end
+step:
+  %at = getelementptr i64, ptr %partials, i64 %i
+  %v = load i64, ptr %at
+  %next = add i64 %sum, %v
+  %i1 = add i64 %i, 1
+  br label %loop
+end:
   store i64 %sum, ptr %y
   ret void
 }
@@ -58,15 +87,23 @@ def test_a_launch_runs_all_units_once(made, n, cost_ns):
     np.testing.assert_array_equal(y, [*(x + 5), -1])
 
 
-def test_scratch_and_the_second_function(made):
-    code = engine().load(["scratched", "copied"], lambda _names: KERNELS)["scratched"]
+@pytest.mark.parametrize("cost_ns", [1.0, LONG])
+def test_scratch_memory_is_shared_or_of_each_thread_and_results_are_combined(made, cost_ns):
+    code = engine().load(["scratched"], lambda _names: KERNELS)["scratched"]
+    n, word = 100, 5
+    scratch = (8 * n, 64)
     launch = made.launch(
-        code.addresses["scratched"], [40, 0], 1, 1, cost_ns=1.0,
-        combine=(code.addresses["copied"], 2), scratch=1,
+        code.addresses["scratched"], [0, 0, word], 1, n, cost_ns=cost_ns,
+        combine=(code.addresses["scratched_combine"], n), scratch=scratch,
     )  # fmt: skip
-    y, scratch = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    launch(y, scratch)
-    assert (y[0], scratch[0]) == (42, 40)
+    assert made.scratch_bytes(scratch) == 8 * n + 3 * 64
+    for _ in range(20):
+        y, memory = np.zeros(1, np.int64), np.zeros(made.scratch_bytes(scratch) // 8, np.int64)
+        launch(y, memory)
+        assert y[0] == n
+        # What each thread added up is its own, and all of it is there.
+        assert memory[n::8].sum() == n * word
+        assert (memory[n:].reshape(3, 8)[:, 1:] == 0).all()
 
 
 def test_readiness_is_contiguity_and_alignment(made):
