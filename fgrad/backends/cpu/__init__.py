@@ -1,1 +1,1 @@
-"""CPU kernels as LLVM machine code; the only importer of llvmlite, which the first compile loads."""
+"""CPU kernels as LLVM machine code; the only importer of llvmlite, loaded by the first compile."""
