@@ -1,1 +1,1 @@
-"""CPU kernels as LLVM machine code; the only importer of llvmlite, loaded by the first compile."""
+"""CPUs, by machine code that LLVM makes; the only importer of llvmlite, loaded at first use."""

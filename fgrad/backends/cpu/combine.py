@@ -4,7 +4,7 @@ from fgrad.backends.cpu import ops
 from fgrad.backends.cpu.frame import Frame
 from fgrad.backends.cpu.loops import along, segments
 from fgrad.backends.cpu.maps import Access, Step, load
-from fgrad.backends.cpu.reduction import Partial, named, settled, two_sum
+from fgrad.backends.cpu.reduction import Partial, settled, two_sum
 
 
 def combine(f: Frame, i: int, index: str) -> None:
@@ -61,5 +61,5 @@ class _Total:
                 kinds = (p.dtype, p.dtype)
                 total.value = ops.emit(b, p.monoid, (total.value, value), kinds, p.dtype)
         if p.compensated:
-            return settled(b, named(b, total), named(b, carry))
-        return named(b, total)
+            return settled(b, total.value, carry.value)
+        return total.value

@@ -8,9 +8,9 @@ bytes::
         PARTIALS   pointer to `shared_bytes` that all calls of a launch share, or 0
         SCRATCH    pointer to `thread_bytes` of this thread alone, or 0
         sizes of the outer, then of the inner axes
-        for kernels with Accumulate: rows of a unit, units of a kept index, bytes of a unit's partials
-        for each instruction: offset, strides and indirect strides of its map; size, offset, strides
-            and indirect strides of each bound; the bits of its number
+        with Accumulate: rows of a unit, units of a kept index, bytes of a unit's partials
+        for each instruction: offset, strides and indirect strides of its map; size, offset,
+            strides and indirect strides of each bound; the bits of its number
         byte offsets into the partials and into the scratch
 
 The first two words are set by the caller; `scratch` says how many bytes it must provide. What the

@@ -59,9 +59,7 @@ def rest(b: Builder, first: str, stop: str, body: Body, carried: Sequence[Variab
             body(Step(at, None), 0)
         else:
             left = b.resize(b.binary("sub", stop, at), "i32", True)
-            mask = b.emit(
-                f"icmp ugt {b.vector('i32')} {b.splat(left)}, {b.iota('i32')}", "i1"
-            )
+            mask = b.emit(f"icmp ugt {b.vector('i32')} {b.splat(left)}, {b.iota('i32')}", "i1")
             body(Step(at, mask), 0)
 
 

@@ -6,6 +6,8 @@ a segment. Along the last axis a step of 1 is a vector in memory, any other a ga
 
 from typing import NamedTuple
 
+import numpy as np
+
 from fgrad.backends.cpu import layout
 from fgrad.backends.cpu.frame import Frame
 from fgrad.backends.cpu.ops import convert, narrow_bfloat16, scalar_of, widen_bfloat16
@@ -14,7 +16,7 @@ from fgrad.backends.cpu.text import spell
 from fgrad.compile.kernel import COMPUTED, Accumulate, Bound, DType, Load, Map, Store
 from fgrad.core.errors import CompilationError
 
-_INT64 = layout.np.dtype("q")
+_INT64 = np.dtype("q")
 
 
 class Step(NamedTuple):
@@ -81,7 +83,7 @@ class Place:
                 value = convert(b, f.vectors[v], dtype_of(f.kernel, v), _INT64)
                 part = b.binary("mul", value, f.word(*self.key, "indirect", k))
                 total = b.binary("add", total, part) if total else part
-        return total or b.splat(b.emit("bitcast i64 0 to i64", "i64", 1))
+        return total or b.named(0, "i64", b.width)
 
     def _plus(self, total: str, index: str, stride: str) -> str:
         b = self.frame.b
@@ -185,9 +187,7 @@ class Access:
         store(self.frame, self.dtype, address, value, step.mask, spaced)
 
 
-def load(
-    f: Frame, dtype: DType, address: str, mask: str | None, spaced: bool = False
-) -> str:
+def load(f: Frame, dtype: DType, address: str, mask: str | None, spaced: bool = False) -> str:
     """Read what an address, or the address of each lane, points to; as the type computed in.
 
     Lanes outside of the mask hold 0.
@@ -248,4 +248,3 @@ def store(
 
 def _suffix(scalar: str) -> str:
     return {"half": "f16", "float": "f32", "double": "f64"}.get(scalar, scalar)
-

@@ -6,8 +6,6 @@ are made harmless first, and conversions from float saturate.
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from fgrad.backends.cpu import vmath
 from fgrad.backends.cpu.text import Builder
 from fgrad.compile.kernel import CONVERSIONS, DType
@@ -59,9 +57,7 @@ def supports(op: str, dtype: DType) -> bool:
     return op in _INTEGER or op in others or op in _UNCHANGED or op in _SHIFTS
 
 
-def emit(
-    b: Builder, op: str, args: Sequence[str], kinds: Sequence[DType], dtype: DType
-) -> str:
+def emit(b: Builder, op: str, args: Sequence[str], kinds: Sequence[DType], dtype: DType) -> str:
     """Render one operation.
 
     Args:
@@ -124,7 +120,7 @@ def _float(b: Builder, op: str, args: Sequence[str], kind: DType) -> str:
     if op in _MATH_ONLY:
         scalar, lanes = b.types[args[0]]
         with b.lanes(lanes):
-            name = vmath.emit(b, op, list(args), kind)
+            name = vmath.emit(b, op, tuple(args), kind)
         b.types.setdefault(name, (scalar, lanes))
         return name
     return _FLOAT_OTHERS[op](b, *args)
@@ -278,4 +274,3 @@ def narrow_bfloat16(b: Builder, x: str) -> str:
 def widen_bfloat16(b: Builder, x: str) -> str:
     """The float whose upper half of bits is given."""
     return b.bitcast(b.binary("shl", b.cast("zext", x, "i32"), 16), "float")
-

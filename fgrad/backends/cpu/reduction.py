@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from fgrad.backends.cpu import layout, ops
 from fgrad.backends.cpu.frame import Frame
-from fgrad.backends.cpu.loops import along
+from fgrad.backends.cpu.loops import Body, along
 from fgrad.backends.cpu.maps import Step, load, store, stored_scalar
 from fgrad.backends.cpu.schedule import ROW, dtype_of
 from fgrad.backends.cpu.text import Builder, Variable
@@ -48,7 +48,8 @@ class RowSum:
         self.arg = instr.arg
         self.scalar = ops.scalar_of(self.dtype)
         self.neutral = identity(self.monoid, self.dtype).item()
-        self.parts = [f.b.variable(self.neutral, self.scalar, f.b.width) for _ in range(unroll)]
+        self.zero = f.b.named(self.neutral, self.scalar, f.b.width)
+        self.parts = [f.b.variable(self.zero, self.scalar, f.b.width) for _ in range(unroll)]
         self.wide: list[Variable] = []
         if layout.compensates(f.kernel, i):
             self.wide = [f.b.variable(0, self.scalar, f.b.width) for _ in range(2)]
@@ -63,7 +64,7 @@ class RowSum:
         b, part, value = self.f.b, self.parts[k], self.f.vector(self.arg)
         if step.mask is not None:
             value = b.select(step.mask, value, self.neutral)
-        part.value = self._combine(self._name(part), value)
+        part.value = self._combine(part.value, value)
 
     def flush(self) -> None:
         """End the chains of additions."""
@@ -72,12 +73,12 @@ class RowSum:
         total, carry = self.wide
         self._fold(total, carry)
         for part in self.parts:
-            part.value = self.f.b.use(self.neutral, self.scalar, self.f.b.width)
+            part.value = self.zero
 
     def _fold(self, total: Variable, carry: Variable) -> None:
         b = self.f.b
-        total.value, error = two_sum(b, self._name(total), self._together())
-        carry.value = b.binary("fadd", self._name(carry), error)
+        total.value, error = two_sum(b, total.value, self._together())
+        carry.value = b.binary("fadd", carry.value, error)
 
     def finish(self) -> str:
         """The value of the row, a scalar."""
@@ -85,11 +86,11 @@ class RowSum:
         if not self.wide:
             return self._across(self._together())
         self.flush()
-        total, carry = (self._across(self._name(v)) for v in self.wide)
+        total, carry = (self._across(v.value) for v in self.wide)
         return settled(b, total, carry)
 
     def _together(self) -> str:
-        values = [self._name(part) for part in self.parts]
+        values = [part.value for part in self.parts]
         while len(values) > 1:
             values = [self._combine(x, y) for x, y in zip(values[::2], values[1::2], strict=True)]
         return values[0]
@@ -106,17 +107,6 @@ class RowSum:
 
     def _combine(self, x: str, y: str) -> str:
         return ops.emit(self.f.b, self.monoid, (x, y), (self.dtype, self.dtype), self.dtype)
-
-    def _name(self, v: Variable) -> str:
-        return named(self.f.b, v)
-
-
-def named(b: Builder, v: Variable) -> str:
-    """The value of a variable as a name; a constant gets one."""
-    if v.value not in b.types:
-        kind = v.scalar if v.lanes == 1 else f"<{v.lanes} x {v.scalar}>"
-        v.value = b.emit(f"bitcast {kind} {v.value} to {kind}", v.scalar, v.lanes)
-    return v.value
 
 
 def _part(b: Builder, x: str, start: int, lanes: int) -> str:
@@ -171,8 +161,7 @@ class Partial:
 
     def _neutral(self) -> str:
         b = self.f.b
-        scalar = ops.scalar_of(self.dtype)
-        return named(b, b.variable(self.neutral, scalar, b.width))
+        return b.named(self.neutral, ops.scalar_of(self.dtype), b.width)
 
     def add(self, value: str, step: Step) -> None:
         """Take the current elements in."""
@@ -207,13 +196,13 @@ class Partial:
         if self.compensated:
             self._each(body)
 
-    def _each(self, body: object) -> None:
+    def _each(self, body: Body) -> None:
         f, b = self.f, self.f.b
         if self.is_row:
             with b.lanes(1):
-                body(Step("0", None), 0)  # type: ignore[operator]
+                body(Step("0", None), 0)
         else:
-            along(b, 0, length(f), body)  # type: ignore[arg-type]
+            along(b, 0, length(f), body)
 
     def _read(self, address: str, step: Step) -> str:
         place = self.f.b.offset(address, step.at, self.scalar)

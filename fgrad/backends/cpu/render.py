@@ -115,7 +115,7 @@ class _Writer:
             for p in partials.values():
                 p.locate(unit)
                 p.start()
-            total = b.emit("bitcast i64 1 to i64", "i64", 1)
+            total = b.named(1, "i64")
             for axis in range(kernel.kept, len(kernel.outer)):
                 total = b.binary("mul", total, f.word("size", axis))
             index = b.binary("udiv", unit, f.word("blocks"))
@@ -139,7 +139,7 @@ class _Writer:
         counter = Counter(b, [f.word("size", axis) for axis in range(kernel.kept)])
         with b.when(b.icmp("slt", "%lo", "%hi")):
             counter.set("%lo")
-            zero = b.emit("bitcast i64 0 to i64", "i64", 1)
+            zero = b.named(0, "i64")
             with b.loop("%lo", "%hi", 1, counter.digits) as index:
                 for axis in range(len(kernel.outer)):
                     f.index[axis] = counter.digits[axis].value if axis < kernel.kept else zero

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from fgrad.backends.cpu import ops
 from fgrad.backends.cpu.frame import Frame
 from fgrad.backends.cpu.loops import rest, segments, turn, whole
@@ -14,7 +16,7 @@ from fgrad.compile.kernel import Accumulate, Compute, Const, DType, Index, Load,
 CHAIN = 28  # turns between two looks at the length of chains; see `_Pass.sums`
 LONG = 32  # turns after which chains end
 
-_INT64 = ops.np.dtype("q")
+_INT64 = np.dtype("q")
 
 
 def row(f: Frame, partials: dict[int, Partial], first: Operand = 0, stop: str = "") -> None:
@@ -151,25 +153,22 @@ class _Pass:
 
     def _flush_if_long(self, turns: Operand) -> None:
         b = self.f.b
-        count = b.binary("add", self._pending(), turns)
+        count = b.binary("add", self.pending.value, turns)
         self.pending.value = count
         changed = [v for s in self.sums if s.wide for v in s.carried]
         with b.when(b.icmp("sge", count, LONG), [*changed, self.pending]):
             for total in self.sums:
                 total.flush()
-            self.pending.value = "0"
-
-    def _pending(self) -> str:
-        v = self.pending.value
-        b = self.f.b
-        return v if v in b.types else b.emit(f"bitcast i64 {v} to i64", "i64", 1)
+            self.pending.value = b.named(0, "i64")
 
     def _buffer(self, v: int) -> str:
         f = self.f
         address = f.b.offset(f.memory("scratch"), f.word("kept", v), "i8")
-        return f.b.offset(address, self.start, stored_scalar(dtype_of(f.kernel, v))) if (
-            self.start
-        ) else address
+        return (
+            f.b.offset(address, self.start, stored_scalar(dtype_of(f.kernel, v)))
+            if (self.start)
+            else address
+        )
 
     def _step(self, step: Step, k: int) -> None:
         """The code of one vector of elements."""
