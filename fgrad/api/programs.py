@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.compile.program import Program, program_of
+from fgrad.api.execution import Runnable, runnable
 from fgrad.core import trees
 from fgrad.core.evaluate import (
     WEAK,
@@ -28,9 +28,31 @@ class Entry:
         self.consts = closed.consts
         self.out_tree = out_tree
         self.flags = [WEAK if a.weak_type else 0 for a in self.jaxpr.out_avals]
-        self.program: Program | None = None
+        self.program: Runnable | None = None
         self.cached = False
         self.single = out_tree.is_leaf()
+
+
+def run_flat(program: Runnable, flags: Sequence[int], buffers: Sequence[Any]) -> list[Value]:
+    """Run a program on NumPy arrays of the types that it was made for.
+
+    Args:
+        program: What runs.
+        flags: For each result, whether its type is weak.
+        buffers: One array an input.
+    """
+    try:
+        if program.silent:
+            outs = program.run(*buffers)
+        else:
+            with np.errstate(all="ignore"):
+                outs = program.run(*buffers)
+    except Exception as error:
+        program.explain(error)
+        raise
+    if program.fresh:
+        return [ArrayImpl(x, flag) for x, flag in zip(outs, flags, strict=True)]
+    return wrap(outs, flags, buffers)
 
 
 def wrap(outs: Sequence[Any], flags: Sequence[int], buffers: Sequence[Any]) -> list[Value]:
@@ -77,16 +99,16 @@ class Lowered:
     @property
     def optimized(self) -> Jaxpr:
         """The program after all passes; closed-over arrays are its first inputs."""
-        return program_of(self._entry.jaxpr).jaxpr
+        return runnable(self._entry.jaxpr).jaxpr
 
     def as_text(self) -> str:
         """The Python text that runs."""
-        return program_of(self._entry.jaxpr).source
+        return runnable(self._entry.jaxpr).source
 
     def compile(self) -> Callable[..., Any]:
         """The program as a function of flat arrays that returns the call's result."""
         entry = self._entry
-        program = program_of(entry.jaxpr)
+        program = runnable(entry.jaxpr)
 
         def compiled(*arrays: Any) -> Any:
             buffers = [as_value(x)._data for x in (*entry.consts, *arrays)]
