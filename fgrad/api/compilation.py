@@ -29,6 +29,7 @@ from fgrad.core.transforms.call import call
 from fgrad.core.transforms.flat import FlatCall, aval_like, name_of
 from fgrad.core.transforms.stage import stage
 
+_NUMBERS = (float, int, bool, complex, np.float32, np.float64, np.int32, np.int64)
 _MAXSIZE = 512  # programs kept a function; the least recently used one goes first
 
 
@@ -117,6 +118,9 @@ class Jitted:
             elif kind is np.ndarray:
                 data = a
                 key += (data.shape, data.dtype, 0)
+            elif kind in _NUMBERS:
+                data = borrow(a)._data
+                key.append(kind)
             else:
                 return None
             if type(data) is not np.ndarray:

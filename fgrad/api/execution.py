@@ -36,7 +36,8 @@ class Runnable(Protocol):
     def run(self) -> Callable[..., list[Any]]:
         """Run on NumPy arrays."""
 
-    def __call__(self, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]: ...
+    def __call__(self, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
+        """Run on buffers of one array library."""
 
     def explain(self, error: Exception) -> None:
         """Add the equation and the user's line to an error."""

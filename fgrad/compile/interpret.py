@@ -35,10 +35,10 @@ def run_kernel(kernel: Kernel, operands: Sequence[Array]) -> None:
         operands: One buffer an operand, one-dimensional, of the operand's dtype.
     """
     with np.errstate(all="ignore"):
-        _Run(kernel, operands).run()
+        Run(kernel, operands).run()
 
 
-class _Run:
+class Run:
     """The values of one run, each an array over the axes of the kernel (or broadcasting to it)."""
 
     def __init__(self, kernel: Kernel, operands: Sequence[Array]) -> None:
