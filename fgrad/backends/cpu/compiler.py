@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fgrad.backends.cpu import layout
@@ -10,6 +10,7 @@ from fgrad.backends.cpu.executable import Executable, Loaded
 from fgrad.backends.cpu.functions import Functions, Launcher, functions
 from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.render import module, render
+from fgrad.backends.cpu.target import host
 from fgrad.compile.bounds import fault
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
@@ -48,9 +49,7 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
     width = made.engine.target.vector_bytes
 
     def text(names: Sequence[str]) -> str:
-        return module(
-            [render(kernels[n], n, layout.lanes(kernels[n], width)) for n in names], 8 * width
-        )
+        return _text({n: kernels[n] for n in names}, width)
 
     codes = made.engine.load(list(kernels), text)
     found: list[Loaded | None] = []
@@ -74,6 +73,21 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
             call = functools.partial(_checked, call, kernel, _told(jaxpr, kernel))
         found.append(Loaded(call, made.scratch_bytes(scratch), codes[name]))
     return found
+
+
+def _text(kernels: Mapping[str, Kernel], width: int) -> str:
+    code = [render(kernel, n, layout.lanes(kernel, width)) for n, kernel in kernels.items()]
+    return module(code, 8 * width)
+
+
+def text_of(kernel: Kernel) -> str:
+    """The LLVM text of a kernel for this machine."""
+    return _text({"kernel": kernel}, host().vector_bytes)
+
+
+def grid_of(kernel: Kernel) -> int:
+    """The number of units of work that may run in parallel."""
+    return layout.units(kernel)
 
 
 def _told(jaxpr: Jaxpr, kernel: Kernel) -> str:
