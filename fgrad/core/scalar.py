@@ -80,6 +80,11 @@ def _leading_zeros(x: Any) -> Any:
     return count.astype(x.dtype)
 
 
+def _count_ones(x: Any) -> Any:
+    # NumPy counts the bits of the magnitude of a signed number.
+    return np.bitwise_count(x.astype(np.dtype(f"u{x.dtype.itemsize}"))).astype(x.dtype)
+
+
 def _select(which: Any, x: Any, y: Any) -> Any:
     return np.where(which, x, y)
 
@@ -156,7 +161,7 @@ OPS: dict[str, ScalarOp] = {
     "shl": ScalarOp(2, _shift(np.left_shift, np.zeros_like)),
     "shr": ScalarOp(2, _shift(_logical_right, np.zeros_like)),
     "sar": ScalarOp(2, _shift(np.right_shift, lambda x: np.where(x < 0, -1, 0))),
-    "popcount": ScalarOp(1, lambda x: np.bitwise_count(x).astype(x.dtype)),
+    "popcount": ScalarOp(1, _count_ones),
     "clz": ScalarOp(1, _leading_zeros),
     # choice: of the second operand where the first is true, else the third
     "select": ScalarOp(3, _select),
