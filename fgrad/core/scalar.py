@@ -7,6 +7,8 @@ A pointwise primitive states what it computes as text over its operands, such as
     Expr = "x"                       an operand, or a static parameter of the primitive
          | 1.5                       a number, of the type of what it meets
          | ("exp", Expr)             an operation of `OPS` and its operands
+         | ("convert", Expr)         the same value, or with "bitcast" the same bits, in the type
+                                     of the result
 
 The text has the operators of C, with their precedence: ``?:``, ``|``, ``^``, ``&``, ``==``, ``<``,
 ``<<``, ``+``, ``*``, unary ``-``, ``~``.
@@ -72,17 +74,17 @@ def _logical_right(x: Any, y: Any) -> Any:
     return (x.astype(unsigned) >> y.astype(unsigned)).astype(x.dtype)
 
 
+def _population(x: Any) -> Any:
+    # NumPy counts the bits of |x|.
+    return np.bitwise_count(x.astype(np.dtype(f"u{x.dtype.itemsize}"))).astype(x.dtype)
+
+
 def _leading_zeros(x: Any) -> Any:
     value = x.astype(np.dtype(f"u{x.dtype.itemsize}"))
     count = np.full(x.shape, _bits(x), x.dtype)
     for bit in range(_bits(x)):
         count = np.where(value >> value.dtype.type(bit) != 0, _bits(x) - 1 - bit, count)
     return count.astype(x.dtype)
-
-
-def _count_ones(x: Any) -> Any:
-    # NumPy counts the bits of the magnitude of a signed number.
-    return np.bitwise_count(x.astype(np.dtype(f"u{x.dtype.itemsize}"))).astype(x.dtype)
 
 
 def _select(which: Any, x: Any, y: Any) -> Any:
@@ -161,7 +163,7 @@ OPS: dict[str, ScalarOp] = {
     "shl": ScalarOp(2, _shift(np.left_shift, np.zeros_like)),
     "shr": ScalarOp(2, _shift(_logical_right, np.zeros_like)),
     "sar": ScalarOp(2, _shift(np.right_shift, lambda x: np.where(x < 0, -1, 0))),
-    "popcount": ScalarOp(1, _count_ones),
+    "popcount": ScalarOp(1, _population),
     "clz": ScalarOp(1, _leading_zeros),
     # choice: of the second operand where the first is true, else the third
     "select": ScalarOp(3, _select),
@@ -174,6 +176,7 @@ _BINARY = (
     {"+": "add", "-": "sub"}, {"*": "mul", "/": "div", "%": "rem"},
 )  # fmt: skip
 _UNARY = {"-": "neg", "~": "not"}
+CASTS = ("convert", "bitcast")
 _TOKEN = re.compile(
     r"\s*(?:(\d+\.?\d*(?:[eE][-+]?\d+)?)|([A-Za-z_]\w*)|(>>>|<<|>>|[<>=!]=|[-+*/%&|^~<>?:(),]))"
 )
@@ -188,7 +191,7 @@ def parse(text: str) -> Expr:
         text: Like ``"x > 0 ? x : 0"``.
 
     Raises:
-        RuleError: It is not well formed, or calls what is not in `OPS`.
+        RuleError: It is not well formed, or calls what is neither in `OPS` nor a cast.
 
     Example:
         >>> parse("x / (1 + exp(-x))")
@@ -275,7 +278,7 @@ class _Reader:
             self.next()
             args.append(self.choice())
         self.expect(")")
-        op = OPS.get(name)
-        if op is None or op.arity != len(args):
+        arity = 1 if name in CASTS else OPS[name].arity if name in OPS else None
+        if arity != len(args):
             raise RuleError(f"scalar expression {self.text!r}: no {name} of {len(args)} operands")
         return args
