@@ -47,6 +47,7 @@ class Functions:
     """
 
     def __init__(self, engine: Engine, threads: int, direct: bool | None = None) -> None:
+        self.engine = engine
         head = object.__basicsize__
         text = runtime.text(engine.target.architecture, head)
         self._code = engine.runtime(runtime.NAMES, text)
@@ -63,6 +64,7 @@ class Functions:
             (Context.RESTORE_THREAD, api.PyEval_RestoreThread),
         ):
             context[word] = ctypes.cast(function, ctypes.c_void_p).value or 0
+        context[Context.NDARRAY] = id(np.ndarray)
         context[Context.POOL] = self.workers.address
         self._context = context
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address["fgrad_run"])
@@ -168,20 +170,23 @@ class Functions:
 
 
 def _layout_holds(head: int) -> bool:
-    """Whether data pointer and flags of arrays are where NumPy's C API puts them."""
+    """Whether type, data pointer and flags of arrays are where NumPy's C API puts them."""
     whole = np.arange(6, dtype=np.int32)
     for x in (whole, whole[1:], whole[::2], whole.reshape(2, 3).T):
         data = ctypes.c_void_p.from_address(id(x) + head).value
         flags = ctypes.c_int.from_address(id(x) + head + 48).value
         expected = x.flags.c_contiguous and x.flags.aligned
         bits = flags & _C_CONTIGUOUS_AND_ALIGNED
-        if data != x.ctypes.data or (bits == _C_CONTIGUOUS_AND_ALIGNED) != expected:
+        kind = ctypes.c_void_p.from_address(id(x) + head - 8).value
+        if kind != id(np.ndarray) or data != x.ctypes.data or (bits == _C_CONTIGUOUS_AND_ALIGNED) != expected:
             return False
     return True
 
 
 def _ready_by_flags(*arrays: Any) -> bool:
-    return all(a.flags.c_contiguous and a.flags.aligned for a in arrays)
+    return all(
+        type(a) is np.ndarray and a.flags.c_contiguous and a.flags.aligned for a in arrays
+    )
 
 
 @functools.cache

@@ -40,7 +40,8 @@ class Context(IntEnum):
     SAVE_THREAD = 4
     RESTORE_THREAD = 5
     POOL = 6
-    SIZE = 7
+    NDARRAY = 7  # the type
+    SIZE = 8
 
 
 _TEXT = """
@@ -177,6 +178,7 @@ entry:
   %block = call ptr @data(ptr %self)
   %c = call i64 @word(ptr %block, i64 {W.CONTEXT})
   %context = inttoptr i64 %c to ptr
+  %ndarray = call i64 @word(ptr %context, i64 {C.NDARRAY})
   br label %loop
 loop:
   %i = phi i64 [0, %entry], [%i1, %next]
@@ -185,6 +187,11 @@ loop:
 look:
   %ap = getelementptr ptr, ptr %given, i64 %i
   %array = load ptr, ptr %ap
+  %tp = getelementptr i8, ptr %array, i64 {type}
+  %type = load i64, ptr %tp
+  %plain = icmp eq i64 %type, %ndarray
+  br i1 %plain, label %see, label %no
+see:
   %fp = getelementptr i8, ptr %array, i64 {flags}
   %flags = load i32, ptr %fp
   %bits = and i32 %flags, 257
@@ -235,10 +242,11 @@ def text(architecture: str, head: int) -> str:
     Args:
         architecture: As in `Target.architecture`.
         head: The size of the part that all Python objects share, after which an ndarray holds its
-            data pointer and, 48 bytes on, its flags (NumPy's C API fixes both).
+            data pointer and, 48 bytes on, its flags (NumPy's C API fixes both). Its last word is
+            the type.
     """
     return _TEXT.format(
-        sharing=sharing.text(architecture), data=head, flags=head + 48,
+        sharing=sharing.text(architecture), type=head - 8, data=head, flags=head + 48,
         W=_Numbers(Word), C=_Numbers(Context),
     )  # fmt: skip
 

@@ -106,7 +106,7 @@ def test_scratch_memory_is_shared_or_of_each_thread_and_results_are_combined(mad
         assert (memory[n:].reshape(3, 8)[:, 1:] == 0).all()
 
 
-def test_readiness_is_contiguity_and_alignment(made):
+def test_readiness_is_type_contiguity_and_alignment(made):
     x = np.arange(12).reshape(3, 4)
     raw = np.zeros(33, np.uint8)[1:].view(np.int64)
     assert made.ready()
@@ -114,6 +114,9 @@ def test_readiness_is_contiguity_and_alignment(made):
     assert not made.ready(x, x[:, 1:])
     assert not made.ready(x.T)
     assert not made.ready(raw)
+    assert not made.ready(x, np.float32(1))
+    assert not made.ready(x.view(type('Sub', (np.ndarray,), {})))
+    assert not made.ready(None, x)
 
 
 def test_references_are_counted_right(made):
