@@ -26,7 +26,6 @@ _FLOAT_CALLS = {
     "abs": "fabs", "floor": "floor", "ceil": "ceil", "rint": "rint", "trunc": "trunc",
     "sqrt": "sqrt", "copysign": "copysign",
 }  # fmt: skip
-_UNCHANGED = ("floor", "ceil", "rint", "trunc")
 _SHIFTS = ("shl", "shr", "sar")
 _MATH_ONLY = frozenset(op for op, _ in vmath.SUPPORTED) - _FLOAT_CALLS.keys()
 
@@ -54,7 +53,7 @@ def supports(op: str, dtype: DType) -> bool:
     if dtype.kind == "b":
         return op in _TRUTH or op == "not"
     others = ("neg", "sign", "min", "max", "div", "rem", "not", "popcount", "clz")
-    return op in _INTEGER or op in others or op in _UNCHANGED or op in _SHIFTS
+    return op in _INTEGER or op in others or op in _SHIFTS
 
 
 def emit(b: Builder, op: str, args: Sequence[str], kinds: Sequence[DType], dtype: DType) -> str:
@@ -175,7 +174,7 @@ def _integer(b: Builder, op: str, args: Sequence[str], kind: DType) -> str:
     signed = kind.kind == "i"
     if op in _INTEGER:
         return b.binary(_INTEGER[op], x, y)
-    if op in _UNCHANGED or (op == "abs" and not signed):
+    if op == "abs" and not signed:
         return x
     if op in _SHIFTS:
         return _shift(b, op, x, y, kind)

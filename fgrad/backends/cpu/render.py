@@ -95,7 +95,8 @@ class _Writer:
         b = f.b
         first = b.binary("mul", "%lo", layout.BLOCK)
         stop = b.call("smin", b.binary("mul", "%hi", layout.BLOCK), f.word("size", 0))
-        row(f, {}, first, stop)
+        with b.when(b.icmp("slt", first, stop)):  # then the scalars of the row exist
+            row(f, {}, first, stop)
 
     def _rows(self, f: Frame, first: str, stop: str, partials: dict[int, Partial]) -> None:
         b, axes = f.b, len(self.kernel.outer)

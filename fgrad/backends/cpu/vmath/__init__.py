@@ -7,8 +7,12 @@ import numpy as np
 
 from fgrad.backends.cpu.text import Builder
 from fgrad.backends.cpu.vmath import (
+    error,
     exponential,
+    inverse,
     logarithm,
+    powers,
+    remainder,
     trigonometric,
 )
 from fgrad.backends.cpu.vmath.lanes import Lanes
@@ -26,7 +30,20 @@ _FUNCTIONS: dict[str, Callable[..., Lanes]] = {
     "log1p": logarithm.log1p,
     "sin": trigonometric.sin,
     "cos": trigonometric.cos,
+    "asinh": logarithm.asinh,
+    "acosh": logarithm.acosh,
+    "atanh": logarithm.atanh,
     "tan": trigonometric.tan,
+    "asin": inverse.asin,
+    "acos": inverse.acos,
+    "atan": inverse.atan,
+    "atan2": inverse.atan2,
+    "erf": error.erf,
+    "erfc": error.erfc,
+    "pow": powers.pow,
+    "cbrt": powers.cbrt,
+    "hypot": powers.hypot,
+    "rem": remainder.rem,
 }
 _SCALARS = {"f": "float", "d": "double"}
 SUPPORTED = frozenset((name, char) for name in _FUNCTIONS for char in _SCALARS)

@@ -52,8 +52,8 @@ def reduce(x: Lanes) -> tuple[Lanes, Lanes]:
     return integer - shifter_bits(x), expm1_of_remainder(r)
 
 
-def _scale(y: Lanes, n: Lanes) -> Lanes:
-    """y·2^n, rounded once, also where 2^n is no normal number."""
+def scale(y: Lanes, n: Lanes) -> Lanes:
+    """The product y·2^n, rounded once, also where 2^n is no normal number."""
     half = n >> 1
     return y * power_of_two(half, y.scalar) * power_of_two(n - half, y.scalar)
 
@@ -67,7 +67,7 @@ def exp(x: Lanes) -> Lanes:
     """e^x."""
     low, high = _EXP_RANGE[x.scalar]
     n, p = reduce(at_most(at_least(x, low), high))
-    return _scale(p + 1.0, n)
+    return scale(p + 1.0, n)
 
 
 def exp2(x: Lanes) -> Lanes:
@@ -76,7 +76,7 @@ def exp2(x: Lanes) -> Lanes:
     x = at_most(at_least(x, low), high)
     n, integer = nearest_integer(x, 1.0)
     p = expm1_of_remainder((x - n) * format_of(x).ln2[0])
-    return _scale(p + 1.0, integer - shifter_bits(x))
+    return scale(p + 1.0, integer - shifter_bits(x))
 
 
 # Beyond these bounds expm1 is −1 and inf; the upper ones leave 2^(n − 1) finite.
@@ -103,8 +103,8 @@ def sinh(x: Lanes) -> Lanes:
     """E/2 + E/(2(E + 1)) of E = e^|x| − 1, from a quarter of E, which does not overflow."""
     size = fabs(x)
     n, p = reduce(at_most(size, _HYPERBOLIC_MOST[x.scalar]))
-    scale = power_of_two(n, x.scalar, -2)
-    quarter = fma(p, scale, scale - 0.25)
+    factor = power_of_two(n, x.scalar, -2)
+    quarter = fma(p, factor, factor - 0.25)
     y = (quarter + quarter / fma(quarter, 4.0, 1.0)) * 2.0
     return where(size < TINY[x.scalar], x, copysign(y, x))
 
@@ -112,8 +112,8 @@ def sinh(x: Lanes) -> Lanes:
 def cosh(x: Lanes) -> Lanes:
     """e^|x|/2 + e^−|x|/2, from a quarter of e^|x|, which does not overflow."""
     n, p = reduce(at_most(fabs(x), _HYPERBOLIC_MOST[x.scalar]))
-    scale = power_of_two(n, x.scalar, -2)
-    quarter = fma(p, scale, scale)
+    factor = power_of_two(n, x.scalar, -2)
+    quarter = fma(p, factor, factor)
     return (quarter + 0.0625 / quarter) * 2.0
 
 
@@ -124,6 +124,6 @@ _TANH_MOST = {"float": 10.0, "double": 20.0}
 def tanh(x: Lanes) -> Lanes:
     """E/(E + 2) of E = e^2|x| − 1."""
     n, p = reduce(at_most(fabs(x), _TANH_MOST[x.scalar]) * 2.0)
-    scale = power_of_two(n, x.scalar)
-    e = fma(p, scale, scale - 1.0)
+    factor = power_of_two(n, x.scalar)
+    e = fma(p, factor, factor - 1.0)
     return copysign(e / (e + 2.0), x)

@@ -9,9 +9,11 @@ from fgrad.backends.cpu.vmath.lanes import (
     INF,
     NAN,
     Lanes,
+    copysign,
     fabs,
     fma,
     polynomial,
+    sqrt,
     where,
 )
 
@@ -96,3 +98,35 @@ def log1p(x: Lanes) -> Lanes:
     y = where(x > -1.0, y, where(x.eq(-1.0), -INF, where(x < -1.0, NAN, x)))
     # Also keeps the sign of 0.
     return where(fabs(x) < 2.0 ** (-format_of(x).mantissa - 2), x, y)
+
+
+# From here on x + 1 is x, as far as the logarithm can tell.
+_LARGE = {"float": 2.0**26, "double": 2.0**55}
+
+
+def asinh(x: Lanes) -> Lanes:
+    """Inverse of sinh: log1p(|x| + x²/(1 + √(1 + x²))), and log(2|x|) of large x."""
+    size = fabs(x)
+    large = size > _LARGE[x.scalar]
+    square = size * size
+    inner = where(large, size, size + square / (sqrt(square + 1.0) + 1.0))
+    y = log1p_of(inner, where(large, x.like(1.0), 0.0))
+    return where(size < INF, copysign(y, x), x)
+
+
+def acosh(x: Lanes) -> Lanes:
+    """Inverse of cosh: log1p(t + √(2t + t²)) of t = x − 1, and log(2x) of large x."""
+    large = x > _LARGE[x.scalar]
+    t = x - 1.0
+    inner = where(large, x, t + sqrt(fma(t, t, t + t)))
+    y = log1p_of(inner, where(large, x.like(1.0), 0.0))
+    return where(x < 1.0, NAN, where(x < INF, y, x))
+
+
+def atanh(x: Lanes) -> Lanes:
+    """Inverse of tanh: ½·log1p(2|x|/(1 − |x|))."""
+    size = fabs(x)
+    y = log1p_of((size + size) / (1.0 - size)) * 0.5
+    # |x| + |x|³/3 rounds to it, and the half would lose a bit of a denormal number.
+    y = where(size < 2.0 ** (-format_of(x).mantissa // 2 - 1), size, y)
+    return copysign(where(size < 1.0, y, where(size.eq(1.0), INF, where(size > 1.0, NAN, x))), x)

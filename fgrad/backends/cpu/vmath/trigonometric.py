@@ -4,6 +4,7 @@ x = n·π/2 + r with |r| ≤ π/4. Up to a bound π/2 is subtracted in three par
 multiply-adds (Cody and Waite, 1980): the first difference is exact. Beyond it, `pi_remainder`.
 """
 
+from fgrad.backends.cpu.vmath.branches import unlikely
 from fgrad.backends.cpu.vmath.formats import nearest_integer
 from fgrad.backends.cpu.vmath.lanes import (
     INF,
@@ -13,7 +14,7 @@ from fgrad.backends.cpu.vmath.lanes import (
     polynomial,
     where,
 )
-from fgrad.backends.cpu.vmath.pi_remainder import pi_remainder, unlikely
+from fgrad.backends.cpu.vmath.pi_remainder import pi_remainder
 
 TWO_OVER_PI = 0.6366197723675814
 # π/2 in three parts
