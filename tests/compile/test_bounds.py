@@ -17,16 +17,16 @@ from fgrad.compile.kernel import (
     Store,
 )
 
-F, I, B = np.dtype("f"), np.dtype("i"), np.dtype("?")
+F, INT, BOOL = np.dtype("f"), np.dtype("i"), np.dtype("?")
 M = Map(0, (8, 1))
-ROW = Map(0, (1, 0))
 COLUMN = Map(0, (0, 1))
 
 
 def softmax():
     body = (
         Load(0, M, F), Reduce("max", 0, F), Compute("sub", (0, 1), F), Compute("exp", (2,), F),
-        Reduce("add", 3, F), Compute("div", (3, 4), F), Store(1, M, 5), Accumulate(2, COLUMN, "add", 5),
+        Reduce("add", 3, F), Compute("div", (3, 4), F), Store(1, M, 5),
+        Accumulate(2, COLUMN, "add", 5),
     )  # fmt: skip
     return Kernel("k", (6,), (8,), (Operand(F), Operand(F, True), Operand(F, True)), body)
 
@@ -35,10 +35,10 @@ def stepped():
     """Jumps: a comparison and a rounding of a computed value."""
     body = (
         Load(0, M, F), Const(0.1, F), Compute("mul", (0, 1), F), Compute("floor", (2,), F),
-        Compute("gt", (2, 1), B), Compute("neg", (3,), F), Compute("select", (4, 3, 5), F),
-        Store(1, M, 6), Compute("convert", (0,), I), Store(2, M, 8),
+        Compute("gt", (2, 1), BOOL), Compute("neg", (3,), F), Compute("select", (4, 3, 5), F),
+        Store(1, M, 6), Compute("convert", (0,), INT), Store(2, M, 8),
     )  # fmt: skip
-    return Kernel("k", (6,), (8,), (Operand(F), Operand(F, True), Operand(I, True)), body)
+    return Kernel("k", (6,), (8,), (Operand(F), Operand(F, True), Operand(INT, True)), body)
 
 
 def operands(kernel, seed=0):
@@ -65,7 +65,7 @@ def test_one_wrong_element_is_found_and_named(make, operand, change):
     after = [x.copy() for x in before]
     run_kernel(kernel, after)
     at = int(np.argmax(np.abs(after[operand].astype(float))))
-    if after[operand].dtype == I:
+    if after[operand].dtype == INT:
         after[operand][at] += 1
     else:
         after[operand][at] *= change

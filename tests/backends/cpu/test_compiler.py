@@ -51,7 +51,14 @@ def test_inputs_of_any_layout_are_accepted():
     raw[:] = x
     wide = np.zeros((6, 8), "f")
     wide[:, ::2] = x
-    for y in (x, raw, wide[:, ::2], x.T.copy().T, x[::-1].copy()[::-1], np.broadcast_to(x, x.shape)):
+    for y in (
+        x,
+        raw,
+        wide[:, ::2],
+        x.T.copy().T,
+        x[::-1].copy()[::-1],
+        np.broadcast_to(x, x.shape),
+    ):
         np.testing.assert_array_equal(f(y), f(x))
     np.testing.assert_array_equal(f(np.broadcast_to(x[0], (6, 4))), f(x[[0] * 6]))
     for shape in ((), (0, 3), (1,)):
@@ -147,13 +154,13 @@ def test_a_new_batch_size_needs_no_new_code(monkeypatch):
 def test_a_failing_step_names_its_equation_and_line():
     @fg.jit
     def f(x):
-        return fnp.linalg.cholesky(x * 1.0)  # the line
+        return fg.pure_callback(lambda v: 1 / 0, x, x * 2) + 1
 
-    with pytest.raises(Exception) as caught:
-        f(-np.eye(3, dtype="f"))
-        fg.block_until_ready(f(np.full((3, 3), np.nan, "f")))
-        fg.jit(lambda x: fg.pure_callback(lambda v: 1 / 0, x, x))(np.ones(3, "f"))
-    assert any("fgrad: in" in n for n in caught.value.__notes__)
+    with pytest.raises(ZeroDivisionError) as caught:
+        f(normal(3))
+    [note] = [n for n in caught.value.__notes__ if n.startswith("fgrad: in")]
+    assert "callback(f32[3])" in note
+    assert "test_compiler.py" in note
 
 
 def test_wrong_types_are_refused_where_they_are_not_known_to_fit():
@@ -166,7 +173,9 @@ def test_a_program_that_is_gone_leaves_nothing_behind():
     gc.collect()
     gc.disable()
     try:
-        program = compiler.compile_program(fg.jit(mixed).lower(normal(60, 60), normal(60, 60))._entry.jaxpr)
+        program = compiler.compile_program(
+            fg.jit(mixed).lower(normal(60, 60), normal(60, 60))._entry.jaxpr
+        )
         program.run(normal(60, 60), normal(60, 60))
         gone = weakref.ref(program)
         run = program.run
