@@ -178,15 +178,17 @@ def _layout_holds(head: int) -> bool:
         expected = x.flags.c_contiguous and x.flags.aligned
         bits = flags & _C_CONTIGUOUS_AND_ALIGNED
         kind = ctypes.c_void_p.from_address(id(x) + head - 8).value
-        if kind != id(np.ndarray) or data != x.ctypes.data or (bits == _C_CONTIGUOUS_AND_ALIGNED) != expected:
+        if (
+            kind != id(np.ndarray)
+            or data != x.ctypes.data
+            or (bits == _C_CONTIGUOUS_AND_ALIGNED) != expected
+        ):
             return False
     return True
 
 
 def _ready_by_flags(*arrays: Any) -> bool:
-    return all(
-        type(a) is np.ndarray and a.flags.c_contiguous and a.flags.aligned for a in arrays
-    )
+    return all(type(a) is np.ndarray and a.flags.c_contiguous and a.flags.aligned for a in arrays)
 
 
 @functools.cache

@@ -115,7 +115,7 @@ def test_readiness_is_type_contiguity_and_alignment(made):
     assert not made.ready(x.T)
     assert not made.ready(raw)
     assert not made.ready(x, np.float32(1))
-    assert not made.ready(x.view(type('Sub', (np.ndarray,), {})))
+    assert not made.ready(x.view(type("Sub", (np.ndarray,), {})))
     assert not made.ready(None, x)
 
 
