@@ -62,11 +62,13 @@ class Executable:
         memory: Where temporaries lie.
         source: The Python text that runs.
         run: Takes the inputs, which are of the right types, and returns the list of results.
-        fresh: Whether no result can share memory with an input or another program's.
+        fresh: Whether results never share memory with inputs.
+        silent: Whether all steps are kernels, so that NumPy cannot warn of overflows.
     """
 
     __slots__ = (
-        "__weakref__", "_code", "_lines", "fresh", "jaxpr", "memory", "plan", "run", "source",
+        "__weakref__", "_code", "_lines", "fresh", "jaxpr", "memory", "plan", "run", "silent",
+        "source",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +81,7 @@ class Executable:
         writer = _Writer(plan, self.memory, loaded, ready)
         self.source = writer.text()
         self.fresh = writer.fresh
+        self.silent = all(isinstance(step, Launch) for step in plan.steps)
         self._lines = writer.step_of_line
         names = writer.constants
         exec(compile(self.source, f"<fgrad program {id(self):x}>", "exec"), names)
@@ -174,7 +177,7 @@ def _run_in_slab(bind: _Binder, size: int, *arrays: Any) -> list[Any]:
         function = slab.bound.get(bind)
         if function is None:
             function = slab.bound[bind] = bind(slab.memory)
-        return function(*arrays)  # type: ignore[no-any-return]
+        return function(*arrays)
     finally:
         pool.give(slab)
 

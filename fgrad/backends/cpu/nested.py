@@ -1,20 +1,11 @@
 """The rules of equations that are no kernels, and whether the programs in them are compiled."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from fgrad.core.ir import Eqn
 from fgrad.core.primitive import Lowering
-
-
-class _Local(threading.local):
-    """Of this thread: whether a compiled program runs its rules now."""
-
-    inside: bool = False
-
-
-local = _Local()
+from fgrad.core.program import local
 
 
 def is_host(eqn: Eqn) -> bool:

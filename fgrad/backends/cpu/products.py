@@ -22,7 +22,7 @@ def product_of(eqn: Eqn) -> Product | None:
     x, y = (a.aval for a in eqn.inputs)
     if x.dtype.char not in "fdFD" or x.dtype != y.dtype or eqn.outputs[0].aval.dtype != x.dtype:
         return None
-    (lc, rc), (lb, rb) = eqn.params["dimension_numbers"]
+    (lc, rc), (lb, _) = eqn.params["dimension_numbers"]
     if len(lc) == 1 and not lb and x.ndim == y.ndim == 2:
         return _two_matrices(lc[0] == 0, rc[0] == 1)
     return _stacks(x.shape, y.shape, eqn.params["dimension_numbers"])

@@ -7,6 +7,8 @@ from fgrad.backends.cpu.text import Builder
 
 Number = Union["Lanes", float]
 INTEGER = {"float": "i32", "double": "i64"}
+# Polynomials of so many terms are split.
+_LONG = 8
 _FLOAT_OPS = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 
 
@@ -155,9 +157,9 @@ class Lanes:
         """Whether an integer is odd."""
         return self._cast("trunc", "i1")
 
-    def signed_float(self) -> "Lanes":
-        """The float of the value of an i32, or the double of that of an i64."""
-        return self._cast("sitofp", "float" if self.scalar == "i32" else "double")
+    def to_float(self, scalar: str) -> "Lanes":
+        """The value of an integer, as a float of type `scalar`."""
+        return self._cast("sitofp", scalar)
 
 
 def fma(x: Lanes, y: Number, z: Number) -> Lanes:
@@ -167,7 +169,17 @@ def fma(x: Lanes, y: Number, z: Number) -> Lanes:
 
 
 def polynomial(x: Lanes, coefficients: tuple[float, ...]) -> Lanes:
-    """c₀ + c₁x + c₂x² + …, by Horner's rule."""
+    """c₀ + c₁x + c₂x² + …, by Horner's rule.
+
+    A long one is split into even and odd powers: two chains that run at the same time.
+    """
+    if len(coefficients) < _LONG:
+        return _horner(x, coefficients)
+    square = x * x
+    return fma(_horner(square, coefficients[1::2]), x, _horner(square, coefficients[::2]))
+
+
+def _horner(x: Lanes, coefficients: tuple[float, ...]) -> Lanes:
     total: Lanes = x.like(coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
         total = fma(total, x, coefficient)

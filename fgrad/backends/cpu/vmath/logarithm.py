@@ -40,11 +40,18 @@ def split(x: Lanes) -> tuple[Lanes, Lanes]:
     return e, (bits - (e << mantissa)).as_float()
 
 
-def normal(x: Lanes) -> tuple[Lanes, Lanes]:
-    """The number scaled to a normal number if it is denormal, and whether it is."""
-    form = format_of(x)
-    small = x < form.smallest
-    return where(small, x * 2.0 ** (form.mantissa + 2), x), small
+def normal(x: Lanes, doublings: int) -> tuple[Lanes, Lanes]:
+    """A number times 2^doublings, to make it normal, if it is denormal; and whether it is."""
+    small = x < format_of(x).smallest
+    return where(small, x * 2.0**doublings, x), small
+
+
+def split_any(x: Lanes) -> tuple[Lanes, Lanes]:
+    """The integer e and 1 + f of a number x > 0, which may be denormal."""
+    doublings = format_of(x).mantissa + 1
+    scaled, small = normal(x, doublings)
+    e, m = split(scaled)
+    return where(small, e - doublings, e), m
 
 
 def combine(e: Lanes, f: Lanes) -> Lanes:
@@ -66,11 +73,8 @@ def combine(e: Lanes, f: Lanes) -> Lanes:
 
 def log(x: Lanes) -> Lanes:
     """Natural logarithm."""
-    scaled, small = normal(x)
-    e, m = split(scaled)
-    exponent = e.signed_float()
-    exponent = where(small, exponent - (format_of(x).mantissa + 2.0), exponent)
-    y = combine(exponent, m - 1.0)
+    e, m = split_any(x)
+    y = combine(e.to_float(x.scalar), m - 1.0)
     y = where(x < INF, y, x)
     return where(x > 0.0, y, where(x.eq(0.0), -INF, where(x < 0.0, NAN, x)))
 
@@ -88,7 +92,7 @@ def log1p_of(x: Lanes, doublings: float | Lanes = 0.0) -> Lanes:
     # The scale of c is 0 at the largest exponent, where c does not count.
     scale = power_of_two(-1 * where(e < top, e, top), x.scalar)
     f = fma(c, scale, m - 1.0)
-    return combine(e.signed_float() + doublings, f)
+    return combine(e.to_float(x.scalar) + doublings, f)
 
 
 def log1p(x: Lanes) -> Lanes:

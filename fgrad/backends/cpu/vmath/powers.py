@@ -3,6 +3,7 @@
 from fgrad.backends.cpu.vmath.exponential import LOG2_E, expm1_of_remainder, scale
 from fgrad.backends.cpu.vmath.formats import (
     FORMATS,
+    format_of,
     nearest_integer,
     power_of_two,
     shifter_bits,
@@ -21,17 +22,12 @@ from fgrad.backends.cpu.vmath.lanes import (
     trunc,
     where,
 )
-from fgrad.backends.cpu.vmath.logarithm import normal, split
+from fgrad.backends.cpu.vmath.logarithm import normal, split_any
 
 # log2((1 + s)/(1 − s))/s in s²: relative error 2^-45
 _LOG2 = (
     2.88539008177785, 0.9617966941137273, 0.5770779422378423, 0.4122092665946113,
     0.31990506321421386, 0.28290986444331967,
-)  # fmt: skip
-# 2^r for |r| ≤ ½: relative error 2^-35
-_EXP2 = (
-    0.9999999999613808, 0.6931471807298117, 0.24022651201142653, 0.05550410350185382,
-    0.009618026847526467, 0.0013333924161008145, 0.00015469422616135078, 1.5201792703981689e-05,
 )  # fmt: skip
 # (log((1 + s)/(1 − s))/s − 2 − ⅔s²)/s⁴ in s²: relative error of the logarithm 2^-72
 _LOG_TAIL = (
@@ -39,18 +35,26 @@ _LOG_TAIL = (
     0.133354721725597, 0.1169072316876379, 0.11866284709402551,
 )  # fmt: skip
 _TWO_THIRDS = (0.6666666666666666, 3.700743415417188e-17)
-# ∛m for 1 ≤ m < 2: relative error 2^-20
-_CBRT = (
-    0.4733291755508068, 0.8381651813577776, -0.46923567397853905, 0.20278186651663346,
-    -0.050388065105095615, 0.005348745844645444,
-)  # fmt: skip
+# ∛m for 1 ≤ m < 2: relative errors 2^-14, 2^-20
+_CBRT = {
+    "float": (
+        0.5528238596857652, 0.5871133153162935, -0.16296898849225258, 0.023104810502190692,
+    ),
+    "double": (
+        0.4733291755508068, 0.8381651813577776, -0.46923567397853905, 0.20278186651663346,
+        -0.050388065105095615, 0.005348745844645444,
+    ),
+}  # fmt: skip
+# What makes denormal numbers normal, a multiple of 3; and what makes the bias one
+_CBRT_DOUBLINGS = {"float": 24, "double": 54}
+_CBRT_SHIFT = {"float": 2, "double": 0}
 _CBRT_2, _CBRT_4 = 1.2599210498948732, 1.5874010519681994
 
 
 def pow(x: Lanes, y: Lanes) -> Lanes:
     """x^y; special cases as IEEE 754 (and C, and NumPy) have them."""
     size = fabs(x)
-    power = _pow_in_double(size.double(), y.double()) if x.scalar == "float" else _pow(size, y)
+    power = _pow_float(size, y) if x.scalar == "float" else _pow_double(size, y)
     half = y * 0.5
     integer = trunc(y).eq(y)
     odd = integer & trunc(half).ne(half)
@@ -61,25 +65,26 @@ def pow(x: Lanes, y: Lanes) -> Lanes:
     return where(one, 1.0, power)
 
 
-def _pow_in_double(x: Lanes, y: Lanes) -> Lanes:
-    """2^(y·log2 x) of floats in double precision, rounded once to float; x ≥ 0."""
-    e, m = split(x)
-    s = (m - 1.0) / (m + 1.0)
-    logarithm = fma(s, polynomial(s * s, _LOG2), e.signed_float())
-    logarithm = where(x.eq(0.0), -INF, where(x < INF, logarithm, x))
-    exponent = at_most(at_least(logarithm * y, -160.0), 140.0)
+def _pow_float(x: Lanes, y: Lanes) -> Lanes:
+    """2^(y·log2 x) of floats, x ≥ 0, with the exponent in double precision."""
+    e, m = split_any(x)
+    # s = (m − 1)/(m + 1): a quotient of floats, and what is left of it
+    above, f = m.double() + 1.0, m.double() - 1.0
+    inverse = (1.0 / (m + 1.0)).double()
+    s = f * inverse
+    s = fma(fma(-s, above, f), inverse, s)
+    logarithm = fma(s, polynomial(s * s, _LOG2), e.to_float("double"))
+    logarithm = where(x.eq(0.0), logarithm.like(-INF), where(x < INF, logarithm, x.double()))
+    exponent = at_most(at_least(logarithm * y.double(), -160.0), 140.0)
     n, integer = nearest_integer(exponent, 1.0)
-    power = power_of_two(integer - shifter_bits(exponent), "double")
-    return (polynomial(exponent - n, _EXP2) * power).single()
+    r = ((exponent - n) * FORMATS["double"].ln2[0]).single()
+    return scale(expm1_of_remainder(r) + 1.0, (integer - shifter_bits(exponent)).narrow())
 
 
-def _pow(x: Lanes, y: Lanes) -> Lanes:
+def _pow_double(x: Lanes, y: Lanes) -> Lanes:
     """e^(y·log x) of doubles, x ≥ 0, with the logarithm in two parts: 64 bits and more."""
-    scaled, small = normal(x)
-    e, m = split(scaled)
-    exponent = e.signed_float()
-    exponent = where(small, exponent - (FORMATS["double"].mantissa + 2.0), exponent)
-    high, low = _log(m, exponent)
+    e, m = split_any(x)
+    high, low = _log(m, e.to_float("double"))
     high = where(x.eq(0.0), -INF, where(x < INF, high, x))
     product = y * high
     rest = fma(y, low, fma(y, high, -product))
@@ -124,30 +129,30 @@ def _log(m: Lanes, exponent: Lanes) -> tuple[Lanes, Lanes]:
 
 
 def cbrt(x: Lanes) -> Lanes:
-    """Cube root: a polynomial, and one step of Halley's method, whose error is the cube."""
-    return _cbrt(x.double()).single() if x.scalar == "float" else _cbrt(x)
+    """Cube root: |x| = a·8^q with 1 ≤ a < 8, so it is ∛a·2^q.
 
-
-def _cbrt(x: Lanes) -> Lanes:
-    """Of doubles: |x| = a·8^q with 1 ≤ a < 8, so the root is ∛a·2^q."""
+    ∛a is a polynomial, and one step of Halley's method, which makes the error its cube.
+    """
+    scalar, form = x.scalar, format_of(x)
+    doublings, shift = _CBRT_DOUBLINGS[scalar], _CBRT_SHIFT[scalar]
     size = fabs(x)
-    scaled, small = normal(size)
-    form = FORMATS["double"]
+    scaled, small = normal(size, doublings)
     bits = scaled.bits()
-    # The bias, 1023, is a multiple of 3; n/3 is n·21846/2^16, rounded down, of such n.
     biased = bits >> form.mantissa
-    third = (biased * 21846) >> 16
-    left = biased - third * 3
+    # n·21846/2^16, rounded down, is n/3 for all exponents.
+    third = ((biased + shift) * 21846) >> 16
+    left = (biased + shift) - third * 3
     m = (bits - ((biased - form.bias) << form.mantissa)).as_float()
     first, second = left.eq(0), left.eq(1)
     a = m * where(first, 1.0, where(second, m.like(2.0), 4.0))
-    guess = polynomial(m, _CBRT) * where(first, 1.0, where(second, m.like(_CBRT_2), _CBRT_4))
+    root = where(first, 1.0, where(second, m.like(_CBRT_2), _CBRT_4))
+    guess = polynomial(m, _CBRT[scalar]) * root
     square = guess * guess
     lost = fma(guess, guess, -square)
     excess = fma(lost, guess, fma(square, guess, -a))
     root = guess - guess * (excess / fma(square * 2.0, guess, a))
-    third = where(small, third - (form.mantissa + 2) // 3, third)
-    y = root * power_of_two(third, "double", -form.bias // 3)
+    third = where(small, third - doublings // 3, third)
+    y = root * power_of_two(third, scalar, -(form.bias + shift) // 3)
     return where((size > 0.0) & (size < INF), copysign(y, x), x)
 
 
