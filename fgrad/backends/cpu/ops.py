@@ -16,7 +16,7 @@ _SCALARS = {
     "i8": "i64", "u8": "i64", "f4": "float", "f8": "double",
 }  # fmt: skip
 
-_FLOAT = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv", "rem": "frem"}
+_FLOAT = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 _INTEGER = {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor"}
 _TRUTH = {
     "add": "or", "mul": "and", "max": "or", "min": "and", "and": "and", "or": "or", "xor": "xor",

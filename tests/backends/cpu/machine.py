@@ -2,8 +2,10 @@
 
 import ctypes
 import functools
+import itertools
 
 import llvmlite.binding as llvm
+import ml_dtypes
 import numpy as np
 
 from fgrad.backends.cpu import layout
@@ -11,6 +13,7 @@ from fgrad.backends.cpu.render import module, render
 from fgrad.backends.cpu.target import host
 
 SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 BITS = host().vector_bytes * 8
 
 
@@ -53,7 +56,7 @@ def run(kernel, operands, lanes, cuts=()):
 
     units = layout.units(kernel)
     ends = [0, *sorted({c % (units + 1) for c in cuts}), units]
-    for lo, hi in reversed(list(zip(ends[:-1], ends[1:], strict=True))):
+    for lo, hi in reversed(list(itertools.pairwise(ends))):
         call(function, lo, hi)
     if combine is not None:
         call(combine, 0, layout.combine_units(kernel))
