@@ -5,10 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fgrad as fg
+import fgrad.numpy as fnp
+from fgrad import lax
 from fgrad.compile.lower import lower
 from fgrad.compile.lower.scalars import expression
 from fgrad.compile.passes import optimize
-from fgrad.compile.plan import check_plan
+from fgrad.compile.plan import Launch, check_plan
 from fgrad.compile.run_plan import run_plan
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Absent, Lowering, all_primitives
@@ -125,3 +128,81 @@ def test_gradients_of_random_programs_mean_the_same(program, seed):
     got, _ = run(pull, *xs, *cts)
     for y, e in zip(got, evaluate(pull, (*xs, *cts)), strict=True):
         assert_close(y, e, 1e-10 * (1 + np.abs(e).max(initial=0)), "plan = eager")
+
+
+# --------------------------------------------------------------------------- known programs
+
+
+def f32(*shape):
+    rng = np.random.default_rng(sum(shape))
+    return rng.uniform(-2, 2, shape).astype(np.float32)
+
+
+def vjp_of(f):
+    return lambda ct, *xs: fg.vjp(f, *xs)[1](ct)
+
+
+def layer_norm(x, scale, bias):
+    return lax.normalize(x, eps=1e-5) * scale + bias
+
+
+def group_norm_silu(x, scale):
+    b, h, w, c = x.shape
+    rows = lax.normalize(x.reshape(b, h * w, c // 4, 4), (1, 3), eps=1e-5)
+    return lax.silu(rows.reshape(x.shape) * scale)
+
+
+def adam(p, g, m, v, count):
+    m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
+    mean, square = m / (1 - 0.9**count), v / (1 - 0.99**count)
+    return p - 1e-3 * mean / (fnp.sqrt(square) + 1e-8), m, v
+
+
+def cross_entropy(x, labels):
+    chosen = fnp.arange(x.shape[1]) == labels[:, None]
+    return fnp.mean(lax.logsumexp(x)[:, 0] - fnp.sum(fnp.where(chosen, x, 0), 1))
+
+
+def rotate(x, cos, sin):
+    a, b = x[..., :4], x[..., 4:]
+    return fnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+LABELS = np.arange(12, dtype=np.int32) % 5
+# name → function, arguments, kernels, library steps
+KNOWN = {
+    "softmax": (lax.softmax, (f32(12, 20),), 1, 0),
+    "softmax_vjp": (vjp_of(lax.softmax), (f32(12, 20), f32(12, 20)), 1, 0),
+    "layer_norm": (layer_norm, (f32(12, 20), f32(20), f32(20)), 1, 0),
+    "layer_norm_vjp": (vjp_of(layer_norm), (f32(12, 20), f32(12, 20), f32(20), f32(20)), 1, 0),
+    "group_norm_silu": (group_norm_silu, (f32(2, 3, 3, 8), f32(8)), 1, 0),
+    "chain_gradient": (
+        fg.value_and_grad(lambda x: fnp.sum(fnp.sin(fnp.exp(fnp.tanh(x) * 2)))),
+        (f32(12, 20),), 1, 0,
+    ),
+    "gelu_mlp_gradient": (
+        fg.grad(lambda w, b, v, x: fnp.sum(lax.gelu(x @ w + b) @ v), argnums=(0, 1, 2)),
+        (f32(6, 8), f32(8), f32(8, 3), f32(4, 6)), 2, 4,
+    ),
+    "adam": (adam, (*(f32(12, 20),) * 3, abs(f32(12, 20)), np.float32(3)), 2, 0),
+    "cross_entropy_gradient": (
+        fg.value_and_grad(lambda x: cross_entropy(x, LABELS)), (f32(12, 20),), 2, 0,
+    ),
+    "rotary": (rotate, (f32(2, 6, 8), f32(6, 4), f32(6, 4)), 1, 0),
+    "mean_and_variance": (lambda x: (fnp.mean(x, -1), fnp.var(x, -1)), (f32(12, 20),), 1, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_known_programs_take_few_kernels(name, golden):
+    known, xs, kernels, library = KNOWN[name]
+
+    def f(*xs):
+        return fg.tree.leaves(known(*xs))
+
+    got, plan = run(f, *xs)
+    for y, e in zip(got, evaluate(f, xs), strict=True):
+        assert_close(y, e, 2e-6 * (1 + np.abs(e).max()), "plan = eager")
+    launches = [s for s in plan.steps if isinstance(s, Launch)]
+    golden.check(f"plans/{name}.txt", str(plan))
+    assert (len(launches), len(plan.steps) - len(launches)) == (kernels, library)

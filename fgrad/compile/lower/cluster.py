@@ -26,28 +26,30 @@ class Cluster:
             reduction that of its operand.
         reduced: Of each reduction, the atoms it reduces over.
         reads: The values of others that are read here, each with its layouts.
+        joins: Concatenations whose parts are all made here, which store straight into them.
         domain: All atoms.
         inner: The atoms of a row, where an equation depends on them; else None.
         phase: The recomputation that it belongs to, or None.
-        first: The number of the oldest node that was merged into it.
         mask: A bit for each node that it is or was merged with.
         up: A bit for each node that has to run before it.
         direct: The nodes that it reads from.
+        after: Those that read from it.
     """
 
     def __init__(self, number: int, phase: object) -> None:
-        self.first = number
         self.items: list[tuple[int, Item]] = []
         self.layouts: dict[Var, Layout] = {}
         self.walks: dict[Var, Layout] = {}
         self.reduced: dict[Var, list[Atom]] = {}
         self.reads: dict[Var, list[Layout | None]] = {}
+        self.joins: dict[Var, tuple[Var, ...]] = {}
         self.domain: list[Atom] = []
         self.inner: list[Atom] | None = None
         self.phase = phase
         self.mask = 1 << number
         self.up = 0
         self.direct: set[Node] = set()
+        self.after: set[Node] = set()
         self.last = 0
 
     def add(
@@ -83,6 +85,7 @@ class Library:
         self.mask = 1 << number
         self.up = 0
         self.direct: set[Node] = set()
+        self.after: set[Node] = set()
         self.last = position
 
 
@@ -122,6 +125,8 @@ class Merge:
     def _bind_shared(self) -> bool:
         """Pair the atoms of values that one makes and the other reads, and that both read."""
         a, b = self.a, self.b
+        if a.joins.keys() & b.reads.keys() or b.joins.keys() & a.reads.keys():
+            return False
         for base, mine in b.reads.items():
             made = a.layouts.get(base)
             if made is not None and not all(self._bind(made, other) for other in mine):
@@ -213,6 +218,7 @@ class Merge:
         a.layouts.update(b.layouts)
         a.walks.update(b.walks)
         a.reduced.update(b.reduced)
+        a.joins.update(b.joins)
         for base, layouts in b.reads.items():
             a.reads.setdefault(base, []).extend(layouts)
         for base in a.layouts.keys() & a.reads.keys():
@@ -221,7 +227,7 @@ class Merge:
         a.inner = self.inner
         a.phase = b.phase if a.phase is None else a.phase
         a.mask |= b.mask
-        a.first = min(a.first, b.first)
+        a.after |= b.after
         a.up = (a.up | b.up) & ~a.mask
         a.direct |= b.direct
         a.last = max(a.last, b.last)

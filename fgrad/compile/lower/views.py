@@ -145,10 +145,10 @@ def index_of(
         return _padded(index, old, new, p["padding_config"])
     assert kind == "dynamic_slice", kind
     moved = []
-    for a, (i, m, n) in enumerate(zip(index, old, new, strict=True)):
+    for a, (part, m, n) in enumerate(zip(index, old, new, strict=True)):
         # A slice of a whole axis can only start at 0.
         extra = () if m == n else ((start(a + 1, n - m), 1),)
-        moved.append(Affine(i.offset, i.strides, (*i.indirect, *extra)))
+        moved.append(Affine(part.offset, part.strides, (*part.indirect, *extra)))
     return Step(moved)
 
 
