@@ -13,6 +13,7 @@ from fgrad.core.ir import Var
 
 _MEMBERS = 96  # of a cluster: the time to compile a kernel grows with its length
 _READS = 40
+_ALONE = 2**15  # elements that one thread may reduce
 _SMALL = 4096  # elements: below, fewer kernels count more than the order of memory
 
 
@@ -136,7 +137,7 @@ class Merge:
             if made is not None and not all(self._bind(other, made) for other in theirs):
                 return False
         # By size, so that what is large is read in one pass.
-        for base in sorted(b.reads.keys() & a.reads.keys(), key=lambda v: -v.aval.size):
+        for base in sorted((v for v in b.reads if v in a.reads), key=lambda v: -v.aval.size):
             left, right = a.reads[base][0], b.reads[base][0]
             if left is not None and right is not None:
                 self._bind(left, right)
@@ -202,8 +203,10 @@ class Merge:
 
     def _spreads(self, whole: Cluster, part: Cluster, extra: list[Atom]) -> bool:
         """Whether all of `part` can be row values of `whole`, whose rows are `extra`."""
-        if part.inner is not None or not part.domain:
+        if part.inner is not None:
             return False
+        if not part.domain:  # scalars, after a reduction over everything that one thread makes
+            return len(whole.reduced) > 0 and size_of(extra) <= _ALONE
         last = _fastest(whole)
         if whole is self.b and last is not None:
             last = self.same.get(last, last)

@@ -64,11 +64,11 @@ class Partition:
 
     def _write_views(self) -> None:
         """Give nodes to views that have to be in memory."""
-        waiting = [v for v in self.program.stored if v not in self.owner]
-        while waiting:
-            for var in waiting:
+        pending = self.program.pending
+        while pending:
+            var = pending.pop()
+            if var not in self.owner:
                 self._view(var)
-            waiting = [v for v in self.program.stored if v not in self.owner]
 
     def _view(self, var: Var) -> None:
         program = self.program
@@ -78,7 +78,7 @@ class Partition:
         found: list[Access] = []
         below, layout = program.through(item.eqn, out, walk, found)
         program.trace(below, layout, found)
-        self._start(position, item, var, walk, found)
+        self._start(position, item, var, walk, [a for a in found if a.base is not var])
 
     def _cluster(self, position: int, item: Item) -> None:
         eqn = item.eqn
@@ -165,7 +165,7 @@ class Partition:
 
     def _join_producers(self, me: Cluster, found: list[Access]) -> Cluster:
         owners = [self.find(self.owner[a.base]) for a in found if a.base in self.owner]
-        for other in sorted(set(owners), key=lambda n: -n.last):
+        for other in sorted(dict.fromkeys(owners), key=lambda n: -n.last):
             if isinstance(other, Cluster) and other is not me:
                 me = self._try(other, me, related=True) or me
         return me

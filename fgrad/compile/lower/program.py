@@ -49,6 +49,7 @@ class Program:
         items: One an equation.
         made: For each variable, the position of its equation and which result it is.
         stored: Views that are written to memory, because a step needs them there.
+        pending: Those of them that nobody has taken care of yet.
         parts: For each part of a concatenation, the whole, and the part's first element in it.
     """
 
@@ -58,6 +59,7 @@ class Program:
         self.made: dict[Var, tuple[int, int]] = {}
         self.renamed: dict[Var, Atom] = {}
         self.stored: set[Var] = set()
+        self.pending: list[Var] = []
         self.parts: dict[Var, tuple[Var, int]] = {}
         for origin, eqn in enumerate(jaxpr.eqns):
             self._add(eqn, origin, supports)
@@ -137,8 +139,9 @@ class Program:
 
     def keep(self, atom: Atom) -> None:
         """Have a view written to memory."""
-        if self.view_of(atom) is not None:
+        if self.view_of(atom) is not None and atom not in self.stored:
             self.stored.add(atom)  # type: ignore[arg-type]
+            self.pending.append(atom)  # type: ignore[arg-type]
 
 
 @lru_cache(1024)
