@@ -62,4 +62,4 @@ class _Total:
                 total.value = ops.emit(b, p.monoid, (total.value, value), kinds, p.dtype)
         if p.compensated:
             return settled(b, total.value, carry.value)
-        return total.value
+        return ops.convert(b, total.value, p.dtype, p.result)

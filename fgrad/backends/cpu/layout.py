@@ -136,11 +136,6 @@ def special(value: Any, dtype: DType) -> float | None:
     return next((c for c in candidates if number_bits(c, dtype) == bits), None)
 
 
-def stored_bytes(dtype: DType) -> int:
-    """Bytes of an element in memory."""
-    return int(dtype.itemsize)
-
-
 class _Offsets:
     """Where partial results lie within a unit's, and values within a thread's scratch."""
 
@@ -148,9 +143,8 @@ class _Offsets:
         self.unit_bytes = self.bytes = 0
         self.found: list[tuple[Key, int]] = []
         for i in accumulates(kernel):
-            dtype = dtype_of(kernel, kernel.body[i].arg)  # type: ignore[union-attr]
             count = 1 if plan.level[i] == ROW else kernel.length
-            size = _aligned(count * dtype.itemsize)
+            size = _aligned(count * accumulator(kernel, i).itemsize)
             self.found.append((("partial", i), self.unit_bytes))
             self.unit_bytes += size
             if compensates(kernel, i):
@@ -162,6 +156,18 @@ class _Offsets:
     def _private(self, key: Key, size: int) -> None:
         self.found.append((key, self.bytes))
         self.bytes += size
+
+
+def accumulator(kernel: Kernel, i: int) -> DType:
+    """The dtype in which a `Reduce` or `Accumulate` collects.
+
+    Products of float32 collect in float64: in which order factors come must not decide whether
+    part of the product leaves the range of numbers.
+    """
+    instr = kernel.body[i]
+    assert isinstance(instr, Reduce | Accumulate)
+    dtype = dtype_of(kernel, instr.arg)
+    return np.dtype("d") if instr.monoid == "mul" and dtype == np.float32 else dtype
 
 
 def compensates(kernel: Kernel, i: int) -> bool:

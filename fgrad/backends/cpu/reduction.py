@@ -44,8 +44,8 @@ class RowSum:
     def __init__(self, f: Frame, i: int, unroll: int) -> None:
         instr = f.kernel.body[i]
         assert isinstance(instr, Reduce)
-        self.f, self.i, self.monoid, self.dtype = f, i, instr.monoid, instr.dtype
-        self.arg = instr.arg
+        self.f, self.i, self.monoid, self.arg = f, i, instr.monoid, instr.arg
+        self.result, self.dtype = instr.dtype, layout.accumulator(f.kernel, i)
         self.scalar = ops.scalar_of(self.dtype)
         self.neutral = identity(self.monoid, self.dtype).item()
         self.zero = f.b.named(self.neutral, self.scalar, f.b.width)
@@ -61,7 +61,8 @@ class RowSum:
 
     def add(self, step: Step, k: int) -> None:
         """Take the current elements into accumulator k."""
-        b, part, value = self.f.b, self.parts[k], self.f.vector(self.arg)
+        b, part = self.f.b, self.parts[k]
+        value = ops.convert(b, self.f.vector(self.arg), self.result, self.dtype)
         if step.mask is not None:
             value = b.select(step.mask, value, self.neutral)
         part.value = self._combine(part.value, value)
@@ -84,7 +85,7 @@ class RowSum:
         """The value of the row, a scalar."""
         b = self.f.b
         if not self.wide:
-            return self._across(self._together())
+            return ops.convert(b, self._across(self._together()), self.dtype, self.result)
         self.flush()
         total, carry = (self._across(v.value) for v in self.wide)
         return settled(b, total, carry)
@@ -130,7 +131,8 @@ class Partial:
         instr = f.kernel.body[i]
         assert isinstance(instr, Accumulate)
         self.f, self.i, self.monoid, self.arg = f, i, instr.monoid, instr.arg
-        self.dtype: DType = dtype_of(f.kernel, instr.arg)
+        self.result: DType = dtype_of(f.kernel, instr.arg)
+        self.dtype = layout.accumulator(f.kernel, i)
         self.scalar = stored_scalar(self.dtype)
         self.is_row = f.plan.level[i] == ROW
         self.compensated = layout.compensates(f.kernel, i)
@@ -165,9 +167,10 @@ class Partial:
 
     def add(self, value: str, step: Step) -> None:
         """Take the current elements in."""
-        kinds = (self.dtype, self.dtype)
+        b, kinds = self.f.b, (self.dtype, self.dtype)
         old = self._read(self.address, step)
-        total = ops.emit(self.f.b, self.monoid, (old, value), kinds, self.dtype)
+        value = ops.convert(b, value, self.result, self.dtype)
+        total = ops.emit(b, self.monoid, (old, value), kinds, self.dtype)
         self._write(self.address, step, total)
 
     def flush(self) -> None:

@@ -90,12 +90,12 @@ class _Pass:
         self.flushes = any(s.wide for s in self.sums)
 
     def _unroll(self) -> int:
-        """Enough independent chains of additions, of short code only."""
+        """Enough independent chains of additions, and of short code only: it takes time to make."""
         work = sum(1 for i in self.p.body if self.level[i] == LANE)
         costly = any(self.f.plan.cost[i] >= 16 for i in self.p.body)
-        if costly or work > 16:
-            return 1
-        return 4 if work <= 6 else 2
+        if self.p.reduces and work <= 2:
+            return 4
+        return 2 if work <= 6 and not costly else 1
 
     def emit(self) -> None:
         f = self.f

@@ -299,7 +299,9 @@ def test_kernels_of_every_primitive_agree_with_eager_rules(number):
     prim, lanes = SPECIFIED[number], WIDTHS[number % len(WIDTHS)]
     for case in prim.spec.cases:
         for name in prim.spec.dtypes:
-            problem = example_of(prim, case, dtype_named(name), number, 20)
+            # The eager rule's product of many factors leaves the range of float32 on its way.
+            size = 5 if prim.name == "reduce_prod" else 20
+            problem = example_of(prim, case, dtype_named(name), number, size)
             f = prim_call(prim, problem.params)
             plan, consts = plan_of(f, *problem.args, supports=supports)
             got = run_plan(
