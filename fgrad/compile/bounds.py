@@ -45,7 +45,7 @@ _EXACT = frozenset(
         "rem",
         "nextafter",
         "bitcast",
-    ]  # fmt: skip
+    ]
 )
 _ROUNDED = frozenset(["add", "sub", "mul", "div", "sqrt", "convert"])
 _ULPS = 5.0

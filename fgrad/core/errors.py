@@ -5,6 +5,8 @@ which catches ``TypeError`` or ``IndexError`` keeps working. Messages state what
 shapes and dtypes in hand, and what to do.
 """
 
+import pickle
+
 from fgrad.core import where
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "NonlinearPullbackError",
     "ResidualsFreedError",
     "RuleError",
+    "SavingError",
     "ShapeError",
     "StaticArgumentError",
     "TracerArrayConversionError",
@@ -41,6 +44,7 @@ __all__ = [
     "TracerIntegerConversionError",
     "TreeError",
     "UnexpectedTracerError",
+    "UnsupportedCallError",
 ]
 
 
@@ -136,6 +140,14 @@ class ConfigError(FgradError, ValueError, AttributeError):
     """
 
 
+class UnsupportedCallError(FgradError, TypeError):
+    """Raised when a NumPy function, or a form of calling it, has no counterpart for fgrad arrays.
+
+    Express the call with ``fgrad.numpy`` or ``fgrad.lax``; for a concrete array that needs no
+    derivative, call the function on ``numpy.asarray(x)``.
+    """
+
+
 # --- tracing --------------------------------------------------------------------------------------
 
 
@@ -158,7 +170,7 @@ class TracerBoolConversionError(ConcretizationTypeError):
 class TracerArrayConversionError(FgradError, TypeError):
     """Raised when a tracer would become a NumPy array or a Python number.
 
-    The value would lose its derivative. Use the ``fgrad.numpy`` counterpart that the message names.
+    The value is not known while tracing, or would lose its derivative. Use ``fgrad.numpy``.
     """
 
 
@@ -294,6 +306,13 @@ class BufferDonatedError(FgradError, RuntimeError):
     """Raised when an array is used after its buffer has been donated.
 
     Use the result of the call in place of the donated argument, or do not donate it.
+    """
+
+
+class SavingError(FgradError, pickle.PicklingError):
+    """Raised when a pullback holds something that cannot be written to a file.
+
+    Give callbacks as functions of a module, not as closures; save outside of transforms.
     """
 
 

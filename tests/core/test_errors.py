@@ -15,6 +15,7 @@ BUILT_INS = {
     "UnexpectedTracerError": (TypeError,),
     "KernelMismatchError": (ArithmeticError,),
     "KeyReuseError": (RuntimeError,),
+    "SavingError": (pickle.PicklingError,),
     "ShapeError": (TypeError,),
     "DtypeError": (TypeError,),
     "AxisError": (ValueError, IndexError),
@@ -38,6 +39,7 @@ BUILT_INS = {
     "LinalgError": (ValueError,),
     "ArgumentError": (ValueError,),
     "FrozenModuleError": (AttributeError,),
+    "UnsupportedCallError": (TypeError,),
     "ConfigError": (ValueError, AttributeError),
     "FgradError": (Exception,),
 }
