@@ -7,7 +7,8 @@ import numpy as np
 from fgrad.backends.cpu import ops
 from fgrad.backends.cpu.frame import Frame
 from fgrad.backends.cpu.loops import rest, segments, turn, whole
-from fgrad.backends.cpu.maps import Access, Step, load, store, stored_scalar
+from fgrad.backends.cpu.maps import Access, Step
+from fgrad.backends.cpu.memory import Address, load, store, stored_scalar
 from fgrad.backends.cpu.reduction import Partial, RowSum
 from fgrad.backends.cpu.schedule import LANE, SEGMENT, Pass, dtype_of
 from fgrad.backends.cpu.text import Operand, Variable
@@ -180,7 +181,7 @@ class _Pass:
         for v in self.p.keep:
             dtype = dtype_of(f.kernel, v)
             place = f.b.offset(self.buffers[v], step.at, stored_scalar(dtype))
-            store(f, dtype, place, f.vectors[v], step.mask)
+            store(f.b, dtype, Address(place), f.vectors[v], step.mask)
         for total in self.sums:
             total.add(step, k)
         for i in self.p.accumulates:
@@ -197,7 +198,7 @@ class _Pass:
         if i in self.done:
             dtype = dtype_of(f.kernel, i)
             place = b.offset(self.buffers[i], step.at, stored_scalar(dtype))
-            return load(f, dtype, place, step.mask)
+            return load(b, dtype, Address(place), step.mask)
         match f.kernel.body[i]:
             case Load():
                 return self.accesses[i].load(step)
