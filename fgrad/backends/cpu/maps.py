@@ -17,12 +17,14 @@ from fgrad.backends.cpu.memory import (
     STEPPED,
     TOGETHER,
     Address,
+    alignment,
     load,
     store,
     stored_scalar,
 )
 from fgrad.backends.cpu.ops import convert, scalar_of
 from fgrad.backends.cpu.schedule import LANE, ROW, SEGMENT, dtype_of
+from fgrad.backends.cpu.text import Operand
 from fgrad.compile.kernel import Accumulate, Bound, Load, Map, Store
 
 _INT64 = np.dtype("q")
@@ -191,6 +193,21 @@ class Access:
         with self.frame.b.lanes(1):
             store(self.frame.b, self.dtype, Address(self.address), value)
 
-    def store(self, value: str, step: Step) -> None:
+    def store(self, value: str, step: Step, *, stream: bool = False) -> None:
         """Write the value of all lanes."""
-        store(self.frame.b, self.dtype, self._address(step), value, step.mask)
+        b = self.frame.b
+        stream = stream and self.can_stream
+        store(b, self.dtype, self._address(step), value, step.mask, stream=stream)
+
+    @property
+    def can_stream(self) -> bool:
+        """Whether a vector of what it writes may bypass the caches, where it is aligned."""
+        return (
+            self.map.step == 1 and not self.map.indirect and alignment(self.frame.b, self.dtype) > 0
+        )
+
+    def is_aligned(self, first: Operand) -> str:
+        """Whether position `first` of the segment is aligned, an i1."""
+        b = self.frame.b
+        start = b.cast("ptrtoint", b.offset(self.address, first, self.scalar), "i64")
+        return b.icmp("eq", b.binary("and", start, alignment(b, self.dtype) - 1), 0)

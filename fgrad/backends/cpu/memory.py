@@ -51,8 +51,19 @@ def load(b: Builder, dtype: DType, address: Address, mask: str | None = None) ->
     return b.cast("fpext", raw, "float") if scalar == "half" else raw
 
 
-def store(b: Builder, dtype: DType, address: Address, value: str, mask: str | None = None) -> None:
-    """Write the elements of all lanes, or of those within the mask."""
+def store(
+    b: Builder,
+    dtype: DType,
+    address: Address,
+    value: str,
+    mask: str | None = None,
+    *,
+    stream: bool = False,
+) -> None:
+    """Write the elements of all lanes, or of those within the mask.
+
+    With `stream`, a vector goes past the caches; it must lie at a multiple of its `alignment`.
+    """
     scalar = stored_scalar(dtype)
     if scalar == "i8" and dtype.kind == "b":
         value = b.cast("zext", value, "i8")
@@ -60,7 +71,18 @@ def store(b: Builder, dtype: DType, address: Address, value: str, mask: str | No
         value = narrow_bfloat16(b, value)
     elif scalar == "half":
         value = b.cast("fptrunc", value, "half")
+    if stream and mask is None and address.form == TOGETHER:
+        b.globals["!0"] = "!0 = !{i32 1}"
+        kind, align = b.type_of(value), alignment(b, dtype)
+        b.effect(f"store {kind} {value}, ptr {address.pointer}, align {align}, !nontemporal !0")
+        return
     _write(b, scalar, dtype.itemsize, address, value, mask)
+
+
+def alignment(b: Builder, dtype: DType) -> int:
+    """The alignment, in bytes, that a vector needs to go past the caches; 0 where none can."""
+    size = b.width * dtype.itemsize
+    return min(64, size) if size >= 16 else 0
 
 
 def _read(b: Builder, scalar: str, size: int, address: Address, mask: str | None) -> str:
