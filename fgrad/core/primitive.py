@@ -18,7 +18,9 @@ simplify   ``(args, params) -> value or None``: an exact algebraic identity, or 
 ========== ==================================================================================
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from fgrad.core.errors import RuleError
@@ -104,18 +106,27 @@ class Lowering:
 
     Attributes:
         kind: 'pointwise', 'reduce', 'view', 'library', 'call', 'random' or 'host'.
-        data: What the kind needs: a scalar expression, an index map, a library's name.
+        data: What the kind needs: an index map's name, a monoid's, a library's. Of 'pointwise' a
+            scalar expression over the operands and the parameters (see `core.scalar`), or a
+            function ``(avals, params) ->`` expression; `Absent` where `core.scalar.OPS` has none.
         decompose: ``(*args, **params) -> values``, in terms of other primitives, or None.
+        operands: Of 'pointwise': the names of the operands in the expression, split by spaces;
+            ``*x`` stands for the rest of them, ``x0 x1 …``.
     """
 
-    __slots__ = ("data", "decompose", "kind")
+    __slots__ = ("data", "decompose", "kind", "operands")
 
     def __init__(
-        self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None
+        self,
+        kind: str,
+        data: Any = None,
+        decompose: Callable[..., Any] | None = None,
+        operands: str = "x",
     ) -> None:
         self.kind = kind
         self.data = data
         self.decompose = decompose
+        self.operands = operands
 
 
 class Operand:
@@ -262,6 +273,9 @@ class Primitive:
         effects: Names of its effects: ('debug',), ('io',); such equations are never removed.
         calls: Whether its parameters hold jaxprs that `eager` runs.
         commutative: Whether the order of its two operands does not matter, to the bit.
+
+    Attributes:
+        module: The module that declares it.
     """
 
     __slots__ = (
@@ -278,6 +292,7 @@ class Primitive:
         "linear",
         "linear_in",
         "lower",
+        "module",
         "multiple_results",
         "name",
         "simplify",
@@ -316,6 +331,7 @@ class Primitive:
         self.spec, self.linear, self.linear_in = spec, linear, linear_in
         self.multiple_results, self.differentiable = multiple_results, differentiable
         self.effects, self.calls, self.commutative = effects, calls, commutative
+        self.module = _declaring_module()
         self._sealed = True
         _registry[name] = self
 
@@ -327,8 +343,8 @@ class Primitive:
     def __repr__(self) -> str:
         return self.name
 
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return (primitive, (self.name,))
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return (_restored, (self.name, self.module))
 
     def rule(self, kind: str) -> Callable[..., Any]:
         """The rule of that kind; raises `RuleError` with the stated reason where it is absent."""
@@ -343,6 +359,21 @@ class Primitive:
         rows = "\n".join(f"  {kind:10} {_describe(rule)}" for kind, rule in cells)
         linear = f", linear {self.linear}" if self.linear else ""
         return f"{self.name}: {self.doc}{linear}\n{rows}"
+
+
+def _declaring_module() -> str:
+    """The module whose import declares a primitive: other processes find it there."""
+    frame: Any = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    return frame.f_globals["__name__"]  # type: ignore[no-any-return]
+
+
+def _restored(name: str, module: str) -> "Primitive":
+    """The primitive of that name, whose family may not be loaded yet."""
+    if name not in _registry:
+        import_module(module)
+    return primitive(name)
 
 
 def _describe(rule: Any) -> str:

@@ -1,1 +1,1 @@
-"""The CPU target: kernels as LLVM IR, the machine code made of it, and what runs it."""
+"""CPUs, by machine code that LLVM makes; the only importer of llvmlite, loaded at first use."""

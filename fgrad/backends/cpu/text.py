@@ -4,10 +4,10 @@ A value is the name of an SSA register, a `str`; the builder knows its type. A P
 constant of the type of what it meets, and a scalar that meets a vector is spread over its lanes::
 
     b = Builder(16)
-    y = b.fma(x, 2.0, b.fmul(x, x))        # x: <16 x float>
-    n = b.cast("fptosi", y, "i32")         # <16 x i32>
+    y = b.call("fma", x, 2.0, b.binary("fmul", x, x))   # x: <16 x float>
+    n = b.cast("fptosi", y, "i32")                      # <16 x i32>
 
-No instruction has fast-math flags: each result is rounded once, and `fma` is the only fusion.
+No instruction has fast-math flags: each result is rounded once.
 """
 
 import struct
@@ -23,6 +23,12 @@ _SUFFIX = {"half": "f16", "float": "f32", "double": "f64", "ptr": "p0"}
 def spell(scalar: str, lanes: int) -> str:
     """The type of `lanes` values of type `scalar`."""
     return scalar if lanes == 1 else f"<{lanes} x {scalar}>"
+
+
+def mangle(scalar: str, lanes: int) -> str:
+    """The same as part of an intrinsic's name."""
+    text = _SUFFIX.get(scalar, scalar)
+    return text if lanes == 1 else f"v{lanes}{text}"
 
 
 def number(value: float, scalar: str) -> str:
@@ -121,30 +127,14 @@ class Builder:
         text = number(value, scalar)
         return text if self.width == 1 else f"splat ({scalar} {text})"
 
-    def intrinsic(self, name: str, result: str, *operands: tuple[str, str]) -> str:
-        """Call an intrinsic that is overloaded on its result.
-
-        Args:
-            name: Like ``"fma"``.
-            result: The scalar type of the result.
-            operands: Pairs (scalar type, operand).
-
-        Returns:
-            The name of the result.
-        """
-        types = [self.vector(scalar) for scalar, _ in operands]
-        texts = [x for _, x in operands]
-        return self._intrinsic(name, result, self.width, types, texts)
-
-    def _intrinsic(
-        self, name: str, result: str, lanes: int, types: list[str], operands: list[str]
-    ) -> str:
-        prefix = "" if lanes == 1 else f"v{lanes}"
-        function = f"@llvm.{name}.{prefix}{_SUFFIX.get(result, result)}"
-        returned = spell(result, lanes)
-        self.globals[function] = f"declare {returned} {function}({', '.join(types)})"
-        passed = ", ".join(f"{t} {x}" for t, x in zip(types, operands, strict=True))
-        return self.emit(f"call {returned} {function}({passed})", result, lanes)
+    def named(self, value: Operand, scalar: str, lanes: int = 1) -> str:
+        """A value as a name: a constant gets one."""
+        if isinstance(value, str) and value in self.types:
+            return value
+        kind = spell(scalar, lanes)
+        return self.emit(
+            f"bitcast {kind} {self.use(value, scalar, lanes)} to {kind}", scalar, lanes
+        )
 
     def type_of(self, x: str) -> str:
         """The type of a name, as text."""
@@ -186,10 +176,64 @@ class Builder:
                 scalar, lanes = found[0], max(lanes, found[1])
         return [self.use(x, scalar, lanes) for x in args], scalar, lanes
 
+    # Instructions
+
     def binary(self, op: str, x: Operand, y: Operand) -> str:
         """An instruction on two operands of one type, of which at least one is a name."""
         (x, y), scalar, lanes = self._uses((x, y))
         return self.emit(f"{op} {spell(scalar, lanes)} {x}, {y}", scalar, lanes)
+
+    def fcmp(self, predicate: str, x: Operand, y: Operand) -> str:
+        """A comparison of floats: 'oeq', 'ult', 'uno' and so on."""
+        (x, y), scalar, lanes = self._uses((x, y))
+        return self.emit(f"fcmp {predicate} {spell(scalar, lanes)} {x}, {y}", "i1", lanes)
+
+    def icmp(self, predicate: str, x: Operand, y: Operand) -> str:
+        """A comparison of integers: 'eq', 'slt', 'ult' and so on."""
+        (x, y), scalar, lanes = self._uses((x, y))
+        return self.emit(f"icmp {predicate} {spell(scalar, lanes)} {x}, {y}", "i1", lanes)
+
+    def select(self, which: str, x: Operand, y: Operand) -> str:
+        """One of two values: x where `which` is true, else y."""
+        (x, y), scalar, lanes = self._uses((x, y))
+        wide = max(lanes, self.types[which][1])
+        if wide > lanes:
+            x, y = (self.use(v, scalar, wide) for v in (x, y))
+        which, kind = self.use(which, "i1", wide), spell(scalar, wide)
+        return self.emit(
+            f"select {spell('i1', wide)} {which}, {kind} {x}, {kind} {y}", scalar, wide
+        )
+
+    def cast(self, op: str, x: str, scalar: str) -> str:
+        """A conversion instruction: 'fpext', 'sitofp', 'trunc' and so on."""
+        lanes = self.types[x][1]
+        return self.emit(f"{op} {self.type_of(x)} {x} to {spell(scalar, lanes)}", scalar, lanes)
+
+    def bitcast(self, x: str, scalar: str) -> str:
+        """The same bits as another type of the same width."""
+        return x if self.scalar(x) == scalar else self.cast("bitcast", x, scalar)
+
+    def resize(self, x: str, scalar: str, signed: bool) -> str:
+        """An integer as a narrower or wider one."""
+        old, new = _BITS[self.scalar(x)], _BITS[scalar]
+        if old == new:
+            return x
+        return self.cast("trunc" if new < old else "sext" if signed else "zext", x, scalar)
+
+    def intrinsic(self, name: str, result: str, *operands: tuple[str, str]) -> str:
+        """Call an intrinsic that is overloaded on its result.
+
+        Args:
+            name: Like ``"fma"``.
+            result: The scalar type of the result.
+            operands: Pairs (scalar type, operand).
+
+        Returns:
+            The name of the result.
+        """
+        types = [self.vector(scalar) for scalar, _ in operands]
+        function = f"{name}.{mangle(result, self.width)}"
+        return self.invoke(function, result, self.width, types, [x for _, x in operands])
 
     def call(self, name: str, *args: Operand, flag: str = "") -> str:
         """An intrinsic whose operands and result have one type.
@@ -205,128 +249,19 @@ class Builder:
             kind, text = flag.split()
             types.append(kind)
             found.append(text)
-        return self._intrinsic(name, scalar, lanes, types, found)
+        return self.invoke(f"{name}.{mangle(scalar, lanes)}", scalar, lanes, types, found)
 
-    # Arithmetic
-
-    def fadd(self, x: Operand, y: Operand) -> str:
-        """The sum of floats."""
-        return self.binary("fadd", x, y)
-
-    def fsub(self, x: Operand, y: Operand) -> str:
-        """The difference of floats."""
-        return self.binary("fsub", x, y)
-
-    def fmul(self, x: Operand, y: Operand) -> str:
-        """The product of floats."""
-        return self.binary("fmul", x, y)
-
-    def fdiv(self, x: Operand, y: Operand) -> str:
-        """The quotient of floats."""
-        return self.binary("fdiv", x, y)
-
-    def fneg(self, x: str) -> str:
-        """A float with its sign flipped."""
-        return self.emit(f"fneg {self.type_of(x)} {x}", *self.types[x])
-
-    def fma(self, x: Operand, y: Operand, z: Operand) -> str:
-        """``x·y + z``, rounded once."""
-        return self.call("fma", x, y, z)
-
-    def add(self, x: Operand, y: Operand) -> str:
-        """The sum of integers; it wraps around, as all integer arithmetic here."""
-        return self.binary("add", x, y)
-
-    def sub(self, x: Operand, y: Operand) -> str:
-        """The difference of integers."""
-        return self.binary("sub", x, y)
-
-    def mul(self, x: Operand, y: Operand) -> str:
-        """The product of integers."""
-        return self.binary("mul", x, y)
-
-    def and_(self, x: Operand, y: Operand) -> str:
-        """The bits that both integers have."""
-        return self.binary("and", x, y)
-
-    def or_(self, x: Operand, y: Operand) -> str:
-        """The bits that either integer has."""
-        return self.binary("or", x, y)
-
-    def xor(self, x: Operand, y: Operand) -> str:
-        """The bits that one of two integers has."""
-        return self.binary("xor", x, y)
-
-    def shl(self, x: Operand, y: Operand) -> str:
-        """Bits moved up; undefined for y of the width or more, as the other shifts."""
-        return self.binary("shl", x, y)
-
-    def lshr(self, x: Operand, y: Operand) -> str:
-        """Bits moved down, zeros from above."""
-        return self.binary("lshr", x, y)
-
-    def ashr(self, x: Operand, y: Operand) -> str:
-        """Bits moved down, the sign from above."""
-        return self.binary("ashr", x, y)
-
-    # Comparison and choice
-
-    def fcmp(self, predicate: str, x: Operand, y: Operand) -> str:
-        """A comparison of floats: 'oeq', 'ult', 'uno', …"""
-        (x, y), scalar, lanes = self._uses((x, y))
-        return self.emit(f"fcmp {predicate} {spell(scalar, lanes)} {x}, {y}", "i1", lanes)
-
-    def icmp(self, predicate: str, x: Operand, y: Operand) -> str:
-        """A comparison of integers: 'eq', 'slt', 'ult', …"""
-        (x, y), scalar, lanes = self._uses((x, y))
-        return self.emit(f"icmp {predicate} {spell(scalar, lanes)} {x}, {y}", "i1", lanes)
-
-    def select(self, which: str, x: Operand, y: Operand) -> str:
-        """X where `which` is true, else y."""
-        (x, y), scalar, lanes = self._uses((x, y))
-        wide = max(lanes, self.types[which][1])
-        if wide > lanes:
-            x, y = (self.use(v, scalar, wide) for v in (x, y))
-        which, kind = self.use(which, "i1", wide), spell(scalar, wide)
-        return self.emit(
-            f"select {spell('i1', wide)} {which}, {kind} {x}, {kind} {y}", scalar, wide
-        )
-
-    # Conversion
-
-    def cast(self, op: str, x: str, scalar: str) -> str:
-        """A conversion instruction to another scalar type."""
-        lanes = self.types[x][1]
-        return self.emit(f"{op} {self.type_of(x)} {x} to {spell(scalar, lanes)}", scalar, lanes)
-
-    def bitcast(self, x: str, scalar: str) -> str:
-        """The same bits as another type of the same width."""
-        return x if self.scalar(x) == scalar else self.cast("bitcast", x, scalar)
-
-    def resize(self, x: str, scalar: str, signed: bool) -> str:
-        """An integer as a narrower or wider one."""
-        old, new = _BITS[self.scalar(x)], _BITS[scalar]
-        if old == new:
-            return x
-        return self.cast("trunc" if new < old else "sext" if signed else "zext", x, scalar)
-
-    def fptosi(self, x: str, scalar: str) -> str:
-        """A float as a signed integer; undefined beyond its range."""
-        return self.cast("fptosi", x, scalar)
-
-    def sitofp(self, x: str, scalar: str) -> str:
-        """A signed integer as a float."""
-        return self.cast("sitofp", x, scalar)
-
-    def fpext(self, x: str, scalar: str) -> str:
-        """A float as a wider one."""
-        return self.cast("fpext", x, scalar)
-
-    def fptrunc(self, x: str, scalar: str) -> str:
-        """A float rounded to a narrower one."""
-        return self.cast("fptrunc", x, scalar)
-
-    # Memory and control
+    def invoke(
+        self, name: str, result: str, lanes: int, types: Sequence[str], operands: Sequence[str]
+    ) -> str:
+        """An intrinsic by its full name after ``llvm.``; `result` is 'void' if it has none."""
+        function, returned = f"@llvm.{name}", spell(result, lanes) if result != "void" else result
+        self.globals[function] = f"declare {returned} {function}({', '.join(types)})"
+        passed = ", ".join(f"{t} {x}" for t, x in zip(types, operands, strict=True))
+        if result == "void":
+            self.effect(f"call void {function}({passed})")
+            return ""
+        return self.emit(f"call {returned} {function}({passed})", result, lanes)
 
     def offset(self, pointer: str, index: Operand, scalar: str) -> str:
         """The address of an element, or of one for each lane of `index`."""
@@ -334,9 +269,11 @@ class Builder:
         kind = spell("i64", lanes)
         return self.emit(f"getelementptr {scalar}, ptr {pointer}, {kind} {index}", "ptr", lanes)
 
+    # Control
+
     def variable(self, value: Operand, scalar: str, lanes: int = 1) -> Variable:
         """A value that loops change."""
-        return Variable(self.use(value, scalar, lanes), scalar, lanes)
+        return Variable(self.named(value, scalar, lanes), scalar, lanes)
 
     @contextmanager
     def lanes(self, width: int) -> Iterator[None]:

@@ -119,6 +119,9 @@ def _bind(index: Value, funs: Sequence[Fun], operands: Any, names: Sequence[str]
         stage_body(f, tree, avals, f"{name} of cond ({name_of(f)})")
         for f, name in zip(funs, names, strict=True)
     ]
+    uses = staged[0].jaxpr.key_uses
+    if uses is not None:
+        uses.call_one_of([(s.jaxpr.key_uses, [*s.consts, *values]) for s in staged], names)
     jaxprs = _same_outputs(staged, names)
     consts = list({id(c): c for s in staged for c in s.consts}.values())
     position = {id(c): i for i, c in enumerate(consts)}

@@ -94,6 +94,8 @@ class JVPCall:
         values = [as_value(x) for x in args]
         avals = [x.aval for x in values]
         fun, fun_consts = stage_closed(self.fun, avals, self.name)
+        if fun.key_uses is not None:
+            fun.key_uses.call([*fun_consts, *values], self.name)
         both, types = forward_program(self, avals)
         rule: Any
         if self.owner in state.rules:
@@ -102,7 +104,7 @@ class JVPCall:
         else:
             with Staging(self.owner):
                 rule, rule_consts = stage_closed(both, types, self.name)
-            check_outputs(self.name, "jvp", rule.out_avals, fun)
+            check_outputs(self.name, "jvp", rule.out_avals, fun.out_avals)
         return bind(  # type: ignore[no-any-return]
             custom_jvp_call_p, *fun_consts, *rule_consts, *values,
             fun=fun, rule=rule, counts=(len(fun_consts), len(rule_consts)), name=self.owner,

@@ -8,6 +8,7 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import (
     ClosedOverDifferentiationError,
     CustomRuleError,
+    SavingError,
     UnexpectedTracerError,
 )
 from fgrad.core.ir import Jaxpr
@@ -71,6 +72,22 @@ class Deferred:
     def __repr__(self) -> str:
         return "<deferred>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not staged for the file: rules that call their own function would never end.
+        return _saved, (self.name, self._made)
+
+
+def _saved(name: str, made: tuple[Any, ...] | None) -> Deferred:
+    """Deferred rules read from a file: those that had been staged when it was written."""
+
+    def missing() -> tuple[Any, ...]:
+        raise SavingError(
+            f"the derivative of {name}, called inside its own rule, was not needed when this "
+            f"program was saved and is not in the file; differentiate before saving"
+        )
+
+    return Deferred(name, missing if made is None else lambda: made)
+
 
 class Staging:
     """Inside, calls of `owner` defer their rules."""
@@ -88,9 +105,10 @@ class Staging:
         state.rules = self.before
 
 
-def check_outputs(name: str, rule: str, got: Sequence[ShapedArray], fun: Jaxpr) -> None:
+def check_outputs(
+    name: str, rule: str, got: Sequence[ShapedArray], want: Sequence[ShapedArray]
+) -> None:
     """A rule returns outputs of the types that the function returns."""
-    want = fun.out_avals
     for g, w in zip(got[: len(want)], want, strict=True):
         if g.shape != w.shape or g.dtype != w.dtype:
             raise CustomRuleError(

@@ -165,6 +165,8 @@ class VJPCall:
         values = [as_value(x) for x in args]
         avals = [x.aval for x in values]
         fun, fun_consts = stage_closed(self.fun, avals, self.name)
+        if fun.key_uses is not None:
+            fun.key_uses.call([*fun_consts, *values], self.name)
         if self.owner in state.rules:
             deferred = Deferred(self.name, lambda: self._rules_with(avals, fun, embedded)[0])
             rules: tuple[Any, ...] = (deferred, deferred, deferred)
@@ -199,7 +201,7 @@ class VJPCall:
 
         with Staging(self.owner):
             forward, fwd_consts = staged(fwd, avals)
-            check_outputs(self.name, "fwd", forward.out_avals, fun)
+            check_outputs(self.name, "fwd", forward.out_avals, fun.out_avals)
             residual_avals = forward.out_avals[len(fun.outvars) :]
             ct_avals = [a.tangent() for a in fun.out_avals]
             backward, bwd_consts = staged(bwd, [*residual_avals, *ct_avals])
@@ -207,7 +209,7 @@ class VJPCall:
             if self.jvp is not None:
                 both, types = forward_program(JVPCall(self.owner, self.fun, self.jvp), avals)
                 push, push_consts = staged(both, types)
-                check_outputs(self.name, "jvp", push.out_avals, fun)
+                check_outputs(self.name, "jvp", push.out_avals, fun.out_avals)
         return (forward, backward, push), [fwd_consts, bwd_consts, push_consts]
 
 
