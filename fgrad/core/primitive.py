@@ -117,12 +117,9 @@ class Lowering:
     __slots__ = ("data", "decompose", "kind", "operands")
 
     def __init__(
-        self,
-        kind: str,
-        data: Any = None,
-        decompose: Callable[..., Any] | None = None,
+        self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None,
         operands: str = "x",
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.kind = kind
         self.data = data
         self.decompose = decompose
