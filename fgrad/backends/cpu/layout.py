@@ -45,6 +45,8 @@ from fgrad.compile.kernel import (
 
 BLOCK = 4096
 FLUSH = 64  # rows that one chain of additions covers
+# Results of this size leave the caches before anything reads them: they are written past these.
+STREAM_BYTES = 1 << 25
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 Key = tuple[Any, ...]
@@ -136,11 +138,6 @@ def special(value: Any, dtype: DType) -> float | None:
     return next((c for c in candidates if number_bits(c, dtype) == bits), None)
 
 
-def stored_bytes(dtype: DType) -> int:
-    """Bytes of an element in memory."""
-    return int(dtype.itemsize)
-
-
 class _Offsets:
     """Where partial results lie within a unit's, and values within a thread's scratch."""
 
@@ -148,9 +145,8 @@ class _Offsets:
         self.unit_bytes = self.bytes = 0
         self.found: list[tuple[Key, int]] = []
         for i in accumulates(kernel):
-            dtype = dtype_of(kernel, kernel.body[i].arg)  # type: ignore[union-attr]
             count = 1 if plan.level[i] == ROW else kernel.length
-            size = _aligned(count * dtype.itemsize)
+            size = _aligned(count * accumulator(kernel, i).itemsize)
             self.found.append((("partial", i), self.unit_bytes))
             self.unit_bytes += size
             if compensates(kernel, i):
@@ -162,6 +158,18 @@ class _Offsets:
     def _private(self, key: Key, size: int) -> None:
         self.found.append((key, self.bytes))
         self.bytes += size
+
+
+def accumulator(kernel: Kernel, i: int) -> DType:
+    """The dtype in which a `Reduce` or `Accumulate` collects.
+
+    Products of float32 collect in float64: in which order factors come must not decide whether
+    part of the product leaves the range of numbers.
+    """
+    instr = kernel.body[i]
+    assert isinstance(instr, Reduce | Accumulate)
+    dtype = dtype_of(kernel, instr.arg)
+    return np.dtype("d") if instr.monoid == "mul" and dtype == np.float32 else dtype
 
 
 def compensates(kernel: Kernel, i: int) -> bool:
@@ -217,12 +225,23 @@ def structure(kernel: Kernel) -> Hashable:
     """What the code of a kernel depends on, beside the machine.
 
     Sizes, strides, offsets and ordinary numbers are not part of it: kernels that differ in these
-    alone have the same code.
+    alone have the same code, on either side of `STREAM_BYTES`.
     """
     first = len(kernel.outer)
     operands = tuple((op.dtype.name, op.written) for op in kernel.operands)
     body = tuple(_shape(instr, first) for instr in kernel.body)
-    return (first, len(kernel.inner), kernel.kept if accumulates(kernel) else 0, operands, body)
+    kept = kernel.kept if accumulates(kernel) else 0
+    return (first, len(kernel.inner), kept, streams(kernel), operands, body)
+
+
+def streams(kernel: Kernel) -> bool:
+    """Whether a kernel writes so much that it bypasses the caches."""
+    written = sum(
+        kernel.operands[instr.operand].dtype.itemsize
+        for instr in kernel.body
+        if isinstance(instr, Store) and instr.map.strides[-1] == 1
+    )
+    return written > 0 and kernel.rows * kernel.length * written >= STREAM_BYTES
 
 
 def _shape(instr: Any, first: int) -> Key:
@@ -249,7 +268,7 @@ def _shape(instr: Any, first: int) -> Key:
 def map_class(m: Map | Bound, first: int) -> Key:
     """What code depends on of a map: how it steps along the last axis, whether along others."""
     last = m.strides[-1]
-    step = last if last in (0, 1) else 2
+    step = last if last in (-1, 0, 1) else 2
     return (step, any(m.strides[first:-1]), tuple(v for v, _ in m.indirect))
 
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from fgrad.backends.cpu import layout, ops
 from fgrad.backends.cpu.frame import Frame
 from fgrad.backends.cpu.loops import Body, along
-from fgrad.backends.cpu.maps import Step, load, store, stored_scalar
+from fgrad.backends.cpu.maps import Step
+from fgrad.backends.cpu.memory import Address, load, store, stored_scalar
 from fgrad.backends.cpu.schedule import ROW, dtype_of
 from fgrad.backends.cpu.text import Builder, Variable
 from fgrad.compile.interpret import identity
@@ -44,8 +45,8 @@ class RowSum:
     def __init__(self, f: Frame, i: int, unroll: int) -> None:
         instr = f.kernel.body[i]
         assert isinstance(instr, Reduce)
-        self.f, self.i, self.monoid, self.dtype = f, i, instr.monoid, instr.dtype
-        self.arg = instr.arg
+        self.f, self.i, self.monoid, self.arg = f, i, instr.monoid, instr.arg
+        self.result, self.dtype = instr.dtype, layout.accumulator(f.kernel, i)
         self.scalar = ops.scalar_of(self.dtype)
         self.neutral = identity(self.monoid, self.dtype).item()
         self.zero = f.b.named(self.neutral, self.scalar, f.b.width)
@@ -61,7 +62,8 @@ class RowSum:
 
     def add(self, step: Step, k: int) -> None:
         """Take the current elements into accumulator k."""
-        b, part, value = self.f.b, self.parts[k], self.f.vector(self.arg)
+        b, part = self.f.b, self.parts[k]
+        value = ops.convert(b, self.f.vector(self.arg), self.result, self.dtype)
         if step.mask is not None:
             value = b.select(step.mask, value, self.neutral)
         part.value = self._combine(part.value, value)
@@ -84,7 +86,7 @@ class RowSum:
         """The value of the row, a scalar."""
         b = self.f.b
         if not self.wide:
-            return self._across(self._together())
+            return ops.convert(b, self._across(self._together()), self.dtype, self.result)
         self.flush()
         total, carry = (self._across(v.value) for v in self.wide)
         return settled(b, total, carry)
@@ -130,7 +132,8 @@ class Partial:
         instr = f.kernel.body[i]
         assert isinstance(instr, Accumulate)
         self.f, self.i, self.monoid, self.arg = f, i, instr.monoid, instr.arg
-        self.dtype: DType = dtype_of(f.kernel, instr.arg)
+        self.result: DType = dtype_of(f.kernel, instr.arg)
+        self.dtype = layout.accumulator(f.kernel, i)
         self.scalar = stored_scalar(self.dtype)
         self.is_row = f.plan.level[i] == ROW
         self.compensated = layout.compensates(f.kernel, i)
@@ -165,9 +168,10 @@ class Partial:
 
     def add(self, value: str, step: Step) -> None:
         """Take the current elements in."""
-        kinds = (self.dtype, self.dtype)
+        b, kinds = self.f.b, (self.dtype, self.dtype)
         old = self._read(self.address, step)
-        total = ops.emit(self.f.b, self.monoid, (old, value), kinds, self.dtype)
+        value = ops.convert(b, value, self.result, self.dtype)
+        total = ops.emit(b, self.monoid, (old, value), kinds, self.dtype)
         self._write(self.address, step, total)
 
     def flush(self) -> None:
@@ -206,11 +210,11 @@ class Partial:
 
     def _read(self, address: str, step: Step) -> str:
         place = self.f.b.offset(address, step.at, self.scalar)
-        return load(self.f, self.dtype, place, step.mask)
+        return load(self.f.b, self.dtype, Address(place), step.mask)
 
     def _write(self, address: str, step: Step, value: str) -> None:
         place = self.f.b.offset(address, step.at, self.scalar)
-        store(self.f, self.dtype, place, value, step.mask)
+        store(self.f.b, self.dtype, Address(place), value, step.mask)
 
 
 def length(f: Frame) -> str:

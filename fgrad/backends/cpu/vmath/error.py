@@ -93,11 +93,14 @@ def erfc(x: Lanes) -> Lanes:
     z = at_most(size, _ERFC_BOUND[x.scalar])
     centre = _ERFC_CENTRE[x.scalar]
     t = (z - centre) / (z + centre)
-    # e^(−x²) of the rounded square, less what the rounding lost
+    below = fma(z, 2.0, 1.0)
+    ratio = polynomial(t, _ERFC[x.scalar]) / below
+    # e^(−x²) of the rounded square, less what the rounding lost, and what that of 1 + 2x lost,
+    # relative to it. P is near 1/0.85 where this counts.
     square = z * z
-    lost = fma(z, z, -square)
+    lost = fma(fma(z, 2.0, 1.0 - below), ratio * 0.85, fma(z, z, -square))
     n, p = reduce(-square)
     power = fma(p + 1.0, -lost, p) + 1.0
-    tail = scale(power * polynomial(t, _ERFC[x.scalar]) / fma(z, 2.0, 1.0), n)
+    tail = scale(power * ratio, n)
     large = where(x < 0.0, 2.0 - tail, tail)
     return where(size > 0.5, large, 1.0 - _erf_small(x))

@@ -171,12 +171,14 @@ def fma(x: Lanes, y: Number, z: Number) -> Lanes:
 def polynomial(x: Lanes, coefficients: tuple[float, ...]) -> Lanes:
     """c₀ + c₁x + c₂x² + …, by Horner's rule.
 
-    A long one is split into even and odd powers: two chains that run at the same time.
+    A long one is split into even and odd powers: two chains that run at the same time. The
+    constant is added last, so that it is rounded once.
     """
     if len(coefficients) < _LONG:
         return _horner(x, coefficients)
-    square = x * x
-    return fma(_horner(square, coefficients[1::2]), x, _horner(square, coefficients[::2]))
+    square, rest = x * x, coefficients[1:]
+    inner = fma(_horner(square, rest[1::2]), x, _horner(square, rest[::2]))
+    return fma(inner, x, coefficients[0])
 
 
 def _horner(x: Lanes, coefficients: tuple[float, ...]) -> Lanes:
