@@ -108,18 +108,24 @@ class Lowering:
 
     Attributes:
         kind: 'pointwise', 'reduce', 'view', 'library', 'call', 'random' or 'host'.
-        data: What the kind needs: a scalar expression, an index map, a library's name.
+        data: What the kind needs: an index map's name, a monoid's, a library's. Of 'pointwise' a
+            scalar expression over the operands and the parameters (see `core.scalar`), or a
+            function ``(avals, params) ->`` expression; `Absent` where `core.scalar.OPS` has none.
         decompose: ``(*args, **params) -> values``, in terms of other primitives, or None.
+        operands: Of 'pointwise': the names of the operands in the expression, split by spaces;
+            ``*x`` stands for the rest of them, ``x0 x1 …``.
     """
 
-    __slots__ = ("data", "decompose", "kind")
+    __slots__ = ("data", "decompose", "kind", "operands")
 
     def __init__(
-        self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None
-    ) -> None:
+        self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None,
+        operands: str = "x",
+    ) -> None:  # fmt: skip
         self.kind = kind
         self.data = data
         self.decompose = decompose
+        self.operands = operands
 
 
 class Operand:
