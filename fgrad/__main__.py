@@ -19,7 +19,7 @@ from fgrad.api.inspection import table
 from fgrad.core import dtypes
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ArgumentError
-from fgrad.core.primitive import Absent, Lowering, all_primitives
+from fgrad.core.primitive import all_primitives
 
 _LETTERS = {"f": "float", "i": "int", "u": "uint", "c": "complex", "bf": "bfloat"}
 _TYPE = re.compile(r"(bool|bf|[fiuc])(\d*)(?:\[([\d, ]*)\])?")
@@ -46,18 +46,6 @@ def _function(text: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def _place(rule: Any) -> str:
-    if isinstance(rule, Absent):
-        return f"absent: {rule.reason}"
-    if isinstance(rule, Lowering):
-        return f"{rule.kind}{f': {rule.data}' if isinstance(rule.data, str) else ''}"
-    code = getattr(rule, "__code__", None)
-    if code is None:
-        return "none" if rule is None else type(rule).__name__
-    path = code.co_filename.rpartition("fgrad")
-    return f"fgrad{path[2]}:{code.co_firstlineno}"
-
-
 def explain(name: str) -> str:
     """The card of a primitive: each of its rules and where it is written, or why it is absent."""
     lax.load_all()
@@ -66,8 +54,7 @@ def explain(name: str) -> str:
     if prim is None:
         close = ", ".join(n for n in sorted(known) if name in n) or "none contains it"
         raise ArgumentError(f"there is no primitive {name!r}; names like it: {close}")
-    rules = ("abstract", "eager", "jvp", "transpose", "vjp", "batch", "lower", "simplify")
-    return f"{name}\n" + table([(f"  {r}", _place(getattr(prim, r, None))) for r in rules])
+    return prim.card()
 
 
 def jaxpr(function: str, *types: str) -> str:

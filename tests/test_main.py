@@ -20,10 +20,10 @@ def run(capsys, *arguments):
 def test_explain_tells_where_the_rules_are(capsys):
     status, out, _ = run(capsys, "explain", "tanh")
     assert status == 0
-    assert out.startswith("tanh\n")
-    assert "pointwise: tanh(x)" in out
-    assert "absent: " in out
-    assert "fgrad/lax/" in out
+    assert out.startswith("tanh: ")
+    assert "transpose" in out
+    assert "absent: " in out.lower()
+    assert "fgrad.lax." in out
 
 
 def test_programs_and_kernels_of_a_function(capsys):
@@ -63,4 +63,4 @@ def test_it_runs_as_a_module():
         [sys.executable, "-m", "fgrad", "explain", "add"],
         cwd=ROOT, check=True, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.stdout.startswith("add\n")
+    assert done.stdout.startswith("add: ")

@@ -1,20 +1,12 @@
 """The programs of traced calls: what they hold, how their results are wrapped."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fgrad.api.execution import Runnable, runnable
-from fgrad.api.inspection import (
-    KernelInfo,
-    StepInfo,
-    cost_of,
-    kernels_of,
-    memory_of,
-    schedule_of,
-)
-from fgrad.compile.memory import Memory
 from fgrad.core import trees
 from fgrad.core.evaluate import (
     WEAK,
@@ -24,6 +16,10 @@ from fgrad.core.evaluate import (
 from fgrad.core.ir import ClosedJaxpr, Jaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.transforms.stage import hoist
+
+if TYPE_CHECKING:
+    from fgrad.api.inspection import KernelInfo, StepInfo
+    from fgrad.compile.memory import Memory
 
 
 class Entry:
@@ -93,6 +89,11 @@ def _owner(x: Any) -> int:
     return id(x)
 
 
+def _inspection() -> Any:
+    """`fgrad.api.inspection`, loaded when somebody looks: it needs the compiler's own modules."""
+    return import_module("fgrad.api.inspection")
+
+
 class Lowered:
     """A call's program before it runs: what it computes, and what it was compiled to.
 
@@ -139,31 +140,35 @@ class Lowered:
         """The program after all passes; closed-over arrays are its first inputs."""
         return self._program.jaxpr
 
-    def kernels(self) -> list[KernelInfo]:
+    def kernels(self) -> "list[KernelInfo]":
         """The fused kernels, in order: loop IR, source, grid, costs, equations and lines of each.
 
         Empty where NumPy runs the program (``config.cpu_compiler`` is ``"numpy"``).
         """
-        return kernels_of(self._program)
+        found: list[KernelInfo] = _inspection().kernels_of(self._program)
+        return found
 
-    def schedule(self) -> list[StepInfo]:
+    def schedule(self) -> "list[StepInfo]":
         """All steps in order, each a kernel, a library call or a function of the user."""
-        return schedule_of(self._program)
+        found: list[StepInfo] = _inspection().schedule_of(self._program)
+        return found
 
-    def memory_analysis(self) -> Memory:
+    def memory_analysis(self) -> "Memory":
         """The memory of a call: inputs, results, the arena of temporaries, and the peak.
 
         Raises:
             ArgumentError: NumPy runs the program, and allocates as it goes.
         """
-        return memory_of(self._program)
+        found: Memory = _inspection().memory_of(self._program)
+        return found
 
     def cost_analysis(self) -> dict[str, int]:
         """Operations (``"flops"``) and ``"bytes accessed"`` of all steps.
 
         Operations are counted in kernels and matrix products; other libraries do not tell theirs.
         """
-        return cost_of(self._program)
+        found: dict[str, int] = _inspection().cost_of(self._program)
+        return found
 
     def as_text(self) -> str:
         """The Python text that runs."""

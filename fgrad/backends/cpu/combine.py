@@ -3,7 +3,8 @@
 from fgrad.backends.cpu import ops
 from fgrad.backends.cpu.frame import Frame
 from fgrad.backends.cpu.loops import along, segments
-from fgrad.backends.cpu.maps import Access, Step, load
+from fgrad.backends.cpu.maps import Access, Step
+from fgrad.backends.cpu.memory import Address, load
 from fgrad.backends.cpu.reduction import Partial, settled, two_sum
 
 
@@ -53,7 +54,7 @@ class _Total:
             start = b.binary("mul", unit, f.word("unit_bytes"))
             start = b.binary("add", start, f.word("partial", self.i))
             place = b.offset(f.memory("partials"), start, "i8")
-            value = load(f, p.dtype, b.offset(place, step.at, p.scalar), step.mask)
+            value = load(b, p.dtype, Address(b.offset(place, step.at, p.scalar)), step.mask)
             if p.compensated:
                 total.value, error = two_sum(b, total.value, value)
                 carry.value = b.binary("fadd", carry.value, error)

@@ -4,6 +4,7 @@ Names stand for content: whoever asks for a name derives it from everything that
 on (see `layout.structure`), so one name is one function in every process.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -12,7 +13,7 @@ import json
 import re
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,20 @@ class Code:
     def __init__(self, tracker: Any, names: Sequence[str]) -> None:
         self._tracker = tracker
         self.addresses: dict[str, int] = {name: tracker[name] for name in names}
+
+
+@contextlib.contextmanager
+def without_strength_reduction() -> Iterator[None]:
+    """Leave out a pass that takes up to half of the time to make code, and finds nothing to do.
+
+    Kernels step through memory with one counter a loop already. The switch is one of LLVM as a
+    whole: what others in this process compile meanwhile may be a little slower, and not wrong.
+    """
+    llvm.set_option("", "-disable-lsr=true")
+    try:
+        yield
+    finally:
+        llvm.set_option("", "-disable-lsr=false")
 
 
 class Engine:
@@ -125,7 +140,8 @@ class Engine:
                 tuning = llvm.create_pipeline_tuning_options(speed_level=2)
                 builder = llvm.create_pass_builder(machine, tuning)
                 builder.getModulePassManager().run(module, builder)
-            image = machine.emit_object(module)
+            with without_strength_reduction():
+                image = machine.emit_object(module)
         except RuntimeError as error:
             raise CompilationError(
                 f"LLVM rejects the code of a kernel, which is a fault of fgrad: {error}; set "

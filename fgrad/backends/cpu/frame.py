@@ -20,6 +20,7 @@ class Frame:
         scalars: Values of the row and of the segment.
         spread: The same in all lanes, for those that vectors meet.
         vectors: Values of the current elements.
+        streams: Whether large results are written past the caches.
     """
 
     def __init__(self, kernel: Kernel, plan: Schedule, words: dict[layout.Key, int], b: Builder):
@@ -29,6 +30,7 @@ class Frame:
         self.spread: dict[int, str] = {}
         self.vectors: dict[int, str] = {}
         self.head: list[str] = []
+        self.streams = layout.streams(kernel)
         self._given: dict[layout.Key, str] = {}
         self._met = _met_by_vectors(kernel, plan)
 

@@ -45,6 +45,8 @@ from fgrad.compile.kernel import (
 
 BLOCK = 4096
 FLUSH = 64  # rows that one chain of additions covers
+# Results of this size leave the caches before anything reads them: they are written past these.
+STREAM_BYTES = 1 << 25
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 Key = tuple[Any, ...]
@@ -223,12 +225,23 @@ def structure(kernel: Kernel) -> Hashable:
     """What the code of a kernel depends on, beside the machine.
 
     Sizes, strides, offsets and ordinary numbers are not part of it: kernels that differ in these
-    alone have the same code.
+    alone have the same code, on either side of `STREAM_BYTES`.
     """
     first = len(kernel.outer)
     operands = tuple((op.dtype.name, op.written) for op in kernel.operands)
     body = tuple(_shape(instr, first) for instr in kernel.body)
-    return (first, len(kernel.inner), kernel.kept if accumulates(kernel) else 0, operands, body)
+    kept = kernel.kept if accumulates(kernel) else 0
+    return (first, len(kernel.inner), kept, streams(kernel), operands, body)
+
+
+def streams(kernel: Kernel) -> bool:
+    """Whether a kernel writes so much that it bypasses the caches."""
+    written = sum(
+        kernel.operands[instr.operand].dtype.itemsize
+        for instr in kernel.body
+        if isinstance(instr, Store) and instr.map.strides[-1] == 1
+    )
+    return written > 0 and kernel.rows * kernel.length * written >= STREAM_BYTES
 
 
 def _shape(instr: Any, first: int) -> Key:
@@ -255,7 +268,7 @@ def _shape(instr: Any, first: int) -> Key:
 def map_class(m: Map | Bound, first: int) -> Key:
     """What code depends on of a map: how it steps along the last axis, whether along others."""
     last = m.strides[-1]
-    step = last if last in (0, 1) else 2
+    step = last if last in (-1, 0, 1) else 2
     return (step, any(m.strides[first:-1]), tuple(v for v, _ in m.indirect))
 
 

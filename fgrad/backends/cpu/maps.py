@@ -1,7 +1,8 @@
 """Loads and stores: index maps as addresses, bounds as masks.
 
 The part of a map that does not vary along the last axis is a scalar, computed once a row and once
-a segment. Along the last axis a step of 1 is a vector in memory, any other a gather or a scatter.
+a segment. Along the last axis a step of 1 is a vector in memory; any other, and computed indices,
+are one element a lane.
 """
 
 from typing import NamedTuple
@@ -10,11 +11,21 @@ import numpy as np
 
 from fgrad.backends.cpu import layout
 from fgrad.backends.cpu.frame import Frame
-from fgrad.backends.cpu.ops import convert, narrow_bfloat16, scalar_of, widen_bfloat16
+from fgrad.backends.cpu.memory import (
+    APART,
+    REVERSED,
+    STEPPED,
+    TOGETHER,
+    Address,
+    alignment,
+    load,
+    store,
+    stored_scalar,
+)
+from fgrad.backends.cpu.ops import convert, scalar_of
 from fgrad.backends.cpu.schedule import LANE, ROW, SEGMENT, dtype_of
-from fgrad.backends.cpu.text import spell
-from fgrad.compile.kernel import COMPUTED, Accumulate, Bound, DType, Load, Map, Store
-from fgrad.core.errors import CompilationError
+from fgrad.backends.cpu.text import Operand
+from fgrad.compile.kernel import Accumulate, Bound, Load, Map, Store
 
 _INT64 = np.dtype("q")
 
@@ -29,15 +40,6 @@ class Step(NamedTuple):
 
     at: str
     mask: str | None
-
-
-def stored_scalar(dtype: DType) -> str:
-    """The LLVM type of an element in memory."""
-    if dtype.name in ("float16", "bfloat16", "bool"):
-        return {"float16": "half", "bfloat16": "i16", "bool": "i8"}[dtype.name]
-    if dtype not in COMPUTED:
-        raise CompilationError(f"CPU code for {dtype.name} in memory: there is none")
-    return scalar_of(dtype)
 
 
 class Place:
@@ -74,16 +76,18 @@ class Place:
         f, b = self.frame, self.frame.b
         total = ""
         if self.step:
-            axis = self.first + len(f.kernel.inner) - 1
             places = b.splat(at) if b.width == 1 else b.binary("add", b.splat(at), b.iota("i64"))
-            stride = f.word(*self.key, axis)
-            total = places if self.step == 1 else b.binary("mul", places, stride)
+            total = places if self.step == 1 else b.binary("mul", places, self.stride())
         for level, k, v in self.indirect:
             if level == LANE:
                 value = convert(b, f.vectors[v], dtype_of(f.kernel, v), _INT64)
                 part = b.binary("mul", value, f.word(*self.key, "indirect", k))
                 total = b.binary("add", total, part) if total else part
         return total or b.named(0, "i64", b.width)
+
+    def stride(self) -> str:
+        """The elements per step along the last axis."""
+        return self.frame.word(*self.key, self.first + len(self.frame.kernel.inner) - 1)
 
     def _plus(self, total: str, index: str, stride: str) -> str:
         b = self.frame.b
@@ -145,11 +149,10 @@ class Access:
     def _guarded(self, address: str, inside: str | None) -> str:
         f, b = self.frame, self.frame.b
         if inside is None:
-            return load(f, self.dtype, address, None)
+            return load(b, self.dtype, Address(address))
         found = b.variable(f.number(self.i), scalar_of(dtype_of(f.kernel, self.i)))
         with b.when(inside, [found]):
-            found.value = load(f, self.dtype, address, None)
-        b.types[found.value] = (found.scalar, 1)
+            found.value = load(b, self.dtype, Address(address))
         return found.value
 
     def load(self, step: Step) -> str:
@@ -161,90 +164,50 @@ class Access:
             if p.varies
         ]
         inside = self._all(varying + ([self.inside] if self.inside else []))
-        address, spaced = self._address(step)
+        address = self._address(step)
         if b.width == 1:
-            return self._guarded(address, inside)
+            return self._guarded(address.pointer, inside)
         if inside is None:
-            return load(f, self.dtype, address, step.mask, spaced)
+            return load(b, self.dtype, address, step.mask)
         inside = b.splat(inside)
         mask = inside if step.mask is None else b.binary("and", inside, step.mask)
-        return b.select(inside, load(f, self.dtype, address, mask, spaced), f.number(self.i))
+        return b.select(inside, load(b, self.dtype, address, mask), f.number(self.i))
 
-    def _address(self, step: Step) -> tuple[str, bool]:
-        """The address of the first lane, or of each; and which of both."""
+    def _address(self, step: Step) -> Address:
+        """Where the elements of all lanes lie."""
         b, m = self.frame.b, self.map
-        if m.step == 1 and not any(level == LANE for level, _, _ in m.indirect):
-            return b.offset(self.address, step.at, self.scalar), False
-        return b.offset(self.address, m.along(step.at), self.scalar), True
+        if b.width == 1 or any(level == LANE for level, _, _ in m.indirect):
+            pointer = b.offset(self.address, m.along(step.at), self.scalar)
+            return Address(pointer, TOGETHER if b.width == 1 else APART)
+        if m.step == 1:
+            return Address(b.offset(self.address, step.at, self.scalar))
+        if m.step == -1:
+            back = b.binary("sub", 0, step.at)
+            return Address(b.offset(self.address, back, self.scalar), REVERSED)
+        stride = m.stride()
+        first = b.binary("mul", step.at, stride)
+        return Address(b.offset(self.address, first, self.scalar), STEPPED, stride)
 
     def store_scalar(self, value: str) -> None:
         """Write a value that does not vary along the last axis."""
-        store(self.frame, self.dtype, self.address, value, None)
+        with self.frame.b.lanes(1):
+            store(self.frame.b, self.dtype, Address(self.address), value)
 
-    def store(self, value: str, step: Step) -> None:
+    def store(self, value: str, step: Step, *, stream: bool = False) -> None:
         """Write the value of all lanes."""
-        address, spaced = self._address(step)
-        store(self.frame, self.dtype, address, value, step.mask, spaced)
+        b = self.frame.b
+        stream = stream and self.can_stream
+        store(b, self.dtype, self._address(step), value, step.mask, stream=stream)
 
+    @property
+    def can_stream(self) -> bool:
+        """Whether a vector of what it writes may bypass the caches, where it is aligned."""
+        return (
+            self.map.step == 1 and not self.map.indirect and alignment(self.frame.b, self.dtype) > 0
+        )
 
-def load(f: Frame, dtype: DType, address: str, mask: str | None, spaced: bool = False) -> str:
-    """Read what an address, or the address of each lane, points to; as the type computed in.
-
-    Lanes outside of the mask hold 0.
-    """
-    b, scalar = f.b, stored_scalar(dtype)
-    lanes = b.types[address][1] if spaced else b.width
-    if mask is None and not spaced:
-        kind = spell(scalar, lanes)
-        text = f"load {kind}, ptr {address}, align {dtype.itemsize}"
-        raw = b.emit(text, scalar, lanes)
-    elif lanes == 1:
-        raw = b.emit(f"load {scalar}, ptr {address}, align {dtype.itemsize}", scalar, 1)
-    else:
-        raw = _masked_load(f, scalar, dtype.itemsize, address, mask, spaced)
-    if dtype.name == "bool":
-        return b.icmp("ne", raw, 0)
-    if dtype.name == "bfloat16":
-        return widen_bfloat16(b, raw)
-    return b.cast("fpext", raw, "float") if scalar == "half" else raw
-
-
-def _masked_load(
-    f: Frame, scalar: str, size: int, address: str, mask: str | None, spaced: bool
-) -> str:
-    b = f.b
-    kind, flags = b.vector(scalar), b.vector("i1")
-    where = b.vector("ptr") if spaced else "ptr"
-    name, suffix = ("gather", f".v{b.width}p0") if spaced else ("load", ".p0")
-    function = f"@llvm.masked.{name}.v{b.width}{_suffix(scalar)}{suffix}"
-    b.globals[function] = f"declare {kind} {function}({where}, i32, {flags}, {kind})"
-    text = f"{where} {address}, i32 {size}, {flags} {mask or b.constant(1, 'i1')}"
-    return b.emit(f"call {kind} {function}({text}, {kind} zeroinitializer)", scalar)
-
-
-def store(
-    f: Frame, dtype: DType, address: str, value: str, mask: str | None, spaced: bool = False
-) -> None:
-    """Write a value to an address, or to the address of each lane."""
-    b, scalar = f.b, stored_scalar(dtype)
-    if dtype.name == "bool":
-        value = b.cast("zext", value, "i8")
-    elif dtype.name == "bfloat16":
-        value = narrow_bfloat16(b, value)
-    elif scalar == "half":
-        value = b.cast("fptrunc", value, "half")
-    kind = b.type_of(value)
-    if b.types[value][1] == 1 or (mask is None and not spaced):
-        b.effect(f"store {kind} {value}, ptr {address}, align {dtype.itemsize}")
-        return
-    flags = b.vector("i1")
-    where = b.vector("ptr") if spaced else "ptr"
-    name, suffix = ("scatter", f".v{b.width}p0") if spaced else ("store", ".p0")
-    function = f"@llvm.masked.{name}.v{b.width}{_suffix(scalar)}{suffix}"
-    b.globals[function] = f"declare void {function}({kind}, {where}, i32, {flags})"
-    text = f"{where} {address}, i32 {dtype.itemsize}, {flags} {mask or b.constant(1, 'i1')}"
-    b.effect(f"call void {function}({kind} {value}, {text})")
-
-
-def _suffix(scalar: str) -> str:
-    return {"half": "f16", "float": "f32", "double": "f64"}.get(scalar, scalar)
+    def is_aligned(self, first: Operand) -> str:
+        """Whether position `first` of the segment is aligned, an i1."""
+        b = self.frame.b
+        start = b.cast("ptrtoint", b.offset(self.address, first, self.scalar), "i64")
+        return b.icmp("eq", b.binary("and", start, alignment(b, self.dtype) - 1), 0)

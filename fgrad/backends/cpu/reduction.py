@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from fgrad.backends.cpu import layout, ops
 from fgrad.backends.cpu.frame import Frame
 from fgrad.backends.cpu.loops import Body, along
-from fgrad.backends.cpu.maps import Step, load, store, stored_scalar
+from fgrad.backends.cpu.maps import Step
+from fgrad.backends.cpu.memory import Address, load, store, stored_scalar
 from fgrad.backends.cpu.schedule import ROW, dtype_of
 from fgrad.backends.cpu.text import Builder, Variable
 from fgrad.compile.interpret import identity
@@ -209,11 +210,11 @@ class Partial:
 
     def _read(self, address: str, step: Step) -> str:
         place = self.f.b.offset(address, step.at, self.scalar)
-        return load(self.f, self.dtype, place, step.mask)
+        return load(self.f.b, self.dtype, Address(place), step.mask)
 
     def _write(self, address: str, step: Step, value: str) -> None:
         place = self.f.b.offset(address, step.at, self.scalar)
-        store(self.f, self.dtype, place, value, step.mask)
+        store(self.f.b, self.dtype, Address(place), value, step.mask)
 
 
 def length(f: Frame) -> str:

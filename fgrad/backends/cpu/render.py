@@ -77,6 +77,8 @@ class _Writer:
 
     def _text(self, name: str, f: Frame) -> str:
         head = f"define void @{name}(ptr noalias %args, i64 %lo, i64 %hi) #0 {{\nentry:\n"
+        if f.streams:  # what went past the caches must arrive before anyone is told of it
+            f.b.effect("fence seq_cst")
         f.b.effect("ret void")
         return head + "\n".join([*f.head, *f.b.lines]) + "\n}\n"
 

@@ -6,8 +6,10 @@ import numpy as np
 
 from fgrad.backends.cpu import ops
 from fgrad.backends.cpu.frame import Frame
+from fgrad.backends.cpu.layout import BLOCK
 from fgrad.backends.cpu.loops import rest, segments, turn, whole
-from fgrad.backends.cpu.maps import Access, Step, load, store, stored_scalar
+from fgrad.backends.cpu.maps import Access, Step
+from fgrad.backends.cpu.memory import Address, load, store, stored_scalar
 from fgrad.backends.cpu.reduction import Partial, RowSum
 from fgrad.backends.cpu.schedule import LANE, SEGMENT, Pass, dtype_of
 from fgrad.backends.cpu.text import Operand, Variable
@@ -88,6 +90,7 @@ class _Pass:
         self.pending = f.b.variable(0, "i64")
         self.carried = [v for s in self.sums for v in s.carried]
         self.flushes = any(s.wide for s in self.sums)
+        self.stream = False
 
     def _unroll(self) -> int:
         """Enough independent chains of additions, and of short code only: it takes time to make."""
@@ -134,12 +137,49 @@ class _Pass:
             self.accesses[i].store_scalar(self.f.scalars[instr.arg])
 
     def _along(self, stop: str, carried: Sequence[Variable]) -> None:
+        b = self.f.b
+        main = whole(b, self.first, stop, b.width * self.unroll)
+        stores = [self.accesses[i] for i in self.p.stores if self.level[i] == LANE]
+        streamed = [a for a in stores if self.f.streams and a.can_stream]
+        if streamed:
+            aligned = self._can_stream(streamed, stop)
+            self.stream = True
+            with b.when(aligned, carried):
+                self._main(main, carried)
+            self.stream = False
+            with b.when(b.binary("xor", aligned, True), carried):
+                self._main(main, carried)
+        else:
+            self._main(main, carried)
+        rest(b, main, stop, self._step, self.carried)
+        if self.flushes and self.last > self.axes:
+            self._flush_if_long(self.unroll)
+
+    def _can_stream(self, streamed: Sequence[Access], stop: str) -> str:
+        """Whether vectors may bypass the caches, an i1: they are aligned, and were not just read.
+
+        A short row must end at the end of a vector, too: parts of lines are slow to write.
+        """
+        f, b = self.f, self.f.b
+        found = b.named(True, "i1")
+        for access in streamed:
+            found = b.binary("and", found, access.is_aligned(stop))
+        found = b.binary("or", found, b.icmp("sge", b.binary("sub", stop, self.first), BLOCK))
+        for access in streamed:
+            found = b.binary("and", found, access.is_aligned(self.first))
+        read = {i.operand for i in f.kernel.body if isinstance(i, Load)}
+        for target in sorted({access.instr.operand for access in streamed}):
+            for o in sorted(read):
+                apart = b.icmp("ne", f.pointer(target), f.pointer(o))
+                found = b.binary("and", found, apart)
+        return found
+
+    def _main(self, main: str, carried: Sequence[Variable]) -> None:
+        """The loop over whole turns."""
         b, size = self.f.b, self.f.b.width * self.unroll
-        main = whole(b, self.first, stop, size)
         if not self.flushes:
             with b.loop(self.first, main, size, carried) as at:
                 turn(b, at, self._step, self.unroll)
-            rest(b, main, stop, self._step, carried)
             return
         with b.loop(self.first, main, size * CHAIN, carried) as chain:
             end = b.call("smin", b.binary("add", chain, size * CHAIN), main)
@@ -147,9 +187,6 @@ class _Pass:
                 turn(b, at, self._step, self.unroll)
             turns = b.binary("lshr", b.binary("sub", end, chain), size.bit_length() - 1)
             self._flush_if_long(turns)
-        rest(b, main, stop, self._step, self.carried)
-        if self.last > self.axes:
-            self._flush_if_long(self.unroll)
 
     def _flush_if_long(self, turns: Operand) -> None:
         b = self.f.b
@@ -180,7 +217,7 @@ class _Pass:
         for v in self.p.keep:
             dtype = dtype_of(f.kernel, v)
             place = f.b.offset(self.buffers[v], step.at, stored_scalar(dtype))
-            store(f, dtype, place, f.vectors[v], step.mask)
+            store(f.b, dtype, Address(place), f.vectors[v], step.mask)
         for total in self.sums:
             total.add(step, k)
         for i in self.p.accumulates:
@@ -190,14 +227,14 @@ class _Pass:
             instr = body[i]
             assert isinstance(instr, Store)
             if self.level[i] == LANE:
-                self.accesses[i].store(f.vector(instr.arg), step)
+                self.accesses[i].store(f.vector(instr.arg), step, stream=self.stream)
 
     def _vector(self, i: int, step: Step) -> str:
         f, b = self.f, self.f.b
         if i in self.done:
             dtype = dtype_of(f.kernel, i)
             place = b.offset(self.buffers[i], step.at, stored_scalar(dtype))
-            return load(f, dtype, place, step.mask)
+            return load(b, dtype, Address(place), step.mask)
         match f.kernel.body[i]:
             case Load():
                 return self.accesses[i].load(step)

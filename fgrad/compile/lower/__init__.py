@@ -5,14 +5,13 @@ out over common `axes`; `kernels` writes the body of each, following `views` as 
 """
 
 import heapq
-from collections.abc import Sequence
 
 from fgrad.compile.kernel import Kernel
-from fgrad.compile.lower.cluster import Library, Node
+from fgrad.compile.lower.cluster import Cluster, Library, Node
 from fgrad.compile.lower.kernels import kernel_of
 from fgrad.compile.lower.partition import Partition
-from fgrad.compile.lower.program import Program
-from fgrad.compile.lower.scalars import Supports
+from fgrad.compile.lower.program import POINTWISE, Program, ends, is_plain
+from fgrad.compile.lower.scalars import Supports, is_cheap
 from fgrad.compile.lower.strided import strided
 from fgrad.compile.plan import (
     INPUT,
@@ -26,6 +25,8 @@ from fgrad.compile.plan import (
 )
 from fgrad.compile.plan import Library as LibraryStep
 from fgrad.core.ir import Atom, Jaxpr, Literal, Var
+
+_AGAIN = 4  # operations that are rather repeated than their result stored and read
 
 
 def lower(jaxpr: Jaxpr, supports: Supports) -> Plan:
@@ -80,11 +81,37 @@ class _Planner:
                 out.append(node)
                 continue
             mine = [v for v in node.layouts if v in needed]
+            mine += [p for whole, parts in node.joins.items() if whole in needed for p in parts]
             if mine:
-                kernel, order = kernel_of(self.program, node, mine)
+                kernel, order = kernel_of(
+                    self.program, node, mine, lambda v: self._is_cheap_again(v, needed)
+                )
                 needed.update(order)
                 out.append((kernel, order))
         return out[::-1]
+
+    def _is_cheap_again(self, var: Var, needed: set[Var]) -> bool:
+        """Whether a value takes a few operations on one array of its size that is in memory anyway.
+
+        Then a kernel that reads it computes it once more, and perhaps nobody has to store it.
+        """
+        program = self.program
+        made = program.made.get(var)
+        if made is None or var in needed:
+            return False
+        item = program.items[made[0]]
+        if item.form != POINTWISE or not is_cheap(item.expr, _AGAIN):
+            return False
+        large = 0
+        for a in item.eqn.inputs:
+            if not is_plain(program, a):
+                return False
+            for v in ends(program, a):
+                if v not in needed and isinstance(self.partition.owner.get(v), Cluster):
+                    return False
+            if a.aval.size * 2 > var.aval.size:
+                large += a.aval.dtype.itemsize <= var.aval.dtype.itemsize or 2
+        return large <= 1
 
     def _ordered(self) -> list[Node]:
         """The nodes, each after those it needs, else in program order."""
@@ -97,7 +124,8 @@ class _Planner:
             waits[n] = len(before)
             for d in before:
                 after[d].append(n)
-        ready = [(n.last, i, n) for i, n in enumerate(nodes) if not waits[n]]
+        numbers = {n: i for i, n in enumerate(nodes)}
+        ready = [(n.last, numbers[n], n) for n in nodes if not waits[n]]
         heapq.heapify(ready)
         out: list[Node] = []
         while ready:
@@ -106,7 +134,7 @@ class _Planner:
             for n in after[node]:
                 waits[n] -= 1
                 if not waits[n]:
-                    heapq.heappush(ready, (n.last, len(nodes) + len(out), n))
+                    heapq.heappush(ready, (n.last, numbers[n], n))
         assert len(out) == len(nodes), "the steps depend on each other"
         return out
 
@@ -130,6 +158,3 @@ class _Planner:
         view = strided(self.program, atom)
         assert view is not None, "a view that has to be in memory is not"
         return View(self._buffer(view.base), view.offset, atom.aval.shape, view.strides)
-
-
-__all__: Sequence[str] = ["lower"]

@@ -41,10 +41,12 @@ def leaves(atoms: Iterable[Atom]) -> list[Atom]:
     """What atoms are by now."""
     out: list[Atom] = []
     for a in atoms:
-        if a.parts is None:
+        while (parts := a.parts) is not None and len(parts) == 1:
+            a = parts[0]
+        if parts is None:
             out.append(a)
         else:
-            out += leaves(a.parts)
+            out += leaves(parts)
     return out
 
 

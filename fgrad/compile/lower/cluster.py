@@ -13,6 +13,7 @@ from fgrad.core.ir import Var
 
 _MEMBERS = 96  # of a cluster: the time to compile a kernel grows with its length
 _READS = 40
+_ALONE = 2**15  # elements that one thread may reduce
 _SMALL = 4096  # elements: below, fewer kernels count more than the order of memory
 
 
@@ -26,28 +27,30 @@ class Cluster:
             reduction that of its operand.
         reduced: Of each reduction, the atoms it reduces over.
         reads: The values of others that are read here, each with its layouts.
+        joins: Concatenations whose parts are all made here, which store straight into them.
         domain: All atoms.
         inner: The atoms of a row, where an equation depends on them; else None.
         phase: The recomputation that it belongs to, or None.
-        first: The number of the oldest node that was merged into it.
         mask: A bit for each node that it is or was merged with.
         up: A bit for each node that has to run before it.
         direct: The nodes that it reads from.
+        after: Those that read from it.
     """
 
     def __init__(self, number: int, phase: object) -> None:
-        self.first = number
         self.items: list[tuple[int, Item]] = []
         self.layouts: dict[Var, Layout] = {}
         self.walks: dict[Var, Layout] = {}
         self.reduced: dict[Var, list[Atom]] = {}
         self.reads: dict[Var, list[Layout | None]] = {}
+        self.joins: dict[Var, tuple[Var, ...]] = {}
         self.domain: list[Atom] = []
         self.inner: list[Atom] | None = None
         self.phase = phase
         self.mask = 1 << number
         self.up = 0
         self.direct: set[Node] = set()
+        self.after: set[Node] = set()
         self.last = 0
 
     def add(
@@ -83,6 +86,7 @@ class Library:
         self.mask = 1 << number
         self.up = 0
         self.direct: set[Node] = set()
+        self.after: set[Node] = set()
         self.last = position
 
 
@@ -122,6 +126,8 @@ class Merge:
     def _bind_shared(self) -> bool:
         """Pair the atoms of values that one makes and the other reads, and that both read."""
         a, b = self.a, self.b
+        if a.joins.keys() & b.reads.keys() or b.joins.keys() & a.reads.keys():
+            return False
         for base, mine in b.reads.items():
             made = a.layouts.get(base)
             if made is not None and not all(self._bind(made, other) for other in mine):
@@ -131,7 +137,7 @@ class Merge:
             if made is not None and not all(self._bind(other, made) for other in theirs):
                 return False
         # By size, so that what is large is read in one pass.
-        for base in sorted(b.reads.keys() & a.reads.keys(), key=lambda v: -v.aval.size):
+        for base in sorted((v for v in b.reads if v in a.reads), key=lambda v: -v.aval.size):
             left, right = a.reads[base][0], b.reads[base][0]
             if left is not None and right is not None:
                 self._bind(left, right)
@@ -197,8 +203,10 @@ class Merge:
 
     def _spreads(self, whole: Cluster, part: Cluster, extra: list[Atom]) -> bool:
         """Whether all of `part` can be row values of `whole`, whose rows are `extra`."""
-        if part.inner is not None or not part.domain:
+        if part.inner is not None:
             return False
+        if not part.domain:  # scalars, after a reduction over everything that one thread makes
+            return len(whole.reduced) > 0 and size_of(extra) <= _ALONE
         last = _fastest(whole)
         if whole is self.b and last is not None:
             last = self.same.get(last, last)
@@ -213,6 +221,7 @@ class Merge:
         a.layouts.update(b.layouts)
         a.walks.update(b.walks)
         a.reduced.update(b.reduced)
+        a.joins.update(b.joins)
         for base, layouts in b.reads.items():
             a.reads.setdefault(base, []).extend(layouts)
         for base in a.layouts.keys() & a.reads.keys():
@@ -221,7 +230,7 @@ class Merge:
         a.inner = self.inner
         a.phase = b.phase if a.phase is None else a.phase
         a.mask |= b.mask
-        a.first = min(a.first, b.first)
+        a.after |= b.after
         a.up = (a.up | b.up) & ~a.mask
         a.direct |= b.direct
         a.last = max(a.last, b.last)

@@ -1,6 +1,6 @@
 """From a cluster to its kernel: the order of axes, the body, the stores."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from fgrad.compile.kernel import Bound, Kernel
@@ -27,18 +27,32 @@ class Rows(NamedTuple):
 
 
 def kernel_of(
-    program: Program, cluster: Cluster, needed: Iterable[Var]
+    program: Program, cluster: Cluster, needed: Sequence[Var], again: Callable[[Var], bool]
 ) -> tuple[Kernel, list[Var]]:
-    """The kernel that stores what is needed of a cluster, and the value behind each operand."""
-    writer = _Writer(program, cluster, [v for v in cluster.layouts if v in set(needed)])
+    """The kernel that stores what is needed of a cluster, and the value behind each operand.
+
+    Args:
+        program: The program.
+        cluster: The cluster.
+        needed: Values made in it.
+        again: Whether a value that others make is better computed once more than read.
+    """
+    writer = _Writer(program, cluster, needed, again)
     return writer.kernel(), writer.body.order
 
 
 class _Writer:
     """Writes the body of one kernel."""
 
-    def __init__(self, program: Program, cluster: Cluster, needed: list[Var]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        cluster: Cluster,
+        needed: Sequence[Var],
+        again: Callable[[Var], bool],
+    ) -> None:
         self.program = program
+        self.again = again
         self.cluster = cluster
         self.needed = set(needed)
         self.items = self._live(cluster, program)
@@ -51,6 +65,7 @@ class _Writer:
         first = len(order) - len(inner) if inner is not None else 0
         self.body = Body(self.sizes, first)
         self.known: dict[object, int] = {}
+        self.places = {v: self.index(cluster.layouts[v]) for v in self.items}
 
     # --------------------------------------------------------------------------- axes
 
@@ -58,8 +73,8 @@ class _Writer:
         """The equations that the needed values take, in program order."""
         live: dict[Var, Item] = {}
         wanted = set(self.needed)
-        for position, item in reversed(cluster.items):
-            outs = program.items[position].eqn.outputs
+        for _, item in reversed(cluster.items):
+            outs = item.eqn.outputs
             var = next(v for v in outs if v in cluster.layouts)
             if item.form == VIEW:
                 for v in outs:
@@ -126,7 +141,7 @@ class _Writer:
         """The kernel."""
         for var, item in self.items.items():
             if item.form != REDUCE:
-                self.value(var, self.index(self.cluster.layouts[var]))
+                self.value(var, self.places[var])
                 if var in self.needed:
                     self._store(var)
             else:
@@ -154,9 +169,10 @@ class _Writer:
         return tuple(out)
 
     def _store(self, var: Var) -> None:
-        index = self.index(self.cluster.layouts[var])
-        at = total(index, contiguous(var.aval.shape), len(self.sizes))
-        self.body.store(var, at, self.value(var, index))
+        index = self.places[var]
+        whole, first = self.program.parts.get(var, (var, 0))
+        at = total(index, contiguous(whole.aval.shape), len(self.sizes))
+        self.body.store(whole, at.plus(first), self.value(var, index))
 
     def _reduce(self, var: Var, item: Item) -> None:
         """A reduction over the row, over outer axes, or over both."""
@@ -167,7 +183,7 @@ class _Writer:
         if reduced and inner <= reduced:
             value = self.body.reduce(item.expr, value)
             reduced -= inner
-        index = self.index(self.cluster.layouts[var])
+        index = self.places[var]
         if reduced:
             at = total(index, contiguous(var.aval.shape), len(self.sizes))
             self.body.accumulate(var, at, item.expr, value)
@@ -202,8 +218,10 @@ class _Writer:
         item = self.items.get(var)
         if item is not None:
             assert item.form == POINTWISE, "a reduction is used before its rows are at hand"
-            assert index == self.index(self.cluster.layouts[var]), "a value is walked in two ways"
+            assert index == self.places[var], "a value is walked in two ways"
             return self._pointwise(item, index, bounds)
+        if fill is None and self.again(var):
+            return self._pointwise(program.items[program.made[var][0]], index, bounds)
         at = total(index, contiguous(var.aval.shape), len(self.sizes))
         return self.body.load(var, at, bounds, 0 if fill is None else fill)
 

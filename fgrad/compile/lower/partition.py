@@ -5,17 +5,21 @@ with clusters that read the same; never if that would make a cycle.
 """
 
 from collections.abc import Iterator
+from math import prod
 
 from fgrad.compile.lower.axes import Layout, fresh
 from fgrad.compile.lower.cluster import Cluster, Library, Merge, Node
 from fgrad.compile.lower.program import (
+    JOIN,
     LIBRARY,
+    POINTWISE,
     REDUCE,
     VIEW,
     Access,
     Item,
     Program,
     accesses,
+    ends,
 )
 from fgrad.compile.lower.strided import strided
 from fgrad.core.ir import Var
@@ -39,9 +43,9 @@ class Partition:
         self._effect: Node | None = None
         self._merged: dict[Node, Node] = {}
         for position, item in enumerate(program.items):
-            if item.form == LIBRARY:
+            if item.form == LIBRARY or (item.form == JOIN and not self._join(position, item)):
                 self._library(position, item)
-            elif item.form != VIEW:
+            elif item.form not in (VIEW, JOIN):
                 self._cluster(position, item)
         for atom in program.results:
             if type(atom) is Var:
@@ -60,11 +64,11 @@ class Partition:
 
     def _write_views(self) -> None:
         """Give nodes to views that have to be in memory."""
-        waiting = [v for v in self.program.stored if v not in self.owner]
-        while waiting:
-            for var in waiting:
+        pending = self.program.pending
+        while pending:
+            var = pending.pop()
+            if var not in self.owner:
                 self._view(var)
-            waiting = [v for v in self.program.stored if v not in self.owner]
 
     def _view(self, var: Var) -> None:
         program = self.program
@@ -74,7 +78,7 @@ class Partition:
         found: list[Access] = []
         below, layout = program.through(item.eqn, out, walk, found)
         program.trace(below, layout, found)
-        self._start(position, item, var, walk, found)
+        self._start(position, item, var, walk, [a for a in found if a.base is not var])
 
     def _cluster(self, position: int, item: Item) -> None:
         eqn = item.eqn
@@ -101,6 +105,31 @@ class Partition:
         for access in found:
             if access.layout is not None:
                 self.readers.setdefault(access.base, []).append(me)
+
+    def _join(self, position: int, item: Item) -> bool:
+        """Have the parts of a concatenation stored by one kernel, if one makes them all."""
+        eqn, program = item.eqn, self.program
+        whole = eqn.outputs[0]
+        made = [self.owner.get(v) for a in eqn.inputs for v in ends(program, a)]
+        if not all(isinstance(n, Cluster) for n in made) or not made or not whole.aval.size:
+            return False
+        parts, first = [], 0
+        step = prod(whole.aval.shape[eqn.params["dimension"] + 1 :])
+        for a in eqn.inputs:
+            part = Var(a.aval)
+            parts.append(part)
+            program.parts[part] = (whole, first * step)
+            first += a.aval.shape[eqn.params["dimension"]]
+            copy = item.eqn.replace(inputs=(a,), outputs=(part,))
+            self._cluster(position, Item(copy, item.origin, POINTWISE, "x", ("x",)))
+        homes = {self.find(self.owner[p]) for p in parts}
+        if len(homes) > 1:
+            return False
+        (home,) = homes
+        assert isinstance(home, Cluster)
+        home.joins[whole] = tuple(parts)
+        self.owner[whole] = home
+        return True
 
     def _library(self, position: int, item: Item) -> None:
         program, eqn = self.program, item.eqn
@@ -129,13 +158,14 @@ class Partition:
 
     def _link(self, node: Node, before: Node) -> None:
         node.direct.add(before)
+        before.after.add(node)
         node.up |= before.up | before.mask
 
     # ------------------------------------------------------------------------ merging
 
     def _join_producers(self, me: Cluster, found: list[Access]) -> Cluster:
         owners = [self.find(self.owner[a.base]) for a in found if a.base in self.owner]
-        for other in sorted(set(owners), key=lambda n: -n.last):
+        for other in sorted(dict.fromkeys(owners), key=lambda n: -n.last):
             if isinstance(other, Cluster) and other is not me:
                 me = self._try(other, me, related=True) or me
         return me
@@ -162,6 +192,7 @@ class Partition:
         merge.commit()
         self._merged[b] = a
         a.direct = {n for n in map(self.find, a.direct) if n is not a}
+        a.after = {n for n in map(self.find, a.after) if n is not a}
         if a.up & ~before:
             self._spread(a)
         return a
@@ -176,7 +207,9 @@ class Partition:
 
     def _spread(self, a: Cluster) -> None:
         """Tell the nodes after `a` what now comes before them."""
-        mask, up = a.mask, a.up
-        for node in self.nodes[a.first :]:
-            if node.up & mask and node is not a:
-                node.up |= up | mask
+        known, waiting = a.up | a.mask, list(a.after)
+        while waiting:
+            node = self.find(waiting.pop())
+            if known & ~node.up:
+                node.up |= known
+                waiting += node.after

@@ -13,6 +13,7 @@ from fgrad.core.scalar import Expr
 from fgrad.core.transforms.jaxprs import stage_derived
 
 POINTWISE, REDUCE, VIEW, LIBRARY = "pointwise", "reduce", "view", "library"
+JOIN = "join"  # a concatenation: its parts may be stored straight into it, else a library step
 _MONOIDS = {"+": "add", "*": "mul", "max": "max", "min": "min", "&": "and", "|": "or", "^": "xor"}
 
 
@@ -22,7 +23,7 @@ class Item(NamedTuple):
     Attributes:
         eqn: The equation.
         origin: Its position in the program that was given.
-        form: POINTWISE, REDUCE, VIEW or LIBRARY.
+        form: POINTWISE, REDUCE, VIEW, JOIN or LIBRARY.
         expr: Of POINTWISE: the scalar expression; of REDUCE: the monoid.
         names: Of POINTWISE: the operands' names in it.
     """
@@ -48,6 +49,8 @@ class Program:
         items: One an equation.
         made: For each variable, the position of its equation and which result it is.
         stored: Views that are written to memory, because a step needs them there.
+        pending: Those of them that nobody has taken care of yet.
+        parts: For each part of a concatenation, the whole, and the part's first element in it.
     """
 
     def __init__(self, jaxpr: Jaxpr, supports: Supports) -> None:
@@ -56,6 +59,8 @@ class Program:
         self.made: dict[Var, tuple[int, int]] = {}
         self.renamed: dict[Var, Atom] = {}
         self.stored: set[Var] = set()
+        self.pending: list[Var] = []
+        self.parts: dict[Var, tuple[Var, int]] = {}
         for origin, eqn in enumerate(jaxpr.eqns):
             self._add(eqn, origin, supports)
         self.results = [self.read(a) for a in jaxpr.outvars]
@@ -124,15 +129,19 @@ class Program:
             self.trace(other, [], found)
         operand = eqn.inputs[0]
         if layout is not None:
-            layout = down(eqn, out, layout)
+            above, layout = layout, down(eqn, out, layout)
+            if (layout is None or None in layout) and None not in above:
+                # Who reads the same part of an array walks it alike.
+                found.append(Access(eqn.outputs[out], above))
         if layout is None:
             self.keep(operand)
         return operand, layout
 
     def keep(self, atom: Atom) -> None:
         """Have a view written to memory."""
-        if self.view_of(atom) is not None:
+        if self.view_of(atom) is not None and atom not in self.stored:
             self.stored.add(atom)  # type: ignore[arg-type]
+            self.pending.append(atom)  # type: ignore[arg-type]
 
 
 @lru_cache(1024)
@@ -157,6 +166,8 @@ def classify(eqn: Eqn, origin: int, supports: Supports) -> Item:
     if any(t is None for t in types):  # not `None in`: float64 equals None
         return library
     if lower.kind == VIEW:
+        if lower.data == "concatenate" and len({a.aval.shape for a in eqn.inputs}) == 1:
+            return Item(eqn, origin, JOIN)
         return Item(eqn, origin, VIEW) if is_regular(eqn) else library
     if lower.kind == REDUCE and lower.data in _MONOIDS:
         if not eqn.params["axes"]:
@@ -175,6 +186,33 @@ def classify(eqn: Eqn, origin: int, supports: Supports) -> Item:
     if not is_supported(expr, known, types[-1], supports):  # type: ignore[arg-type]
         return library
     return Item(eqn, origin, POINTWISE, expr, names)
+
+
+def ends(program: Program, atom: Atom) -> set[Var]:
+    """The values in which views end."""
+    out: set[Var] = set()
+    waiting = [atom]
+    while waiting:
+        a = waiting.pop()
+        view = program.view_of(a)
+        if view is not None:
+            waiting += view[0].inputs
+        elif type(a) is Var:
+            out.add(a)
+    return out
+
+
+def is_plain(program: Program, atom: Atom) -> bool:
+    """Whether every view on the way to memory is affine at any index: there is no reshape."""
+    while (view := program.view_of(atom)) is not None:
+        eqn = view[0]
+        if eqn.primitive.lower.data not in _PLAIN:  # type: ignore[union-attr]
+            return False
+        atom = eqn.inputs[0]
+    return True
+
+
+_PLAIN = frozenset(("broadcast", "transpose", "identity", "slice", "rev"))
 
 
 def aligned(layout: Layout, shape: Sequence[int], full: Sequence[int]) -> Layout:

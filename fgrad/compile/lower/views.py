@@ -59,10 +59,6 @@ def total(index: Index, strides: Sequence[int], axes: int) -> Affine:
 # ------------------------------------------------------------------------------- layouts
 
 
-def _is_cut(lo: int, n: int, m: int) -> bool:
-    return lo != 0 or n != m
-
-
 def down(eqn: Eqn, out: int, layout: Layout) -> Layout | None:
     """The layout of the operand of a view, from that of its result number `out`.
 
@@ -86,7 +82,10 @@ def down(eqn: Eqn, out: int, layout: Layout) -> Layout | None:
     if kind == "rev":
         return [None if i in p["dimensions"] and n != 1 else a
                 for i, (a, n) in enumerate(zip(layout, new, strict=True))]  # fmt: skip
-    if kind in ("slice", "split", "pad", "dynamic_slice"):
+    if kind == "pad":
+        config = p["padding_config"]
+        return [None if any(c) else a for a, c in zip(layout, config, strict=True)]
+    if kind in ("slice", "split", "dynamic_slice"):
         return [a if m == n else None for a, m, n in zip(layout, old, new, strict=True)]
     raise AssertionError(kind)
 
@@ -145,10 +144,10 @@ def index_of(
         return _padded(index, old, new, p["padding_config"])
     assert kind == "dynamic_slice", kind
     moved = []
-    for a, (i, m, n) in enumerate(zip(index, old, new, strict=True)):
+    for a, (part, m, n) in enumerate(zip(index, old, new, strict=True)):
         # A slice of a whole axis can only start at 0.
         extra = () if m == n else ((start(a + 1, n - m), 1),)
-        moved.append(Affine(i.offset, i.strides, (*i.indirect, *extra)))
+        moved.append(Affine(part.offset, part.strides, (*part.indirect, *extra)))
     return Step(moved)
 
 

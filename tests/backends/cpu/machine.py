@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from fgrad.backends.cpu import layout
+from fgrad.backends.cpu.engine import without_strength_reduction
 from fgrad.backends.cpu.render import module, render
 from fgrad.backends.cpu.target import host
 
@@ -21,7 +22,10 @@ BITS = host().vector_bytes * 8
 def _compiled(text):
     parsed = llvm.parse_assembly(text, llvm.create_context())
     parsed.verify()
-    return llvm.create_mcjit_compiler(parsed, host().machine())
+    with without_strength_reduction():
+        engine = llvm.create_mcjit_compiler(parsed, host().machine())
+        engine.finalize_object()
+    return engine
 
 
 _known = {}

@@ -1,12 +1,14 @@
 """The machine code of kernels computes what `interpret` says they mean."""
 
 import itertools
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fgrad.backends.cpu import layout
 from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.render import module, render
 from fgrad.compile.interpret import compute, run_kernel
@@ -45,6 +47,16 @@ def both(kernel, buffers, lanes, cuts=()):
     return expected, found
 
 
+def at_line(array, shift):
+    """A copy that begins `shift` elements after a multiple of 64 bytes."""
+    size = array.itemsize
+    memory = np.empty((array.size + shift) * size + 64, np.uint8)
+    start = -memory.ctypes.data % 64 + shift * size
+    copy = memory[start : start + array.size * size].view(array.dtype)
+    copy[:] = array
+    return copy
+
+
 def agree(kernel, buffers, lanes, cuts=()):
     for i, (x, y) in enumerate(zip(*both(kernel, buffers, lanes, cuts), strict=True)):
         assert same(x, y), f"operand {i} at {np.flatnonzero(x != y)[:5]}\n{show(kernel)}"
@@ -55,6 +67,26 @@ def agree(kernel, buffers, lanes, cuts=()):
 def test_random_kernels_agree_with_their_meaning(lanes, rng, cuts):
     kernel, buffers = random_kernel(rng)
     agree(kernel, buffers, lanes, cuts)
+
+
+@pytest.mark.parametrize("lanes", WIDTHS)
+@given(rng=st.randoms(use_true_random=False), shift=st.integers(0, 1))
+def test_writing_past_the_caches_changes_nothing(lanes, rng, shift):
+    kernel, buffers = random_kernel(rng)
+    with mock.patch.object(layout, "STREAM_BYTES", 1):
+        expected = [b.copy() for b in buffers]
+        found = [at_line(b, shift) for b in buffers]
+        run_kernel(kernel, expected)
+        machine.run(kernel, found, lanes)
+    for x, y in zip(expected, found, strict=True):
+        assert same(x, y), show(kernel)
+
+
+def test_large_results_are_written_past_the_caches():
+    large, small = (render(kernels.chain(n), "kernel", 8).text for n in (2**23, 2**23 - 1))
+    assert "!nontemporal" in large
+    assert "fence seq_cst" in large
+    assert "!nontemporal" not in small
 
 
 # One operation at a time, on values at the edges of its domain
