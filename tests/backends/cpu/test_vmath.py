@@ -179,7 +179,10 @@ def test_huge_angles_are_reduced_exactly(char):
     x = x[np.isfinite(x)]
     for name in ("sin", "cos", "tan"):
         got = function(name, char, 4)(x)
-        assert ulps(got, *precise(name, x.astype(np.float64))).max() <= stated()[name, np.dtype(char).name]
+        assert (
+            ulps(got, *precise(name, x.astype(np.float64))).max()
+            <= stated()[name, np.dtype(char).name]
+        )
 
 
 @pytest.mark.parametrize("char", "fd")
