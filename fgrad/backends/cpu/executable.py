@@ -148,11 +148,7 @@ class _Binder:
     def __call__(self, memory: Any) -> Callable[..., list[Any]]:
         names = dict(self._names)
         for name, (view, dtype, offset) in self._views.items():
-            size = dtype.itemsize
-            strides = tuple(s * size for s in view.strides)
-            names[name] = np.ndarray(
-                view.shape, dtype, memory, offset + view.offset * size, strides
-            )
+            names[name] = _array(memory, offset, view, dtype)
         names["settle"] = functools.partial(_settle, _root(memory))
         return FunctionType(self._code, names)
 
@@ -203,14 +199,21 @@ def _prepare(*arrays: Any) -> list[Any]:
     return [np.require(np.asarray(x), requirements=("C", "A")).reshape(x.shape) for x in arrays]
 
 
+def _array(memory: Any, offset: int, view: View, dtype: Any) -> Any:
+    """The array that a view shows of a buffer at an offset in bytes."""
+    if 0 in view.shape:  # NumPy refuses strides that point out of an empty buffer
+        return np.empty(view.shape, dtype)
+    size = dtype.itemsize
+    strides = tuple(s * size for s in view.strides)
+    return np.ndarray(view.shape, dtype, memory, offset + view.offset * size, strides)
+
+
 def _strided(base: Any, view: View) -> Any:
     """Part of a contiguous array, as an array."""
     dtype = base.dtype
     # Not every dtype can be exported as a buffer; unsigned integers can.
     plain = np.dtype(f"u{dtype.itemsize}") if dtype.itemsize in (1, 2, 4, 8) else dtype
-    strides = tuple(s * dtype.itemsize for s in view.strides)
-    part = np.ndarray(view.shape, plain, base.view(plain), view.offset * dtype.itemsize, strides)
-    return part.view(dtype)
+    return _array(base.view(plain), 0, view, plain).view(dtype)
 
 
 def _made_by_libraries(plan: Plan) -> set[int]:

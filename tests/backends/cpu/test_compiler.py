@@ -224,3 +224,14 @@ def test_without_llvmlite_numpy_runs_programs_and_that_is_said(monkeypatch):
             assert not isinstance(program_of(fnp.sin, normal(4)), Executable)
     finally:
         execution._compiler.cache_clear()
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 3)])
+def test_views_of_empty_arrays_reach_library_steps(shape):
+    def f(x):
+        y = fnp.tanh(x)
+        return fnp.sort(y.T, -1), fnp.sort(x[::-1].T, 0), y[1:] @ y.T
+
+    x = normal(*shape)
+    for got, expected in zip(fg.jit(f)(x), f(x), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
