@@ -25,8 +25,8 @@ __version__ = "0.1.0"
 
 # Loaded on first use: a module, or an attribute of one.
 _LAZY_MODULES = (
-    "checkpoint_policies", "debug", "distributed", "dtypes", "errors", "image", "nn", "optim",
-    "random", "scipy", "testing", "tree", "tree_util",
+    "checkpoint_policies", "debug", "dtypes", "errors", "flatten_util", "nn", "optim", "random",
+    "testing", "tree", "tree_util",
 )  # fmt: skip
 _LAZY_NAMES = {
     "hessian": "derivatives", "hvp": "derivatives", "jacfwd": "derivatives",
@@ -35,6 +35,7 @@ _LAZY_NAMES = {
     "enable_x64": "core.config", "debug_nans": "core.config", "disable_jit": "core.config",
     "default_matmul_precision": "core.config", "numpy_dtype_promotion": "core.config",
     "numpy_rank_promotion": "core.config", "check_tracer_leaks": "core.config",
+    "cpu_compiler": "core.config", "clear_caches": "api.execution",
     "debug_infs": "core.config", "key_reuse": "core.config", "out_of_bounds": "core.config",
     "ShapeDtypeStruct": "core.avals",
 }  # fmt: skip

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fgrad.api.execution import runnable
 from fgrad.api.parameters import Fun, parameters_of
-from fgrad.api.programs import Entry, Lowered, wrap
-from fgrad.compile.program import program_of
+from fgrad.api.programs import Entry, Lowered, run_flat, wrap
 from fgrad.core import trees
 from fgrad.core.config import config
-from fgrad.core.errors import DonationError, StaticArgumentError
+from fgrad.core.errors import DonationError, DtypeError, StaticArgumentError
 from fgrad.core.evaluate import (
     BORROWED,
     WEAK,
@@ -26,9 +26,10 @@ from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer, entering, state
 from fgrad.core.transforms.call import call
-from fgrad.core.transforms.flat import FlatCall, aval_like, name_of
+from fgrad.core.transforms.flat import FlatCall, aval_like, name_of, refused
 from fgrad.core.transforms.stage import stage
 
+_NUMBERS = (float, int, bool, complex, np.float32, np.float64, np.int32, np.int64)
 _MAXSIZE = 512  # programs kept a function; the least recently used one goes first
 
 
@@ -89,11 +90,16 @@ class Jitted:
             return self._fun(*args, **kwargs)
         static, moving = self._split(args, kwargs)
         leaves, tree = trees.flatten(moving)
-        values = [borrow(x) for x in leaves]
+        try:
+            values = [borrow(x) for x in leaves]
+        except DtypeError:
+            raise self._refused(args, kwargs) from None
         self._check_donated(args, kwargs)
         entry = self._entry(static, values, tree, args, kwargs)
         if short and entry.cached:
             self._cache[short[0]] = entry
+        if entry.jaxpr.key_uses is not None:
+            entry.jaxpr.key_uses.call([*entry.consts, *values], self._name)
         with entering() as trace:
             if trace is state.quiet and not any(isinstance(v, Tracer) for v in values):
                 outs = self._run(entry, values)
@@ -117,6 +123,9 @@ class Jitted:
             elif kind is np.ndarray:
                 data = a
                 key += (data.shape, data.dtype, 0)
+            elif kind in _NUMBERS:
+                data = borrow(a)._data
+                key.append(kind)
             else:
                 return None
             if type(data) is not np.ndarray:
@@ -127,19 +136,12 @@ class Jitted:
         if entry is None:
             short.append(full)
             return None
-        if (
-            entry.program is None
-            or entry.consts
-            or config.disable_jit
-            or config.debug_nans
-            or config.debug_infs
-        ):
+        program = entry.program
+        if program is None or entry.consts:
             return None
         self._hits += 1
-        with np.errstate(all="ignore"):
-            outs = entry.program(np, buffers)
-        wrapped = wrap(outs, entry.flags, buffers)
-        return wrapped[0] if entry.single else trees.unflatten(entry.out_tree, wrapped)
+        outs = run_flat(program, entry.flags, buffers)
+        return outs[0] if entry.single else trees.unflatten(entry.out_tree, outs)
 
     def _run(self, entry: Entry, values: Sequence[Value]) -> list[Value]:
         buffers = [v._data for v in (*entry.consts, *values)]
@@ -149,9 +151,11 @@ class Jitted:
                 xp = library_of(b)
         if config.debug_nans or config.debug_infs:
             return call(entry.jaxpr, *entry.consts, *values, name=self._name)
+        if xp is not np:
+            return wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
         if entry.program is None:
-            entry.program = program_of(entry.jaxpr)
-        return wrap(entry.program(xp, buffers), entry.flags, buffers)
+            entry.program = runnable(entry.jaxpr)
+        return run_flat(entry.program, entry.flags, buffers)
 
     def _split(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Static arguments, hashable; and the others as a tree."""
@@ -180,6 +184,14 @@ class Jitted:
         moving = [a for i, a in enumerate(args) if i not in positions]
         words = {k: v for k, v in kwargs.items() if k not in dict(named)}
         return key, (tuple(moving), words)
+
+    def _refused(self, args: Sequence[Any], kwargs: dict[str, Any]) -> DtypeError:
+        """The error for a call with a leaf that is no value."""
+        static = {i % len(args) for i in self._static_argnums if -len(args) <= i < len(args)}
+        moving = [(i, a) for i, a in enumerate(args) if i not in static]
+        named = [(k, a) for k, a in kwargs.items() if k not in self._static_argnames]
+        advice = "close over it, or mark the argument static"
+        return refused(f"jit of {self._name}", [*moving, *named], advice)
 
     def _entry(
         self, static: Any, values: Sequence[Value], tree: Any, args: Sequence[Any],

@@ -1,29 +1,35 @@
 """Runs a plan by NumPy: kernels by their meaning, library steps by eager rules. The oracle."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from fgrad.compile.interpret import run_kernel
+from fgrad.compile.kernel import Kernel
 from fgrad.compile.plan import Launch, Library, Plan, View
 from fgrad.core.ir import Literal
 
 Array = np.ndarray[Any, Any]
 
 
-def run_plan(plan: Plan, inputs: Sequence[Array]) -> list[Array]:
+def run_plan(
+    plan: Plan,
+    inputs: Sequence[Array],
+    run: Callable[[Kernel, Sequence[Array]], None] = run_kernel,
+) -> list[Array]:
     """The results of a plan.
 
     Args:
         plan: What to run.
         inputs: One array an input.
+        run: What runs kernels.
     """
     memory = [np.ascontiguousarray(x).reshape(-1) for x in inputs]
     memory += [np.empty(b.size, b.dtype) for b in plan.buffers[len(inputs) :]]
     for step in plan.steps:
         if isinstance(step, Launch):
-            run_kernel(step.kernel, [memory[b] for b in step.buffers])
+            run(step.kernel, [memory[b] for b in step.buffers])
         else:
             _run_library(step, memory)
     return [

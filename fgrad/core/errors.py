@@ -5,6 +5,8 @@ which catches ``TypeError`` or ``IndexError`` keeps working. Messages state what
 shapes and dtypes in hand, and what to do.
 """
 
+import pickle
+
 from fgrad.core import where
 
 __all__ = [
@@ -13,6 +15,7 @@ __all__ = [
     "AxisNameError",
     "BufferDonatedError",
     "ClosedOverDifferentiationError",
+    "CompilationError",
     "ConcretizationTypeError",
     "ConfigError",
     "CotangentError",
@@ -25,6 +28,7 @@ __all__ = [
     "ImmutableArrayError",
     "IndexOutOfBoundsError",
     "JaxprTypeError",
+    "KernelMismatchError",
     "KeyReuseError",
     "LinalgError",
     "NonConcreteBooleanIndexError",
@@ -32,6 +36,7 @@ __all__ = [
     "NonlinearPullbackError",
     "ResidualsFreedError",
     "RuleError",
+    "SavingError",
     "ShapeError",
     "StaticArgumentError",
     "TracerArrayConversionError",
@@ -39,6 +44,7 @@ __all__ = [
     "TracerIntegerConversionError",
     "TreeError",
     "UnexpectedTracerError",
+    "UnsupportedCallError",
 ]
 
 
@@ -134,6 +140,14 @@ class ConfigError(FgradError, ValueError, AttributeError):
     """
 
 
+class UnsupportedCallError(FgradError, TypeError):
+    """Raised when a NumPy function, or a form of calling it, has no counterpart for fgrad arrays.
+
+    Express the call with ``fgrad.numpy`` or ``fgrad.lax``; for a concrete array that needs no
+    derivative, call the function on ``numpy.asarray(x)``.
+    """
+
+
 # --- tracing --------------------------------------------------------------------------------------
 
 
@@ -156,7 +170,7 @@ class TracerBoolConversionError(ConcretizationTypeError):
 class TracerArrayConversionError(FgradError, TypeError):
     """Raised when a tracer would become a NumPy array or a Python number.
 
-    The value would lose its derivative. Use the ``fgrad.numpy`` counterpart that the message names.
+    The value is not known while tracing, or would lose its derivative. Use ``fgrad.numpy``.
     """
 
 
@@ -192,6 +206,23 @@ class JaxprTypeError(FgradError, TypeError):
     """Raised by ``check_jaxpr`` when a program is ill-typed or refers to a variable not in scope.
 
     A transform or pass that makes such a program is wrong; the message names the equation.
+    """
+
+
+# --- compilation ----------------------------------------------------------------------------------
+
+
+class CompilationError(FgradError, RuntimeError):
+    """Raised when the code generator makes what the target's compiler does not accept.
+
+    It is a fault of fgrad; ``config.update("cpu_compiler", "numpy")`` runs the program without it.
+    """
+
+
+class KernelMismatchError(FgradError, ArithmeticError):
+    """Raised under ``config.check`` when a kernel does not compute what its equations mean.
+
+    The message names the kernel, its equations and the user's lines.
     """
 
 
@@ -275,6 +306,13 @@ class BufferDonatedError(FgradError, RuntimeError):
     """Raised when an array is used after its buffer has been donated.
 
     Use the result of the call in place of the donated argument, or do not donate it.
+    """
+
+
+class SavingError(FgradError, pickle.PicklingError):
+    """Raised when a pullback holds something that cannot be written to a file.
+
+    Give callbacks as functions of a module, not as closures; save outside of transforms.
     """
 
 

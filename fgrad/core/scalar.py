@@ -45,8 +45,10 @@ def _divide(x: Any, y: Any) -> Any:
     if x.dtype.kind not in "iu":
         return np.divide(x, y)
     # Towards zero, as the machine does; by 0 it gives -1, and the lowest number by -1 itself.
-    safe = np.where(y == 0, x.dtype.type(1), y)
-    quotient = np.sign(x) * np.sign(safe) * (np.abs(x) // np.abs(safe))
+    negated = (y == -1) if x.dtype.kind == "i" else np.zeros(y.shape, bool)
+    safe = np.where((y == 0) | negated, x.dtype.type(1), y)
+    quotient = (x - np.fmod(x, safe)) // safe
+    quotient = np.where(negated, np.negative(x), quotient)
     return np.where(y == 0, ~x.dtype.type(0), quotient).astype(x.dtype)
 
 
@@ -77,6 +79,10 @@ def _logical_right(x: Any, y: Any) -> Any:
 def _population(x: Any) -> Any:
     # NumPy counts the bits of |x|.
     return np.bitwise_count(x.astype(np.dtype(f"u{x.dtype.itemsize}"))).astype(x.dtype)
+
+
+def _signs(x: Any) -> Any:
+    return np.where(x < 0, ~x.dtype.type(0), x.dtype.type(0))
 
 
 def _leading_zeros(x: Any) -> Any:
@@ -162,7 +168,7 @@ OPS: dict[str, ScalarOp] = {
     "not": ScalarOp(1, np.invert),
     "shl": ScalarOp(2, _shift(np.left_shift, np.zeros_like)),
     "shr": ScalarOp(2, _shift(_logical_right, np.zeros_like)),
-    "sar": ScalarOp(2, _shift(np.right_shift, lambda x: np.where(x < 0, -1, 0))),
+    "sar": ScalarOp(2, _shift(np.right_shift, _signs)),
     "popcount": ScalarOp(1, _population),
     "clz": ScalarOp(1, _leading_zeros),
     # choice: of the second operand where the first is true, else the third

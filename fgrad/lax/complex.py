@@ -11,6 +11,7 @@ import numpy as np
 
 from fgrad.core import basis, dtypes
 from fgrad.core.avals import ShapedArray
+from fgrad.core.dtype_kinds import NATIVE
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import (
@@ -146,7 +147,7 @@ def conj(x: Any) -> Value:
 
 
 def _complex_abstract(x: ShapedArray, y: ShapedArray) -> ShapedArray:
-    if x.dtype != y.dtype or x.dtype.char not in "fd":
+    if x.dtype != y.dtype or x.dtype.num not in NATIVE["f"]:
         raise DtypeError(
             f"complex takes two float32 or two float64 arrays, got real part {x} and imaginary "
             f"part {y}; convert them with astype"
@@ -156,10 +157,10 @@ def _complex_abstract(x: ShapedArray, y: ShapedArray) -> ShapedArray:
 
 
 def _complex_eager(xp: Any, x: Any, y: Any) -> Any:
-    if x.dtype != y.dtype or x.dtype.char not in "fd":
+    if x.dtype != y.dtype or x.dtype.num not in NATIVE["f"]:
         raise ValueError("dtypes")  # the abstract rule says it in full
     # x + 1j * y would turn infinite parts into NaN and lose the sign of zeros.
-    out = xp.empty(np.broadcast_shapes(x.shape, y.shape), x.dtype.char.upper())
+    out = xp.empty(np.broadcast_shapes(x.shape, y.shape), dtypes.to_complex(x.dtype))
     out.real = x
     out.imag = y
     return out

@@ -13,6 +13,7 @@ import numpy as np
 from fgrad.core import basis
 from fgrad.core.avals import ShapedArray
 from fgrad.core.basis import Dims
+from fgrad.core.dtype_kinds import NATIVE
 from fgrad.core.errors import AxisError, DtypeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import (
@@ -315,7 +316,7 @@ def _normalize_abstract(
 
 def _normalize_eager(xp: Any, x: Any, *, axes: Axes, eps: float, center: bool) -> list[Any]:
     w = basis.wide(x.dtype)
-    if w is None and x.dtype.char not in "fd":
+    if w is None and x.dtype.num not in NATIVE["f"]:
         raise ValueError("dtype")  # the abstract rule says it in full
     wide = x if w is None else x.astype(w)
     # The variance takes a second pass: E[x²] - E[x]² cancels where the mean is large.

@@ -6,6 +6,7 @@
 from typing import Any, Literal
 
 import fgrad.numpy as fnp
+from fgrad import lax
 from fgrad.core.errors import ArgumentError, DtypeError, ShapeError
 from fgrad.nn.activation import log_sigmoid, softplus
 from fgrad.nn.loss import Reduction, reduced, same_shape
@@ -38,6 +39,8 @@ def cross_entropy(
 
     Raises:
         ShapeError: The shapes do not fit.
+        DtypeError: ``logits`` are no floats.
+        IndexOutOfBoundsError: An integer target is neither a class nor ``ignore_index``.
         ArgumentError: An option has a value that makes no sense.
 
     Source:
@@ -55,6 +58,12 @@ def cross_entropy(
         message = f"cross_entropy: label_smoothing must lie in [0, 1], got {label_smoothing}"
         raise ArgumentError(message)
     logits, target = fnp.asarray(logits), fnp.asarray(target)
+    if not fnp.issubdtype(logits.dtype, fnp.floating):
+        message = (
+            f"cross_entropy needs float logits, got {logits.aval} with target {target.aval}; the "
+            f"logits come first"
+        )
+        raise DtypeError(message)
     _check_weight("cross_entropy", weight, logits)
     log_probs = log_softmax(logits)
     weighted = log_probs if weight is None else log_probs * fnp.asarray(weight)
@@ -92,6 +101,7 @@ def nll_loss(
     Raises:
         ShapeError: The shapes do not fit.
         DtypeError: ``target`` is not of an integer dtype.
+        IndexOutOfBoundsError: A target is neither a class nor ``ignore_index``.
 
     Example:
         >>> import numpy as np
@@ -130,10 +140,11 @@ def _picked(
         raise ShapeError(message)
     kept = target != ignore_index
     index = fnp.where(kept, target, 0)
-    picked = -fnp.take_along_axis(weighted, index[..., None], axis=-1)[..., 0]
+    # From lax, which takes -1 for what it is: no class, and not the last one.
+    picked = -lax.take_along_axis(weighted, index[..., None], -1)[..., 0]
     if weight is None:
         return picked, kept, kept.astype(weighted.dtype)
-    row_weight = fnp.take(fnp.asarray(weight).astype(weighted.dtype), index, axis=0)
+    row_weight = lax.take(fnp.asarray(weight).astype(weighted.dtype), index, 0)
     return picked, kept, fnp.where(kept, row_weight, fnp.zeros_like(row_weight))
 
 

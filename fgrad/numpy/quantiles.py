@@ -7,11 +7,11 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import basis
 from fgrad.core.basis import convert_element_type, select_n
-from fgrad.core.errors import ShapeError
+from fgrad.core.errors import ArgumentError, ShapeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
 from fgrad.numpy import indexing, reductions, ufuncs
-from fgrad.numpy.elementary import isnan
+from fgrad.numpy.elementary import isinf, isnan
 from fgrad.numpy.promotion import number, promote_inexact
 from fgrad.numpy.sorting import sort
 
@@ -99,7 +99,7 @@ def _quantile(
     name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool, *, ignore_nan: bool
 ) -> Value:
     if method not in ("linear", "lower", "higher", "midpoint", "nearest"):
-        raise ValueError(
+        raise ArgumentError(
             f"{name}: method {method!r} is not known; choose linear, lower, higher, midpoint or "
             f"nearest"
         )
@@ -155,7 +155,8 @@ def _between(ordered: Value, fixed: Value, place: Value, method: str) -> Value:
     if method == "midpoint":
         return lax.mul(lax.add(a, b), ufuncs.const(0.5, a))
     weight = lax.sub(place, low)
-    # Equal ends stay what they are, infinities too.
-    same = lax.eq(a, b)
+    # Between two equal infinities there is no difference. Equal numbers have one, which is 0 and
+    # carries the derivatives of both.
+    same = lax.bitwise_and(lax.eq(a, b), isinf(a))
     step = lax.mul(select_n(same, lax.sub(b, a), ufuncs.zero_like(a)), weight)
     return select_n(same, lax.add(a, step), a)

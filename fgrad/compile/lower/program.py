@@ -170,7 +170,7 @@ def classify(eqn: Eqn, origin: int, supports: Supports) -> Item:
     if any(type(a) is Literal and a.aval.shape for a in eqn.inputs):
         return library
     types = [computed(a.aval.dtype) for a in atoms]
-    if None in types:
+    if any(t is None for t in types):  # not `None in`: float64 equals None
         return library
     if lower.kind == VIEW:
         if lower.data == "concatenate" and len({a.aval.shape for a in eqn.inputs}) == 1:
