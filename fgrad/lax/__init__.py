@@ -49,6 +49,9 @@ _FAMILIES = {
     ),
     "bessel": "bessel_i0e bessel_i0e_p bessel_i1e bessel_i1e_p",
     "collective": "axis_index axis_size pmax pmean pmin psum",
+    "cross_entropy": (
+        "softmax_cross_entropy softmax_cross_entropy_labels_p softmax_cross_entropy_p"
+    ),
     "control": "associative_scan cond fori_loop map scan switch while_loop",
     "exchange": "all_to_all ppermute pshuffle pswapaxes",
     "fourier": "FftType fft fft_p",
