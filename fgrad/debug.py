@@ -23,7 +23,7 @@ def callback(
 
     Args:
         callback: Takes NumPy arrays (read-only); what it returns is ignored.
-        *args: Arrays or trees of arrays.
+        *args: Arrays or trees of arrays; other objects reach `callback` as they are.
         ordered: Accepted for compatibility: calls always keep their order.
         **kwargs: Like `args`.
 
@@ -69,7 +69,7 @@ def print(fmt: str, *args: Any, ordered: bool = False, **kwargs: Any) -> None:
 
     Args:
         fmt: A text for `str.format`, as ``"x = {}"`` or ``"{x}"``.
-        *args: Arrays or trees of arrays, for fields by position.
+        *args: Arrays or trees of arrays, for fields by position; other objects as they are now.
         ordered: Accepted for compatibility: lines always keep their order.
         **kwargs: Likewise, for fields by name.
 

@@ -12,7 +12,7 @@ from fgrad.api.programs import Entry, Lowered, wrap
 from fgrad.compile.program import program_of
 from fgrad.core import trees
 from fgrad.core.config import config
-from fgrad.core.errors import DonationError, StaticArgumentError
+from fgrad.core.errors import DonationError, DtypeError, StaticArgumentError
 from fgrad.core.evaluate import (
     BORROWED,
     WEAK,
@@ -26,7 +26,7 @@ from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer, entering, state
 from fgrad.core.transforms.call import call
-from fgrad.core.transforms.flat import FlatCall, aval_like, name_of
+from fgrad.core.transforms.flat import FlatCall, aval_like, name_of, refused
 from fgrad.core.transforms.stage import stage
 
 _MAXSIZE = 512  # programs kept a function; the least recently used one goes first
@@ -89,7 +89,10 @@ class Jitted:
             return self._fun(*args, **kwargs)
         static, moving = self._split(args, kwargs)
         leaves, tree = trees.flatten(moving)
-        values = [borrow(x) for x in leaves]
+        try:
+            values = [borrow(x) for x in leaves]
+        except DtypeError:
+            raise self._refused(args, kwargs) from None
         self._check_donated(args, kwargs)
         entry = self._entry(static, values, tree, args, kwargs)
         if short and entry.cached:
@@ -182,6 +185,14 @@ class Jitted:
         moving = [a for i, a in enumerate(args) if i not in positions]
         words = {k: v for k, v in kwargs.items() if k not in dict(named)}
         return key, (tuple(moving), words)
+
+    def _refused(self, args: Sequence[Any], kwargs: dict[str, Any]) -> DtypeError:
+        """The error for a call with a leaf that is no value."""
+        static = {i % len(args) for i in self._static_argnums if -len(args) <= i < len(args)}
+        moving = [(i, a) for i, a in enumerate(args) if i not in static]
+        named = [(k, a) for k, a in kwargs.items() if k not in self._static_argnames]
+        advice = "close over it, or mark the argument static"
+        return refused(f"jit of {self._name}", [*moving, *named], advice)
 
     def _entry(
         self, static: Any, values: Sequence[Value], tree: Any, args: Sequence[Any],

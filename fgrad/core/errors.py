@@ -42,6 +42,7 @@ __all__ = [
     "TracerIntegerConversionError",
     "TreeError",
     "UnexpectedTracerError",
+    "UnsupportedCallError",
 ]
 
 
@@ -137,6 +138,14 @@ class ConfigError(FgradError, ValueError, AttributeError):
     """
 
 
+class UnsupportedCallError(FgradError, TypeError):
+    """Raised when a NumPy function, or a form of calling it, has no counterpart for fgrad arrays.
+
+    Express the call with ``fgrad.numpy`` or ``fgrad.lax``; for a concrete array that needs no
+    derivative, call the function on ``numpy.asarray(x)``.
+    """
+
+
 # --- tracing --------------------------------------------------------------------------------------
 
 
@@ -159,7 +168,7 @@ class TracerBoolConversionError(ConcretizationTypeError):
 class TracerArrayConversionError(FgradError, TypeError):
     """Raised when a tracer would become a NumPy array or a Python number.
 
-    The value would lose its derivative. Use the ``fgrad.numpy`` counterpart that the message names.
+    The value is not known while tracing, or would lose its derivative. Use ``fgrad.numpy``.
     """
 
 

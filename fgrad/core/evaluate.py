@@ -181,10 +181,18 @@ def borrow(x: Any) -> Value:
         return ArrayImpl(x, BORROWED)
     if hasattr(x, "__fgrad_array__"):
         return x.__fgrad_array__()
+    advice = "; convert it with fgrad.numpy.asarray" if isinstance(x, (list, tuple)) else ""
     raise DtypeError(
-        f"expected an array or a number, got {kind.__qualname__}: {str(x)[:60]!r}; convert it with "
-        f"fgrad.numpy.asarray"
+        f"expected an array or a number, got {kind.__qualname__}: {str(x)[:60]!r}{advice}"
     )
+
+
+def is_value(x: Any) -> bool:
+    """Whether `as_value` takes `x`."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return x.dtype.kind not in "OSUMm" and x.dtype.isnative
+    plain = isinstance(x, Array) or type(x) in _WEAK_DEFAULTS or type(x) is bool
+    return plain or is_buffer(x) or hasattr(x, "__fgrad_array__")
 
 
 def _python_scalar(x: Any, dtype: np.dtype[Any]) -> Any:

@@ -155,7 +155,9 @@ class Tracer(Array):
         return None
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}<{self.aval}>"
+        found = self.concrete()
+        known = "" if found is None else str(found)
+        return f"{type(self).__name__}<{self.aval}>" + (known and f" of {known}")
 
     def __bool__(self) -> bool:
         found = self.concrete()
@@ -172,7 +174,8 @@ class Tracer(Array):
         if found is None:
             raise TracerIntegerConversionError(
                 f"a traced {self.aval} is no Python integer while {self.owner.words} traces; use "
-                f"fgrad.lax.dynamic_slice or indexing with arrays, or mark the argument static"
+                f"fgrad.lax.dynamic_slice or indexing with arrays, fgrad.lax.fori_loop in place of "
+                f"range, or mark the argument static"
             )
         check_open(self, state.trace)
         return found.__index__()
@@ -206,6 +209,12 @@ class Tracer(Array):
         return self
 
     def _no_scalar(self, name: str) -> FgradError:
+        if self.concrete() is None:
+            return TracerArrayConversionError(
+                f"{name} needs the value of a traced {self.aval}, which is not known while "
+                f"{self.owner.words} traces; use fgrad.numpy instead, fgrad.debug.print to look at "
+                f"it, or a static argument of jit"
+            )
         return TracerArrayConversionError(
             f"{name} would take the traced {self.aval} out of {self.owner.words} and lose its "
             f"derivative; use fgrad.numpy instead, fgrad.lax.stop_gradient where none is wanted, "

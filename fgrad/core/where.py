@@ -10,9 +10,13 @@ import threading
 from collections.abc import Callable
 from types import CodeType
 
+import numpy as np
+
 # pathlib takes a tenth of the import time of fgrad.
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120
-# Files of the package: filled as frames are met, bounded by the number of source files loaded.
+# NumPy's own Python code, through which its functions come back here, is no user's either.
+_LIBRARIES = (_PACKAGE, os.path.dirname(np.__file__) + os.sep)  # noqa: PTH120
+# Files of these: filled as frames are met, bounded by the number of source files loaded.
 _internal: dict[str, bool] = {}
 
 
@@ -99,16 +103,16 @@ class _SavedWhere(Where):
 
 
 def is_internal(filename: str) -> bool:
-    """Whether a source file belongs to the library (its tests and examples do not)."""
+    """Whether a source file belongs to the library (its tests and examples do not) or to NumPy."""
     known = _internal.get(filename)
     if known is None:
-        inside = filename.startswith(_PACKAGE) or filename.startswith("<fgrad")
+        inside = filename.startswith(_LIBRARIES) or filename.startswith("<fgrad")
         known = _internal[filename] = inside
     return known
 
 
 def capture() -> Where | None:
-    """The innermost frame outside the library, or None when there is none."""
+    """The innermost frame outside the library and NumPy, or None when there is none."""
     frame = sys._getframe(1)
     known = _internal
     while frame is not None:

@@ -136,7 +136,7 @@ def _gather_pull(ct: Value, aval: ShapedArray, indices: Value, params: dict[str,
         params["dimension_numbers"].as_scatter(),
         indices_are_sorted=params["indices_are_sorted"],
         unique_indices=params["unique_indices"],
-        mode=params["mode"].settled(),
+        mode=params["mode"],
     )
 
 
@@ -148,8 +148,7 @@ def _gather_jvp(
     t = tangents[0]
     if t is None:
         return out, None
-    settled = {**params, "fill_value": 0, "mode": params["mode"].settled()}
-    return out, bind(gather_p, t, indices, **settled)
+    return out, bind(gather_p, t, indices, **{**params, "fill_value": 0})
 
 
 def _gather_batch(
@@ -283,7 +282,7 @@ def _updates_of(ct: Value, shape: Ints, indices: Value, params: dict[str, Any]) 
         window_of(ct.shape, shape, dnums),
         indices_are_sorted=params["indices_are_sorted"],
         unique_indices=params["unique_indices"],
-        mode=params["mode"].settled(),
+        mode=params["mode"],
         fill_value=0,
     )
 

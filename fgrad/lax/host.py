@@ -13,7 +13,7 @@ import numpy as np
 from fgrad.core import basis, trees
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ArgumentError, DtypeError, RuleError, ShapeError, TreeError
-from fgrad.core.evaluate import as_value
+from fgrad.core.evaluate import as_value, is_value
 from fgrad.core.primitive import Absent, Lowering, MappedAxis, Primitive, Value
 from fgrad.core.tracing import bind, entering
 from fgrad.core.transforms.flat import aval_like, name_of
@@ -318,9 +318,27 @@ def io_callback(
     return _bind(io_callback_p, callback, result_shape_dtypes, args, kwargs, ordered=bool(ordered))
 
 
+def _completed(callback: Fun, tree: Any, fixed: dict[int, Any]) -> Fun:
+    """`callback` as a function of the leaves of its arguments that are not fixed."""
+
+    def complete(*leaves: Any) -> Any:
+        given = iter(leaves)
+        count = tree.num_leaves
+        full = [fixed[i] if i in fixed else next(given) for i in range(count)]
+        args, kwargs = trees.unflatten(tree, full)
+        return callback(*args, **kwargs)
+
+    return complete
+
+
 def debug_callback(callback: Fun, args: Any, kwargs: Any) -> None:
     """Call a Python function on the host to look at values; see `fgrad.debug.callback`."""
     leaves, in_tree = trees.flatten((args, kwargs))
+    fixed = {i: x for i, x in enumerate(leaves) if not is_value(x)}
+    if fixed:  # strings, say: they stay with the function
+        leaves = [x for i, x in enumerate(leaves) if i not in fixed]
+        callback = _completed(callback, in_tree, fixed)
+        in_tree = trees.structure((tuple(leaves), {}))
     call = HostCall(callback, in_tree, None)
     with entering():
         bind(debug_callback_p, *map(as_value, leaves), call=call, types=(), levels=())

@@ -145,6 +145,7 @@ class GatherScatterMode(enum.Enum):
     Attributes:
         RAISE: The default: eager CPU code raises `IndexOutOfBoundsError`; elsewhere the error is
             reported when the program returns, and meanwhile gather fills and scatter drops.
+            Derivatives raise by themselves: a program may need them alone, without the value.
         CLIP: The start moves to the nearest at which the window fits.
         FILL_OR_DROP: Gather gives the fill value, scatter leaves the operand as it is.
         PROMISE_IN_BOUNDS: The caller vouches for the indices; eager CPU code checks them still.
@@ -172,10 +173,6 @@ class GatherScatterMode(enum.Enum):
         if found is None:
             raise ShapeError(f"mode {mode!r} is unknown; choose one of {', '.join(_MODES)}")
         return found
-
-    def settled(self) -> "GatherScatterMode":
-        """The mode of derivatives, which need not report an index a second time."""
-        return GatherScatterMode.FILL_OR_DROP if self is GatherScatterMode.RAISE else self
 
 
 _MODES = {

@@ -62,7 +62,7 @@ def _read(x: Value, shape: Ints, indices: Value, params: dict[str, Any], fill: i
         indices,
         dnums.as_gather(),
         window_of(x.shape, shape, dnums),
-        mode=params["mode"].settled(),
+        mode=params["mode"],
         fill_value=fill,
     )
 
@@ -76,12 +76,8 @@ def _add(x: Value, indices: Value, updates: Value, params: dict[str, Any]) -> Va
         params["dimension_numbers"],
         indices_are_sorted=params["indices_are_sorted"],
         unique_indices=params["unique_indices"],
-        mode=params["mode"].settled(),
+        mode=params["mode"],
     )
-
-
-def _settled(params: dict[str, Any]) -> dict[str, Any]:
-    return {**params, "mode": params["mode"].settled()}
 
 
 def _numbers(shape: Ints) -> Value:
@@ -96,19 +92,18 @@ def _numbers(shape: Ints) -> Value:
 def _set_pull(
     needed: Sequence[bool], ct: Value, indices: Value, shape: Ints, params: dict[str, Any]
 ) -> tuple[Value | None, None, Value | None]:
-    settled = _settled(params)
     ct_x = ct_updates = None
     if needed[0]:
         # What was overwritten has no influence.
         blank = basis.zeros(ShapedArray(shape, ct.dtype))
-        ct_x = bind(scatter_p, ct, indices, blank, **settled)
+        ct_x = bind(scatter_p, ct, indices, blank, **params)
     if needed[2]:
         ct_updates = _read(ct, shape, indices, params)
         if not params["unique_indices"]:
             # Of several updates of one element the last one stays: only it has any influence.
             numbers = _numbers(shape)
             none = basis.broadcast_in_dim(basis.scalar(-1, numbers.dtype), ct.shape, ())
-            winners = bind(scatter_p, none, indices, numbers, **settled)
+            winners = bind(scatter_p, none, indices, numbers, **params)
             won = eq(_read(winners, shape, indices, params, -1), numbers)
             ct_updates = basis.select_n(won, basis.scalar(0, ct.dtype), ct_updates)
     return ct_x, None, ct_updates
@@ -210,7 +205,7 @@ def _mul_jvp(
     total = None
     if dx is not None:
         ones = basis.broadcast_in_dim(basis.scalar(1, x.dtype), x.shape, ())
-        factors = bind(scatter_mul_p, ones, indices, updates, **_settled(params))
+        factors = bind(scatter_mul_p, ones, indices, updates, **params)
         total = basis.linear_mul(dx, factors)
     if du is not None:
         factors = _read(x, updates.shape, indices, params)

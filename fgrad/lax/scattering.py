@@ -117,9 +117,8 @@ def linear_scatter_jvp(prim_of: Any) -> Any:
         x, indices, updates = primals
         out = bind(prim_of(), x, indices, updates, **params)
         dx, _, du = tangents
-        settled = {**params, "mode": params["mode"].settled()}
         tangent = bind(
-            prim_of(), basis.instantiate(dx, x), indices, basis.instantiate(du, updates), **settled
+            prim_of(), basis.instantiate(dx, x), indices, basis.instantiate(du, updates), **params
         )
         return out, tangent
 

@@ -6,6 +6,7 @@
 from typing import Any, Literal
 
 import fgrad.numpy as fnp
+from fgrad import lax
 from fgrad.core.errors import ArgumentError, DtypeError, ShapeError
 from fgrad.lax.cross_entropy import softmax_cross_entropy
 from fgrad.nn.activation import log_sigmoid, softplus
@@ -38,6 +39,8 @@ def cross_entropy(
 
     Raises:
         ShapeError: The shapes do not fit.
+        DtypeError: ``logits`` are no floats.
+        IndexOutOfBoundsError: An integer target is neither a class nor ``ignore_index``.
         ArgumentError: An option has a value that makes no sense.
 
     Source:
@@ -55,6 +58,12 @@ def cross_entropy(
         message = f"cross_entropy: label_smoothing must lie in [0, 1], got {label_smoothing}"
         raise ArgumentError(message)
     logits, target = fnp.asarray(logits), fnp.asarray(target)
+    if not fnp.issubdtype(logits.dtype, fnp.floating):
+        message = (
+            f"cross_entropy needs float logits, got {logits.aval} with target {target.aval}; the "
+            f"logits come first"
+        )
+        raise DtypeError(message)
     _check_weight("cross_entropy", weight, logits)
     share = label_smoothing / logits.shape[-1]
     if not fnp.issubdtype(target.dtype, fnp.integer):
@@ -99,6 +108,7 @@ def nll_loss(
     Raises:
         ShapeError: The shapes do not fit.
         DtypeError: ``target`` is not of an integer dtype.
+        IndexOutOfBoundsError: A target is neither a class nor ``ignore_index``.
 
     Example:
         >>> import numpy as np
@@ -110,7 +120,7 @@ def nll_loss(
     _check_weight("nll_loss", weight, log_probs)
     weighted = log_probs if weight is None else log_probs * fnp.asarray(weight)
     index, kept, row_weight = _counted("nll_loss", log_probs, target, weight, ignore_index)
-    picked = -fnp.take_along_axis(weighted, index[..., None], axis=-1)[..., 0]
+    picked = -lax.take_along_axis(weighted, index[..., None], -1)[..., 0]
     return _weighted_mean("nll_loss", picked, kept, row_weight, reduction)
 
 
@@ -140,7 +150,8 @@ def _counted(
     index = fnp.where(kept, target, 0)
     if weight is None:
         return index, kept, kept.astype(scores.dtype)
-    row_weight = fnp.take(fnp.asarray(weight).astype(scores.dtype), index, axis=0)
+    # From lax, which takes -1 for what it is: no class, and not the last one.
+    row_weight = lax.take(fnp.asarray(weight).astype(scores.dtype), index, 0)
     return index, kept, fnp.where(kept, row_weight, fnp.zeros_like(row_weight))
 
 

@@ -59,8 +59,9 @@ def conv(
     out, inner = weight.shape[:2]
     if groups < 1 or x.shape[1] != inner * groups or out % groups:
         message = (
-            f"conv: weight must be [out, in / groups, …] with groups dividing out, got "
-            f"x {list(x.shape)}, weight {list(weight.shape)}, groups={groups}"
+            f"conv: x [batch, in, …] must have in = {inner * groups} on axis 1 for weight "
+            f"[out, in / groups, …], with groups dividing out; got x {list(x.shape)}, weight "
+            f"{list(weight.shape)}, groups={groups}"
         )
         raise ShapeError(message)
     pairs = _padding(padding, weight.shape[2:], strides, dilations)

@@ -13,7 +13,7 @@ def embedding(indices: Value, weight: Value, padding_idx: int | None = None) -> 
     """Rows of ``weight``.
 
     Args:
-        indices: ``[...]``, integers in [0, rows).
+        indices: ``[...]``, integers in [0, rows); a negative one is out of bounds.
         weight: ``[rows, size]``, float.
         padding_idx: A row that gets no gradient, from -rows to rows - 1.
 
@@ -22,6 +22,7 @@ def embedding(indices: Value, weight: Value, padding_idx: int | None = None) -> 
 
     Raises:
         DtypeError: ``indices`` is not of an integer dtype.
+        IndexOutOfBoundsError: An index is below 0 or beyond the last row.
         ShapeError: ``weight`` is not a matrix.
         ArgumentError: ``padding_idx`` is no row.
 
@@ -39,7 +40,7 @@ def embedding(indices: Value, weight: Value, padding_idx: int | None = None) -> 
     if weight.ndim != 2:
         message = f"embedding: weight must be [rows, size], got {list(weight.shape)}"
         raise ShapeError(message)
-    rows = fnp.take(weight, indices, axis=0)
+    rows = lax.take(weight, indices, 0)  # -1 is no row here, as in the rest of fgrad.lax
     if padding_idx is None:
         return rows
     if not -weight.shape[0] <= padding_idx < weight.shape[0]:

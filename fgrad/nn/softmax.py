@@ -47,29 +47,62 @@ def softmax(x: Value, axis: Axes = -1, where: Value | None = None) -> Value:
 
 
 def logsumexp(
-    x: Value, axis: Axes = None, *, keepdims: bool = False, where: Value | None = None
-) -> Value:
-    """``log Σ exp(x)`` along ``axis``, without overflow.
+    x: Value,
+    axis: Axes = None,
+    b: Value | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+    where: Value | None = None,
+) -> Any:
+    """``log Σ b · exp(x)`` along ``axis``, without overflow.
 
     Args:
         x: ``[..., n]``, float.
         axis: Axis or axes of the sum; None sums over all.
+        b: Real factors that broadcast with ``x``, or None for ones; an element whose factor is 0
+            does not count.
         keepdims: Keep the summed axes with size 1.
+        return_sign: Return the sign of the sum too, and the logarithm of its absolute value.
         where: Booleans that broadcast to ``x``; where False an element does not count.
 
     Returns:
-        ``[...]``, dtype of ``x``; −∞ for a row without an element.
+        ``[...]``, dtype of ``x``; −∞ for a row without an element. With ``return_sign`` the pair
+        of it and of the sign (−1, 0 or 1); otherwise NaN where the sum is negative.
 
     Example:
         >>> import numpy as np
         >>> import fgrad.nn as nn
         >>> print(nn.logsumexp(np.full(4, 1000.0)).round(3))
         1001.386
+        >>> value, sign = nn.logsumexp(np.zeros(2), b=np.array([1.0, -3.0]), return_sign=True)
+        >>> print(value.round(3), sign)
+        0.693 -1.0
     """
     x = fnp.asarray(x)
+    if b is not None or return_sign:
+        return _signed_logsumexp(x, axis, b, keepdims, return_sign, where)
     axes = _axes(x, axis)
     result = lax.logsumexp(_seen(x, where), axes)
     return result if keepdims else fnp.squeeze(result, axis=axes)
+
+
+def _signed_logsumexp(
+    x: Value, axis: Axes, b: Value | None, keepdims: bool, return_sign: bool, where: Value | None
+) -> Any:
+    if not fnp.issubdtype(x.dtype, fnp.floating):
+        raise DtypeError(f"logsumexp takes float arrays, got {x.aval}; convert it with astype")
+    factors = fnp.ones_like(x) if b is None else fnp.asarray(b).astype(x.dtype)
+    x, factors = fnp.broadcast_arrays(x, factors)
+    axes = _axes(x, axis)
+    counts = factors != 0 if where is None else fnp.logical_and(factors != 0, where)
+    seen = _seen(x, counts)
+    top = lax.stop_gradient(fnp.max(seen, axis=axes, keepdims=True, initial=-fnp.inf))
+    top = fnp.where(fnp.isfinite(top), top, fnp.zeros_like(top))
+    total = fnp.sum(factors * fnp.exp(seen - top), axis=axes, keepdims=keepdims)
+    top = top if keepdims else fnp.squeeze(top, axis=axes)
+    if return_sign:
+        return fnp.log(fnp.abs(total)) + top, fnp.sign(total)
+    return fnp.log(total) + top
 
 
 def log_softmax(x: Value, axis: Axes = -1, where: Value | None = None) -> Value:

@@ -8,70 +8,13 @@ import numpy as _np
 
 from fgrad.core import dtypes as _dtypes
 from fgrad.core.dtypes import (
-    bfloat16 as bfloat16,
-)
-from fgrad.core.dtypes import (
-    bool_ as bool_,
-)
-from fgrad.core.dtypes import (
-    complex64 as complex64,
-)
-from fgrad.core.dtypes import (
-    complex128 as complex128,
-)
-from fgrad.core.dtypes import (
     dtype as dtype,
 )
 from fgrad.core.dtypes import (
     finfo as finfo,
 )
 from fgrad.core.dtypes import (
-    float8_e3m4 as float8_e3m4,
-)
-from fgrad.core.dtypes import (
-    float8_e4m3 as float8_e4m3,
-)
-from fgrad.core.dtypes import (
-    float8_e4m3b11fnuz as float8_e4m3b11fnuz,
-)
-from fgrad.core.dtypes import (
-    float8_e4m3fn as float8_e4m3fn,
-)
-from fgrad.core.dtypes import (
-    float8_e4m3fnuz as float8_e4m3fnuz,
-)
-from fgrad.core.dtypes import (
-    float8_e5m2 as float8_e5m2,
-)
-from fgrad.core.dtypes import (
-    float8_e5m2fnuz as float8_e5m2fnuz,
-)
-from fgrad.core.dtypes import (
-    float8_e8m0fnu as float8_e8m0fnu,
-)
-from fgrad.core.dtypes import (
-    float16 as float16,
-)
-from fgrad.core.dtypes import (
-    float32 as float32,
-)
-from fgrad.core.dtypes import (
-    float64 as float64,
-)
-from fgrad.core.dtypes import (
     iinfo as iinfo,
-)
-from fgrad.core.dtypes import (
-    int8 as int8,
-)
-from fgrad.core.dtypes import (
-    int16 as int16,
-)
-from fgrad.core.dtypes import (
-    int32 as int32,
-)
-from fgrad.core.dtypes import (
-    int64 as int64,
 )
 from fgrad.core.dtypes import (
     issubdtype as issubdtype,
@@ -81,18 +24,6 @@ from fgrad.core.dtypes import (
 )
 from fgrad.core.dtypes import (
     result_type as result_type,
-)
-from fgrad.core.dtypes import (
-    uint8 as uint8,
-)
-from fgrad.core.dtypes import (
-    uint16 as uint16,
-)
-from fgrad.core.dtypes import (
-    uint32 as uint32,
-)
-from fgrad.core.dtypes import (
-    uint64 as uint64,
 )
 from fgrad.core.tracing import Array as ndarray
 from fgrad.numpy.bitwise import *
@@ -119,8 +50,6 @@ from fgrad.numpy.shaping import *
 from fgrad.numpy.sorting import *
 from fgrad.numpy.ufuncs import *
 
-bool = bool_
-single, double, csingle, cdouble = float32, float64, complex64, complex128
 generic, number, inexact, floating = _np.generic, _np.number, _np.inexact, _np.floating
 integer, signedinteger, unsignedinteger = _np.integer, _np.signedinteger, _np.unsignedinteger
 complexfloating = _np.complexfloating
@@ -166,12 +95,16 @@ def __getattr__(name: str) -> Any:
         return _import_module(f"fgrad.numpy.{name}")
     if name in _LAZY_NAMES:
         return getattr(_import_module(f"fgrad.numpy.{_LAZY_NAMES[name]}"), name)
-    if name in ("int_", "uint", "float_", "complex_"):
-        kind = {"int_": int, "float_": float, "complex_": complex}.get(name)
-        default = _dtypes.default_int() if kind is None else _dtypes.dtype(kind)
-        return _np.dtype(f"uint{8 * default.itemsize}").type if kind is None else default.type
-    raise AttributeError(f"module 'fgrad.numpy' has no attribute {name!r}")
+    kinds = _import_module("fgrad.numpy._scalar_types") if name[:1] != "_" else None
+    if kinds and name in kinds.TYPES:
+        return globals().setdefault(name, kinds.TYPES[name])
+    if kinds and (found := kinds.default_type(name)):
+        return found
+    advice = "; fgrad.random draws numbers, from explicit keys" if name == "random" else ""
+    raise AttributeError(f"module 'fgrad.numpy' has no attribute {name!r}{advice}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, *_LAZY_NAMES})
+    kinds = _import_module("fgrad.numpy._scalar_types").TYPES
+    defaults = ("int_", "uint", "float_", "complex_")
+    return sorted({*globals(), *_LAZY, *_LAZY_NAMES, *kinds, *defaults})

@@ -9,7 +9,7 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type
-from fgrad.core.errors import DtypeError, ShapeError
+from fgrad.core.errors import ArgumentError, DtypeError, ShapeError
 from fgrad.core.evaluate import ArrayImpl
 from fgrad.core.primitive import Value
 from fgrad.lax.fourier import fft as transform_last
@@ -45,7 +45,7 @@ def _scale(x: Value, name: str, count: int, norm: str | None, inverse: bool) -> 
     """Undo or add the factor 1/n, which the inverse transform has by itself."""
     norm = "backward" if norm is None else norm
     if norm not in _INVERSE:
-        raise ValueError(f"{name}: norm must be 'backward', 'ortho' or 'forward', got {norm!r}")
+        raise ArgumentError(f"{name}: norm must be 'backward', 'ortho' or 'forward', got {norm!r}")
     power = {"backward": 0.0, "ortho": 0.5, "forward": 1.0}[norm]
     factor = float(count) ** (power if inverse else -power)
     return x if factor == 1.0 else lax.mul(x, number(factor, x.dtype, weak=False))
@@ -173,7 +173,7 @@ irfftn.__doc__ = "The inverse of `rfftn`."
 def _inverse_norm(name: str, norm: str | None) -> str:
     norm = "backward" if norm is None else norm
     if norm not in _INVERSE:
-        raise ValueError(f"{name}: norm must be 'backward', 'ortho' or 'forward', got {norm!r}")
+        raise ArgumentError(f"{name}: norm must be 'backward', 'ortho' or 'forward', got {norm!r}")
     return _INVERSE[norm]
 
 

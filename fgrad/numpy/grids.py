@@ -218,7 +218,7 @@ def meshgrid(
     """
     del copy
     if indexing not in ("xy", "ij"):
-        raise ValueError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
+        raise ArgumentError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
     parts = [value(x, "meshgrid", f"argument {i + 1}") for i, x in enumerate(xi)]
     if any(p.ndim > 1 for p in parts):
         raise ShapeError(f"meshgrid takes 1-d arrays, got {', '.join(str(p.aval) for p in parts)}")

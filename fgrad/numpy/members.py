@@ -100,7 +100,7 @@ def _view(x: Any, dtype: Any = None) -> Value:
 
 
 def _device(x: Any) -> str:
-    """Where the buffer lives: "cpu" or "cuda:0"."""
+    """The place of the buffer, as text such as ``"cpu"`` or ``"cuda:0"``."""
     if not isinstance(x, ArrayImpl):
         found = x.concrete()
         if found is None:
@@ -176,7 +176,7 @@ def _is_deleted(x: Any) -> bool:
 
 
 def _is_whole(x: Any) -> bool:
-    """Whether this process holds all of the array: it does."""
+    """True, as one process holds all of the array."""
     del x
     return True
 
@@ -233,6 +233,9 @@ _METHODS: dict[str, Any] = {
     "copy_to_host_async": _copy_to_host_async,
     "addressable_data": _addressable_data,
 }
+for _name, _method in _METHODS.items():
+    if _method.__name__ == f"_{_name}":  # Python's own messages name it
+        _method.__name__, _method.__qualname__ = _name, f"Array.{_name}"
 
 _PROPERTIES: dict[str, Any] = {
     "T": shaping.transpose,

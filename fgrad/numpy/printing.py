@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core.evaluate import ArrayImpl
-from fgrad.core.tracing import Array
+from fgrad.core.tracing import Array, Tracer
 
 _LINE = 88
 
@@ -40,10 +40,11 @@ def plain(x: Array) -> str:
 
 
 def formatted(x: Array, spec: str) -> str:
-    """What ``format`` gives: an array without axes takes number formats."""
-    if type(x) is not ArrayImpl or not spec:
+    """What ``format`` gives: one without axes takes number formats, a known tracer too."""
+    found: Any = x.concrete() if spec and isinstance(x, ArrayImpl | Tracer) else None
+    if found is None:
         return str(x)
-    data = host(x)
+    data = host(found)
     return format(data[()] if data.ndim == 0 else data, spec)
 
 

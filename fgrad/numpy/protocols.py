@@ -6,6 +6,7 @@ functions applied to it run as their counterparts here.
 
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fgrad.core.errors import (
     ImmutableArrayError,
     ShapeError,
     TracerArrayConversionError,
+    UnsupportedCallError,
 )
 from fgrad.core.evaluate import WEAK, ArrayImpl, borrow
 from fgrad.core.primitive import Value
@@ -48,7 +50,7 @@ def _array(x: Array, dtype: Any = None, copy: bool | None = None) -> np.ndarray[
     data = host(x)
     if dtype is not None and np.dtype(dtype) != data.dtype:
         if copy is False:
-            raise ValueError(f"an array of {data.dtype} cannot become {dtype} without a copy")
+            raise ArgumentError(f"an array of {data.dtype} cannot become {dtype} without a copy")
         return data.astype(dtype)
     if copy:
         return data.copy()
@@ -132,7 +134,9 @@ def _array_namespace(x: Array, *, api_version: str | None = None) -> Any:
     del x
     known = ("2021.12", "2022.12", "2023.12", "2024.12")
     if api_version not in (None, *known):
-        raise ValueError(f"array API version {api_version!r} is not known; known are {known}")
+        raise ArgumentError(
+            f"array API version {api_version!r} is not known; known are {', '.join(known)}"
+        )
     return _namespace()
 
 
@@ -159,17 +163,31 @@ def _deliver(out: Any, results: Any, words: str) -> Any:
     return tuple(found) if several else found[0]
 
 
-def _no_counterpart(words: str) -> TypeError:
-    return TypeError(
-        f"{words} has no counterpart in fgrad.numpy; express it with fgrad.numpy or fgrad.lax "
-        f"functions, or, for a concrete array, call it on np.asarray(x)"
+def _no_counterpart(words: str) -> UnsupportedCallError:
+    return UnsupportedCallError(
+        f"{words} has no counterpart in fgrad; express it with fgrad.numpy or fgrad.lax functions, "
+        f"or, for a concrete array, call it on np.asarray(x)"
     )
+
+
+def _counterparts(ufunc: Any) -> tuple[Any, str]:
+    """The namespace of a ufunc's counterpart, and the ufunc in words.
+
+    Its name alone says nothing: anyone may call a ufunc of theirs `square`.
+    """
+    name = ufunc.__name__
+    if getattr(np, name, None) is ufunc:
+        return _namespace(), f"numpy.{name}"
+    if getattr(sys.modules.get("scipy.special"), name, None) is ufunc:
+        return import_module("fgrad.numpy._scipy_special"), f"scipy.special.{name}"
+    raise _no_counterpart(f"the ufunc {name!r}, which is not NumPy's,")
 
 
 def _array_ufunc(x: Array, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
     del x
-    space, name = _namespace(), ufunc.__name__
-    words = f"numpy.{name}" + ("" if method == "__call__" else f".{method}")
+    name = ufunc.__name__
+    space, words = _counterparts(ufunc)
+    words += "" if method == "__call__" else f".{method}"
     out = kwargs.pop("out", None)
     if any(not _known(a) for a in inputs):
         return NotImplemented
@@ -196,7 +214,7 @@ def _array_ufunc(x: Array, ufunc: Any, method: str, *inputs: Any, **kwargs: Any)
     if function is None:
         raise _no_counterpart(words)
     if method in ("__call__", "outer") and kwargs:
-        raise TypeError(
+        raise UnsupportedCallError(
             f"{words}: {', '.join(sorted(kwargs))}= is not supported on fgrad arrays; use "
             f"fgrad.numpy.{name} and fgrad.numpy.where"
         )
@@ -232,7 +250,7 @@ def _array_function(x: Array, func: Any, types: Any, args: Any, kwargs: Any) -> 
     except TypeError as error:
         if isinstance(error, FgradError) or "argument" not in str(error):
             raise
-        raise TypeError(
+        raise UnsupportedCallError(
             f"{words} on fgrad arrays runs as fgrad.{'.'.join(filter(None, ('numpy', module)))}."
             f"{name}, which does not take these arguments: {error}"
         ) from error
@@ -300,7 +318,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> V
     if isinstance(x, Array):
         return x.copy() if copy else x
     if device not in (None, "cpu"):
-        raise ValueError(f"from_dlpack: device {device!r} is not known; use fgrad.device_put")
+        raise ArgumentError(f"from_dlpack: device {device!r} is not known; use None or 'cpu'")
     if device is None and x.__dlpack_device__()[0] != _DLPACK_CPU:
         import cupy
 

@@ -9,6 +9,7 @@ from fgrad import lax
 from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type, select_n
 from fgrad.core.errors import (
+    ArgumentError,
     ConcretizationTypeError,
     DtypeError,
     IndexOutOfBoundsError,
@@ -65,7 +66,7 @@ def where(
     if x is None and y is None:
         return nonzero(condition, size=size, fill_value=fill_value)
     if x is None or y is None:
-        raise TypeError("where takes both x and y, or neither")
+        raise ArgumentError("where takes both x and y, or neither")
     a, b = promote("where", x, y)
     return select_n(ufuncs.truth(value(condition, "where", "condition")), b, a)
 

@@ -10,7 +10,7 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type, select_n
-from fgrad.core.errors import DtypeError, ShapeError
+from fgrad.core.errors import ArgumentError, DtypeError, ShapeError
 from fgrad.core.evaluate import ArrayImpl
 from fgrad.core.primitive import Value
 from fgrad.numpy import (
@@ -282,7 +282,7 @@ def _slide(name: str, x: Value, y: Value, mode: str, precision: Any, preferred: 
     n, m = x.size, y.size
     widths = {"full": (m - 1, m - 1), "same": (m // 2, m - m // 2 - 1), "valid": (0, 0)}
     if mode not in widths:
-        raise ValueError(f"{name}: mode must be 'full', 'same' or 'valid', got {mode!r}")
+        raise ArgumentError(f"{name}: mode must be 'full', 'same' or 'valid', got {mode!r}")
     before, after = widths[mode]
     length = n + before + after - m + 1
     x = lax.pad(x, basis.scalar(0, x.dtype), [(before, after, 0)])

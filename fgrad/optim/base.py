@@ -146,15 +146,19 @@ def masked(
         [0.5] [1.]
     """
 
+    def choose(tree: PyTree) -> PyTree:
+        # A module of booleans is a tree, though it can be called.
+        return mask(tree) if callable(mask) and tree_util.all_leaves([mask]) else mask
+
     def select(selected: PyTree, tree: PyTree) -> PyTree:
         return tree_util.tree_map(lambda m, t: t if m else MaskedNode(), selected, tree)
 
     def init(params: PyTree) -> PyTree:
-        selected = mask(params) if callable(mask) else mask
+        selected = choose(params)
         return MaskedState(inner.init(select(selected, params)))
 
     def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
-        selected = mask(updates) if callable(mask) else mask
+        selected = choose(updates)
         seen_params = None if params is None else select(selected, params)
         new, inner_state = inner.update(select(selected, updates), state.inner_state, seen_params)
         merged = tree_util.tree_map(lambda m, n, o: n if m else o, selected, new, updates)

@@ -1,6 +1,7 @@
 """Seed table: every failure raises; no error is swallowed, and state is whole after one."""
 
 import ast
+import builtins
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +85,26 @@ def test_no_handler_of_the_package_swallows_an_error():
                 assert not (len(body) == 1 and isinstance(body[0], ast.Pass)), (file, node.lineno)
                 assert node.type is not None, f"bare except: {file}:{node.lineno}"
     assert count > 5
+
+
+# What Python's and DLPack's own protocols ask for, and what tells a test that a check failed.
+PROTOCOL = {"AttributeError", "BufferError", "AssertionError"}
+# Their eager rules end with a bare ValueError where the abstract rule is to say it in full.
+RULES = ("core/basis", "lax")
+
+
+def test_what_the_package_raises_is_an_error_of_its_own():
+    package = Path(fg.__file__).parent
+    count = 0
+    for file in package.rglob("*.py"):
+        name = file.relative_to(package).as_posix()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                raised = getattr(node.exc.func, "id", "")
+                count += 1
+                assert (
+                    not hasattr(builtins, raised)
+                    or raised in PROTOCOL
+                    or (raised == "ValueError" and name.startswith(RULES))
+                ), f"{name}:{node.lineno} raises a plain {raised}"
+    assert count > 100

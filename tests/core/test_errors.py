@@ -37,6 +37,7 @@ BUILT_INS = {
     "LinalgError": (ValueError,),
     "ArgumentError": (ValueError,),
     "FrozenModuleError": (AttributeError,),
+    "UnsupportedCallError": (TypeError,),
     "ConfigError": (ValueError, AttributeError),
     "FgradError": (Exception,),
 }

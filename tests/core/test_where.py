@@ -2,6 +2,10 @@
 
 import pickle
 
+import numpy as np
+import pytest
+
+import fgrad as fg
 from fgrad.core import where
 
 
@@ -20,6 +24,11 @@ def test_a_place_is_saved_as_text():
 def test_frames_of_the_library_are_passed_over():
     assert where.is_internal(where.__file__)
     assert not where.is_internal(__file__)
+
+
+def test_frames_of_numpy_are_passed_over():
+    with pytest.raises(fg.errors.TracerArrayConversionError, match=r"at .*test_where\.py:\d+ \("):
+        fg.grad(lambda x: np.sum([x, x]))(1.0)
 
 
 def test_the_line_of_the_recorded_equation_goes_first_but_not_in_user_code():

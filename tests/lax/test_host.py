@@ -156,6 +156,19 @@ def test_debug_print_checks_its_text_while_tracing():
     fg.debug.print("{0.shape} {x[a]}", X, x={"a": 1.0})
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, fg.jit, fg.grad], ids=["eager", "jit", "grad"])
+def test_debug_print_takes_what_is_no_array(wrap, capsys):
+    def f(x):
+        fg.debug.print("{} {y} {}", "layer", x, y={"name": "w", "at": (x, None)})
+        return x
+
+    wrap(f)(2.0)
+    assert (
+        capsys.readouterr().out
+        == "layer {'name': 'w', 'at': (array(2., dtype=float32), None)} 2.0\n"
+    )
+
+
 def test_named_scope_labels_equations():
     with fg.named_scope("encoder"), fg.named_scope("block"):
         eqn = fg.make_jaxpr(lambda x: lax.sin(x))(1.0).eqns[0]

@@ -201,3 +201,27 @@ def test_the_dtype_is_kept(dtype):
 def test_wrong_arguments_are_errors(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call()
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, fg.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize("bad", [-1, 3])
+def test_a_target_that_is_no_class_raises(wrap, bad):
+    # The last class is the likely one: had -1 counted from the end, the loss would look fine.
+    logits = np.array([[0.0, 0.0, 9.0], [0.0, 0.0, 9.0]], np.float32)
+    target = np.array([bad, 2])
+    for loss in (
+        nn.cross_entropy,
+        nn.nll_loss,
+        lambda x, t: nn.cross_entropy(x, t, weight=np.ones(3, np.float32)),
+        fg.grad(nn.cross_entropy),
+    ):
+        words = rf"(index|label) {bad} is out of bounds"
+        with pytest.raises(fg.errors.IndexOutOfBoundsError, match=words):
+            wrap(loss)(logits, target)
+    ignoring = wrap(lambda x, t: nn.cross_entropy(x, t, ignore_index=bad))
+    np.testing.assert_allclose(ignoring(logits, target), nn.cross_entropy(logits[1:], target[1:]))
+
+
+def test_swapped_arguments_are_an_error():
+    with pytest.raises(TypeError, match=r"needs float logits, got i64\[2\] with target f32\[2,3\]"):
+        nn.cross_entropy(np.array([0, 1]), np.ones((2, 3), np.float32))

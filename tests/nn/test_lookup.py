@@ -41,3 +41,10 @@ def test_the_padding_row_is_read_but_gets_no_gradient(padding_idx):
 def test_wrong_arguments_are_errors(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call()
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, fg.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize("bad", [-1, 5])
+def test_an_index_that_is_no_row_raises(wrap, bad):
+    with pytest.raises(fg.errors.IndexOutOfBoundsError, match=rf"index {bad} is out of bounds"):
+        wrap(nn.embedding)(np.array([0, bad]), WEIGHT)

@@ -130,3 +130,31 @@ def test_one_hot_refuses_floats_and_negative_sizes():
         nn.one_hot(np.array([1.0, 2.0]), 3)
     with pytest.raises(ValueError, match="must not be negative, got -1"):
         nn.one_hot(np.array([1]), -1)
+
+
+@pytest.mark.parametrize("axis", [-1, (0, 2), None])
+def test_logsumexp_with_factors_follows_the_formula(axis, check_gradient):
+    b = np.array([2.0, 0.0, -0.5, 1.0, 0.25])
+    axes = (0, 1, 2) if axis is None else axis
+    total = (b * np.exp(X)).sum(axis=axes)
+    value, sign = nn.logsumexp(X, axis, b, return_sign=True)
+    np.testing.assert_allclose(value, np.log(np.abs(total)), rtol=1e-12)
+    np.testing.assert_array_equal(sign, np.sign(total))
+    assert nn.logsumexp(X, axis, b, True).shape == total.shape or X.ndim == 3
+    check_gradient(lambda x: nn.logsumexp(x, axis, b, return_sign=True)[0], X)
+    check_gradient(lambda b: nn.logsumexp(X, axis, b, return_sign=True)[0], b + 0.1)
+
+
+def test_logsumexp_with_factors_does_not_overflow_and_leaves_out_what_counts_nothing():
+    x = np.array([1000.0, 1000.0, 2000.0])
+    b = np.array([1.0, 3.0, 0.0])
+    np.testing.assert_allclose(nn.logsumexp(x, b=b), 1000 + np.log(4.0))
+    np.testing.assert_allclose(fg.grad(lambda x: nn.logsumexp(x, b=b))(x), [0.25, 0.75, 0.0])
+    np.testing.assert_allclose(nn.logsumexp(x, b=b, where=np.array([True, False, True])), 1000.0)
+    assert nn.logsumexp(x, b=np.zeros(3)) == -np.inf
+    assert np.isnan(nn.logsumexp(x, b=-b))
+    value, sign = nn.logsumexp(x, return_sign=True)
+    assert (value, sign) == (2000.0, 1.0)
+    assert nn.logsumexp(np.zeros((0, 2)), 0, np.ones(2)).tolist() == [-np.inf, -np.inf]
+    with pytest.raises(TypeError, match=r"takes float arrays, got i64\[2\]"):
+        nn.logsumexp(np.arange(2), b=np.ones(2))

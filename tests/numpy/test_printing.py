@@ -1,8 +1,11 @@
 """What arrays print."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+import fgrad as fg
 import fgrad.numpy as fnp
 
 CASES = [
@@ -43,3 +46,19 @@ def test_ipython() -> None:
     printer = Printer()
     fnp.ones(2)._repr_pretty_(printer, False)
     assert printer.found == "Array([1., 1.], dtype=float32)"
+
+
+def test_a_tracer_shows_its_value_where_it_is_known() -> None:
+    shown: list[str] = []
+
+    def f(x: Any) -> Any:
+        shown.extend((repr(x), f"{x}", f"{x:.2f}"))
+        return x * 1.0
+
+    fg.grad(f)(1.5)
+    fg.jvp(f, (1.5,), (1.0,))
+    fg.jit(f)(1.5)
+    fg.jit(fg.grad(f))(1.5)
+    assert shown[:3] == ["LinearTracer<f32[]> of 1.5"] * 2 + ["1.50"]
+    assert shown[3:6] == ["JVPTracer<f32[]> of 1.5"] * 2 + ["1.50"]
+    assert shown[6:] == ["StageTracer<f32[]>"] * 3 + ["LinearTracer<f32[]>"] * 3

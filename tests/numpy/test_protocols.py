@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import special
 
 import fgrad as fg
 import fgrad.numpy as fnp
@@ -13,7 +14,9 @@ from fgrad.errors import (
     ConcretizationTypeError,
     ImmutableArrayError,
     TracerArrayConversionError,
+    UnsupportedCallError,
 )
+from fgrad.numpy import _scipy_special
 
 X = fnp.array([1.0, 2.0, 3.0])
 
@@ -102,6 +105,44 @@ def test_ufuncs_dispatch() -> None:
         np.add.reduceat(X, [0, 1])
     with pytest.raises(ImmutableArrayError, match="immutable"):
         np.add(np.ones(3), 1, out=X)
+
+
+def test_a_ufunc_is_known_by_what_it_is_not_by_its_name() -> None:
+    def square(x: float) -> float:
+        return -x
+
+    own: Any = np.frompyfunc(square, 1, 1)
+    assert own.__name__.startswith("square")
+
+    class Impostor:
+        """Two namesakes of NumPy's cannot be made in Python; this one calls the protocol."""
+
+        __name__ = "square"
+
+    for foreign in (own, Impostor()):
+        with pytest.raises(UnsupportedCallError, match="not NumPy's, has no counterpart"):
+            X.__array_ufunc__(foreign, "__call__", X)
+    with pytest.raises(UnsupportedCallError, match="not NumPy's"):
+        fg.grad(lambda x: own(x).sum())(X)
+
+
+@pytest.mark.parametrize("name", _scipy_special.__all__)
+def test_ufuncs_of_scipy_dispatch(name: str) -> None:
+    ufunc = getattr(special, name)
+    args = [np.array([0.3, 0.6])] * ufunc.nin
+    found = ufunc(*map(fnp.asarray, args))
+    assert isinstance(found, fg.Array)
+    np.testing.assert_allclose(found, ufunc(*args), rtol=1e-12)
+
+
+def test_ufuncs_of_scipy_have_derivatives_or_say_that_they_have_none() -> None:
+    x = np.array([0.3, 0.6])
+    np.testing.assert_allclose(
+        fg.grad(lambda x: special.digamma(x).sum())(x), special.polygamma(1, x), rtol=1e-12
+    )
+    assert fg.jit(special.erf)(1).dtype == np.float32
+    with pytest.raises(UnsupportedCallError, match=r"scipy\.special\.gamma has no counterpart"):
+        special.gamma(X)
 
 
 def test_functions_dispatch() -> None:

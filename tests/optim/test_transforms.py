@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import fgrad.optim as optim
-from fgrad import tree_util
+from fgrad import nn, random, tree_util
 
 
 def apply(transformation, updates, params=None):
@@ -76,6 +76,17 @@ def test_masked_gives_the_inner_state_no_unselected_leaf():
         updates, state = step.update(tree, state)
     np.testing.assert_allclose(np.asarray(updates["w"]), 1.9)
     np.testing.assert_array_equal(np.asarray(updates["b"]), 1.0)
+
+
+def test_a_module_of_booleans_is_a_mask_although_it_can_be_called():
+    layer = nn.Linear(random.key(0), 2, 3)
+    mask = tree_util.tree_map(lambda x: x.ndim == 2, layer)
+    halve = optim.masked(optim.scale(0.5), mask)
+    ones = tree_util.tree_map(np.ones_like, layer)
+    updates = apply(halve, ones)
+    assert (updates.weight.max(), updates.bias.min()) == (0.5, 1.0)
+    whole = optim.masked(optim.scale(0.5), lambda tree: tree_util.tree_map(np.ndim, tree))
+    assert apply(whole, ones).bias.max() == 0.5
 
 
 def test_apply_updates_keeps_the_dtype_of_the_parameters():

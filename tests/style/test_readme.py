@@ -29,6 +29,12 @@ def test_ci_runs_the_readmes_commands_and_no_copy_of_them():
     assert not [line for line in code if "pytest" in line]
 
 
+def test_ci_runs_the_notebooks_and_builds_the_documentation():
+    assert "make notebooks\n" in CI
+    assert "make docs\n" in CI
+    assert ",docs]" in CI
+
+
 def test_ci_can_be_run_and_stops_at_the_first_failure():
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert "\nset -euo pipefail\n" in CI

@@ -1,16 +1,17 @@
 """Functions of trees as functions of flat values."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from fgrad.core import trees
 from fgrad.core.avals import ShapedArray
-from fgrad.core.errors import TreeError
-from fgrad.core.evaluate import as_value
+from fgrad.core.errors import DtypeError, TreeError
+from fgrad.core.evaluate import as_value, borrow
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array, Tracer
+from fgrad.core.tree_registry import keystr
 
 Fun = Callable[..., Any]
 
@@ -68,6 +69,26 @@ class FlatCall:
 def name_of(fun: Any) -> str:
     """How messages call a function."""
     return getattr(fun, "__name__", None) or type(fun).__name__
+
+
+def refused(words: str, args: Iterable[tuple[Any, Any]], advice: str) -> DtypeError:
+    """The error for arguments with a leaf that is no value: it says where the first one is.
+
+    Args:
+        words: The transform and the function.
+        args: The arguments, each with its name or number.
+        advice: What to do with such a leaf.
+    """
+    for name, arg in args:
+        for path, leaf in trees.flatten_with_path(arg)[0]:
+            try:
+                borrow(leaf)
+            except DtypeError as error:
+                reason = str(error).partition("\n")[0]
+                if type(leaf).__module__ != "builtins":
+                    advice += ", or register its class with fgrad.tree_util"
+                return DtypeError(f"{words}: argument {name}{keystr(path)}: {reason}; {advice}")
+    raise AssertionError("refused is called where a leaf is no value")
 
 
 def aval_like(x: Any) -> ShapedArray:

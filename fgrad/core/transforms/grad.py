@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from fgrad.core import basis, dtypes, trees
-from fgrad.core.errors import GradientTypeError
+from fgrad.core.errors import DtypeError, GradientTypeError
 from fgrad.core.evaluate import as_value, borrow
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import entering
-from fgrad.core.transforms.flat import FlatCall, Fun, name_of
+from fgrad.core.transforms.flat import FlatCall, Fun, name_of, refused
 from fgrad.core.transforms.linearize import record_flat
 from fgrad.core.transforms.pullback import Pullback, own_residuals, owned
 
@@ -100,7 +100,7 @@ def value_and_grad(
             )
         dynamic = args[positions[0]] if not several else tuple(args[i] for i in positions)
         leaves, tree = trees.flatten(dynamic)
-        values = [borrow(x) for x in leaves]
+        values = _values(fun, leaves, positions, args)
         active = [_gradient_exists(fun, v, holomorphic, allow_int) for v in values]
 
         def rebuild(*flat: Value) -> list[Any]:
@@ -128,6 +128,16 @@ def value_and_grad(
     return wrapped
 
 
+def _values(fun: Fun, leaves: Sequence[Any], positions: Sequence[int], args: Any) -> list[Value]:
+    try:
+        return [borrow(x) for x in leaves]
+    except DtypeError:
+        advice = "pass it in an argument that is not differentiated, or close over it"
+        raise refused(
+            f"grad of {name_of(fun)}", [(i, args[i]) for i in positions], advice
+        ) from None  # fmt: skip
+
+
 def _argnums(fun: Fun, argnums: Any) -> tuple[tuple[int, ...], bool]:
     """The numbers, and whether they were given as a sequence."""
     several = isinstance(argnums, (tuple, list))
@@ -145,7 +155,7 @@ def _position(fun: Fun, number: int, count: int) -> int:
     if not 0 <= position < count:
         raise GradientTypeError(
             f"argnums={number} names no positional argument of {name_of(fun)}, which was called "
-            f"with {count}; arguments to differentiate must be passed by position"
+            f"with {count} of them; arguments to differentiate must be passed by position"
         )
     return position
 

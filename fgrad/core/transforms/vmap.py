@@ -4,13 +4,15 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from fgrad.core import basis, trees
-from fgrad.core.errors import ArgumentError, AxisError, ShapeError
-from fgrad.core.evaluate import ArrayImpl, borrow
+from fgrad.core.errors import ArgumentError, AxisError, DtypeError, ShapeError
+from fgrad.core.evaluate import ArrayImpl, borrow, is_buffer
 from fgrad.core.primitive import MappedAxis, Value
-from fgrad.core.tracing import entering
+from fgrad.core.tracing import Array, entering
 from fgrad.core.transforms.batch import batch_flat
-from fgrad.core.transforms.flat import FlatCall, name_of
+from fgrad.core.transforms.flat import FlatCall, name_of, refused
 
 Fun = Callable[..., Any]
 
@@ -28,7 +30,7 @@ def vmap(
         fun: Function of arrays or trees of arrays.
         in_axes: For each positional argument the axis that is mapped, or None: an integer, or a
             tuple or list of trees that are prefixes of the arguments. Keyword arguments are mapped
-            along axis 0.
+            along axis 0. What is not mapped and is no array reaches `fun` as it is.
         out_axes: Where the mapped axis goes in the outputs; a prefix of the output tree. None for
             an output that is the same for all.
         axis_name: Name of the axis, for collectives such as `fgrad.lax.psum`.
@@ -64,7 +66,7 @@ def vmap(
         flat_axes = trees.flatten_axes(
             (axes, 0 if kwargs else None), trees.structure((args, kwargs)), name="in_axes"
         )
-        values = [borrow(x) for x in leaves]
+        values = _values(fun, leaves, flat_axes, (*enumerate(args), *kwargs.items()))
         dims = [_dim(fun, x, d) for x, d in zip(values, flat_axes, strict=True)]
         size = _size(fun, values, dims, axis_size)
 
@@ -84,6 +86,25 @@ def vmap(
         return trees.unflatten(call.out_tree, kept)
 
     return batched
+
+
+def _values(
+    fun: Fun, leaves: Sequence[Any], axes: Sequence[Any], args: Sequence[tuple[Any, Any]]
+) -> list[Any]:
+    """The leaves as values; what is neither mapped nor an array stays as it is."""
+    try:
+        return [
+            borrow(x) if d is not None or _is_array(x) else x
+            for x, d in zip(leaves, axes, strict=True)
+        ]
+    except DtypeError:
+        advice = "pass it by position, with None in in_axes, or close over it"
+        raise refused(f"vmap of {name_of(fun)}", args, advice) from None
+
+
+def _is_array(x: Any) -> bool:
+    """Whether `x` is an array of any library."""
+    return isinstance(x, (Array, np.ndarray, np.generic)) or is_buffer(x)
 
 
 def _dim(fun: Fun, x: Value, axis: Any) -> int | None:
