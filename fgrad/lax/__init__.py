@@ -44,6 +44,7 @@ from fgrad.lax.trigonometric import *  # noqa: F403
 # Families that few programs need load on first use; `tests/lax/test_lazy.py` keeps the table true.
 _FAMILIES = {
     "linalg": "linalg",
+    "attention": "attention_grad_p attention_p dot_product_attention",
     "activation": (
         "gelu gelu_p log_sigmoid log_sigmoid_p relu relu_p silu silu_p softplus softplus_p"
     ),
