@@ -15,6 +15,8 @@ batch      ``(axis, args, dims, **params) -> (out, dim)``: `dims` holds the mapp
            operand, or None; `axis` is the `MappedAxis`
 lower      a `Lowering`: how the compiler renders it
 simplify   ``(args, params) -> value or None``: an exact algebraic identity, or None
+reach      ``(flags, **params) -> flags``: of a primitive that holds programs and is linear in some
+           operands, which results depend on the flagged operands; None: all do
 ========== ==================================================================================
 """
 
@@ -106,18 +108,24 @@ class Lowering:
 
     Attributes:
         kind: 'pointwise', 'reduce', 'view', 'library', 'call', 'random' or 'host'.
-        data: What the kind needs: a scalar expression, an index map, a library's name.
+        data: What the kind needs: an index map's name, a monoid's, a library's. Of 'pointwise' a
+            scalar expression over the operands and the parameters (see `core.scalar`), or a
+            function ``(avals, params) ->`` expression; `Absent` where `core.scalar.OPS` has none.
         decompose: ``(*args, **params) -> values``, in terms of other primitives, or None.
+        operands: Of 'pointwise': the names of the operands in the expression, split by spaces;
+            ``*x`` stands for the rest of them, ``x0 x1 …``.
     """
 
-    __slots__ = ("data", "decompose", "kind")
+    __slots__ = ("data", "decompose", "kind", "operands")
 
     def __init__(
-        self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None
-    ) -> None:
+        self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None,
+        operands: str = "x",
+    ) -> None:  # fmt: skip
         self.kind = kind
         self.data = data
         self.decompose = decompose
+        self.operands = operands
 
 
 class Operand:
@@ -128,8 +136,9 @@ class Operand:
         high: Greatest value drawn.
         kinks: Points where the derivative jumps; values are drawn away from them.
         dtype: 'same' (the dtype class under test), 'bool', 'int32', 'uint32', …: fixed.
-        generator: 'uniform', 'distinct' (no ties), 'positive_definite', 'well_conditioned',
-            'triangular', 'indices', 'nonzero', 'static' (drawn once, not differentiated).
+        generator: 'uniform', 'distinct' (no ties), 'indices', 'nonzero', 'static' (drawn once, not
+            differentiated), or of matrices: 'positive_definite', 'hermitian', 'well_conditioned',
+            'diagonalizable', 'pivoted', 'triangular' (what each means: `fgrad.testing.matrices`).
         margin: Values stay at least this far from a kink.
     """
 
@@ -220,12 +229,16 @@ class Spec:
             (a list of them with several results).
         invalid: Calls that must raise.
         order: Highest derivative order that exists and is tested (0: not differentiable).
+        observe: ``(results, **params) -> values``: what the operands determine of the results,
+            where a library is free to choose signs, phases or an order. Laws that compare with a
+            reference or with other operands judge this. None: the results themselves.
         skip: Groups of laws that do not apply, each with its reason: ``{"batching": "why"}``;
             'reference' and 'layouts' among 'values' can be skipped alone.
     """
 
     __slots__ = (
-        "cases", "dtypes", "invalid", "operands", "order", "reference", "skip", "terms", "ulps",
+        "cases", "dtypes", "invalid", "observe", "operands", "order", "reference", "skip", "terms",
+        "ulps",
     )  # fmt: skip
 
     def __init__(
@@ -239,15 +252,17 @@ class Spec:
         terms: Callable[..., Any] | None = None,
         invalid: tuple[Invalid, ...] = (),
         order: int = 3,
+        observe: Callable[..., Any] | None = None,
         skip: Mapping[str, str] | None = None,
     ) -> None:
         self.operands, self.cases, self.dtypes = operands, cases, dtypes
         self.reference, self.ulps, self.terms = reference, ulps, terms
         self.invalid, self.order, self.skip = invalid, order, dict(skip or {})
+        self.observe = observe
 
 
 _registry: dict[str, "Primitive"] = {}
-_RULES = ("abstract", "eager", "jvp", "transpose", "vjp", "batch", "lower", "simplify")
+_RULES = ("abstract", "eager", "jvp", "transpose", "vjp", "batch", "lower", "simplify", "reach")
 
 
 class Primitive:
@@ -286,6 +301,7 @@ class Primitive:
         "module",
         "multiple_results",
         "name",
+        "reach",
         "simplify",
         "spec",
         "transpose",
@@ -305,6 +321,7 @@ class Primitive:
         lower: Lowering | Absent,
         vjp: Pullback | Absent = Absent("derived from jvp and transpose"),  # noqa: B008
         simplify: Callable[..., Any] | None = None,
+        reach: Callable[..., Sequence[bool]] | None = None,
         spec: Spec | Absent = Absent(""),  # noqa: B008
         linear: str | None = None,
         linear_in: tuple[int, ...] | None = None,
@@ -319,7 +336,7 @@ class Primitive:
         self.name, self.doc = name, doc
         self.abstract, self.eager, self.jvp, self.transpose = abstract, eager, jvp, transpose
         self.vjp, self.batch, self.lower, self.simplify = vjp, batch, lower, simplify
-        self.spec, self.linear, self.linear_in = spec, linear, linear_in
+        self.spec, self.linear, self.linear_in, self.reach = spec, linear, linear_in, reach
         self.multiple_results, self.differentiable = multiple_results, differentiable
         self.effects, self.calls, self.commutative = effects, calls, commutative
         self.module = _declaring_module()

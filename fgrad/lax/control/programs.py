@@ -224,6 +224,20 @@ def carry_fixpoint(
         flags = grown
 
 
+def carry_reached(jaxpr: Jaxpr, before: Flags, carry: Sequence[bool], after: Flags) -> Flags:
+    """Which outputs depend on flagged inputs after any number of steps: integers too.
+
+    As in `carry_fixpoint`, the first of the outputs are the carry.
+    """
+    flags = tuple(carry)
+    while True:
+        reached = reachable(jaxpr, (*before, *flags, *after))
+        grown = tuple(f or r for f, r in zip(flags, reached, strict=False))
+        if grown == flags:
+            return (*flags, *reached[len(flags) :])
+        flags = grown
+
+
 def is_inexact(aval: Any) -> bool:
     """Whether values of the type have derivatives."""
     return dtypes.is_inexact(aval.dtype)
