@@ -28,10 +28,10 @@ from fgrad.core.primitive import (
 )
 from fgrad.core.tracing import bind
 from fgrad.lax.arithmetic import add, sub
-from fgrad.lax.compare import eq, is_finite
-from fgrad.lax.creation import iota
+from fgrad.lax.compare import is_finite
 from fgrad.lax.elementary import exp, log
-from fgrad.lax.index import GatherScatterMode
+from fgrad.lax.gather import gather, scatter_add
+from fgrad.lax.index import GatherDimensionNumbers, GatherScatterMode
 from fgrad.lax.kinds import FLOAT, check_kind
 from fgrad.lax.reduce import reduce_max
 
@@ -106,14 +106,11 @@ def _log_probs(x: Value, lse: Value) -> Value:
     return sub(_in(x, lse.dtype), _column(known))
 
 
-def _composed_lse(x: Value) -> tuple[Value, Value]:
-    """Logarithms of the probabilities and log Σ exp, of other primitives."""
-    w = _in(x, _wide(x.dtype))
-    top = reduce_max(w, (w.ndim - 1,))
-    top = basis.select_n(is_finite(top), basis.scalar(0, w.dtype), top)
-    rest = sub(w, _column(top))
-    total = log(_row_sum(exp(rest)))
-    return sub(rest, _column(total)), add(total, top)
+def _composed(x: Value) -> tuple[Value, Value]:
+    """The maximum of each row, and log Σ exp of what it exceeds the others by, of primitives."""
+    top = reduce_max(x, (x.ndim - 1,))
+    top = basis.select_n(is_finite(top), basis.scalar(0, x.dtype), top)
+    return top, log(_row_sum(exp(sub(x, _column(top)))))
 
 
 # ---------------------------------------------------------------------------- integer labels
@@ -154,15 +151,16 @@ def _labels_eager(xp: Any, x: Any, labels: Any, *, mode: GatherScatterMode) -> l
     return [xp.asarray(loss).astype(x.dtype, copy=False), xp.asarray(total + top[..., 0])]
 
 
-def _is_label(x: Value, labels: Value) -> Value:
-    classes = iota(labels.dtype, x.shape[-1])
-    return eq(classes, _column(labels))
+def _numbers(x: Value) -> GatherDimensionNumbers:
+    """Of the gather that takes one class of each row."""
+    rows, classes = tuple(range(x.ndim - 1)), (x.ndim - 1,)
+    return GatherDimensionNumbers((), classes, classes, rows, rows)
 
 
-def _labels_slope(x: Value, labels: Value, lse: Value) -> Value:
-    """The derivative of the loss in the logits: the probabilities, less 1 at the label."""
-    p = exp(_log_probs(x, lse))
-    return basis.select_n(_is_label(x, labels), p, sub(p, 1.0))
+def _at_label(x: Value, labels: Value, mode: GatherScatterMode, fill: Any = None) -> Value:
+    """The class of each row that its label names."""
+    sizes = tuple(min(1, n) for n in x.shape)
+    return gather(x, _column(labels), _numbers(x), sizes, mode=mode, fill_value=fill)
 
 
 def _labels_jvp(
@@ -173,31 +171,31 @@ def _labels_jvp(
     if tangents[0] is None:
         return [loss, lse], [None, None]
     t = _in(tangents[0], lse.dtype)
-    d_loss = _row_sum(basis.linear_mul(t, _labels_slope(x, labels, lse)))
     d_lse = _row_sum(basis.linear_mul(t, exp(_log_probs(x, lse))))
-    return [loss, lse], [_in(d_loss, x.dtype), d_lse]
+    return [loss, lse], [_in(sub(d_lse, _at_label(t, labels, mode, 0)), x.dtype), d_lse]
 
 
 def _labels_backward(
-    _needed: Any, residuals: Values, cts: Sequence[Value | None], _params: Any
+    _needed: Any, residuals: Values, cts: Sequence[Value | None], params: dict[str, Any]
 ) -> tuple[Value | None, None]:
     x, labels, lse = residuals
-    ct, ct_lse = cts
-    total = None
+    ct, ct_lse = (None if c is None else _in(c, lse.dtype) for c in cts)
+    both = basis.add_tangents(ct, ct_lse)
+    if both is None:
+        return None, None
+    total = basis.linear_mul(_column(both), exp(_log_probs(x, lse)))
     if ct is not None:
-        column = _column(_in(ct, lse.dtype))
-        total = basis.linear_mul(column, _labels_slope(x, labels, lse))
-    if ct_lse is not None:
-        more = basis.linear_mul(_column(ct_lse), exp(_log_probs(x, lse)))
-        total = basis.add_tangents(total, more)
-    return None if total is None else _in(total, x.dtype), None
+        # By scatter, which also reports a label out of bounds where nobody reads the loss.
+        numbers = _numbers(x).as_scatter()
+        total = scatter_add(total, _column(labels), basis.neg(ct), numbers, mode=params["mode"])
+    return _in(total, x.dtype), None
 
 
 def _labels_composed(x: Value, labels: Value, *, mode: GatherScatterMode) -> list[Value]:
-    log_probs, lse = _composed_lse(x)
-    zero = basis.scalar(0, lse.dtype)
-    loss = basis.neg(_row_sum(basis.select_n(_is_label(x, labels), zero, log_probs)))
-    return [_in(loss, x.dtype), lse]
+    w = _in(x, _wide(x.dtype))
+    top, total = _composed(w)
+    loss = sub(total, sub(_at_label(w, labels, mode), top))
+    return [_in(loss, x.dtype), add(total, top)]
 
 
 def _reference_lse(x: Any) -> Any:
@@ -318,9 +316,11 @@ def _dense_backward(
 
 
 def _dense_composed(x: Value, targets: Value) -> list[Value]:
-    log_probs, lse = _composed_lse(x)
-    loss = basis.neg(_row_sum(basis.linear_mul(_in(targets, lse.dtype), log_probs)))
-    return [_in(loss, x.dtype), lse]
+    w = _in(x, _wide(x.dtype))
+    top, total = _composed(w)
+    minus = sub(_column(total), sub(w, _column(top)))
+    loss = _row_sum(basis.linear_mul(_in(targets, w.dtype), minus))
+    return [_in(loss, x.dtype), add(total, top)]
 
 
 def _dense_reference(x: Any, targets: Any) -> list[Any]:
