@@ -83,13 +83,13 @@ def test_a_class_without_weight_may_have_any_logit():
 def test_a_label_out_of_bounds_is_reported_or_filled(wrap):
     labels = np.array([1, 30, -1])
     f = wrap(lambda x: lax.softmax_cross_entropy(x, labels))
-    with pytest.raises(IndexOutOfBoundsError, match="(label|index) 30 is out of bounds"):
+    with pytest.raises(IndexOutOfBoundsError, match=r"(label|index) 30 is out of bounds"):
         f(X[:3])
     with fg.out_of_bounds("jax"):
         np.testing.assert_array_equal(np.isnan(f(X[:3])), [False, True, True])
     filled = wrap(lambda x: lax.softmax_cross_entropy(x, labels, mode="fill"))
     np.testing.assert_array_equal(np.isnan(filled(X[:3])), [False, True, True])
-    with pytest.raises(IndexOutOfBoundsError, match="(label|index) 30"):
+    with pytest.raises(IndexOutOfBoundsError, match=r"(label|index) 30"):
         nn.cross_entropy(X[:3], np.array([1, 30, -100]))
 
 
