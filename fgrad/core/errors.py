@@ -30,6 +30,7 @@ __all__ = [
     "NonConcreteBooleanIndexError",
     "NonFiniteError",
     "NonlinearPullbackError",
+    "NumpyDispatchError",
     "ResidualsFreedError",
     "RuleError",
     "ShapeError",
@@ -275,6 +276,13 @@ class BufferDonatedError(FgradError, RuntimeError):
     """Raised when an array is used after its buffer has been donated.
 
     Use the result of the call in place of the donated argument, or do not donate it.
+    """
+
+
+class NumpyDispatchError(FgradError, TypeError):
+    """Raised when a NumPy function without a counterpart here is applied to an array.
+
+    Use functions of ``fgrad.numpy`` and ``fgrad.lax``, or ``np.asarray(x)`` of a concrete array.
     """
 
 

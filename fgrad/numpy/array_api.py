@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import dtypes
+from fgrad.core.errors import ArgumentError
 from fgrad.numpy.logic import isdtype
 
 _DTYPES = (
@@ -53,7 +54,7 @@ class NamespaceInfo:
 
 def _check_device(device: Any) -> None:
     if device not in (None, "cpu"):
-        raise ValueError(f"device {device!r} is not known; devices are ['cpu']")
+        raise ArgumentError(f"device {device!r} is not known; devices are ['cpu']")
 
 
 def __array_namespace_info__() -> NamespaceInfo:

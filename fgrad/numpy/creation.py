@@ -8,7 +8,7 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type
-from fgrad.core.errors import DtypeError, ShapeError
+from fgrad.core.errors import ArgumentError, DtypeError, ShapeError
 from fgrad.core.evaluate import WEAK, ArrayImpl, as_value, borrow, is_buffer
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array
@@ -179,7 +179,7 @@ def to_device(x: Value, device: Any) -> Value:
     """`x` on a device: "cpu", or where it is."""
     if device in (None, "cpu") or device == getattr(x, "device", None):
         return x
-    raise ValueError(f"device {device!r} is not known to arrays; use fgrad.device_put")
+    raise ArgumentError(f"device {device!r} is not known to arrays; use fgrad.device_put")
 
 
 def default(dtype: Any) -> np.dtype[Any]:

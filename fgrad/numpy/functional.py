@@ -9,7 +9,7 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core import basis
-from fgrad.core.errors import ShapeError
+from fgrad.core.errors import ArgumentError, ShapeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import MappedAxis, Value
 from fgrad.core.transforms.batch import batch_to
@@ -102,7 +102,7 @@ def _cores(signature: str, values: Sequence[Value]) -> list[tuple[str, ...]]:
     """The names of the axes that the function itself takes, for each argument."""
     match = _SIGNATURE.match(signature)
     if match is None:
-        raise ValueError(f"vectorize: {signature!r} is no signature such as '(n),(n)->()'")
+        raise ArgumentError(f"vectorize: {signature!r} is no signature such as '(n),(n)->()'")
     cores = [tuple(filter(None, re.split(r"\s*,\s*", group.strip())))
              for group in _DIMENSIONS.findall(match.group(1))]  # fmt: skip
     if len(cores) != len(values):

@@ -7,7 +7,7 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core import dtypes
-from fgrad.core.errors import ShapeError
+from fgrad.core.errors import ArgumentError, ShapeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import bitwise, reductions, ufuncs
 from fgrad.numpy.creation import asarray
@@ -149,7 +149,7 @@ def isdtype(dtype: Any, kind: Any) -> bool:
     if isinstance(kind, str) and kind in _KINDS:
         return bool(_KINDS[kind](dtypes.dtype(dtype)))
     if isinstance(kind, str) and not dtypes.is_supported(kind):
-        raise ValueError(f"isdtype: {kind!r} is neither a dtype nor one of {', '.join(_KINDS)}")
+        raise ArgumentError(f"isdtype: {kind!r} is neither a dtype nor one of {', '.join(_KINDS)}")
     return bool(dtypes.dtype(dtype) == dtypes.dtype(kind))
 
 

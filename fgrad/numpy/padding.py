@@ -1,6 +1,5 @@
 """Borders around arrays."""
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +7,8 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core import basis, dtypes
-from fgrad.core.errors import ShapeError
+from fgrad.core.avals import integer
+from fgrad.core.errors import ArgumentError, ShapeError
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array
 from fgrad.numpy import axes as ax
@@ -51,14 +51,17 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", **kwargs: Any) -> Va
         Array([0., 1., 1., 0.], dtype=float32)
     """
     x = value(array, "pad", "array")
-    widths = [(operator.index(a), operator.index(b)) for a, b in _pairs(pad_width, x.ndim)]
+    widths = [
+        (integer(a, "pad: a width"), integer(b, "pad: a width"))
+        for a, b in _pairs(pad_width, x.ndim)
+    ]
     if any(w < 0 for pair in widths for w in pair):
         raise ShapeError(f"pad: widths must not be negative, got {widths}")
     if mode not in _OPTIONS:
-        raise ValueError(f"pad: mode {mode!r} is not known; choose one of {', '.join(_OPTIONS)}")
+        raise ArgumentError(f"pad: mode {mode!r} is not known; choose one of {', '.join(_OPTIONS)}")
     unknown = set(kwargs) - set(_OPTIONS[mode])
     if unknown:
-        raise TypeError(f"pad: mode {mode!r} takes no argument {', '.join(sorted(unknown))}")
+        raise ArgumentError(f"pad: mode {mode!r} takes no argument {', '.join(sorted(unknown))}")
     if mode in ("constant", "empty"):
         return _constant(x, widths, kwargs.get("constant_values", 0))
     empty = [i for i, (w, n) in enumerate(zip(widths, x.shape, strict=True)) if any(w) and not n]

@@ -15,6 +15,7 @@ from fgrad.core.errors import (
     ConcretizationTypeError,
     FgradError,
     ImmutableArrayError,
+    NumpyDispatchError,
     ShapeError,
     TracerArrayConversionError,
 )
@@ -30,10 +31,12 @@ _DLPACK_CPU = 1
 _INSPECTION = frozenset(
     (
         *("array2string", "array_repr", "array_str", "may_share_memory", "shares_memory"),
-        *("save", "savez", "savez_compressed", "savetxt", "copyto", "min_scalar_type"),
+        *("save", "savez", "savez_compressed", "savetxt", "min_scalar_type"),
         *("format_float_positional", "format_float_scientific", "common_type"),
     )
 )
+# What writes into its first argument.
+_IN_PLACE = frozenset(("copyto", "put", "putmask", "place", "fill_diagonal", "put_along_axis"))
 _REDUCTIONS = {
     "add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min",
     "logical_and": "all", "logical_or": "any",
@@ -48,7 +51,7 @@ def _array(x: Array, dtype: Any = None, copy: bool | None = None) -> np.ndarray[
     data = host(x)
     if dtype is not None and np.dtype(dtype) != data.dtype:
         if copy is False:
-            raise ValueError(f"an array of {data.dtype} cannot become {dtype} without a copy")
+            raise ArgumentError(f"an array of {data.dtype} cannot become {dtype} without a copy")
         return data.astype(dtype)
     if copy:
         return data.copy()
@@ -132,7 +135,7 @@ def _array_namespace(x: Array, *, api_version: str | None = None) -> Any:
     del x
     known = ("2021.12", "2022.12", "2023.12", "2024.12")
     if api_version not in (None, *known):
-        raise ValueError(f"array API version {api_version!r} is not known; known are {known}")
+        raise ArgumentError(f"array API version {api_version!r} is not known; known are {known}")
     return _namespace()
 
 
@@ -159,8 +162,8 @@ def _deliver(out: Any, results: Any, words: str) -> Any:
     return tuple(found) if several else found[0]
 
 
-def _no_counterpart(words: str) -> TypeError:
-    return TypeError(
+def _no_counterpart(words: str) -> NumpyDispatchError:
+    return NumpyDispatchError(
         f"{words} has no counterpart in fgrad.numpy; express it with fgrad.numpy or fgrad.lax "
         f"functions, or, for a concrete array, call it on np.asarray(x)"
     )
@@ -196,7 +199,7 @@ def _array_ufunc(x: Array, ufunc: Any, method: str, *inputs: Any, **kwargs: Any)
     if function is None:
         raise _no_counterpart(words)
     if method in ("__call__", "outer") and kwargs:
-        raise TypeError(
+        raise NumpyDispatchError(
             f"{words}: {', '.join(sorted(kwargs))}= is not supported on fgrad arrays; use "
             f"fgrad.numpy.{name} and fgrad.numpy.where"
         )
@@ -216,7 +219,12 @@ def _array_function(x: Array, func: Any, types: Any, args: Any, kwargs: Any) -> 
     module = func.__module__.partition(".")[2]
     name, space = func.__name__, _namespace()
     words = ".".join(filter(None, ("numpy", module, name)))
-    if name in _INSPECTION:
+    if name in _IN_PLACE and isinstance(args[0] if args else None, Array):
+        raise ImmutableArrayError(
+            f"{words} writes into its first argument, but the {args[0].aval} is immutable; use "
+            f"x = x.at[index].set(y), which returns a new array"
+        )
+    if name in _INSPECTION or name in _IN_PLACE:
         return func(*map(_bare, args), **{k: _bare(v) for k, v in kwargs.items()})
     if module in ("linalg", "fft"):
         space = getattr(space, module)
@@ -232,7 +240,7 @@ def _array_function(x: Array, func: Any, types: Any, args: Any, kwargs: Any) -> 
     except TypeError as error:
         if isinstance(error, FgradError) or "argument" not in str(error):
             raise
-        raise TypeError(
+        raise NumpyDispatchError(
             f"{words} on fgrad arrays runs as fgrad.{'.'.join(filter(None, ('numpy', module)))}."
             f"{name}, which does not take these arguments: {error}"
         ) from error
@@ -300,7 +308,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> V
     if isinstance(x, Array):
         return x.copy() if copy else x
     if device not in (None, "cpu"):
-        raise ValueError(f"from_dlpack: device {device!r} is not known; use fgrad.device_put")
+        raise ArgumentError(f"from_dlpack: device {device!r} is not known; use fgrad.device_put")
     if device is None and x.__dlpack_device__()[0] != _DLPACK_CPU:
         import cupy
 

@@ -7,7 +7,7 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import basis
 from fgrad.core.basis import convert_element_type, select_n
-from fgrad.core.errors import ShapeError
+from fgrad.core.errors import ArgumentError, ShapeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
 from fgrad.numpy import indexing, reductions, ufuncs
@@ -99,7 +99,7 @@ def _quantile(
     name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool, *, ignore_nan: bool
 ) -> Value:
     if method not in ("linear", "lower", "higher", "midpoint", "nearest"):
-        raise ValueError(
+        raise ArgumentError(
             f"{name}: method {method!r} is not known; choose linear, lower, higher, midpoint or "
             f"nearest"
         )

@@ -9,8 +9,10 @@ from fgrad import lax
 from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type, select_n
 from fgrad.core.errors import (
+    ArgumentError,
     ConcretizationTypeError,
     DtypeError,
+    ImmutableArrayError,
     IndexOutOfBoundsError,
     ShapeError,
 )
@@ -65,7 +67,7 @@ def where(
     if x is None and y is None:
         return nonzero(condition, size=size, fill_value=fill_value)
     if x is None or y is None:
-        raise TypeError("where takes both x and y, or neither")
+        raise ArgumentError("where takes both x and y, or neither")
     a, b = promote("where", x, y)
     return select_n(ufuncs.truth(value(condition, "where", "condition")), b, a)
 
@@ -216,13 +218,15 @@ def take_along_axis(
 
 
 def put_along_axis(
-    arr: Any, indices: Any, values: Any, axis: int | None, inplace: bool = False,
+    arr: Any, indices: Any, values: Any, axis: int | None, inplace: bool = True,
     *, mode: Any = None,
 ) -> Value:  # fmt: skip
     """A copy with `values` at the positions that `take_along_axis` reads; ``inplace=False``."""
     x, index = value(arr, "put_along_axis", "arr"), value(indices, "put_along_axis", "indices")
     if inplace:
-        raise ShapeError("put_along_axis: arrays are immutable; pass inplace=False, use the result")
+        raise ImmutableArrayError(
+            "put_along_axis: arrays are immutable; pass inplace=False, use the result"
+        )
     if axis is None:
         flat = shaping.ravel(x)
         return basis.reshape(flat.at[index].set(values, mode=mode), x.shape)
@@ -230,11 +234,11 @@ def put_along_axis(
     return x.at[_along("put_along_axis", x, index, place)].set(values, mode=mode)
 
 
-def put(a: Any, ind: Any, v: Any, mode: Any = None, *, inplace: bool = False) -> Value:
+def put(a: Any, ind: Any, v: Any, mode: Any = None, *, inplace: bool = True) -> Value:
     """A copy with values at positions of the flattened array; ``inplace=False`` is required."""
     x = value(a, "put", "a")
     if inplace:
-        raise ShapeError("put: arrays are immutable; pass inplace=False and use the result")
+        raise ImmutableArrayError("put: arrays are immutable; pass inplace=False, use the result")
     index = shaping.ravel(value(np.asarray(ind) if isinstance(ind, list | tuple) else ind))
     if mode == "wrap":
         index, mode = ufuncs.remainder(index, x.size), None

@@ -1,14 +1,14 @@
 """Order: sorting, searching, order statistics, counting and distinct values."""
 
-import operator
 from typing import Any
 
 import numpy as np
 
 from fgrad import lax
 from fgrad.core import basis, dtypes
+from fgrad.core.avals import integer
 from fgrad.core.basis import convert_element_type, select_n
-from fgrad.core.errors import DtypeError, ShapeError
+from fgrad.core.errors import ArgumentError, DtypeError, ShapeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
 from fgrad.numpy import bitwise, indexing, joining, shaping, ufuncs
@@ -33,7 +33,7 @@ def _check_order(name: str, kind: Any, order: Any) -> None:
     if order is not None:
         raise DtypeError(f"{name}: order= is for structured arrays, which fgrad does not hold")
     if kind not in (None, "stable", "quicksort", "mergesort", "heapsort"):
-        raise ValueError(f"{name}: kind {kind!r} is not known; sorting is stable")
+        raise ArgumentError(f"{name}: kind {kind!r} is not known; sorting is stable")
 
 
 def sort(
@@ -122,7 +122,7 @@ def argpartition(a: Any, kth: Any, axis: int = -1) -> Value:
 
 
 def _check_kth(name: str, kth: Any, n: int) -> None:
-    if not -n <= operator.index(kth) < n:
+    if not -n <= integer(kth, f"{name}: kth") < n:
         raise ShapeError(f"{name}: kth={kth} lies outside an axis of length {n}")
 
 
@@ -149,7 +149,7 @@ def searchsorted(
     """
     del method
     if side not in ("left", "right"):
-        raise ValueError(f"searchsorted: side must be 'left' or 'right', got {side!r}")
+        raise ArgumentError(f"searchsorted: side must be 'left' or 'right', got {side!r}")
     x, y = promote("searchsorted", a, v)
     if x.ndim != 1:
         raise ShapeError(f"searchsorted: a must be a vector, got {x.aval}")
@@ -230,7 +230,7 @@ def bincount(
             raise ShapeError("bincount: x is traced, so the length of the result must be given")
         data = np.asarray(known)
         if data.size and data.min() < 0:
-            raise ValueError("bincount: x must not hold negative numbers")
+            raise ArgumentError("bincount: x must not hold negative numbers")
         length = max(int(data.max()) + 1 if data.size else 0, minlength)
     kind = dtypes.default_int() if weights is None else None
     add = number(1, kind, weak=False) if kind is not None else value(weights)

@@ -25,6 +25,7 @@ BUILT_INS = {
     "CustomRuleError": (TypeError,),
     "ClosedOverDifferentiationError": (errors.UnexpectedTracerError,),
     "NonlinearPullbackError": (TypeError,),
+    "NumpyDispatchError": (TypeError,),
     "ResidualsFreedError": (RuntimeError,),
     "ImmutableArrayError": (TypeError, ValueError),
     "StaticArgumentError": (TypeError, ValueError),

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from fgrad import lax
 from fgrad.core import basis
 from fgrad.core.basis import select_n
+from fgrad.core.errors import ArgumentError
 from fgrad.core.primitive import Value
 from fgrad.lax import linalg as decompositions
 from fgrad.numpy import selection, sorting, ufuncs
@@ -58,7 +59,7 @@ def qr(a: Any, mode: str = "reduced") -> Any:
     """
     x = matrix("qr", a)
     if mode not in ("reduced", "complete", "r", "full"):
-        raise ValueError(f"qr: mode must be 'reduced', 'complete' or 'r', got {mode!r}")
+        raise ArgumentError(f"qr: mode must be 'reduced', 'complete' or 'r', got {mode!r}")
     q, r = decompositions.qr(x, full_matrices=mode in ("complete", "full"))
     return r if mode == "r" else QRResult(q, r)
 
@@ -77,7 +78,7 @@ def svd(
         subset_by_index: Not supported.
     """
     if subset_by_index is not None:
-        raise ValueError("svd: subset_by_index is not supported; slice the result")
+        raise ArgumentError("svd: subset_by_index is not supported; slice the result")
     x = matrix("svd", a)
     if hermitian:
         return _hermitian_svd(x, compute_uv)
@@ -116,7 +117,7 @@ def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> Eigh
     """
     x = matrix("eigh", a, square=True)
     if UPLO not in (None, "L", "U"):
-        raise ValueError(f"eigh: UPLO must be 'L' or 'U', got {UPLO!r}")
+        raise ArgumentError(f"eigh: UPLO must be 'L' or 'U', got {UPLO!r}")
     vectors, values = decompositions.eigh(x, lower=UPLO != "U", symmetrize_input=symmetrize_input)
     return EighResult(values, vectors)
 

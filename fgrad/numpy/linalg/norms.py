@@ -6,7 +6,7 @@ from typing import Any
 from fgrad import lax
 from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type, select_n
-from fgrad.core.errors import ShapeError
+from fgrad.core.errors import ArgumentError, ShapeError
 from fgrad.core.primitive import Value
 from fgrad.lax import linalg as decompositions
 from fgrad.numpy import axes as ax
@@ -35,7 +35,7 @@ def vector_norm_over(x: Value, order: Any, axes: Any, keepdims: bool) -> Value:
     if order == 1:
         return reductions.sum(size, axes, keepdims=keepdims)
     if order in ("fro", "nuc", "f"):
-        raise ValueError(f"norm: order {order!r} is for matrices; vectors take a number")
+        raise ArgumentError(f"norm: order {order!r} is for matrices; vectors take a number")
     power = value(order)
     total = reductions.sum(ufuncs.power(size, order), axes, keepdims=keepdims)
     inverse = ufuncs.divide(1.0, power)
@@ -64,7 +64,7 @@ def matrix_norm_over(x: Value, order: Any, axes: tuple[int, int], keepdims: bool
         else:
             found = (reductions.max if order == 2 else reductions.min)(values, -1)
         return basis.reshape(found, ax.kept(x.shape, axes)) if keepdims else found
-    raise ValueError(
+    raise ArgumentError(
         f"norm: order {order!r} of a matrix is not known; choose 'fro', 'nuc', 1, -1, 2, -2, inf "
         f"or -inf"
     )
