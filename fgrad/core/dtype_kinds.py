@@ -25,6 +25,7 @@ __all__ = [
     "U64",
     "ALL",
     "KINDS",
+    "NATIVE",
     "CANONICAL",
     "EXTENDED",
     "PYTHON_DEFAULTS",
@@ -141,6 +142,13 @@ for _d in ALL:
     )
     KINDS[_d] = KINDS[_d.type] = _kind
 KINDS[float0] = "0"
+
+# By kind, the numbers (`dtype.num`) of the dtypes that NumPy computes in: all but the 8- and 16-bit
+# floats. Characters do not tell dtypes apart: 'L' is uint64, and float8_e4m3b11fnuz.
+NATIVE: dict[str, frozenset[int]] = {
+    kind: frozenset(np.dtype(c).num for c in chars)
+    for kind, chars in {"b": "?", "i": "bhilq", "u": "BHILQ", "f": "fd", "c": "FD"}.items()
+}
 
 CANONICAL: dict[Any, DType] = {key: np.dtype(key) for key in KINDS}
 CANONICAL.update({d.name: d for d in ALL})

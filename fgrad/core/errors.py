@@ -5,6 +5,8 @@ which catches ``TypeError`` or ``IndexError`` keeps working. Messages state what
 shapes and dtypes in hand, and what to do.
 """
 
+import pickle
+
 from fgrad.core import where
 
 __all__ = [
@@ -13,6 +15,7 @@ __all__ = [
     "AxisNameError",
     "BufferDonatedError",
     "ClosedOverDifferentiationError",
+    "CompilationError",
     "ConcretizationTypeError",
     "ConfigError",
     "CotangentError",
@@ -25,6 +28,7 @@ __all__ = [
     "ImmutableArrayError",
     "IndexOutOfBoundsError",
     "JaxprTypeError",
+    "KernelMismatchError",
     "KeyReuseError",
     "LinalgError",
     "NonConcreteBooleanIndexError",
@@ -32,6 +36,7 @@ __all__ = [
     "NonlinearPullbackError",
     "ResidualsFreedError",
     "RuleError",
+    "SavingError",
     "ShapeError",
     "StaticArgumentError",
     "TracerArrayConversionError",
@@ -204,6 +209,23 @@ class JaxprTypeError(FgradError, TypeError):
     """
 
 
+# --- compilation ----------------------------------------------------------------------------------
+
+
+class CompilationError(FgradError, RuntimeError):
+    """Raised when the code generator makes what the target's compiler does not accept.
+
+    It is a fault of fgrad; ``config.update("cpu_compiler", "numpy")`` runs the program without it.
+    """
+
+
+class KernelMismatchError(FgradError, ArithmeticError):
+    """Raised under ``config.check`` when a kernel does not compute what its equations mean.
+
+    The message names the kernel, its equations and the user's lines.
+    """
+
+
 # --- differentiation ------------------------------------------------------------------------------
 
 
@@ -284,6 +306,13 @@ class BufferDonatedError(FgradError, RuntimeError):
     """Raised when an array is used after its buffer has been donated.
 
     Use the result of the call in place of the donated argument, or do not donate it.
+    """
+
+
+class SavingError(FgradError, pickle.PicklingError):
+    """Raised when a pullback holds something that cannot be written to a file.
+
+    Give callbacks as functions of a module, not as closures; save outside of transforms.
     """
 
 

@@ -30,9 +30,14 @@ BORROWED = 2  # the buffer belongs to the caller, who may write to it
 
 
 class ArrayImpl(Array):
-    """A concrete array: a buffer that nobody writes to, and two flags."""
+    """A concrete array: a buffer that nobody writes to, and two flags.
 
-    __slots__ = ("_data", "_flags")
+    The words of random keys also carry the record of their uses (see `transforms.key_uses`).
+    """
+
+    __slots__ = ("_data", "_flags", "_uses")
+
+    _uses: Any
 
     def __init__(self, data: Any, flags: int = 0) -> None:
         self._data = data

@@ -51,6 +51,9 @@ class Literal:
         same = id(value) if aval.shape else value.tobytes()
         self.key = (same, aval.dtype, aval.weak_type, aval.shape)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Literal, (self.value, self.aval)
+
     def __repr__(self) -> str:
         if self.aval.shape:
             return f"const:{self.aval}"
@@ -117,11 +120,16 @@ class Eqn:
 
 
 class Jaxpr:
-    """A program: ``lambda constvars ; invars. let eqns in outvars``."""
+    """A program: ``lambda constvars ; invars. let eqns in outvars``.
+
+    Attributes:
+        key_uses: The random keys that a call uses up, where the user's function was traced; its
+            caller says so (see `transforms.key_uses`). None where there is none.
+    """
 
     __slots__ = (
         "__weakref__", "_axis_names", "_effects", "_last_uses", "constvars", "derived", "eqns",
-        "invars", "outvars",
+        "invars", "key_uses", "outvars",
     )  # fmt: skip
 
     def __init__(
@@ -135,10 +143,14 @@ class Jaxpr:
         self.constvars = tuple(constvars)
         self.eqns = tuple(eqns)
         self.outvars = tuple(outvars)
+        self.key_uses: Any = None
         self.derived: dict[Any, Any] = {}  # programs made from this one, see transforms.jaxprs
         self._axis_names: frozenset[Any] | None = None
         self._effects: frozenset[str] | None = None
         self._last_uses: tuple[tuple[Var, ...], ...] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Jaxpr, (self.invars, self.constvars, self.eqns, self.outvars)
 
     @property
     def in_avals(self) -> list[ShapedArray]:

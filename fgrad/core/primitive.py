@@ -15,10 +15,14 @@ batch      ``(axis, args, dims, **params) -> (out, dim)``: `dims` holds the mapp
            operand, or None; `axis` is the `MappedAxis`
 lower      a `Lowering`: how the compiler renders it
 simplify   ``(args, params) -> value or None``: an exact algebraic identity, or None
+reach      ``(flags, **params) -> flags``: of a primitive that holds programs and is linear in some
+           operands, which results depend on the flagged operands; None: all do
 ========== ==================================================================================
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from fgrad.core.errors import RuleError
@@ -104,18 +108,24 @@ class Lowering:
 
     Attributes:
         kind: 'pointwise', 'reduce', 'view', 'library', 'call', 'random' or 'host'.
-        data: What the kind needs: a scalar expression, an index map, a library's name.
+        data: What the kind needs: an index map's name, a monoid's, a library's. Of 'pointwise' a
+            scalar expression over the operands and the parameters (see `core.scalar`), or a
+            function ``(avals, params) ->`` expression; `Absent` where `core.scalar.OPS` has none.
         decompose: ``(*args, **params) -> values``, in terms of other primitives, or None.
+        operands: Of 'pointwise': the names of the operands in the expression, split by spaces;
+            ``*x`` stands for the rest of them, ``x0 x1 …``.
     """
 
-    __slots__ = ("data", "decompose", "kind")
+    __slots__ = ("data", "decompose", "kind", "operands")
 
     def __init__(
-        self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None
-    ) -> None:
+        self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None,
+        operands: str = "x",
+    ) -> None:  # fmt: skip
         self.kind = kind
         self.data = data
         self.decompose = decompose
+        self.operands = operands
 
 
 class Operand:
@@ -126,8 +136,9 @@ class Operand:
         high: Greatest value drawn.
         kinks: Points where the derivative jumps; values are drawn away from them.
         dtype: 'same' (the dtype class under test), 'bool', 'int32', 'uint32', …: fixed.
-        generator: 'uniform', 'distinct' (no ties), 'positive_definite', 'well_conditioned',
-            'triangular', 'indices', 'nonzero', 'static' (drawn once, not differentiated).
+        generator: 'uniform', 'distinct' (no ties), 'indices', 'nonzero', 'static' (drawn once, not
+            differentiated), or of matrices: 'positive_definite', 'hermitian', 'well_conditioned',
+            'diagonalizable', 'pivoted', 'triangular' (what each means: `fgrad.testing.matrices`).
         margin: Values stay at least this far from a kink.
     """
 
@@ -218,12 +229,16 @@ class Spec:
             (a list of them with several results).
         invalid: Calls that must raise.
         order: Highest derivative order that exists and is tested (0: not differentiable).
+        observe: ``(results, **params) -> values``: what the operands determine of the results,
+            where a library is free to choose signs, phases or an order. Laws that compare with a
+            reference or with other operands judge this. None: the results themselves.
         skip: Groups of laws that do not apply, each with its reason: ``{"batching": "why"}``;
             'reference' and 'layouts' among 'values' can be skipped alone.
     """
 
     __slots__ = (
-        "cases", "dtypes", "invalid", "operands", "order", "reference", "skip", "terms", "ulps",
+        "cases", "dtypes", "invalid", "observe", "operands", "order", "reference", "skip", "terms",
+        "ulps",
     )  # fmt: skip
 
     def __init__(
@@ -237,15 +252,17 @@ class Spec:
         terms: Callable[..., Any] | None = None,
         invalid: tuple[Invalid, ...] = (),
         order: int = 3,
+        observe: Callable[..., Any] | None = None,
         skip: Mapping[str, str] | None = None,
     ) -> None:
         self.operands, self.cases, self.dtypes = operands, cases, dtypes
         self.reference, self.ulps, self.terms = reference, ulps, terms
         self.invalid, self.order, self.skip = invalid, order, dict(skip or {})
+        self.observe = observe
 
 
 _registry: dict[str, "Primitive"] = {}
-_RULES = ("abstract", "eager", "jvp", "transpose", "vjp", "batch", "lower", "simplify")
+_RULES = ("abstract", "eager", "jvp", "transpose", "vjp", "batch", "lower", "simplify", "reach")
 
 
 class Primitive:
@@ -262,6 +279,9 @@ class Primitive:
         effects: Names of its effects: ('debug',), ('io',); such equations are never removed.
         calls: Whether its parameters hold jaxprs that `eager` runs.
         commutative: Whether the order of its two operands does not matter, to the bit.
+
+    Attributes:
+        module: The module that declares it.
     """
 
     __slots__ = (
@@ -278,8 +298,10 @@ class Primitive:
         "linear",
         "linear_in",
         "lower",
+        "module",
         "multiple_results",
         "name",
+        "reach",
         "simplify",
         "spec",
         "transpose",
@@ -299,6 +321,7 @@ class Primitive:
         lower: Lowering | Absent,
         vjp: Pullback | Absent = Absent("derived from jvp and transpose"),  # noqa: B008
         simplify: Callable[..., Any] | None = None,
+        reach: Callable[..., Sequence[bool]] | None = None,
         spec: Spec | Absent = Absent(""),  # noqa: B008
         linear: str | None = None,
         linear_in: tuple[int, ...] | None = None,
@@ -313,9 +336,10 @@ class Primitive:
         self.name, self.doc = name, doc
         self.abstract, self.eager, self.jvp, self.transpose = abstract, eager, jvp, transpose
         self.vjp, self.batch, self.lower, self.simplify = vjp, batch, lower, simplify
-        self.spec, self.linear, self.linear_in = spec, linear, linear_in
+        self.spec, self.linear, self.linear_in, self.reach = spec, linear, linear_in, reach
         self.multiple_results, self.differentiable = multiple_results, differentiable
         self.effects, self.calls, self.commutative = effects, calls, commutative
+        self.module = _declaring_module()
         self._sealed = True
         _registry[name] = self
 
@@ -327,8 +351,8 @@ class Primitive:
     def __repr__(self) -> str:
         return self.name
 
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return (primitive, (self.name,))
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return (_restored, (self.name, self.module))
 
     def rule(self, kind: str) -> Callable[..., Any]:
         """The rule of that kind; raises `RuleError` with the stated reason where it is absent."""
@@ -343,6 +367,21 @@ class Primitive:
         rows = "\n".join(f"  {kind:10} {_describe(rule)}" for kind, rule in cells)
         linear = f", linear {self.linear}" if self.linear else ""
         return f"{self.name}: {self.doc}{linear}\n{rows}"
+
+
+def _declaring_module() -> str:
+    """The module whose import declares a primitive: other processes find it there."""
+    frame: Any = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    return frame.f_globals["__name__"]  # type: ignore[no-any-return]
+
+
+def _restored(name: str, module: str) -> "Primitive":
+    """The primitive of that name, whose family may not be loaded yet."""
+    if name not in _registry:
+        import_module(module)
+    return primitive(name)
 
 
 def _describe(rule: Any) -> str:

@@ -65,6 +65,7 @@ class _State(threading.local):
     phase: object = None
     axes: tuple[Any, ...] = ()
     rules: tuple[object, ...] = ()  # functions whose own derivative rules are being staged
+    again: Trace | None = None  # where code began that runs again: it uses up no random key
 
 
 state = _State()
@@ -123,6 +124,19 @@ def bind(prim: Primitive, *args: Value, **params: Any) -> Any:
         # Rules run with the transforms around them current: the outermost bind knows them all.
         error.note_context(_open_transforms())
         raise
+
+
+class running_again:
+    """Inside, code runs that has run before or only says its types: it uses up no random key."""
+
+    __slots__ = ("before",)
+
+    def __enter__(self) -> None:
+        self.before = state.again
+        state.again = state.trace
+
+    def __exit__(self, *_exception: object) -> None:
+        state.again = self.before
 
 
 class Tracer(Array):

@@ -127,8 +127,12 @@ def bitwise_not(x: Any) -> Value:
 # moves every bit out. NumPy's shifts do so; C, hence CuPy, leaves it undefined.
 
 
+def _unsigned_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(f"u{dtype.itemsize}")
+
+
 def _unsigned(x: Any) -> Any:
-    return x.view(x.dtype.char.upper())
+    return x.view(_unsigned_dtype(x.dtype))
 
 
 def _outside(x: Any, y: Any) -> Any:
@@ -173,7 +177,7 @@ def _shift(name: str, doc: str, eager: Callable[..., Any], scalar: str, sign: in
             (a << b if sign > 0 else a >> b if sign == 0 else (a & mask) >> b) & mask
             for a, b in pairs
         ]
-        bits = np.array(moved, one.char.upper()).view(one)
+        bits = np.array(moved, _unsigned_dtype(one)).view(one)
         return bits.reshape(flat[0].shape)
 
     return pointwise(
@@ -209,7 +213,7 @@ shift_right_logical_p = _shift(
     "shift_right_logical",
     "The bits of x moved down by y; zeros fill in.",
     _shift_logical_eager,
-    "unsigned(x) >> y",
+    "x >>> y",
     -1,
 )
 

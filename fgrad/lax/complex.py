@@ -11,11 +11,13 @@ import numpy as np
 
 from fgrad.core import basis, dtypes
 from fgrad.core.avals import ShapedArray
+from fgrad.core.dtype_kinds import NATIVE
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import (
     COMPLEXES,
     TYPE,
+    Absent,
     Case,
     Invalid,
     Lowering,
@@ -42,9 +44,12 @@ __all__ = [
 ]
 
 
+_NO_SCALAR = Absent("complex numbers are computed by the library")
+
+
 def _part(
     name: str, doc: str, eager: Callable[..., Any], transpose: Callable[..., Any],
-    *, real_result: bool, scalar: str, reference: Callable[..., Any],
+    *, real_result: bool, reference: Callable[..., Any],
 ) -> Primitive:  # fmt: skip
     """A real-linear function of one complex operand."""
 
@@ -65,7 +70,7 @@ def _part(
         eager=checked,
         transpose=transpose,
         batch=lambda axis, args, dims: basis.batch_pointwise(prim, axis, args, dims, {}),
-        lower=Lowering("pointwise", scalar),
+        lower=Lowering("pointwise", _NO_SCALAR),
         spec=Spec(
             dtypes=COMPLEXES,
             reference=reference,
@@ -86,7 +91,6 @@ real_p = _part(
     lambda _xp, x: x.real,
     lambda ct, x: (basis.convert_element_type(ct, x.aval.dtype),),
     real_result=True,
-    scalar="real(x)",
     reference=np.real,
 )
 
@@ -96,7 +100,6 @@ imag_p = _part(
     lambda _xp, x: x.imag,
     _imag_transpose,
     real_result=True,
-    scalar="imag(x)",
     reference=np.imag,
 )
 
@@ -106,7 +109,6 @@ conj_p = _part(
     lambda xp, x: xp.conj(x),
     lambda ct, _x: (conj(ct),),
     real_result=False,
-    scalar="conj(x)",
     reference=np.conj,
 )
 
@@ -145,7 +147,7 @@ def conj(x: Any) -> Value:
 
 
 def _complex_abstract(x: ShapedArray, y: ShapedArray) -> ShapedArray:
-    if x.dtype != y.dtype or x.dtype.char not in "fd":
+    if x.dtype != y.dtype or x.dtype.num not in NATIVE["f"]:
         raise DtypeError(
             f"complex takes two float32 or two float64 arrays, got real part {x} and imaginary "
             f"part {y}; convert them with astype"
@@ -155,10 +157,10 @@ def _complex_abstract(x: ShapedArray, y: ShapedArray) -> ShapedArray:
 
 
 def _complex_eager(xp: Any, x: Any, y: Any) -> Any:
-    if x.dtype != y.dtype or x.dtype.char not in "fd":
+    if x.dtype != y.dtype or x.dtype.num not in NATIVE["f"]:
         raise ValueError("dtypes")  # the abstract rule says it in full
     # x + 1j * y would turn infinite parts into NaN and lose the sign of zeros.
-    out = xp.empty(np.broadcast_shapes(x.shape, y.shape), x.dtype.char.upper())
+    out = xp.empty(np.broadcast_shapes(x.shape, y.shape), dtypes.to_complex(x.dtype))
     out.real = x
     out.imag = y
     return out
@@ -200,7 +202,7 @@ complex_p: Primitive = Primitive(
         lambda _needed: (TYPE(0), TYPE(1)),
     ),
     batch=lambda axis, args, dims: basis.batch_pointwise(complex_p, axis, args, dims, {}),
-    lower=Lowering("pointwise", "complex(x, y)"),
+    lower=Lowering("pointwise", _NO_SCALAR),
     linear="jointly",
     spec=Spec(
         Operand(),

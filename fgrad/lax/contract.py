@@ -12,6 +12,7 @@ import numpy as np
 
 from fgrad.core import basis, dtypes
 from fgrad.core.avals import ShapedArray
+from fgrad.core.dtype_kinds import NATIVE
 from fgrad.core.errors import AxisError, DtypeError, ShapeError
 from fgrad.core.primitive import (
     NOTHING,
@@ -43,6 +44,9 @@ from fgrad.lax.precision import Precision, canonical_precision, multiply_in, pro
 __all__ = ["Precision", "batch_matmul", "dot", "dot_general", "dot_general_p"]
 
 
+_NATIVE = NATIVE["f"] | NATIVE["c"]
+
+
 def _dot_abstract(
     x: ShapedArray, y: ShapedArray, *,
     dimension_numbers: DotDimensionNumbers, precision: Any, preferred_element_type: Any,
@@ -71,7 +75,7 @@ def _dot_eager(
     dtype = x.dtype
     if dtype != y.dtype:
         raise ValueError("dtypes")
-    if preferred_element_type is None and dtype.char in "fdFD":
+    if preferred_element_type is None and dtype.num in _NATIVE:
         if dimension_numbers is MATMUL and x.ndim == y.ndim == 2:
             return x.dot(y)
         return plan_of(dimension_numbers, x.ndim, y.ndim)(xp, x, y)

@@ -15,6 +15,7 @@ import numpy as np
 
 from fgrad.core import basis, dtypes
 from fgrad.core.avals import ShapedArray
+from fgrad.core.dtype_kinds import NATIVE
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import (
@@ -53,7 +54,7 @@ class FftType(Enum):
 def _fft_abstract(x: ShapedArray, *, fft_type: FftType, fft_lengths: Ints) -> ShapedArray:
     kind = fft_type.name
     real = fft_type is FftType.RFFT
-    if x.dtype.char not in ("fd" if real else "FD"):
+    if x.dtype.num not in NATIVE["f" if real else "c"]:
         raise DtypeError(
             f"fft: {kind} takes {'float32 or float64' if real else 'complex64 or complex128'} "
             f"arrays, got {x}; convert it with astype"
@@ -243,6 +244,6 @@ def fft(x: Any, fft_type: FftType | str, fft_lengths: Sequence[int]) -> Value:
     x = as_value(x)
     if not dtypes.is_inexact(x.dtype):
         x = basis.convert_element_type(x, dtypes.default_float())
-    if fft_type is not FftType.RFFT and x.dtype.char in "fd":
+    if fft_type is not FftType.RFFT and x.dtype.num in NATIVE["f"]:
         x = basis.convert_element_type(x, dtypes.to_complex(x.dtype))
     return bind(fft_p, x, fft_type=fft_type, fft_lengths=tuple(map(int, fft_lengths)))

@@ -12,6 +12,7 @@ import numpy as np
 
 from fgrad.core import basis, dtypes
 from fgrad.core.avals import ShapedArray
+from fgrad.core.dtype_kinds import NATIVE
 from fgrad.core.errors import DtypeError, RuleError
 from fgrad.core.primitive import (
     NOTHING,
@@ -34,7 +35,6 @@ INTEGER = "iu"
 BITS = "biu"
 ANY = "biufc"
 
-_CHARS = {"f": "fd", "c": "FD", "i": "bhilq", "u": "BHILQ", "b": "?"}
 _WORDS = {"f": "float", "c": "complex", "i": "signed integer", "u": "unsigned integer", "b": "bool"}
 
 
@@ -93,7 +93,7 @@ def pointwise(
     doc: str,
     eager: Callable[..., Any],
     derivs: Sequence[Any] | Absent,
-    scalar: str,
+    scalar: Any,
     accepts: str = INEXACT,
     result: Callable[[np.dtype[Any]], np.dtype[Any]] | None = None,
     simplify: Callable[..., Any] | None = None,
@@ -117,7 +117,8 @@ def pointwise(
             (asking for it raises `RuleError` with the reason), or a function of the operands and
             ``out`` that it names, and of parameters by keyword. The named ones are what reverse
             mode keeps.
-        scalar: The scalar expression that compilers render.
+        scalar: The scalar expression that compilers render, or a function that gives it; see
+            `Lowering`.
         accepts: Kinds of dtype: letters of 'b', 'i', 'u', 'f', 'c'.
         result: The dtype of the result from that of the operands; the same where None.
         simplify: ``(args, params) -> value or None``: an exact identity.
@@ -155,7 +156,7 @@ def pointwise(
         transpose=transpose,
         vjp=vjp,
         batch=lambda axis, args, dims, **p: basis.batch_pointwise(prim, axis, args, dims, p),
-        lower=Lowering("pointwise", scalar, decompose),
+        lower=Lowering("pointwise", scalar, decompose, operands),
         simplify=simplify,
         linear=linear,
         linear_in=linear_in,
@@ -173,12 +174,12 @@ def _pointwise_abstract(
     result: Callable[[np.dtype[Any]], np.dtype[Any]] | None,
     check: Callable[..., None] | None,
 ) -> Callable[..., ShapedArray]:
-    native = "".join(_CHARS[k] for k in accepts)
+    native = frozenset[int]().union(*(NATIVE[k] for k in accepts))
     arity = len(names)
 
     def abstract(*avals: ShapedArray, **params: Any) -> ShapedArray:
         first = avals[0]
-        if arity == 1 and check is None and result is None and first.dtype.char in native:
+        if arity == 1 and check is None and result is None and first.dtype.num in native:
             return first
         for a in avals:
             check_kind(name, a, accepts)
@@ -201,7 +202,7 @@ def _pointwise_abstract(
 def _pointwise_eager(
     eager: Any, arity: int, accepts: str, *, returns_same: bool, widen: bool
 ) -> Any:
-    native = "".join(_CHARS[k] for k in accepts)
+    native = frozenset[int]().union(*(NATIVE[k] for k in accepts))
 
     def wide(xp: Any, *args: Any, **params: Any) -> Any:
         dtype = args[0].dtype
@@ -214,17 +215,17 @@ def _pointwise_eager(
         return out.astype(dtype) if returns_same else out
 
     def unary(xp: Any, x: Any, **params: Any) -> Any:
-        return eager(xp, x, **params) if x.dtype.char in native else wide(xp, x, **params)
+        return eager(xp, x, **params) if x.dtype.num in native else wide(xp, x, **params)
 
     def binary(xp: Any, x: Any, y: Any, **params: Any) -> Any:
         dtype = x.dtype
-        if (dtype is y.dtype or dtype == y.dtype) and dtype.char in native:
+        if (dtype is y.dtype or dtype == y.dtype) and dtype.num in native:
             return eager(xp, x, y, **params)
         return wide(xp, x, y, **params)
 
     def several(xp: Any, *args: Any, **params: Any) -> Any:
         dtype = args[0].dtype
-        if all(a.dtype == dtype for a in args) and dtype.char in native:
+        if all(a.dtype == dtype for a in args) and dtype.num in native:
             return eager(xp, *args, **params)
         return wide(xp, *args, **params)
 

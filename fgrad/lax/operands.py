@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import dtypes
+from fgrad.core.dtype_kinds import NATIVE
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import WEAK, ArrayImpl, as_value
 from fgrad.core.primitive import FLOATS, INEXACT, Case, Invalid, Operand, Spec, Value
@@ -28,11 +29,11 @@ def like(x: Any, dtype: np.dtype[Any]) -> ArrayImpl:
         DtypeError: It is of a kind that `dtype` cannot hold, or out of its range.
     """
     kind = type(x)
-    char = dtype.char
+    number = dtype.num
     if not (
-        char in "FD"
-        or (char in "fd" and kind is not complex)
-        or (kind is int and char != "?")
+        number in NATIVE["c"]
+        or (number in NATIVE["f"] and kind is not complex)
+        or (kind is int and number not in NATIVE["b"])
         or (kind is float and dtypes.is_float(dtype))
     ):
         raise DtypeError(

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fgrad.core.dtype_kinds import F32
+
 __all__: list[str] = []
 
 
@@ -32,7 +34,7 @@ def write(xp: Any, ufunc: str, out: Any, places: Any, rows: Any, unique: bool) -
 
 
 def _write_scalars(function: Any, out: Any, places: Any, values: Any) -> None:
-    if function is np.add and out.dtype.char == "f":
+    if function is np.add and out.dtype == F32:
         # Sums in float64, rounded once.
         if 8 * len(places) > len(out):
             out[...] = out + np.bincount(places, values, len(out))

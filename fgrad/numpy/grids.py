@@ -10,6 +10,7 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type
+from fgrad.core.dtype_kinds import EXTENDED
 from fgrad.core.errors import ArgumentError, ShapeError
 from fgrad.core.evaluate import ArrayImpl
 from fgrad.core.primitive import Value
@@ -64,8 +65,9 @@ def arange(
     count = max(math.ceil((given[1] - given[0]) / given[2]), 0)
     if dtypes.is_integer(dtype) and given[0] == 0 and given[2] == 1:
         return to_device(lax.iota(dtype, count), device)
-    wide = None if dtype.kind in "biufc" else np.float32
-    data = np.arange(given[0], given[1], given[2], dtype=wide or dtype)
+    # NumPy repeats the rounded first step, which leads a small float far off.
+    wide = np.float64 if dtype in EXTENDED else dtype
+    data = np.arange(given[0], given[1], given[2], dtype=wide)
     return to_device(ArrayImpl(data.astype(dtype)), device)
 
 

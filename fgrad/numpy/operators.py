@@ -10,20 +10,23 @@ from typing import Any
 import numpy as np
 
 from fgrad.core.config import config
+from fgrad.core.dtype_kinds import BF16, F16, NATIVE
 from fgrad.core.errors import ImmutableArrayError
 from fgrad.core.evaluate import WEAK, ArrayImpl, is_buffer
 from fgrad.core.primitive import Primitive, primitive
 from fgrad.core.tracing import Array, state
 from fgrad.numpy import bitwise, rounding, ufuncs
 
-# Characters of the dtypes that an operator takes as they are; the others go the slow way.
-_INEXACT = "efdFDE"
-_NUMBERS = _INEXACT + "bhilqBHIQ"
-_BITS = "?bhilqBHIQ"
-_ORDERED = "?efdE" + "bhilqBHIQ"
-_ALL = "?" + _NUMBERS
+# Numbers of the dtypes that an operator takes as they are; the others go the slow way.
+_INTEGERS = NATIVE["i"] | NATIVE["u"]
+_FLOATS = NATIVE["f"] | {F16.num, BF16.num}
+_INEXACT = _FLOATS | NATIVE["c"]
+_NUMBERS = _INEXACT | _INTEGERS
+_BITS = NATIVE["b"] | _INTEGERS
+_ORDERED = NATIVE["b"] | _FLOATS | _INTEGERS
+_ALL = NATIVE["b"] | _NUMBERS
 # Which array dtypes a Python number takes on directly.
-_TAKEN = {int: _NUMBERS, float: _INEXACT, complex: "FD"}
+_TAKEN = {int: _NUMBERS, float: _INEXACT, complex: NATIVE["c"]}
 
 _ACCEPTED = (Array, bool, int, float, complex, np.ndarray, np.generic)
 
@@ -34,23 +37,23 @@ def acceptable(y: Any) -> bool:
 
 
 def _binary(
-    prim: Primitive, slow: Callable[[Any, Any], Any], takes: str
+    prim: Primitive, slow: Callable[[Any, Any], Any], takes: frozenset[int]
 ) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
     """The operator and its reflected twin."""
 
     def operator(x: Any, y: Any) -> Any:
         dtype = x.dtype
-        char = dtype.char
+        number = dtype.num
         if isinstance(y, Array):
             if (
                 y.dtype is dtype
-                and char in takes
+                and number in takes
                 and (config.numpy_rank_promotion == "allow" or x.ndim == y.ndim)
             ):
                 return state.trace.process(prim, (x, y), {})
-        elif char in takes:
+        elif number in takes:
             taken = _TAKEN.get(type(y))
-            if taken is not None and char in taken and _fits(y, char):
+            if taken is not None and number in taken and _fits(y, number):
                 return state.trace.process(prim, (x, _number(y, x, dtype)), {})
         if not acceptable(y):
             return NotImplemented
@@ -58,10 +61,10 @@ def _binary(
 
     def reflected(x: Any, y: Any) -> Any:
         dtype = x.dtype
-        char = dtype.char
-        if char in takes:
+        number = dtype.num
+        if number in takes:
             taken = _TAKEN.get(type(y))
-            if taken is not None and char in taken and _fits(y, char):
+            if taken is not None and number in taken and _fits(y, number):
                 return state.trace.process(prim, (_number(y, x, dtype), x), {})
         if not acceptable(y):
             return NotImplemented
@@ -75,9 +78,9 @@ def _number(y: Any, x: Any, dtype: np.dtype[Any]) -> ArrayImpl:
     return ArrayImpl(np.asarray(y, dtype), WEAK if x.weak_type else 0)
 
 
-def _fits(y: Any, char: str) -> bool:
+def _fits(y: Any, number: int) -> bool:
     """Whether the number surely fits; the slow way checks the others and says what is wrong."""
-    return type(y) is not int or 0 <= y <= 127 or (-128 <= y < 0 and char not in "BHIQ")
+    return type(y) is not int or 0 <= y <= 127 or (-128 <= y < 0 and number not in NATIVE["u"])
 
 
 def _slow(

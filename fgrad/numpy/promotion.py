@@ -13,6 +13,7 @@ import numpy as np
 from fgrad.core import dtypes
 from fgrad.core.basis import convert_element_type
 from fgrad.core.config import config
+from fgrad.core.dtype_kinds import BF16, F16, NATIVE
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import WEAK, ArrayImpl, as_value
 from fgrad.core.primitive import Value
@@ -20,7 +21,8 @@ from fgrad.core.tracing import Array
 
 NUMBERS = (bool, int, float, complex)
 _PYTHON = frozenset(NUMBERS)
-_INEXACT = "efdFDE"  # characters of the dtypes in which functions such as sin compute
+# The numbers of the dtypes in which functions such as sin compute.
+_INEXACT = NATIVE["f"] | NATIVE["c"] | {F16.num, BF16.num}
 
 
 def value(x: Any, name: str = "", argument: str = "") -> Value:
@@ -126,7 +128,7 @@ def promote(name: str, *args: Any) -> list[Value]:
 
 def promote_inexact(name: str, *args: Any) -> list[Value]:
     """Operands as values of their common dtype, made floating point where it is not."""
-    if _alike(args) and args[0].dtype.char in _INEXACT:
+    if _alike(args) and args[0].dtype.num in _INEXACT:
         return list(args)
     found = operands(name, args)
     dtype, weak = dtypes.promote(*map(pair, found))

@@ -1,19 +1,19 @@
 """Keys: what random functions take instead of a hidden state."""
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from fgrad import numpy as fnp
 from fgrad.core.config import config
-from fgrad.core.errors import DtypeError, KeyReuseError, ShapeError
+from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import ArrayImpl, as_value
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array
+from fgrad.core.transforms.key_uses import new_words, remember, select, uses_of
 from fgrad.core.tree_registry import register
-from fgrad.core.where import Where, here
+from fgrad.core.where import here
 from fgrad.lax.convert import convert_element_type
 from fgrad.lax.threefry import random_bits, random_fold_in, random_split
 
@@ -26,15 +26,15 @@ __all__ = [
 class PRNGKeyArray:
     """An array of typed keys; a pytree of its words ``[..., 2]`` uint32.
 
-    Drawing from a key or splitting it uses it up; a second use raises `KeyReuseError`.
+    Drawing from a key or splitting it uses it up; a second use raises `KeyReuseError`. Uses are
+    known key by key, by transforms and by programs that the key is passed to.
     """
 
-    __slots__ = ("_data", "_used")
+    __slots__ = ("_data",)
 
     def __init__(self, data: Value) -> None:
         self._data = data
-        # next() on a counter is atomic: of two threads, exactly one sees 0.
-        self._used: tuple[Any, list[Any]] = (itertools.count(), [])
+        remember(data)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,29 +61,59 @@ class PRNGKeyArray:
 
     def __getitem__(self, index: Any) -> "PRNGKeyArray":
         where = index if isinstance(index, tuple) else (index,)
-        if Ellipsis not in where:
+        if not any(i is Ellipsis for i in where):
             where = (*where, Ellipsis)
-        return PRNGKeyArray(self._data[(*where, slice(None))])
+        known = _static_index(where)
+        return self._part(
+            self._data[(*where, slice(None))],
+            None if known is None
+            else lambda p: p[(*known, *[slice(None)] * (p.ndim - self.ndim))],
+        )  # fmt: skip
 
     def reshape(self, *shape: Any) -> "PRNGKeyArray":
         """The same keys under another shape."""
         sizes = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
-        return PRNGKeyArray(self._data.reshape((*sizes, 2)))
+        words = self._data.reshape((*sizes, 2))
+        return self._part(words, lambda p: p.reshape((*words.shape[:-1], *p.shape[self.ndim :])))
+
+    def _part(self, words: Value, where: Callable[[Any], Any] | None) -> "PRNGKeyArray":
+        """Some of these keys; `where` does to their positions what was done to the words."""
+        if words is self._data:
+            return PRNGKeyArray(words)
+        part = new_words(words)
+        if where is not None:
+            select(self._data, part, where)
+        return PRNGKeyArray(part)
+
+    def __copy__(self) -> "PRNGKeyArray":
+        return clone(self)  # type: ignore[no-any-return]
+
+    def __deepcopy__(self, _memo: Any) -> "PRNGKeyArray":
+        return clone(self)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         return f"PRNGKeyArray{list(self.shape)} overlaying:\n{self._data!r}"
 
     def _use(self) -> Value:
-        counter, places = self._used
-        if next(counter) > 0 and config.key_reuse == "raise":
-            first: Where | None = places[0] if places else None
-            raise KeyReuseError(
-                f"this random key was used before, at {first}; the same key gives the same "
-                f"numbers. Use fgrad.random.split first, or fgrad.random.clone where repetition is "
-                f"meant"
-            )
-        places.append(here())
+        uses = uses_of(self._data)
+        if uses is not None:
+            uses.use(here())
         return self._data
+
+
+def _static_index(where: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """An index as NumPy takes it, where it is known; else None."""
+    if not all(map(_is_known, where)):
+        return None
+    return tuple(np.asarray(i) if isinstance(i, ArrayImpl) else i for i in where)
+
+
+def _is_known(i: Any) -> bool:
+    if isinstance(i, slice):
+        return not any(isinstance(x, Array) for x in (i.start, i.stop, i.step))
+    if isinstance(i, list):
+        return all(isinstance(x, (int, np.integer)) for x in i)
+    return i is None or i is Ellipsis or isinstance(i, (int, np.integer, np.ndarray, ArrayImpl))
 
 
 register(
@@ -129,7 +159,7 @@ def single(key: Key) -> Value:
 
 def like_key(key: Key, words: Value) -> Key:
     """New keys of the same sort: typed or raw."""
-    return PRNGKeyArray(words) if isinstance(key, PRNGKeyArray) else words
+    return PRNGKeyArray(new_words(words)) if isinstance(key, PRNGKeyArray) else words
 
 
 def key(seed: Any) -> PRNGKeyArray:
@@ -143,7 +173,7 @@ def key(seed: Any) -> PRNGKeyArray:
         >>> fg.random.normal(fg.random.key(0), (2,))
         Array([1.622642 , 2.0252647], dtype=float32)
     """
-    return PRNGKeyArray(PRNGKey(seed))
+    return PRNGKeyArray(new_words(PRNGKey(seed)))
 
 
 def PRNGKey(seed: Any) -> Value:
@@ -223,7 +253,8 @@ def bits(key: Key, shape: Sequence[int] = (), dtype: Any = np.uint32) -> Value:
 
 def clone(key: Key) -> Key:
     """The same key, to be used once more on purpose."""
-    return like_key(key, words_of(key, use=False))
+    words = words_of(key, use=False)
+    return PRNGKeyArray(new_words(words, copy=True)) if isinstance(key, PRNGKeyArray) else words
 
 
 def key_data(keys: Key) -> Value:
@@ -233,7 +264,7 @@ def key_data(keys: Key) -> Value:
 
 def wrap_key_data(words: Any) -> PRNGKeyArray:
     """Typed keys from words ``[..., 2]`` uint32."""
-    return PRNGKeyArray(words_of(as_value(words)))
+    return PRNGKeyArray(new_words(words_of(as_value(words)), copy=True))
 
 
 def key_impl(keys: Key) -> str:

@@ -41,8 +41,8 @@ _SIZES = (2, 3, 1, 0)
 
 
 def closed(problem: Problem) -> tuple[Flat, list[Array]]:
-    """The primitive as a function of its differentiable operands, and those operands."""
-    call = prim_call(problem.prim, problem.params)
+    """What is observed of the primitive, of its differentiable operands, and those operands."""
+    call = of_values.observed_call(problem)
     active = problem.active
 
     def f(*xs: Any) -> list[Any]:

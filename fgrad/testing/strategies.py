@@ -4,7 +4,7 @@ Hypothesis draws sizes and a seed, so that a failing example shrinks to small sh
 generator makes the elements from the seed, which costs far less than drawing each.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fgrad.core import dtypes
 from fgrad.core.errors import RuleError
 from fgrad.core.primitive import Absent, Case, Operand, Primitive, Spec
+from fgrad.testing.matrices import GENERATORS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
@@ -240,7 +241,7 @@ def elements(
         return np.asarray(rng.integers(0, 2, shape), bool)
     if dtype.kind in "iu":
         return _integers(rng, operand, shape, dtype)
-    make = _GENERATORS.get(operand.generator)
+    make = GENERATORS.get(operand.generator)
     if make is not None:
         x = make(_uniform(rng, operand, shape, dtype))
     elif operand.generator == "distinct" and pool is not None:
@@ -288,35 +289,6 @@ def _integers(
     if operand.generator == "nonzero":
         x = np.where(x == 0, high, x)
     return x.astype(dtype)
-
-
-def _positive_definite(x: Array) -> Array:
-    n = x.shape[-1]
-    return np.asarray((x @ x.conj().swapaxes(-1, -2)) / max(n, 1) + np.eye(n))
-
-
-def _symmetric(x: Array) -> Array:
-    # The diagonal keeps eigenvalues apart.
-    return (x + x.conj().swapaxes(-1, -2)) / 2 + np.diag(3.0 * np.arange(x.shape[-1]))
-
-
-def _well_conditioned(x: Array) -> Array:
-    rows, columns = x.shape[-2:]
-    return np.asarray(
-        x / max(rows, columns, 1) + np.diag(2.0 + np.arange(max(rows, columns)))[:rows, :columns]
-    )
-
-
-def _triangular(x: Array) -> Array:
-    return np.asarray(np.tril(x) / 2 + 2 * np.eye(*x.shape[-2:]))
-
-
-_GENERATORS: dict[str, Callable[[Array], Array]] = {
-    "positive_definite": _positive_definite,
-    "symmetric": _symmetric,
-    "well_conditioned": _well_conditioned,
-    "triangular": _triangular,
-}
 
 
 @st.composite

@@ -50,6 +50,8 @@ def test_a_key_used_twice_is_reported():
     first = random.normal(key)
     with pytest.raises(KeyReuseError, match=r"was used before, at .*test_differences.py"):
         random.uniform(key)
+    with pytest.raises(KeyReuseError, match=r"was used before, at .*and uniform uses it at"):
+        fg.jit(random.uniform)(key)
     with fg.key_reuse("jax"):
         assert random.normal(key) == first
     fresh = random.key(0)

@@ -219,19 +219,101 @@ def test_closure_convert_carries_the_derivative_over():
     np.testing.assert_allclose(float(g), 2 * np.cos(0.5), rtol=1e-6)
 
 
-def test_a_wrong_output_of_a_rule_shows_when_it_is_staged():
-    f = fg.custom_vjp(lambda x: x.sum())
-    f.defvjp(lambda x: (x, None), lambda _r, ct: (ct,))
-    with pytest.raises(
-        CustomRuleError, match=r"fwd rule of .* output f64\[3\], the function f64\["
-    ):
-        fg.jit(f)(X)
-    g = fg.custom_jvp(lambda x: x.sum())
-    g.defjvp(lambda p, t: (p[0], t[0]))
-    with pytest.raises(
-        CustomRuleError, match=r"jvp rule of .* output f64\[3\], the function f64\["
-    ):
-        fg.jit(g)(X)
+def of_reverse_rule(fun, fwd):
+    f = fg.custom_vjp(fun)
+    f.defvjp(lambda x: (fwd(x), None), lambda _r, ct: (X,))
+    return f
+
+
+def of_forward_rule(fun, out):
+    f = fg.custom_jvp(fun)
+    f.defjvp(lambda p, t: (out(p[0]), fg.tree.map(fnp.zeros_like, out(p[0]))))
+    return f
+
+
+def both_rules(fun, out):
+    f = of_reverse_rule(fun, fun)
+    f.defvjp(f.fwd, f.bwd, of_forward_rule(fun, out).jvp)
+    return f
+
+
+MODES = {
+    "jit": lambda f: fg.jit(f)(X),
+    "grad": lambda f: fg.grad(lambda x: fnp.sum(fg.tree.leaves(f(x))[0]))(X),
+    "vjp": lambda f: fg.vjp(f, X),
+    "jvp": lambda f: fg.jvp(f, (X,), (X,)),
+    "linearize": lambda f: fg.linearize(f, X),
+    "vjp of vmap": lambda f: fg.vjp(fg.vmap(f), np.stack([X, X])),
+    "vjp of vjp": lambda f: fg.vjp(lambda x: fg.vjp(f, x)[0], X),
+    "jit of grad": lambda f: fg.jit(fg.grad(lambda x: fnp.sum(fg.tree.leaves(f(x))[0])))(X),
+    "checkpoint": lambda f: fg.grad(fg.checkpoint(lambda x: fnp.sum(fg.tree.leaves(f(x))[0])))(X),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["fwd", "jvp"])
+def test_a_wrong_output_of_a_rule_is_refused_in_every_mode(kind, mode):
+    def vector_sum(x):
+        return x.sum()
+
+    make = of_reverse_rule if kind == "fwd" else of_forward_rule
+    call = MODES[mode]
+    wrong = {
+        r"output f64\[3\], the function f64\[\]": lambda x: x,
+        r"output f32\[\], the function f64\[\]": lambda x: x.sum().astype(np.float32),
+        r"output PyTreeDef.*, the function PyTreeDef": lambda x: [x.sum()],
+    }
+    for words, rule in wrong.items():
+        for _ in range(2):  # a rule that failed is not taken for checked
+            with pytest.raises(CustomRuleError, match=rf"the {kind} rule of vector_sum.*{words}"
+                               rf".*\n  at {__file__}:") as caught:  # fmt: skip
+                call(make(vector_sum, rule))
+            assert "must be the same" in str(caught.value)
+    call(make(vector_sum, vector_sum))
+
+
+@pytest.mark.parametrize("mode", ["jvp", "linearize"])
+def test_a_wrong_output_of_a_second_rule_is_refused(mode):
+    f = both_rules(lambda x: x.sum(), lambda x: x)
+    with pytest.raises(CustomRuleError, match=r"jvp rule .* output f64\[3\], the function f64"):
+        MODES[mode](f)
+    MODES["grad"](f)
+
+
+def test_a_function_that_cannot_be_traced_is_run_to_check_its_rule():
+    def halves(x):
+        return x[:1] if float(np.asarray(x)[0]) > 0 else x
+
+    for point, words in ((X, r"f64\[3\], the function f64\[1\]"), (-X, None)):
+        f = of_reverse_rule(halves, lambda x: x)
+        if words is None:
+            fg.vjp(f, point)
+        else:
+            with pytest.raises(CustomRuleError, match=words):
+                fg.vjp(f, point)
+
+
+def test_the_output_of_a_rule_is_checked_once_a_signature():
+    runs = []
+
+    @fg.custom_vjp
+    def f(x, n):
+        runs.append(x.shape)
+        return x * n
+
+    f.defvjp(lambda x, n: (x * n, n), lambda n, ct: (ct * n, None))
+    for _ in range(3):
+        fg.grad(lambda x: f(x, 2).sum())(X)
+    assert runs == [(3,)]
+    fg.grad(lambda x: f(x, 2).sum())(X[:2])
+    assert runs == [(3,), (2,)]
+    f.defvjp(lambda x, n: (x, n), lambda n, ct: (ct * n, None))
+    fg.grad(lambda x: f(x, 2).sum())(X)
+    assert runs == [(3,), (2,), (3,)]
+    wide = fg.custom_vjp(lambda x, ns: x * ns[0], nondiff_argnums=(1,))
+    wide.defvjp(lambda x, ns: (x * ns[0], None), lambda ns, _r, ct: (ct * ns[0],))
+    for _ in range(2):  # an argument that is not hashable
+        np.testing.assert_array_equal(fg.grad(lambda x: wide(x, [3.0]).sum())(X), np.full(3, 3.0))
 
 
 def test_an_error_inside_a_rule_names_the_rules_line():
@@ -244,3 +326,48 @@ def test_an_error_inside_a_rule_names_the_rules_line():
     line = bwd.__code__.co_firstlineno + 1
     with pytest.raises(TypeError, match=rf"test_custom\.py:{line} "):
         fg.grad(lambda x: f(x).sum())(X)
+
+
+@pytest.mark.parametrize("f", [marked, forward], ids=["vjp", "jvp"])
+@pytest.mark.parametrize("wrap", [lambda f: f, fg.jit, fg.checkpoint], ids=["", "jit", "remat"])
+def test_a_call_without_mapped_arguments_is_the_same_for_all_lanes(f, wrap):
+    def push(t):
+        return fg.jvp(lambda x: wrap(f)(x, X), (X,), (t,))
+
+    y, ts = fg.vmap(push, out_axes=(None, 0))(np.eye(3))
+    np.testing.assert_allclose(y, np.sin(X) * X)
+    np.testing.assert_allclose(ts, np.diag(10 * np.cos(X) * X))
+    np.testing.assert_allclose(fg.jacfwd(lambda x: wrap(f)(x, X))(X), ts)
+
+
+def clipped(rule):
+    f = fg.custom_vjp(lambda x: x)
+    f.defvjp(lambda x: (x, None), lambda _r, ct: (fnp.clip(rule(ct), -1.0, 1.0),))
+    return f
+
+
+@pytest.mark.parametrize("jit", [lambda f: f, fg.jit], ids=["", "jit"])
+def test_a_rule_of_a_shared_argument_runs_once(jit):
+    xs = np.array([3.0, 0.5, -2.0])
+    f = clipped(lambda ct: ct)
+
+    def loss(w, f):
+        return fg.vmap(jit(lambda x: f(w) * x))(xs).sum()
+
+    assert float(fg.grad(loss)(1.0, f)) == 1.0
+    assert float(fg.grad(lambda w: fg.vmap(lambda x: f(w * x))(xs).sum())(1.0)) == 1.5
+
+    def hooked(w):
+        return fg.tap(w, lambda ct: fnp.clip(ct, -1.0, 1.0))
+
+    assert float(fg.grad(loss)(1.0, hooked)) == 1.0
+    assert float(fg.vmap(fg.grad(lambda w, x: hooked(w) * x), (None, 0))(1.0, xs).sum()) == 0.5
+
+
+def test_a_rule_of_a_shared_argument_may_not_close_over_a_mapped_value():
+    def lane(w, x):
+        return clipped(lambda ct: ct * x)(w) * x
+
+    g = fg.grad(lambda w: fg.vmap(lane, in_axes=(None, 0))(w, X).sum())
+    with pytest.raises(CustomRuleError, match=r"closes over a value that vmap maps.*argument"):
+        g(np.float64(1.0))

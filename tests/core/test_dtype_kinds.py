@@ -31,6 +31,13 @@ def test_every_float8_of_ml_dtypes_is_there():
     assert {d.name for d in dk.FLOAT8} == names
 
 
+def test_numbers_of_native_dtypes_are_those_of_no_other_dtype():
+    native = {"b": ["?"], "i": "bhilq", "u": "BHILQ", "f": "fd", "c": "FD"}
+    assert {k: {np.dtype(c).num for c in v} for k, v in native.items()} == dk.NATIVE
+    others = [np.dtype(getattr(ml_dtypes, n)).num for n in dir(ml_dtypes) if n[-1].isdigit()]
+    assert not set().union(*dk.NATIVE.values()) & {*others, dk.F16.num, *(d.num for d in dk.FLOAT8)}
+
+
 @pytest.mark.parametrize("name", [*KINDS, *UNION])
 @pytest.mark.parametrize("spec", [*dk.ALL, dk.float0], ids=str)
 def test_kind_predicates(name, spec):

@@ -13,7 +13,9 @@ from fgrad import lax
 from fgrad.core import basis
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Pullback, primitive
-from fgrad.testing import check_primitive
+from fgrad.lax.linalg.lu import permuted
+from fgrad.testing import check_primitive, laws
+from fgrad.testing.functions import inexact_only
 
 
 @contextlib.contextmanager
@@ -55,6 +57,37 @@ def vjp_fault(change):
         return Pullback(rule.forward, backward, rule.select)
 
     return fault
+
+
+def jvp_result_fault(i, change):
+    """The tangent of result i of several that a jvp rule returns, changed."""
+
+    def fault(rule):
+        def jvp(primals, tangents, **params):
+            outs, tangents = rule(primals, tangents, **params)
+            changed = [change(t) if k == i and t is not None else t for k, t in enumerate(tangents)]
+            return outs, changed
+
+        return jvp
+
+    return fault
+
+
+def a_millionth_more(t):
+    return scaled(t, 1 + 1e-6)
+
+
+def without_exchanges(rule):
+    """The jvp of `lu` at the operand's rows as if they were in the order of the pivots."""
+
+    def jvp(primals, tangents):
+        (factors, pivots, order), _ = rule(primals, (None,))
+        (x,) = primals
+        sorted_x = permuted(x, order)
+        _, moved = rule((sorted_x,), tangents)
+        return [factors, pivots, order], moved
+
+    return jvp
 
 
 def each(change):
@@ -167,6 +200,12 @@ MUTANTS = {
     "tanh: batch reversed": ("tanh", "batch", batch_fault(reversed_batch)),
     "transpose: jvp one wrong element": ("transpose", "jvp", jvp_fault(one_element)),
     "conj: missing conjugate in the vjp": ("conj", "vjp", vjp_fault(each(lax.conj))),
+    "cholesky: jvp 1e-6 too large": ("cholesky", "jvp", jvp_fault(a_millionth_more)),
+    "lu: rows not exchanged in the jvp": ("lu", "jvp", without_exchanges),
+    "qr: sign of the jvp of Q": ("qr", "jvp", jvp_result_fault(0, basis.neg)),
+    "svd: jvp of U 1e-6 too large": ("svd", "jvp", jvp_result_fault(1, a_millionth_more)),
+    "eigh: sign of the jvp of the vectors": ("eigh", "jvp", jvp_result_fault(0, basis.neg)),
+    "eig: jvp of values 1e-6 too large": ("eig", "jvp", jvp_result_fault(0, a_millionth_more)),
 }  # fmt: skip
 
 
@@ -174,6 +213,24 @@ MUTANTS = {
 def test_the_laws_catch_a_planted_fault(mutant):
     with planted(*mutant) as prim, pytest.raises(AssertionError):
         check_primitive(prim, examples=8, shrink=False)
+
+
+def test_the_adjoint_law_sees_an_error_of_a_derivative_that_cancels():
+    rng = np.random.default_rng(0)
+    arrays = [[rng.uniform(-1, 1, 3)] for _ in range(3)]
+    laws.law_adjoint(lambda x: [lax.sub(x, x)], *arrays)
+    fault = vjp_fault(lambda cts: [scaled(cts[0], 1 + 1e-14), cts[1]])
+    with planted("sub", "vjp", fault), pytest.raises(AssertionError, match="Jᵀct"):
+        laws.law_adjoint(lambda x: [lax.sub(x, x)], *arrays)
+
+
+def test_the_adjoint_law_allows_for_the_rounding_of_a_derivative_that_cancels():
+    # U[0, 2] does not depend on A[0, 1]; the jvp rule finds so by subtracting equal terms.
+    x = np.array([[3.6, 0.3, 0.0], [0.0, 4.8, 0.9], [0.6, 0.7, 5.5]])
+    v, ct = np.zeros((3, 3)), np.zeros((3, 3))
+    v[0, 1] = ct[0, 2] = 1.0
+    f = inexact_only(laws.prim_call(primitive("lu"), {}))
+    laws.law_adjoint(f, [x], [v], [ct])
 
 
 def test_a_fault_is_taken_back():

@@ -153,7 +153,7 @@ def _sum_abstract(x: Avals, *, axes: tuple[int, ...]) -> ShapedArray:
 
 
 def _sum_eager(xp: Any, x: Any, *, axes: tuple[int, ...]) -> Any:
-    if (axes and axes[-1] >= x.ndim) or x.dtype.char == "?":
+    if (axes and axes[-1] >= x.ndim) or x.dtype.kind == "b":
         raise ValueError("axes or dtype")  # the abstract rule says it in full
     w = wide(x.dtype)
     if w is not None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fgrad.core import basis
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import NonlinearPullbackError
 from fgrad.core.evaluate import as_value
@@ -78,6 +79,7 @@ class LinearTrace(Trace):
             )
         out = prim.abstract(*[as_value(x).aval for x in args], **params)
         outs = [self.new(a) for a in (out if prim.multiple_results else (out,))]
+        results: list[Any] = self._known(prim, args, mine, params, outs)
         self.records.append(
             Record(
                 prim.name, _TransposeOf(prim), [x.aval if m else as_value(x) for x, m in
@@ -86,7 +88,21 @@ class LinearTrace(Trace):
                 [t.slot for t in outs], not prim.multiple_results, here(), prim,
             )
         )  # fmt: skip
-        return outs if prim.multiple_results else outs[0]
+        return results if prim.multiple_results else results[0]
+
+    def _known(
+        self, prim: Primitive, args: Sequence[Value], mine: Sequence[bool], params: dict[str, Any],
+        outs: list[Any],
+    ) -> list[Any]:  # fmt: skip
+        """The results, of which those that depend on no tangent are computed with the parent."""
+        reached = mine if prim.reach is None else prim.reach(mine, **params)
+        if prim.reach is None or all(reached):
+            return outs
+        full = [basis.zeros(x.aval) if m else as_value(x) for x, m in zip(args, mine, strict=True)]
+        assert self.parent is not None
+        with current(self.parent):
+            values = self.parent.process(prim, full, params)
+        return [t if r else v for t, v, r in zip(outs, values, reached, strict=True)]
 
     def process_custom_jvp(self, call: Any, args: Sequence[Value]) -> list[Value]:
         """A function of tangents inside a rule is what its own definition says."""

@@ -80,6 +80,11 @@ class _NamedPolicy:
     def __repr__(self) -> str:
         return str(self.key[0])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        name, *args = self.key
+        made_by = globals()[name]
+        return made_by, tuple(sorted(args[0])) if isinstance(args[0], frozenset) else tuple(args)
+
 
 _PRODUCTS = ("dot_general", "conv_general_dilated")
 

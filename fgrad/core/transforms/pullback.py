@@ -1,6 +1,7 @@
 """The pullback of a reverse-mode call, and what it keeps."""
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from fgrad.core import basis, dtypes, trees
@@ -45,7 +46,9 @@ class Pullback:
     """The function from cotangents of the outputs to cotangents of the inputs.
 
     Calling it keeps the residuals, so it may be called again; `consume` frees each after its last
-    use. It is a pytree whose leaves are the residuals: it can be mapped over, moved and saved.
+    use. It is a pytree whose leaves are the residuals: it can be mapped over, moved, copied and
+    pickled. A pickled pullback is data: rules of `custom_vjp` functions are staged to programs, and
+    it gives the same bits in another process.
     """
 
     __slots__ = ("_in_tree", "_inexact", "_out_tree", "_tape")
@@ -123,6 +126,22 @@ class Pullback:
             "pullback.jaxpr",
         )
         return ClosedJaxpr(program, consts)
+
+    def __copy__(self) -> "Pullback":
+        return _unflatten_pullback(self, _flatten_pullback(self)[0])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Pullback":
+        leaves = []
+        for x in _flatten_pullback(self)[0]:
+            if id(x) not in memo:
+                memo[id(x)] = x.__deepcopy__(memo)
+            leaves.append(memo[id(x)])
+        return _unflatten_pullback(self, leaves)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Few programs save a pullback: what that takes loads when it is asked for.
+        saving = import_module("fgrad.core.transforms.saving")
+        return saving.reduce_pullback(self)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         freed = self._tape.records is None

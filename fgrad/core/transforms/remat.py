@@ -79,6 +79,8 @@ def checkpoint(
         call = FlatCall(run, lambda *flat: trees.unflatten(tree, flat), {})
         with entering():
             jaxpr, consts = stage_closed(call, [v.aval for v in values], "checkpoint")
+            if jaxpr.key_uses is not None:
+                jaxpr.key_uses.call([*consts, *values], name_of(fun))
             outs = bind(
                 remat_p, *consts, *values, jaxpr=jaxpr, policy=policy or nothing_saveable,
                 name=name_of(fun),

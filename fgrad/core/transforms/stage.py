@@ -51,9 +51,12 @@ class StageTrace(Trace):
         words: How the transform is called in messages.
         embed: Write concrete arrays into the program as literals, instead of as constants; for
             programs that are derived from closed ones and must stay closed.
+
+    Attributes:
+        uses: The random keys that the program uses, once there is one (see `key_uses`).
     """
 
-    __slots__ = ("consts", "embed", "eqns", "seen", "words_")
+    __slots__ = ("consts", "embed", "eqns", "seen", "uses", "words_")
 
     def __init__(self, parent: Trace, words: str = "jit", *, embed: bool = False) -> None:
         super().__init__(parent)
@@ -61,6 +64,7 @@ class StageTrace(Trace):
         self.eqns: list[Eqn] = []
         self.consts: dict[int, tuple[Var, Value]] = {}
         self.seen: dict[Any, Any] = {}
+        self.uses: Any = None
         self.words_ = words
 
     @property
@@ -71,6 +75,7 @@ class StageTrace(Trace):
     def close(self) -> None:
         """Forget the tracers: they hold the trace, and nothing is recorded any more."""
         self.seen.clear()
+        self.uses = None
 
     def atom(self, x: Value) -> Atom:
         """The variable or literal of a value; arrays and outer tracers become constants."""
@@ -153,12 +158,17 @@ def stage(
     parent = state.trace
     trace = StageTrace(parent, words)
     invars = [Var(a) for a in avals]
+    tracers = [StageTracer(trace, v) for v in invars]
     with current(trace):
-        outs = [trace.atom(as_value(x)) for x in f(*[StageTracer(trace, v) for v in invars])]
-    trace.close()
+        results = [as_value(x) for x in f(*tracers)]
+        outs = [trace.atom(x) for x in results]
     eqns, live = live_equations(trace.eqns, outs)
     kept: list[Any] = [k for k in trace.consts.values() if k[0] in live]
-    return Jaxpr(invars, [k[0] for k in kept], eqns, outs), [k[1] for k in kept]
+    jaxpr = Jaxpr(invars, [k[0] for k in kept], eqns, outs)
+    if trace.uses is not None:
+        jaxpr.key_uses = trace.uses.of_program([k[2] for k in kept], tracers, results)
+    trace.close()
+    return jaxpr, [k[1] for k in kept]
 
 
 def live_equations(eqns: Sequence[Eqn], outs: Sequence[Atom]) -> tuple[list[Eqn], set[Var]]:
@@ -188,7 +198,9 @@ def hoist(jaxpr: Jaxpr) -> Jaxpr:
     """The same program with its constants as leading inputs."""
     if not jaxpr.constvars:
         return jaxpr
-    return Jaxpr((*jaxpr.constvars, *jaxpr.invars), (), jaxpr.eqns, jaxpr.outvars)
+    hoisted = Jaxpr((*jaxpr.constvars, *jaxpr.invars), (), jaxpr.eqns, jaxpr.outvars)
+    hoisted.key_uses = jaxpr.key_uses
+    return hoisted
 
 
 def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Value], *args: Value) -> list[Value]:

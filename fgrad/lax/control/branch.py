@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import basis, trees
-from fgrad.core.config import config
-from fgrad.core.errors import ArgumentError, ConcretizationTypeError
+from fgrad.core.errors import ArgumentError
 from fgrad.core.evaluate import as_value
 from fgrad.core.ir import Jaxpr, Var
 from fgrad.core.primitive import Value
@@ -53,7 +52,6 @@ def cond(pred: Any, true_fun: Fun, false_fun: Fun, *operands: Any) -> Any:
     known = concrete(pred)
     if known is not None:
         return _run(true_fun if known else false_fun, operands)
-    _refuse_disabled("cond")
     with entering():
         if pred.dtype.kind != "b":
             pred = ne(pred, 0)
@@ -90,7 +88,6 @@ def switch(index: Any, branches: Sequence[Fun], *operands: Any) -> Any:
     known = concrete(index)
     if len(branches) == 1 or known is not None:
         return _run(branches[min(max(known or 0, 0), len(branches) - 1)], operands)
-    _refuse_disabled("switch")
     with entering():
         index = clamp(0, index, len(branches) - 1)
         index = basis.convert_element_type(index, np.int32)
@@ -103,14 +100,6 @@ def _run(fun: Fun, operands: Any) -> Any:
     return trees.tree_map(as_value, fun(*trees.tree_map(as_value, operands)))
 
 
-def _refuse_disabled(name: str) -> None:
-    if config.disable_jit:
-        raise ConcretizationTypeError(
-            f"{name} under disable_jit needs a concrete predicate, but it is mapped or traced; use "
-            f"fgrad.numpy.where, or leave disable_jit off"
-        )
-
-
 def _bind(index: Value, funs: Sequence[Fun], operands: Any, names: Sequence[str]) -> Any:
     leaves, tree = trees.flatten(operands)
     values = [as_value(x) for x in leaves]
@@ -119,6 +108,9 @@ def _bind(index: Value, funs: Sequence[Fun], operands: Any, names: Sequence[str]
         stage_body(f, tree, avals, f"{name} of cond ({name_of(f)})")
         for f, name in zip(funs, names, strict=True)
     ]
+    uses = staged[0].jaxpr.key_uses
+    if uses is not None:
+        uses.call_one_of([(s.jaxpr.key_uses, [*s.consts, *values]) for s in staged], names)
     jaxprs = _same_outputs(staged, names)
     consts = list({id(c): c for s in staged for c in s.consts}.values())
     position = {id(c): i for i, c in enumerate(consts)}

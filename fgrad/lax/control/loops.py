@@ -70,6 +70,11 @@ def scan(
     carry = [as_value(x) for x in c_leaves]
     with entering():
         carry, staged, y_tree = _stage_scan(f, c_tree, carry, x_tree, elements)
+        if staged.jaxpr.key_uses is not None:
+            staged.jaxpr.key_uses.loop(
+                [*staged.consts, *carry, *elements], name_of(f), len(staged.consts), len(carry),
+                count,
+            )  # fmt: skip
         outs = bind(
             scan_p, *staged.consts, *carry, *elements, jaxpr=staged.jaxpr, length=count,
             reverse=bool(reverse), num_consts=len(staged.consts), num_carry=len(carry),

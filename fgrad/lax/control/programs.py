@@ -11,7 +11,7 @@ from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
 from fgrad.core.primitive import Value
 from fgrad.core.transforms.flat import FlatCall
 from fgrad.core.transforms.jaxprs import dce, derived, reachable, stage_derived
-from fgrad.core.transforms.stage import eval_jaxpr, stage
+from fgrad.core.transforms.stage import eval_jaxpr, stage_closed
 from fgrad.core.tree_registry import keystr
 
 Fun = Callable[..., Any]
@@ -60,9 +60,8 @@ def stage_body(
         outs = [as_value(x) for x in call(*flat)]
         return outs if fit is None else fit(outs)
 
-    jaxpr, consts = stage(run, avals, words)
-    closed = Jaxpr((*jaxpr.constvars, *jaxpr.invars), (), jaxpr.eqns, jaxpr.outvars)
-    return Staged(closed, consts, call.out_tree)
+    jaxpr, consts = stage_closed(run, avals, words)
+    return Staged(jaxpr, consts, call.out_tree)
 
 
 def strengthened(outs: Sequence[Value], like: Sequence[ShapedArray]) -> list[Value]:
@@ -222,6 +221,20 @@ def carry_fixpoint(
         )
         if grown == flags:
             return flags
+        flags = grown
+
+
+def carry_reached(jaxpr: Jaxpr, before: Flags, carry: Sequence[bool], after: Flags) -> Flags:
+    """Which outputs depend on flagged inputs after any number of steps: integers too.
+
+    As in `carry_fixpoint`, the first of the outputs are the carry.
+    """
+    flags = tuple(carry)
+    while True:
+        reached = reachable(jaxpr, (*before, *flags, *after))
+        grown = tuple(f or r for f, r in zip(flags, reached, strict=False))
+        if grown == flags:
+            return (*flags, *reached[len(flags) :])
         flags = grown
 
 

@@ -13,11 +13,12 @@ from fgrad.core.primitive import Absent, Case, Invalid, Lowering, Operand, Primi
 from fgrad.core.tracing import bind
 from fgrad.lax.argreduce import argmax
 from fgrad.lax.arithmetic import add, div, mul, sub
-from fgrad.lax.compare import eq
+from fgrad.lax.compare import eq, lt
 from fgrad.lax.complex import imag, real
 from fgrad.lax.linalg import matrices as m
 from fgrad.lax.linalg.orthogonal import inverse_gaps
 from fgrad.lax.linalg.solve import solve
+from fgrad.lax.linalg.triangular import DTYPES
 
 __all__ = ["eig", "eig_p", "eigh", "eigh_p"]
 
@@ -76,6 +77,22 @@ def _eigh_reference(x: Any, *, lower: bool) -> list[Any]:
     return [v, w]
 
 
+def _eigh_observed(outs: Sequence[Value], *, lower: bool) -> list[Value]:
+    """The values, and v vᴴ of each vector: its sign or phase is free."""
+    v, w = outs
+    return [w, m.outer(v, v)]
+
+
+def _eigh_terms(x: Any, *, lower: bool) -> list[Any]:
+    """The norm, and for vectors its ratio to the least gap."""
+    w = np.linalg.eigvalsh(x, "L" if lower else "U")
+    n = w.shape[-1]
+    gaps = np.min(np.diff(w), axis=-1, initial=1.0)[..., None, None, None]
+    size = m.norm(x)
+    values = np.broadcast_to(size[..., 0], w.shape)
+    return [values, np.broadcast_to(size[..., None] / gaps, (*w.shape, n, n))]
+
+
 eigh_p: Primitive = Primitive(
     "eigh",
     "A = V diag(w) Vᴴ of a Hermitian matrix, w rising: V and w.",
@@ -87,18 +104,15 @@ eigh_p: Primitive = Primitive(
     lower=Lowering("library", "syevd"),
     multiple_results=True,
     spec=Spec(
-        # Close to a diagonal, so that LAPACK keeps the signs of the vectors.
-        Operand(-0.5, 0.5, generator="symmetric"),
-        (
-            # Of 2 × 2 matrices only: LAPACK's iteration for larger ones flips signs between near
-            # inputs. tests/lax/test_linalg.py differentiates what does not depend on them.
-            Case("2 2", {"lower": True}),
-            Case("b 2 2", {"lower": False}),
-            Case("1 1", {"lower": True}),
-        ),
-        dtypes=("float64", "float32"),  # the phases of complex vectors are not determined
+        # Eigenvalues 1.2 or more apart. Left out: nearly equal ones, where derivatives of vectors
+        # grow as 1 / gap (tests/lax/test_linalg.py has them).
+        Operand(-1.0, 1.0, generator="hermitian"),
+        (Case("n n", {"lower": True}), Case("b n n", {"lower": False})),
+        dtypes=DTYPES,
         reference=_eigh_reference,
-        ulps=1000.0,
+        ulps=None,
+        terms=_eigh_terms,
+        observe=_eigh_observed,
         invalid=_invalid(lower=True),
     ),
 )
@@ -227,7 +241,7 @@ def _eig_jvp(
     both = bind(eig_p, x, compute_left_eigenvectors=left, compute_right_eigenvectors=True)
     w, v = both[0], both[-1]
     outs = both if right else both[:-1]
-    if dx is None:
+    if dx is None or not x.shape[-1]:
         return outs, [None] * len(outs)
     da = m.as_dtype_of(dx, v)
     dw, dv = _vector_tangents(v, w, da)
@@ -243,15 +257,50 @@ def _eig_reference(
     x: Any, *, compute_left_eigenvectors: bool, compute_right_eigenvectors: bool
 ) -> list[Any]:  # fmt: skip
     w, v = np.linalg.eig(x)
-    kept = [w, v] if compute_right_eigenvectors else [w]
+    u = np.conj(np.swapaxes(np.linalg.inv(v), -1, -2))  # Uᴴ A = diag(w) Uᴴ, lengths but for
+    u = u / np.linalg.norm(u, axis=-2, keepdims=True)
+    kept = [w, *([u] if compute_left_eigenvectors else []),
+            *([v] if compute_right_eigenvectors else [])]  # fmt: skip
     return [np.asarray(a, np.complex128) for a in kept]
 
 
-def _eig_case(shape: str, right: bool) -> Case:
+def _eig_observed(outs: Sequence[Value], **_flags: bool) -> list[Value]:
+    """The values in an order of their own, and v vᴴ of each vector in the same.
+
+    LAPACK's order and the phases of vectors jump between near matrices.
+    """
+    w, *vectors = outs
+    n = w.shape[-1]
+    # No line of the plane through two of the spec's eigenvalues has this slope, nearly.
+    key = add(real(w), m.scaled(imag(w), 0.618))
+    before = basis.convert_element_type(lt(m.rows(key), m.columns(key)), np.int32)
+    rank = basis.reduce_sum(before, (before.ndim - 2,))
+    order = eq(m.columns(rank), as_value(np.arange(n, dtype=np.int32).reshape(n, 1)))
+    order = basis.convert_element_type(order, w.dtype)
+    parts = [m.rows(w)]
+    for v in vectors:
+        products = m.outer(v, v)
+        parts.append(basis.reshape(products, (*products.shape[:-2], n * n)))
+    return [m.matmul(order, p) for p in parts]
+
+
+def _eig_terms(x: Any, **flags: bool) -> list[Any]:
+    """Norms: an error in A moves a value by cond V times it, a vector by cond V² / gap times it."""
+    w, v = np.linalg.eig(x)
+    n = w.shape[-1]
+    apart = np.abs(w[..., :, None] - w[..., None, :]) + 9 * np.eye(n)
+    gaps = np.min(apart, axis=(-2, -1), initial=1.0)[..., None, None]
+    size, skew = m.norm(x), m.condition(v)
+    values = np.broadcast_to(size * skew, (*w.shape, 1))
+    vectors = np.broadcast_to(size * skew**2 / gaps, (*w.shape, n * n))
+    return [values, *[vectors] * sum(flags.values())]
+
+
+def _eig_case(shape: str, left: bool, right: bool, name: str) -> Case:
     return Case(
         shape,
-        {"compute_left_eigenvectors": False, "compute_right_eigenvectors": right},
-        name=f"{shape} {'vectors' if right else 'values'}",
+        {"compute_left_eigenvectors": left, "compute_right_eigenvectors": right},
+        name=f"{shape} {name}",
     )
 
 
@@ -266,11 +315,20 @@ eig_p: Primitive = Primitive(
     lower=Lowering("library", "geev"),
     multiple_results=True,
     spec=Spec(
-        Operand(-0.5, 0.5, generator="well_conditioned"),
-        (_eig_case("3 3", False), _eig_case("b 2 2", True), _eig_case("1 1", True)),
-        dtypes=("float64", "float32", "complex128", "complex64"),
+        # Eigenvalues 1.5 or more apart, vectors not far from orthogonal. Left out: nearly equal
+        # values and nearly parallel vectors, where derivatives grow as cond V / gap. That the
+        # derivatives keep LAPACK's phases is tested in tests/lax/test_linalg.py.
+        Operand(-1.0, 1.0, generator="diagonalizable"),
+        (
+            _eig_case("n n", False, False, "values"),
+            _eig_case("b n n", False, True, "right"),
+            _eig_case("3 3", True, True, "both"),
+        ),
+        dtypes=DTYPES,
         reference=_eig_reference,
-        ulps=1000.0,
+        ulps=None,
+        terms=_eig_terms,
+        observe=_eig_observed,
         invalid=_invalid(compute_left_eigenvectors=False, compute_right_eigenvectors=True),
     ),
 )

@@ -54,7 +54,7 @@ def _lu_eager(xp: Any, x: Any) -> list[Any]:
     if xp is np:
         from scipy.linalg import lapack
 
-        getrf = getattr(lapack, {"f": "s", "d": "d", "F": "c", "D": "z"}[x.dtype.char] + "getrf")
+        getrf = getattr(lapack, m.PREFIX[x.dtype] + "getrf")
     else:
         from cupyx.scipy.linalg import lu_factor  # noqa: PLC0415
 
@@ -150,7 +150,7 @@ def _lu_reference(x: Any) -> list[Any]:
     """By Gaussian elimination with row pivoting."""
     lead, (rows, columns) = x.shape[:-2], x.shape[-2:]
     k = min(rows, columns)
-    factors = np.array(x).reshape((-1, rows, columns))
+    factors = np.array(x).reshape((int(np.prod(lead)), rows, columns))
     pivots = np.zeros((len(factors), k), INT32)
     orders = np.tile(np.arange(rows, dtype=INT32), (len(factors), 1))
     for a, pivot, order in zip(factors, pivots, orders, strict=True):
@@ -176,11 +176,17 @@ lu_p: Primitive = Primitive(
     lower=Lowering("library", "getrf"),
     multiple_results=True,
     spec=Spec(
-        Operand(-1.0, 1.0, generator="well_conditioned"),
-        (Case("3 3"), Case("b 2 2"), Case("4 2"), Case("2 3")),
+        # Each pivot is greater than what is below it by far, in rows of any order. Left out: ties
+        # of pivots, where the factors jump, and rank below min(m, n), where U is singular.
+        Operand(-1.0, 1.0, generator="pivoted"),
+        (Case("m n"), Case("b n n"), Case("b m n")),
         dtypes=DTYPES,
         reference=_lu_reference,
-        ulps=1000.0,
+        ulps=None,
+        terms=lambda x: [
+            np.broadcast_to(m.condition(x) * m.norm(x), x.shape),
+            *(np.zeros(a.shape) for a in _lu_abstract(ShapedArray(x.shape, x.dtype))[1:]),
+        ],
         invalid=(
             Invalid(("f32[3]",), ShapeError, "matrices"),
             Invalid(("i32[2,2]",), DtypeError, "float32"),

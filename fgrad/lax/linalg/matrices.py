@@ -7,6 +7,7 @@ import numpy as np
 
 from fgrad.core import basis, dtypes
 from fgrad.core.avals import ShapedArray
+from fgrad.core.dtype_kinds import C64, C128, F32, F64
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import MappedAxis, Primitive, Value
@@ -17,10 +18,13 @@ from fgrad.lax.contract import dot_general
 
 Dims = Sequence[int | None]
 
+# The letters with which the names of BLAS and LAPACK routines begin.
+PREFIX = {F32: "s", F64: "d", C64: "c", C128: "z"}
+
 
 def check_matrix(name: str, x: ShapedArray, *, square: bool) -> None:
     """Raise unless `x` is a stack of (square) matrices of float32, float64 or complex numbers."""
-    if x.dtype.char not in "fdFD":
+    if x.dtype not in PREFIX:
         raise DtypeError(
             f"{name} takes float32, float64, complex64 or complex128 matrices, got {x}; convert "
             f"it with astype"
@@ -118,6 +122,26 @@ def rows(s: Value) -> Value:
 def as_dtype_of(s: Value, x: Value) -> Value:
     """A real `s` in the dtype of `x`."""
     return basis.convert_element_type(s, x.dtype)
+
+
+def outer(x: Value, y: Value) -> Value:
+    """The products x[:, k] y[:, k]ᴴ of columns: [..., p, k] and [..., q, k] to [..., k, p, q].
+
+    They do not depend on a phase that the columns of x and y share.
+    """
+    return mul(rows(swap(x)), columns(conjugate(swap(y))))
+
+
+def norm(x: Any) -> Any:
+    """The Frobenius norm of each matrix, as [..., 1, 1] (for specs)."""
+    return np.linalg.norm(x, axis=(-2, -1), keepdims=True)
+
+
+def condition(x: Any) -> Any:
+    """The ratio of the outermost singular values of each matrix, as [..., 1, 1] (for specs)."""
+    s = np.linalg.svd(x, compute_uv=False)
+    ratio = s[..., :1] / s[..., -1:] if s.shape[-1] else np.ones((*s.shape[:-1], 1))
+    return ratio[..., None]
 
 
 def hermitian_from(x: Value, *, lower_half: bool) -> Value:

@@ -100,10 +100,11 @@ cholesky_p: Primitive = Primitive(
     lower=Lowering("library", "potrf"),
     spec=Spec(
         Operand(generator="positive_definite"),
-        (Case("3 3"), Case("b 2 2"), Case("1 1"), Case("0 0")),
+        (Case("n n"), Case("b n n")),
         dtypes=DTYPES,
         reference=lambda x: np.linalg.cholesky(_hermitian(x)),
-        ulps=1000.0,
+        ulps=None,
+        terms=lambda x: np.broadcast_to(m.condition(x) * np.sqrt(m.norm(x)), x.shape),
         invalid=_SQUARE,
     ),
 )
@@ -184,7 +185,7 @@ def _blas_solve(
     """
     from scipy.linalg import blas
 
-    trsm = getattr(blas, {"f": "s", "d": "d", "F": "c", "D": "z"}[a.dtype.char] + "trsm")
+    trsm = getattr(blas, m.PREFIX[a.dtype] + "trsm")
     conjugate = conjugate_a and a.dtype.kind == "c"
     if conjugate and not transpose_a:
         a, conjugate = a.conj(), False
@@ -256,6 +257,15 @@ def _solve_reference(
     return np.linalg.inv(t) @ b if left_side else b @ np.linalg.inv(t)
 
 
+def _solve_terms(a: Any, b: Any, *, left_side: bool, **flags: bool) -> Any:
+    """|op(A)⁻¹| |op(A)| |X|, which bounds the error of substitution (Higham 2002, section 8.2)."""
+    eye = np.broadcast_to(np.eye(a.shape[-1]), a.shape)
+    inverse = _solve_reference(a, eye, left_side=True, **flags)
+    t, x = np.linalg.inv(inverse), _solve_reference(a, b, left_side=left_side, **flags)
+    both = np.abs(inverse) @ np.abs(t) if left_side else np.abs(t) @ np.abs(inverse)
+    return both @ np.abs(x) if left_side else np.abs(x) @ both
+
+
 def _case(shapes: str, flags: str) -> Case:
     """Flags: Left, lOwer, Transposed, Conjugated, Unit."""
     names = ("left_side", "lower", "transpose_a", "conjugate_a", "unit_diagonal")
@@ -281,18 +291,19 @@ triangular_solve_p: Primitive = Primitive(
     spec=Spec(
         (Operand(generator="triangular"), Operand()),
         (
-            _case("3 3, 3 k", "l"),
-            _case("3 3, 3 k", "lo"),
+            _case("n n, n k", "l"),
+            _case("b n n, b n k", "lo"),
             _case("3 3, 3 k", "lotu"),
             _case("3 3, 3 k", "ltc"),
             _case("3 3, 3 k", "loc"),
-            _case("b 2 2, b k 2", ""),
-            _case("b 2 2, b k 2", "otc"),
-            _case("2 2, k 2", "tu"),
+            _case("b n n, b k n", ""),
+            _case("b 3 3, b k 3", "otc"),
+            _case("3 3, k 3", "tu"),
         ),
         dtypes=DTYPES,
         reference=_solve_reference,
-        ulps=1000.0,
+        ulps=None,
+        terms=_solve_terms,
         invalid=(
             _invalid("f32[2,3]", "f32[2,1]", ShapeError, "square"),
             _invalid("f32[2,2]", "f32[3,1]", ShapeError, "length 2"),

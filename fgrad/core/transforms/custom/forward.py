@@ -12,7 +12,7 @@ from fgrad.core.primitive import (
     Value,
 )
 from fgrad.core.tracing import entering
-from fgrad.core.transforms.custom.arguments import Custom, bind_arguments, call_fun
+from fgrad.core.transforms.custom.arguments import Custom, CustomCall
 from fgrad.core.transforms.custom.jvp_call import JVPCall
 from fgrad.core.transforms.custom.shared import Fun, Values
 from fgrad.core.transforms.flat import name_of
@@ -50,6 +50,7 @@ class custom_jvp(Custom):
         if symbolic_zeros:
             raise CustomRuleError("symbolic_zeros is not offered: zero tangents arrive as arrays")
         self.jvp = jvp
+        self.checked.clear()
         return jvp
 
     def defjvps(self, *jvps: Fun | None) -> None:
@@ -80,34 +81,31 @@ class custom_jvp(Custom):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Apply the function, under its rule where it is transformed."""
-        name = name_of(self.fun)
         if self.jvp is None:
+            name = name_of(self.fun)
             raise CustomRuleError(f"{name} has no forward rule; give one with {name}.defjvp")
-        full = self._resolve(args, kwargs)
-        static, moving = bind_arguments(name, full, self.nondiff_argnums)
-        leaves, tree = trees.flatten([full[i] for i in moving])
-        out_tree: list[Any] = []
+        call = CustomCall(self, self._resolve(args, kwargs))
+        rule = self.jvp
 
-        def fun(*flat: Value) -> list[Value]:
-            return call_fun(self.fun, full, moving, trees.unflatten(tree, flat), out_tree)
+        def forward(primals: Values, tangents: Values) -> tuple[list[Value], list[Value]]:
+            return run_jvp(call, rule, primals, tangents)
 
-        def rule(primals: Values, tangents: Values) -> tuple[list[Value], list[Value]]:
-            assert self.jvp is not None
-            pair = self.jvp(
-                *static,
-                tuple(trees.unflatten(tree, primals)),
-                tuple(trees.unflatten(tree, tangents)),
-            )
-            return check_jvp(name, pair, out_tree)
-
-        values = [as_value(x) for x in leaves]
+        values = call.flatten()
         with entering():
-            outs = JVPCall(self.identity, fun, rule).rebind(values)
-        return trees.unflatten(out_tree[0], outs)
+            outs = JVPCall(self.identity, call.fun, forward).rebind(values)
+        return trees.unflatten(call.out_tree, outs)
 
 
-def check_jvp(name: str, pair: Any, out_tree: list[Any]) -> tuple[list[Value], list[Value]]:
-    """Flat outputs and tangents that a rule returned; `out_tree` receives their tree."""
+def run_jvp(
+    call: CustomCall, rule: Fun, primals: Values, tangents: Values
+) -> tuple[list[Value], list[Value]]:
+    """Flat outputs and tangents that a forward rule returns, checked."""
+    name = call.name
+    pair = rule(
+        *call.static,
+        tuple(trees.unflatten(call.tree, primals)),
+        tuple(trees.unflatten(call.tree, tangents)),
+    )
     if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
         raise CustomRuleError(
             f"the jvp rule of {name} must return a pair (output, tangent), got "
@@ -120,8 +118,8 @@ def check_jvp(name: str, pair: Any, out_tree: list[Any]) -> tuple[list[Value], l
             f"the jvp rule of {name} returned an output {tree} and a tangent {tangent_tree}: the "
             f"trees must be the same"
         )
-    out_tree[:] = [tree]
     values = [as_value(x) for x in outs]
+    call.check("jvp", primals, tree, values)
     ts = []
     for y, t in zip(values, map(as_value, tangents), strict=True):
         want = y.aval.tangent()

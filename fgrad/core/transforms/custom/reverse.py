@@ -12,9 +12,9 @@ from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import (
     Value,
 )
-from fgrad.core.tracing import entering
-from fgrad.core.transforms.custom.arguments import Custom, bind_arguments, call_fun
-from fgrad.core.transforms.custom.forward import check_jvp
+from fgrad.core.tracing import entering, running_again
+from fgrad.core.transforms.custom.arguments import Custom, CustomCall
+from fgrad.core.transforms.custom.forward import run_jvp
 from fgrad.core.transforms.custom.shared import Fun, Values
 from fgrad.core.transforms.custom.vjp_call import VJPCall
 from fgrad.core.transforms.flat import name_of
@@ -59,100 +59,72 @@ class custom_vjp(Custom):
             bwd: ``bwd(*nondiff, residuals, ct) -> cts``: a tuple with a cotangent, or None for
                 zero, for each argument that is differentiated.
             jvp: Optionally the forward rule, as `custom_jvp` takes it;
-                `fgrad.testing.check_vjp_rule` compares both.
+                `fgrad.testing.check_custom_vjp` checks both.
         """
         self.fwd, self.bwd, self.jvp = fwd, bwd, jvp
+        self.checked.clear()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Apply the function, under its rules where it is transformed."""
-        name = name_of(self.fun)
         if self.fwd is None or self.bwd is None:
+            name = name_of(self.fun)
             raise CustomRuleError(f"{name} has no reverse rule; give one with {name}.defvjp")
-        full = self._resolve(args, kwargs)
-        static, moving = bind_arguments(name, full, self.nondiff_argnums)
-        leaves, tree = trees.flatten([full[i] for i in moving])
-        values = [as_value(x) for x in leaves]
-        rule = _VJPRule(self, full, static, moving, tree, [v.aval for v in values])
+        call = CustomCall(self, self._resolve(args, kwargs))
+        values = call.flatten()
+        rule = _VJPRule(call, self.fwd, self.bwd, self.jvp)
         jvp = None if self.jvp is None else rule.forward
         with entering():
-            outs = VJPCall(self.identity, rule.fun, rule.run_fwd, rule.run_bwd, jvp).rebind(values)
-        return trees.unflatten(rule.out_tree[0], outs)
+            outs = VJPCall(self.identity, call.fun, rule.run_fwd, rule.run_bwd, jvp).rebind(values)
+        return trees.unflatten(call.out_tree, outs)
 
 
 class _VJPRule:
-    """The functions of one `custom_vjp` call over flat values, with their checks."""
+    """The rules of one `custom_vjp` call over flat values, with their checks."""
 
-    __slots__ = ("avals", "full", "moving", "out_tree", "owner", "res_tree", "static", "tree")
+    __slots__ = ("bwd", "call", "fwd", "jvp", "res_tree")
 
-    def __init__(
-        self, owner: custom_vjp, full: list[Any], static: list[Any], moving: list[int], tree: Any,
-        avals: list[ShapedArray],
-    ) -> None:  # fmt: skip
-        self.owner = owner
-        self.full = full
-        self.static = static
-        self.moving = moving
-        self.tree = tree
-        self.avals = avals
-        self.out_tree: list[Any] = []
+    def __init__(self, call: CustomCall, fwd: Fun, bwd: Fun, jvp: Fun | None) -> None:
+        self.call = call
+        self.fwd = fwd
+        self.bwd = bwd
+        self.jvp = jvp
         self.res_tree: Any = None
 
-    def fun(self, *flat: Value) -> list[Value]:
-        return call_fun(
-            self.owner.fun, self.full, self.moving, trees.unflatten(self.tree, flat), self.out_tree
-        )
-
     def run_fwd(self, *flat: Value) -> tuple[list[Value], list[Any]]:
-        args = list(self.full)
-        for i, part in zip(self.moving, trees.unflatten(self.tree, flat), strict=True):
-            args[i] = part
-        assert self.owner.fwd is not None
-        pair = self.owner.fwd(*args)
-        name = name_of(self.owner.fun)
+        pair = self.fwd(*self.call.arguments(flat))
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
             raise CustomRuleError(
-                f"the fwd rule of {name} must return a pair (output, residuals), got "
+                f"the fwd rule of {self.call.name} must return a pair (output, residuals), got "
                 f"{type(pair).__name__}"
             )
         outs, out_tree = trees.flatten(pair[0])
-        residuals, self.res_tree = trees.flatten(pair[1])
-        if self.out_tree and self.out_tree[0] != out_tree:
-            raise CustomRuleError(
-                f"the fwd rule of {name} returned an output {out_tree}, the function "
-                f"{self.out_tree[0]}: they must be the same tree"
-            )
-        self.out_tree[:] = [out_tree]
-        kept = [as_value(r) if hasattr(r, "dtype") else r for r in residuals]
         values = [as_value(y) for y in outs]
-        return values, kept
+        self.call.check("fwd", flat, out_tree, values)
+        residuals, self.res_tree = trees.flatten(pair[1])
+        return values, [as_value(r) if hasattr(r, "dtype") else r for r in residuals]
 
     def run_bwd(self, residuals: Sequence[Any], cts: Values) -> list[Value | None]:
-        name = name_of(self.owner.fun)
+        call = self.call
         res = trees.unflatten(self.res_tree, residuals)
-        ct = trees.unflatten(self.out_tree[0], cts)
-        assert self.owner.bwd is not None
-        with user_lines():
-            back = self.owner.bwd(*self.static, res, ct)
-        if not isinstance(back, (tuple, list)) or len(back) != len(self.moving):
+        ct = trees.unflatten(call.out_tree, cts)
+        # A rule may draw once more what the function drew, from the key that it kept.
+        with user_lines(), running_again():
+            back = self.bwd(*call.static, res, ct)
+        if not isinstance(back, (tuple, list)) or len(back) != len(call.moving):
             got = f"{len(back)} entries" if isinstance(back, (tuple, list)) else type(back).__name__
             raise CustomRuleError(
-                f"the bwd rule of {name} must return a tuple with one cotangent for each of its "
-                f"{len(self.moving)} differentiated arguments, got {got}"
+                f"the bwd rule of {call.name} must return a tuple with one cotangent for each of "
+                f"its {len(call.moving)} differentiated arguments, got {got}"
             )
-        entries = _cotangent_leaves(name, tuple(back), self.tree)
+        entries = _cotangent_leaves(call.name, tuple(back), call.tree)
         return [
-            _check_rule_ct(name, i, c, a)
-            for i, (c, a) in enumerate(zip(entries, self.avals, strict=True))
+            _check_rule_ct(call.name, i, c, a)
+            for i, (c, a) in enumerate(zip(entries, call.avals, strict=True))
         ]
 
     def forward(self, primals: Values, tangents: Values) -> tuple[list[Value], list[Value]]:
-        assert self.owner.jvp is not None
-        pair = self.owner.jvp(
-            *self.static,
-            tuple(trees.unflatten(self.tree, primals)),
-            tuple(trees.unflatten(self.tree, tangents)),
-        )
-        return check_jvp(name_of(self.owner.fun), pair, self.out_tree)
+        assert self.jvp is not None
+        return run_jvp(self.call, self.jvp, primals, tangents)
 
 
 def _cotangent_leaves(name: str, back: tuple[Any, ...], tree: Any) -> list[Any]:

@@ -22,12 +22,12 @@ from fgrad.core.primitive import (
 )
 from fgrad.core.program import run_program
 from fgrad.core.tracing import Array, bind, state
-from fgrad.core.transforms.batch import batch_to
 from fgrad.core.transforms.custom.jvp_call import JVPCall, batched_rule, forward_program
 from fgrad.core.transforms.custom.shared import (
     Deferred,
     Fun,
     Identity,
+    Lanes,
     Staging,
     Values,
     check_outputs,
@@ -37,7 +37,6 @@ from fgrad.core.transforms.custom.shared import (
     programs_of,
     split_consts,
     typed,
-    unbatch,
 )
 from fgrad.core.transforms.linear import linear_flat
 from fgrad.core.transforms.stage import eval_jaxpr, stage_closed
@@ -122,11 +121,12 @@ class VJPCall:
     def batched(
         self, axis: MappedAxis, values: Values, dims: Sequence[int | None]
     ) -> tuple[list[Value], list[int | None]]:
-        """Apply the call of the batched functions; every output is mapped."""
+        """Apply the call of the batched functions."""
+        lanes = Lanes(self.owner, axis, dims)
         statics: list[tuple[int, Any]] = []
 
         def fun(*args: Value) -> list[Value]:
-            return batch_to(self.fun, axis, args, dims)
+            return lanes.run(self.fun, args, dims)
 
         def fwd(*args: Value) -> tuple[list[Value], list[Value]]:
             counts = []
@@ -137,7 +137,7 @@ class VJPCall:
                 counts.append(len(outs))
                 return [*outs, *(r for r in residuals if isinstance(r, Array))]
 
-            results = batch_to(flat, axis, args, dims)
+            results = lanes.run(flat, args, dims)
             return results[: counts[0]], results[counts[0] :]
 
         def bwd(residuals: Values, cts: Values) -> list[Value | None]:
@@ -152,19 +152,22 @@ class VJPCall:
                 zero[:] = [c is None for c in back]
                 return [c for c in back if c is not None]
 
-            given = iter(batch_to(flat, axis, [*residuals, *cts], [0] * (n + len(cts))))
+            every = [lanes.out_dim] * (n + len(cts))
+            given = iter(lanes.run(flat, [*residuals, *cts], every))
             full = [None if z else next(given) for z in zero]
-            return [unbatch(c, d) for c, d in zip(full, dims, strict=True)]
+            return [lanes.unbatch(c, d) for c, d in zip(full, dims, strict=True)]
 
-        jvp = None if self.jvp is None else batched_rule(self.jvp, axis, dims)
+        jvp = None if self.jvp is None else batched_rule(self.jvp, lanes)
         outs = VJPCall(self.owner, fun, fwd, bwd, jvp).rebind(values)
-        return outs, [0] * len(outs)
+        return outs, [lanes.out_dim] * len(outs)
 
     def stage(self, _trace: Any, args: Values) -> list[Value]:
         """Write the function and its rules as programs into one equation."""
         values = [as_value(x) for x in args]
         avals = [x.aval for x in values]
         fun, fun_consts = stage_closed(self.fun, avals, self.name)
+        if fun.key_uses is not None:
+            fun.key_uses.call([*fun_consts, *values], self.name)
         if self.owner in state.rules:
             deferred = Deferred(self.name, lambda: self._rules_with(avals, fun, embedded)[0])
             rules: tuple[Any, ...] = (deferred, deferred, deferred)
@@ -199,7 +202,7 @@ class VJPCall:
 
         with Staging(self.owner):
             forward, fwd_consts = staged(fwd, avals)
-            check_outputs(self.name, "fwd", forward.out_avals, fun)
+            check_outputs(self.name, "fwd", forward.out_avals, fun.out_avals)
             residual_avals = forward.out_avals[len(fun.outvars) :]
             ct_avals = [a.tangent() for a in fun.out_avals]
             backward, bwd_consts = staged(bwd, [*residual_avals, *ct_avals])
@@ -207,7 +210,7 @@ class VJPCall:
             if self.jvp is not None:
                 both, types = forward_program(JVPCall(self.owner, self.fun, self.jvp), avals)
                 push, push_consts = staged(both, types)
-                check_outputs(self.name, "jvp", push.out_avals, fun)
+                check_outputs(self.name, "jvp", push.out_avals, fun.out_avals)
         return (forward, backward, push), [fwd_consts, bwd_consts, push_consts]
 
 

@@ -1,0 +1,137 @@
+"""Trace and compile times in fresh processes, new batch sizes, dispatch, threads, memory."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from peers import THREADS, VERSIONS, Row, fg, fnp, in_jax, jax, jnp, ours, report
+
+# What a fresh process does: imports, then one call of a step, timed; then one at another batch.
+_PROGRAM = """
+import json, sys, time
+sys.path.insert(0, {folder!r})
+import networks
+params, data, other, losses = networks.step_of({step!r})
+step, state = networks.adam_step({library!r}, losses[{library!r}], params)
+convert = networks.CONVERT[{library!r}]
+data, other = convert(data), convert(other)
+times = []
+for batch in (data, other):
+    start = time.perf_counter()
+    state, _ = step(state, *batch)
+    times.append(time.perf_counter() - start)
+print(json.dumps(times))
+"""
+
+
+def _fresh(library: str, step: str, cache: str) -> list[float]:
+    """Seconds of the first call, and of the first call at another batch size."""
+    folder = str(Path(__file__).parent)
+    code = _PROGRAM.format(folder=folder, step=step, library=library)
+    env = {**os.environ, "FGRAD_CACHE_DIR": cache}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
+    )
+    times: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return times
+
+
+def compile_times(step: str, runs: int = 3) -> list[dict[str, Any]]:
+    """The least of a few runs: machine code made, read from the disk, and JAX's."""
+    cold, warm, jax_cold = [], [], []
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as cache:
+            cold.append(_fresh("fgrad", step, cache))
+            warm.append(_fresh("fgrad", step, cache))
+        jax_cold.append(_fresh("jax", step, ""))
+    best = [[min(t) * 1e6 for t in zip(*times, strict=True)] for times in (cold, warm, jax_cold)]
+    names = ("trace + compile", "trace + compile, disk cache", "new batch size")
+    pairs = ((best[0][0], best[2][0]), (best[1][0], best[2][0]), (best[0][1], best[2][1]))
+    limit = {"mlp": "5 ms", "transformer": "60 ms"}[step]
+    targets = ("5x faster", "10x faster", f"< {limit}")
+    return [
+        {
+            "row": f"{name}: {step} step",
+            "us": {"fgrad": us, "jax": theirs},
+            "fgrad / peer": {"jax": us / theirs},
+            "target": target,
+        }
+        for name, (us, theirs), target in zip(names, pairs, targets, strict=True)
+    ]
+
+
+def dispatch() -> list[Row]:
+    """Cached calls: a scalar, and a tree of 99 leaves."""
+    f, jf = fg.jit(lambda x: x + 1.0), jax.jit(lambda x: x + 1.0)
+    x, jx = fnp.asarray(1.0), jnp.float32(1.0)
+    tree = {f"layer{i}": [fnp.asarray(1.0)] * 3 for i in range(33)}
+    jtree = in_jax(fg.tree.map(lambda x: x.__array__(), tree))
+    g, jg = fg.jit(lambda t: t["layer0"][0]), jax.jit(lambda t: t["layer0"][0])
+    return [
+        Row(
+            "cached dispatch, scalar",
+            {"fgrad": lambda: f(x), "jax": lambda: jf(jx).block_until_ready()},
+            "<= 0.5",
+            2000,
+        ),
+        Row(
+            "cached dispatch, 99 leaves",
+            {"fgrad": lambda: g(tree), "jax": lambda: jg(jtree).block_until_ready()},
+            "<= 0.8",
+            1000,
+        ),
+    ]
+
+
+def threads() -> list[dict[str, Any]]:
+    """Calls a second of one compiled gradient from 1, 2 and 4 threads."""
+    f = fg.jit(fg.grad(lambda x: fnp.sum(fnp.tanh(x) * fnp.sin(x))))
+    x = ours(fnp.linspace(-2.0, 2.0, 50_000).__array__())
+    f(x)
+
+    def calls_per_second(workers: int, calls: int = 400) -> float:
+        def work() -> None:
+            for _ in range(calls):
+                f(x)
+
+        crew = [threading.Thread(target=work) for _ in range(workers)]
+        start = time.perf_counter()
+        for t in crew:
+            t.start()
+        for t in crew:
+            t.join()
+        return workers * calls / (time.perf_counter() - start)
+
+    rates = {n: max(calls_per_second(n) for _ in range(3)) for n in (1, 2, 4)}
+    return [
+        {
+            "row": f"threads calling a compiled gradient: {n}",
+            "us": {"fgrad": 1e6 / rate},
+            "fgrad / peer": {"one thread": rates[1] / rate},
+            "target": "throughput grows with cores",
+        }
+        for n, rate in rates.items()
+    ]
+
+
+def main() -> None:
+    """Measure all rows."""
+    measured: list[Callable[[], list[dict[str, Any]]]] = [
+        lambda: compile_times("mlp"),
+        lambda: compile_times("transformer"),
+        lambda: [row.measure() for row in dispatch()],
+        threads,
+    ]
+    rows = [row for measure in measured for row in measure()]
+    report("cpu_compiling", rows, {**VERSIONS, "threads": str(THREADS)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""A program as steps over buffers: what an executable runs, in order.
+
+::
+
+    Buffer    shape, dtype, role: 'input', 'temp' (the plan's own) or 'result' (handed out)
+    View      part of a buffer: offset and strides in elements
+    Launch    a fused kernel over whole buffers
+    Library   one equation by its primitive's eager rule: products, factorisations, loops, …
+    Plan      inputs, buffers, steps, results
+
+Every buffer is contiguous in row-major order, and is written once, before it is read. Views are
+how transposes, slices and broadcasts reach a step without a copy.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fgrad.compile.kernel import Kernel, check_kernel
+from fgrad.core.ir import Eqn, Literal
+
+INPUT, TEMP, RESULT = "input", "temp", "result"
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A block of memory that holds one array."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    role: str
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Elements ``offset + Σ strides[a]·index[a]`` of a buffer, as an array of `shape`."""
+
+    buffer: int
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A kernel; `buffers` names one buffer for each of its operands."""
+
+    kernel: Kernel
+    buffers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """An equation that is no kernel.
+
+    Attributes:
+        eqn: The equation; `index` is its position in the program.
+        inputs: A view or a literal for each operand.
+        outputs: A buffer for each result.
+    """
+
+    eqn: Eqn
+    index: int
+    inputs: tuple[View | Literal, ...]
+    outputs: tuple[int, ...]
+
+
+Step = Launch | Library
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A program as steps.
+
+    Attributes:
+        buffers: All of them; the first are the inputs, one each.
+        steps: In an order in which every buffer is written before it is read.
+        results: For each result a buffer of role 'result', an input, or a literal.
+    """
+
+    inputs: int
+    buffers: tuple[Buffer, ...]
+    steps: tuple[Step, ...]
+    results: tuple[int | Literal, ...]
+
+    def __str__(self) -> str:
+        return show(self)
+
+
+def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides, in elements, of an array in row-major order."""
+    strides: list[int] = []
+    step = 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+def whole(buffer: int, shape: tuple[int, ...]) -> View:
+    """The view of all of a buffer."""
+    return View(buffer, 0, shape, contiguous(shape))
+
+
+def reads_of(step: Step) -> set[int]:
+    """The buffers that a step reads."""
+    if isinstance(step, Library):
+        return {v.buffer for v in step.inputs if isinstance(v, View)}
+    pairs = zip(step.buffers, step.kernel.operands, strict=True)
+    return {b for b, op in pairs if not op.written}
+
+
+def writes_of(step: Step) -> set[int]:
+    """The buffers that a step writes."""
+    if isinstance(step, Library):
+        return set(step.outputs)
+    pairs = zip(step.buffers, step.kernel.operands, strict=True)
+    return {b for b, op in pairs if op.written}
+
+
+def check_plan(plan: Plan) -> None:
+    """Raise `AssertionError` unless a plan is well formed."""
+    written = set(range(plan.inputs))
+    assert all(b.role == INPUT for b in plan.buffers[: plan.inputs]), "the inputs come first"
+    for i, step in enumerate(plan.steps):
+        if isinstance(step, Launch):
+            check_kernel(step.kernel)
+            for b, op in zip(step.buffers, step.kernel.operands, strict=True):
+                assert plan.buffers[b].dtype == op.dtype, f"step {i}: dtype of b{b}"
+        assert reads_of(step) <= written, f"step {i} reads what no step before it wrote"
+        assert not writes_of(step) & written, f"step {i} writes a buffer a second time"
+        written |= writes_of(step)
+    for r in plan.results:
+        if isinstance(r, int):
+            assert r in written, f"result b{r} is never written"
+            assert plan.buffers[r].role != TEMP, f"result b{r} belongs to the plan"
+
+
+def show(plan: Plan) -> str:
+    """A plan as text: its buffers and steps, kernels in full."""
+    lines = [f"b{i}: {b.role} {b.dtype.name}{list(b.shape)}" for i, b in enumerate(plan.buffers)]
+    for step in plan.steps:
+        if isinstance(step, Launch):
+            lines += [f"launch {' '.join(f'b{b}' for b in step.buffers)}", str(step.kernel)]
+        else:
+            args = " ".join(f"b{v.buffer}" if isinstance(v, View) else str(v) for v in step.inputs)
+            outs = " ".join(f"b{b}" for b in step.outputs)
+            lines.append(f"library {outs} = {step.eqn.primitive.name} {args}")
+    results = " ".join(f"b{r}" if isinstance(r, int) else str(r) for r in plan.results)
+    return "\n".join([*lines, f"results {results}"])
