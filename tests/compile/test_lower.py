@@ -361,3 +361,11 @@ def test_recomputation_stays_behind_what_asks_for_it():
         return [fg.grad(lambda x: fnp.sum(fg.checkpoint(lambda x: lax.sin(lax.exp(x)))(x) ** 2))(x)]
 
     same_as_eager(f, [np.linspace(0, 1, 12)], 1e-13)
+
+
+@pytest.mark.parametrize("shape", [(100_000,), (300, 500), (99_991,), (7, 99_991), (2, 3, 50_000)])
+def test_sums_over_much_are_made_of_rows(shape):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    same_as_eager(
+        lambda x: [fnp.sum(lax.tanh(x)), lax.mul(x, 2), fnp.sqrt(fnp.sum(x * x))], [x], 1e-5
+    )

@@ -51,6 +51,11 @@ def test_no_file_names_a_place_on_one_machine():
     assert not _hits(MACHINE_PATH)
 
 
+def test_no_dtype_is_told_by_its_character():
+    """`dtype.char` of float8_e4m3b11fnuz is that of uint64; `dtype.num` is unique."""
+    assert not [hit for hit in _hits(re.compile(r"\.char\b")) if hit.startswith("fgrad/")]
+
+
 def test_links_between_pages_lead_somewhere():
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     links = [(page, target) for page in pages for target in LINK.findall(page.read_text("utf-8"))]

@@ -12,7 +12,6 @@ from fgrad.compile.lower.kernels import kernel_of
 from fgrad.compile.lower.partition import Partition
 from fgrad.compile.lower.program import POINTWISE, Program, ends, is_plain
 from fgrad.compile.lower.scalars import Supports, is_cheap
-from fgrad.compile.lower.strided import strided
 from fgrad.compile.plan import (
     INPUT,
     RESULT,
@@ -24,7 +23,7 @@ from fgrad.compile.plan import (
     View,
 )
 from fgrad.compile.plan import Library as LibraryStep
-from fgrad.core.ir import Atom, Jaxpr, Literal, Var
+from fgrad.core.ir import Jaxpr, Literal, Var
 
 _AGAIN = 4  # operations that are rather repeated than their result stored and read
 
@@ -74,10 +73,7 @@ class _Planner:
         out: list[Library | tuple[Kernel, list[Var]]] = []
         for node in reversed(self._ordered()):
             if isinstance(node, Library):
-                for a in node.item.eqn.inputs:
-                    if type(a) is Var:
-                        view = strided(self.program, a)
-                        needed.add(a if view is None else view.base)
+                needed.update(v.base for v in node.inputs if not isinstance(v, Literal))
                 out.append(node)
                 continue
             mine = [v for v in node.layouts if v in needed]
@@ -148,13 +144,11 @@ class _Planner:
 
     def _library(self, node: Library) -> LibraryStep:
         eqn = node.item.eqn
-        inputs = tuple(self._operand(a) for a in eqn.inputs)
+        pairs = zip(eqn.inputs, node.inputs, strict=True)
+        inputs = tuple(
+            v if isinstance(v, Literal)
+            else View(self._buffer(v.base), v.offset, a.aval.shape, v.strides)
+            for a, v in pairs
+        )  # fmt: skip
         outputs = tuple(map(self._buffer, eqn.outputs))
         return LibraryStep(eqn, node.item.origin, inputs, outputs)
-
-    def _operand(self, atom: Atom) -> View | Literal:
-        if isinstance(atom, Literal):
-            return atom
-        view = strided(self.program, atom)
-        assert view is not None, "a view that has to be in memory is not"
-        return View(self._buffer(view.base), view.offset, atom.aval.shape, view.strides)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from fgrad.compile.lower.axes import Atom, Layout, flat, leaves, matched, size_of
 from fgrad.compile.lower.program import REDUCE, Access, Item
-from fgrad.core.ir import Var
+from fgrad.compile.lower.strided import Strided
+from fgrad.core.ir import Literal, Var
 
 _MEMBERS = 96  # of a cluster: the time to compile a kernel grows with its length
 _READS = 40
@@ -28,6 +29,7 @@ class Cluster:
         reduced: Of each reduction, the atoms it reduces over.
         reads: The values of others that are read here, each with its layouts.
         joins: Concatenations whose parts are all made here, which store straight into them.
+        memory: Those of them that are read from memory; the others are parts of these.
         domain: All atoms.
         inner: The atoms of a row, where an equation depends on them; else None.
         phase: The recomputation that it belongs to, or None.
@@ -43,6 +45,7 @@ class Cluster:
         self.walks: dict[Var, Layout] = {}
         self.reduced: dict[Var, list[Atom]] = {}
         self.reads: dict[Var, list[Layout | None]] = {}
+        self.memory: set[Var] = set()
         self.joins: dict[Var, tuple[Var, ...]] = {}
         self.domain: list[Atom] = []
         self.inner: list[Atom] | None = None
@@ -66,8 +69,10 @@ class Cluster:
             axes = item.eqn.params["axes"]
             self.reduced[var] = [a for i in axes for a in leaves(walk[i] or ())]
             self.layouts[var] = [a for i, a in enumerate(walk) if i not in axes]
-        for base, layout in found:
+        for base, layout, memory in found:
             self.reads.setdefault(base, []).append(layout)
+            if memory:
+                self.memory.add(base)
 
     def atoms(self) -> list[Atom]:
         """The domain by now."""
@@ -81,8 +86,11 @@ class Cluster:
 class Library:
     """An equation that is a step of its own."""
 
-    def __init__(self, number: int, position: int, item: Item) -> None:
+    def __init__(
+        self, number: int, position: int, item: Item, inputs: Sequence[Literal | Strided]
+    ) -> None:
         self.item = item
+        self.inputs = inputs
         self.mask = 1 << number
         self.up = 0
         self.direct: set[Node] = set()
@@ -224,8 +232,10 @@ class Merge:
         a.joins.update(b.joins)
         for base, layouts in b.reads.items():
             a.reads.setdefault(base, []).extend(layouts)
+        a.memory |= b.memory
         for base in a.layouts.keys() & a.reads.keys():
             del a.reads[base]
+            a.memory.discard(base)
         a.domain = list(dict.fromkeys(leaves([*a.domain, *b.domain])))
         a.inner = self.inner
         a.phase = b.phase if a.phase is None else a.phase

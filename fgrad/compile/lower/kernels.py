@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from fgrad.compile.kernel import Bound, Kernel
-from fgrad.compile.lower.axes import Atom, Layout, flat, leaves
+from fgrad.compile.lower.axes import Atom, Layout, flat, leaves, size_of, split
 from fgrad.compile.lower.body import I64, Body
 from fgrad.compile.lower.cluster import Cluster
 from fgrad.compile.lower.collapse import collapsed
@@ -16,6 +16,8 @@ from fgrad.core.ir import Atom as Operand
 from fgrad.core.ir import Eqn, Literal, Var
 
 Index = tuple[Affine, ...]
+_LONG = 2**16  # elements that are reduced by several threads
+_ROW = 512  # elements of their rows, at most: an accumulating thread takes 64 rows at least
 
 
 class Rows(NamedTuple):
@@ -54,7 +56,7 @@ class _Writer:
         self.program = program
         self.again = again
         self.cluster = cluster
-        self.needed = set(needed)
+        self.needed = dict.fromkeys(needed)
         self.items = self._live(cluster, program)
         self.rows = self._divide()
         kept, across, inner = self.rows
@@ -98,9 +100,15 @@ class _Writer:
         }
         sets = list(dict.fromkeys(frozenset(r) for r in reduced.values() if r))
         inner = self.cluster.inner
-        if inner is None and not sets:
+        row = frozenset(order).intersection(leaves(inner or ()))
+        if not row and not sets:
             return Rows(order, [], None)
-        row = frozenset(leaves(inner) if inner is not None else _choose(order, sets))
+        if inner is None:
+            row = _choose(order, sets)
+            if len(row) == len(order) and size_of(order) > _LONG:
+                row = _tail(order)
+                order = leaves(order)
+                sets = [frozenset(order)]
         across = frozenset[Atom]().union(*(s - row for s in sets))
         return Rows(
             [a for a in order if a not in row and a not in across],
@@ -114,9 +122,7 @@ class _Writer:
         longest: dict[Atom, list[Atom]] = {}
         for var, layout in self._arrays():
             atoms = flat(layout)
-            if atoms and len(atoms) == sum(a is not None for a in layout) + len(atoms) - len(
-                layout
-            ) + layout.count(None):
+            if atoms:
                 last = atoms[-1]
                 weights[last] = weights.get(last, 0) + var.aval.size
                 if len(atoms) > len(longest.get(last, ())):
@@ -212,7 +218,7 @@ class _Writer:
 
     def _value(self, var: Var, index: Index, bounds: tuple[Bound, ...], fill: object) -> int:
         program = self.program
-        view = program.view_of(var)
+        view = None if var in self.cluster.memory else program.view_of(var)
         if view is not None:
             return self._viewed(*view, index, bounds, fill)
         item = self.items.get(var)
@@ -253,6 +259,7 @@ class _Writer:
             step = index_of(eqn, out, index, self.sizes, lambda i, n: self._start(eqn, i, n))
         except Inexpressible:
             assert type(operand) is Var
+            assert operand in self.cluster.memory, "a view that has to be in memory is not"
             at = total(index, contiguous(eqn.outputs[out].aval.shape), len(self.sizes))
             return self.body.load(operand, at, bounds, 0 if fill is None else fill)
         if not step.bounds:
@@ -268,7 +275,7 @@ class _Writer:
 
     def _is_load(self, atom: Operand) -> bool:
         """Whether a value is read from memory, through views that have no bounds of their own."""
-        while type(atom) is Var and (view := self.program.view_of(atom)) is not None:
+        while atom not in self.cluster.memory and (view := self.program.view_of(atom)) is not None:
             if not view[0].inputs or len(view[0].inputs) > 1:
                 return False
             atom = view[0].inputs[0]
@@ -298,6 +305,22 @@ def bases(program: Program, atom: Operand) -> set[Var]:
         if view is not None:
             waiting += view[0].inputs
     return out
+
+
+def _tail(order: list[Atom]) -> frozenset[Atom]:
+    """A row for a reduction over everything: short enough that there are rows for all threads."""
+    row: list[Atom] = []
+    size = 1
+    for a in reversed(order):
+        most = _ROW // size
+        part = next(d for d in range(min(most, a.size), 0, -1) if a.size % d == 0)
+        if part < a.size:
+            if part > 1:
+                row.append(split(a, part)[1])
+            break
+        row.append(a)
+        size *= part
+    return frozenset(row or order)
 
 
 def _choose(order: list[Atom], sets: Sequence[frozenset[Atom]]) -> frozenset[Atom]:

@@ -21,8 +21,9 @@ from fgrad.compile.lower.program import (
     accesses,
     ends,
 )
-from fgrad.compile.lower.strided import strided
-from fgrad.core.ir import Var
+from fgrad.compile.lower.strided import Strided, strided
+from fgrad.compile.plan import contiguous
+from fgrad.core.ir import Literal, Var
 
 _SIBLINGS = 3  # clusters looked at, among those that read the same value
 
@@ -133,18 +134,21 @@ class Partition:
 
     def _library(self, position: int, item: Item) -> None:
         program, eqn = self.program, item.eqn
-        bases = []
+        inputs: list[Literal | Strided] = []
         for a in eqn.inputs:
-            if type(a) is Var:
-                view = strided(program, a)
-                if view is None:
-                    program.keep(a)
-                bases.append(a if view is None else view.base)
+            if isinstance(a, Literal):
+                inputs.append(a)
+                continue
+            view = strided(program, a)
+            if view is None:
+                program.keep(a)
+                view = Strided(a, 0, contiguous(a.aval.shape))
+            inputs.append(view)
         self._write_views()
-        node = Library(len(self.nodes), position, item)
+        node = Library(len(self.nodes), position, item, inputs)
         self.nodes.append(node)
         self.owner.update(dict.fromkeys(eqn.outputs, node))
-        self._depend(node, bases)
+        self._depend(node, [v.base for v in inputs if isinstance(v, Strided)])
         if eqn.effects:
             if self._effect is not None:
                 self._link(node, self._effect)
@@ -171,7 +175,7 @@ class Partition:
         return me
 
     def _join_siblings(self, me: Cluster, found: list[Access]) -> Cluster:
-        for base, layout in found:
+        for base, layout, _ in found:
             if layout is None or base.aval.size < me.walks_size():
                 continue
             nodes = dict.fromkeys(map(self.find, reversed(self.readers.get(base, ()))))

@@ -36,10 +36,18 @@ class Item(NamedTuple):
 
 
 class Access(NamedTuple):
-    """A value that is read, below all views; `layout` is None where atoms do not tell its order."""
+    """A value that is read.
+
+    Attributes:
+        base: The value.
+        layout: How it is walked; None where atoms do not tell.
+        memory: Whether it is read from memory. Else it is a view, part of what is read there, and
+            tells who walks that part alike.
+    """
 
     base: Var
     layout: Layout | None
+    memory: bool = True
 
 
 class Program:
@@ -131,8 +139,7 @@ class Program:
         if layout is not None:
             above, layout = layout, down(eqn, out, layout)
             if (layout is None or None in layout) and None not in above:
-                # Who reads the same part of an array walks it alike.
-                found.append(Access(eqn.outputs[out], above))
+                found.append(Access(eqn.outputs[out], above, memory=False))
         if layout is None:
             self.keep(operand)
         return operand, layout

@@ -43,7 +43,7 @@ then5:
   %v20 = icmp slt i64 %v1, %v17
   br i1 %v20, label %loop18, label %end19
 loop18:
-  %v21 = phi i64 [ %v1, %then5 ], [ %v82, %loop18 ]
+  %v21 = phi i64 [ %v1, %then5 ], [ %v90, %loop18 ]
   %v22 = getelementptr float, ptr %v12, i64 %v21
   %v23 = load <8 x float>, ptr %v22, align 4
   %v24 = getelementptr float, ptr %v13, i64 %v21
@@ -101,88 +101,104 @@ loop18:
   %v76 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v71, <8 x float> %v74, <8 x float> %v75)
   %v77 = fadd <8 x float> %v76, splat (float 0x4000000000000000)
   %v78 = fdiv <8 x float> %v76, %v77
-  %v79 = call <8 x float> @llvm.copysign.v8f32(<8 x float> %v78, <8 x float> %v25)
-  %v80 = fadd <8 x float> %v55, %v79
-  %v81 = getelementptr float, ptr %v14, i64 %v21
-  store <8 x float> %v80, ptr %v81, align 4
-  %v82 = add i64 %v21, 8
-  %v83 = icmp slt i64 %v82, %v17
-  br i1 %v83, label %loop18, label %end19
+  %v79 = fmul <8 x float> %v56, %v56
+  %v80 = call <8 x float> @llvm.fma.v8f32(<8 x float> splat (float 0x3F9426F4A0000000), <8 x float> %v79, <8 x float> splat (float 0xBFAB8A37E0000000))
+  %v81 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v80, <8 x float> %v79, <8 x float> splat (float 0x3FC110EA80000000))
+  %v82 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v81, <8 x float> %v79, <8 x float> splat (float 0xBFD5555560000000))
+  %v83 = fmul <8 x float> %v82, %v79
+  %v84 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v83, <8 x float> %v56, <8 x float> %v56)
+  %v85 = fcmp olt <8 x float> %v56, splat (float 0x3FD6666660000000)
+  %v86 = select <8 x i1> %v85, <8 x float> %v84, <8 x float> %v78
+  %v87 = call <8 x float> @llvm.copysign.v8f32(<8 x float> %v86, <8 x float> %v25)
+  %v88 = fadd <8 x float> %v55, %v87
+  %v89 = getelementptr float, ptr %v14, i64 %v21
+  store <8 x float> %v88, ptr %v89, align 4
+  %v90 = add i64 %v21, 8
+  %v91 = icmp slt i64 %v90, %v17
+  br i1 %v91, label %loop18, label %end19
 end19:
-  %v86 = icmp slt i64 %v17, %v3
-  br i1 %v86, label %loop84, label %end85
-loop84:
-  %v87 = phi i64 [ %v17, %end19 ], [ %v153, %loop84 ]
-  %v88 = sub i64 %v3, %v87
-  %v89 = trunc i64 %v88 to i32
-  %v90 = insertelement <8 x i32> poison, i32 %v89, i64 0
-  %v91 = shufflevector <8 x i32> %v90, <8 x i32> poison, <8 x i32> zeroinitializer
-  %v92 = icmp ugt <8 x i32> %v91, <i32 0, i32 1, i32 2, i32 3, i32 4, i32 5, i32 6, i32 7>
-  %v93 = getelementptr float, ptr %v12, i64 %v87
-  %v94 = call <8 x float> @llvm.masked.load.v8f32.p0(ptr %v93, i32 4, <8 x i1> %v92, <8 x float> zeroinitializer)
-  %v95 = getelementptr float, ptr %v13, i64 %v87
-  %v96 = call <8 x float> @llvm.masked.load.v8f32.p0(ptr %v95, i32 4, <8 x i1> %v92, <8 x float> zeroinitializer)
-  %v97 = fmul <8 x float> %v94, %v8
-  %v98 = fcmp ogt <8 x float> splat (float 0xC05A000000000000), %v97
-  %v99 = select <8 x i1> %v98, <8 x float> splat (float 0xC05A000000000000), <8 x float> %v97
-  %v100 = fcmp olt <8 x float> splat (float 0x4056400000000000), %v99
-  %v101 = select <8 x i1> %v100, <8 x float> splat (float 0x4056400000000000), <8 x float> %v99
-  %v102 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v101, <8 x float> splat (float 0x3FF7154760000000), <8 x float> splat (float 0x4168000000000000))
-  %v103 = fsub <8 x float> %v102, splat (float 0x4168000000000000)
-  %v104 = bitcast <8 x float> %v102 to <8 x i32>
-  %v105 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v103, <8 x float> splat (float 0xBFE62E4300000000), <8 x float> %v101)
-  %v106 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v103, <8 x float> splat (float 0x3E205C6100000000), <8 x float> %v105)
-  %v107 = sub <8 x i32> %v104, splat (i32 1262485504)
-  %v108 = fmul <8 x float> %v106, %v106
-  %v109 = call <8 x float> @llvm.fma.v8f32(<8 x float> splat (float 0x3F56A23B40000000), <8 x float> %v106, <8 x float> splat (float 0x3F8123A260000000))
-  %v110 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v109, <8 x float> %v106, <8 x float> splat (float 0x3FA5558F40000000))
-  %v111 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v110, <8 x float> %v106, <8 x float> splat (float 0x3FC5554900000000))
-  %v112 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v111, <8 x float> %v106, <8 x float> splat (float 0x3FDFFFFFC0000000))
-  %v113 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v108, <8 x float> %v112, <8 x float> %v106)
-  %v114 = fadd <8 x float> %v113, splat (float 0x3FF0000000000000)
-  %v115 = ashr <8 x i32> %v107, splat (i32 1)
-  %v116 = add <8 x i32> %v115, splat (i32 127)
-  %v117 = shl <8 x i32> %v116, splat (i32 23)
-  %v118 = bitcast <8 x i32> %v117 to <8 x float>
-  %v119 = fmul <8 x float> %v114, %v118
-  %v120 = sub <8 x i32> %v107, %v115
-  %v121 = add <8 x i32> %v120, splat (i32 127)
-  %v122 = shl <8 x i32> %v121, splat (i32 23)
-  %v123 = bitcast <8 x i32> %v122 to <8 x float>
-  %v124 = fmul <8 x float> %v119, %v123
-  %v125 = fadd <8 x float> %v124, %v10
-  %v126 = fdiv <8 x float> %v94, %v125
-  %v127 = call <8 x float> @llvm.fabs.v8f32(<8 x float> %v96)
-  %v128 = fcmp olt <8 x float> splat (float 0x4024000000000000), %v127
-  %v129 = select <8 x i1> %v128, <8 x float> splat (float 0x4024000000000000), <8 x float> %v127
-  %v130 = fmul <8 x float> %v129, splat (float 0x4000000000000000)
-  %v131 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v130, <8 x float> splat (float 0x3FF7154760000000), <8 x float> splat (float 0x4168000000000000))
-  %v132 = fsub <8 x float> %v131, splat (float 0x4168000000000000)
-  %v133 = bitcast <8 x float> %v131 to <8 x i32>
-  %v134 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v132, <8 x float> splat (float 0xBFE62E4300000000), <8 x float> %v130)
-  %v135 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v132, <8 x float> splat (float 0x3E205C6100000000), <8 x float> %v134)
-  %v136 = sub <8 x i32> %v133, splat (i32 1262485504)
-  %v137 = fmul <8 x float> %v135, %v135
-  %v138 = call <8 x float> @llvm.fma.v8f32(<8 x float> splat (float 0x3F56A23B40000000), <8 x float> %v135, <8 x float> splat (float 0x3F8123A260000000))
-  %v139 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v138, <8 x float> %v135, <8 x float> splat (float 0x3FA5558F40000000))
-  %v140 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v139, <8 x float> %v135, <8 x float> splat (float 0x3FC5554900000000))
-  %v141 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v140, <8 x float> %v135, <8 x float> splat (float 0x3FDFFFFFC0000000))
-  %v142 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v137, <8 x float> %v141, <8 x float> %v135)
-  %v143 = add <8 x i32> %v136, splat (i32 127)
-  %v144 = shl <8 x i32> %v143, splat (i32 23)
-  %v145 = bitcast <8 x i32> %v144 to <8 x float>
-  %v146 = fsub <8 x float> %v145, splat (float 0x3FF0000000000000)
-  %v147 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v142, <8 x float> %v145, <8 x float> %v146)
-  %v148 = fadd <8 x float> %v147, splat (float 0x4000000000000000)
-  %v149 = fdiv <8 x float> %v147, %v148
-  %v150 = call <8 x float> @llvm.copysign.v8f32(<8 x float> %v149, <8 x float> %v96)
-  %v151 = fadd <8 x float> %v126, %v150
-  %v152 = getelementptr float, ptr %v14, i64 %v87
-  call void @llvm.masked.store.v8f32.p0(<8 x float> %v151, ptr %v152, i32 4, <8 x i1> %v92)
-  %v153 = add i64 %v87, 8
-  %v154 = icmp slt i64 %v153, %v3
-  br i1 %v154, label %loop84, label %end85
-end85:
+  %v94 = icmp slt i64 %v17, %v3
+  br i1 %v94, label %loop92, label %end93
+loop92:
+  %v95 = phi i64 [ %v17, %end19 ], [ %v169, %loop92 ]
+  %v96 = sub i64 %v3, %v95
+  %v97 = trunc i64 %v96 to i32
+  %v98 = insertelement <8 x i32> poison, i32 %v97, i64 0
+  %v99 = shufflevector <8 x i32> %v98, <8 x i32> poison, <8 x i32> zeroinitializer
+  %v100 = icmp ugt <8 x i32> %v99, <i32 0, i32 1, i32 2, i32 3, i32 4, i32 5, i32 6, i32 7>
+  %v101 = getelementptr float, ptr %v12, i64 %v95
+  %v102 = call <8 x float> @llvm.masked.load.v8f32.p0(ptr %v101, i32 4, <8 x i1> %v100, <8 x float> zeroinitializer)
+  %v103 = getelementptr float, ptr %v13, i64 %v95
+  %v104 = call <8 x float> @llvm.masked.load.v8f32.p0(ptr %v103, i32 4, <8 x i1> %v100, <8 x float> zeroinitializer)
+  %v105 = fmul <8 x float> %v102, %v8
+  %v106 = fcmp ogt <8 x float> splat (float 0xC05A000000000000), %v105
+  %v107 = select <8 x i1> %v106, <8 x float> splat (float 0xC05A000000000000), <8 x float> %v105
+  %v108 = fcmp olt <8 x float> splat (float 0x4056400000000000), %v107
+  %v109 = select <8 x i1> %v108, <8 x float> splat (float 0x4056400000000000), <8 x float> %v107
+  %v110 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v109, <8 x float> splat (float 0x3FF7154760000000), <8 x float> splat (float 0x4168000000000000))
+  %v111 = fsub <8 x float> %v110, splat (float 0x4168000000000000)
+  %v112 = bitcast <8 x float> %v110 to <8 x i32>
+  %v113 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v111, <8 x float> splat (float 0xBFE62E4300000000), <8 x float> %v109)
+  %v114 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v111, <8 x float> splat (float 0x3E205C6100000000), <8 x float> %v113)
+  %v115 = sub <8 x i32> %v112, splat (i32 1262485504)
+  %v116 = fmul <8 x float> %v114, %v114
+  %v117 = call <8 x float> @llvm.fma.v8f32(<8 x float> splat (float 0x3F56A23B40000000), <8 x float> %v114, <8 x float> splat (float 0x3F8123A260000000))
+  %v118 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v117, <8 x float> %v114, <8 x float> splat (float 0x3FA5558F40000000))
+  %v119 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v118, <8 x float> %v114, <8 x float> splat (float 0x3FC5554900000000))
+  %v120 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v119, <8 x float> %v114, <8 x float> splat (float 0x3FDFFFFFC0000000))
+  %v121 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v116, <8 x float> %v120, <8 x float> %v114)
+  %v122 = fadd <8 x float> %v121, splat (float 0x3FF0000000000000)
+  %v123 = ashr <8 x i32> %v115, splat (i32 1)
+  %v124 = add <8 x i32> %v123, splat (i32 127)
+  %v125 = shl <8 x i32> %v124, splat (i32 23)
+  %v126 = bitcast <8 x i32> %v125 to <8 x float>
+  %v127 = fmul <8 x float> %v122, %v126
+  %v128 = sub <8 x i32> %v115, %v123
+  %v129 = add <8 x i32> %v128, splat (i32 127)
+  %v130 = shl <8 x i32> %v129, splat (i32 23)
+  %v131 = bitcast <8 x i32> %v130 to <8 x float>
+  %v132 = fmul <8 x float> %v127, %v131
+  %v133 = fadd <8 x float> %v132, %v10
+  %v134 = fdiv <8 x float> %v102, %v133
+  %v135 = call <8 x float> @llvm.fabs.v8f32(<8 x float> %v104)
+  %v136 = fcmp olt <8 x float> splat (float 0x4024000000000000), %v135
+  %v137 = select <8 x i1> %v136, <8 x float> splat (float 0x4024000000000000), <8 x float> %v135
+  %v138 = fmul <8 x float> %v137, splat (float 0x4000000000000000)
+  %v139 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v138, <8 x float> splat (float 0x3FF7154760000000), <8 x float> splat (float 0x4168000000000000))
+  %v140 = fsub <8 x float> %v139, splat (float 0x4168000000000000)
+  %v141 = bitcast <8 x float> %v139 to <8 x i32>
+  %v142 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v140, <8 x float> splat (float 0xBFE62E4300000000), <8 x float> %v138)
+  %v143 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v140, <8 x float> splat (float 0x3E205C6100000000), <8 x float> %v142)
+  %v144 = sub <8 x i32> %v141, splat (i32 1262485504)
+  %v145 = fmul <8 x float> %v143, %v143
+  %v146 = call <8 x float> @llvm.fma.v8f32(<8 x float> splat (float 0x3F56A23B40000000), <8 x float> %v143, <8 x float> splat (float 0x3F8123A260000000))
+  %v147 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v146, <8 x float> %v143, <8 x float> splat (float 0x3FA5558F40000000))
+  %v148 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v147, <8 x float> %v143, <8 x float> splat (float 0x3FC5554900000000))
+  %v149 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v148, <8 x float> %v143, <8 x float> splat (float 0x3FDFFFFFC0000000))
+  %v150 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v145, <8 x float> %v149, <8 x float> %v143)
+  %v151 = add <8 x i32> %v144, splat (i32 127)
+  %v152 = shl <8 x i32> %v151, splat (i32 23)
+  %v153 = bitcast <8 x i32> %v152 to <8 x float>
+  %v154 = fsub <8 x float> %v153, splat (float 0x3FF0000000000000)
+  %v155 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v150, <8 x float> %v153, <8 x float> %v154)
+  %v156 = fadd <8 x float> %v155, splat (float 0x4000000000000000)
+  %v157 = fdiv <8 x float> %v155, %v156
+  %v158 = fmul <8 x float> %v135, %v135
+  %v159 = call <8 x float> @llvm.fma.v8f32(<8 x float> splat (float 0x3F9426F4A0000000), <8 x float> %v158, <8 x float> splat (float 0xBFAB8A37E0000000))
+  %v160 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v159, <8 x float> %v158, <8 x float> splat (float 0x3FC110EA80000000))
+  %v161 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v160, <8 x float> %v158, <8 x float> splat (float 0xBFD5555560000000))
+  %v162 = fmul <8 x float> %v161, %v158
+  %v163 = call <8 x float> @llvm.fma.v8f32(<8 x float> %v162, <8 x float> %v135, <8 x float> %v135)
+  %v164 = fcmp olt <8 x float> %v135, splat (float 0x3FD6666660000000)
+  %v165 = select <8 x i1> %v164, <8 x float> %v163, <8 x float> %v157
+  %v166 = call <8 x float> @llvm.copysign.v8f32(<8 x float> %v165, <8 x float> %v104)
+  %v167 = fadd <8 x float> %v134, %v166
+  %v168 = getelementptr float, ptr %v14, i64 %v95
+  call void @llvm.masked.store.v8f32.p0(<8 x float> %v167, ptr %v168, i32 4, <8 x i1> %v100)
+  %v169 = add i64 %v95, 8
+  %v170 = icmp slt i64 %v169, %v3
+  br i1 %v170, label %loop92, label %end93
+end93:
   br label %end6
 end6:
   ret void
