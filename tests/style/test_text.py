@@ -69,7 +69,10 @@ def test_links_between_pages_lead_somewhere():
 
 
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-PLACES = ["", "fgrad", "fgrad/core", "fgrad/core/transforms", "fgrad/lax", "fgrad/nn"]
+PLACES = [
+    "", "fgrad", "fgrad/core", "fgrad/core/transforms", "fgrad/compile", "fgrad/compile/lower",
+    "fgrad/lax", "fgrad/nn",
+]  # fmt: skip
 
 
 def test_the_files_that_the_architecture_names_are_there():

@@ -17,9 +17,9 @@ from fgrad.compile.run_plan import run_plan
 from fgrad.core.errors import CompilationError
 from fgrad.core.scalar import OPS
 from fgrad.testing.functions import evaluate
-from fgrad.testing.laws import prim_call
 from fgrad.testing.oracle import assert_close, ulp
 from fgrad.testing.strategies import dtype_named, example_of
+from fgrad.testing.values import observed_call
 from tests.backends.cpu import kernels, machine
 from tests.backends.cpu.random_kernels import EXACT, random_kernel
 from tests.compile.test_lower import SPECIFIED, bound_of, plan_of
@@ -334,7 +334,7 @@ def test_kernels_of_every_primitive_agree_with_eager_rules(number):
             # The eager rule's product of many factors leaves the range of float32 on its way.
             size = 5 if prim.name == "reduce_prod" else 20
             problem = example_of(prim, case, dtype_named(name), number, size)
-            f = prim_call(prim, problem.params)
+            f = observed_call(problem)
             plan, consts = plan_of(f, *problem.args, supports=supports)
             got = run_plan(
                 plan, [*consts, *problem.args], lambda k, buffers: machine.run(k, buffers, lanes)
