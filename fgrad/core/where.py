@@ -12,7 +12,8 @@ from types import CodeType
 
 # pathlib takes a tenth of the import time of fgrad.
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120
-# Files of the package and of these: filled as frames are met, bounded by the number of source files loaded.
+# Files of the package and of those between: filled as frames are met, bounded by the number of
+# source files loaded.
 _internal: dict[str, bool] = {}
 # Libraries that call the protocols of arrays: their lines are not the user's either.
 _BETWEEN = tuple(f"-packages{os.sep}{name}{os.sep}" for name in ("numpy", "scipy", "torch", "cupy"))
