@@ -143,7 +143,7 @@ def round(x: Any, rounding_method: RoundingMethod = RoundingMethod.AWAY_FROM_ZER
 
 
 def _nextafter_scalar(avals: Any, _params: Any) -> Any:
-    if avals[0].dtype.char in "fd":
+    if avals[0].dtype in (np.float32, np.float64):
         return "nextafter(x, y)"
     return Absent("kernels hold narrow floats as float32, whose neighbours are others")
 

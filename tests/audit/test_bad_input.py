@@ -144,7 +144,7 @@ INDICES = {
     "take": (lambda: fnp.take(X, 9), "index 9"),
     "at": (lambda: fnp.asarray(X).at[9].set(0.0), "index 9"),
     "embedding": (lambda: nn.embedding(np.array([7]), X), "index 7"),
-    "labels": (lambda: nn.cross_entropy(X, np.array([0, 9])), "index 9"),
+    "labels": (lambda: nn.cross_entropy(X, np.array([0, 9])), "label 9"),
     "jit": (lambda: fg.jit(lambda x: x[5])(X), "index 5"),
     "grad": (lambda: fg.grad(lambda x: x[0, 3])(X), "index 3"),
     "vmap": (lambda: fg.vmap(lambda x: x[3])(X), "index 3"),

@@ -20,6 +20,7 @@ from fgrad.testing.functions import evaluate, pullback, random_like
 from fgrad.testing.laws import prim_call
 from fgrad.testing.oracle import assert_close, epsilon, gamma, ulp, widened
 from fgrad.testing.strategies import dtype_named, example_of, problems
+from fgrad.testing.values import observed_call
 from tests.laws.test_random_programs import as_function, broadcastable, random_programs
 
 
@@ -51,7 +52,7 @@ CALLS = [
 
 
 def check_call(problem):
-    f = prim_call(problem.prim, problem.params)
+    f = observed_call(problem)
     expected = evaluate(f, problem.args)
     got, _ = run(f, *problem.args)
     assert len(got) == len(expected)

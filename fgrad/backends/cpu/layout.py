@@ -249,13 +249,13 @@ def _shape(instr: Any, first: int) -> Key:
         case Load(operand=o, map=m, dtype=dtype, bounds=bounds, fill=fill):
             parts = tuple(map_class(bound, first) for bound in bounds)
             number = repr(special(fill, dtype)) if bounds else ""
-            return ("load", o, map_class(m, first), dtype.char, parts, number)
+            return ("load", o, map_class(m, first), dtype.name, parts, number)
         case Const(value=value, dtype=dtype):
-            return ("const", dtype.char, repr(special(value, dtype)))
+            return ("const", dtype.name, repr(special(value, dtype)))
         case Index(axis=axis, dtype=dtype):
-            return ("index", axis, dtype.char)
+            return ("index", axis, dtype.name)
         case Compute(op=op, args=args, dtype=dtype):
-            return (op, args, dtype.char)
+            return (op, args, dtype.name)
         case Reduce(monoid=monoid, arg=arg):
             return ("reduce", monoid, arg)
         case Store(operand=o, map=m, arg=arg):

@@ -49,7 +49,7 @@ def supports(op: str, dtype: DType) -> bool:
     if dtype.kind == "f":
         if op in _FLOAT or op in _FLOAT_CALLS or op in ("neg", "sign", "min", "max", "nextafter"):
             return True
-        return (op, dtype.char) in vmath.SUPPORTED
+        return (op, dtype.name) in vmath.SUPPORTED
     if dtype.kind == "b":
         return op in _TRUTH or op == "not"
     others = ("neg", "sign", "min", "max", "div", "rem", "not", "popcount", "clz")

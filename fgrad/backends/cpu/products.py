@@ -9,6 +9,7 @@ import numpy as np
 from fgrad.core.ir import Eqn
 from fgrad.lax.contract_plans import free_axes
 
+_BLAS = tuple(map(np.dtype, ("float32", "float64", "complex64", "complex128")))
 Product = Callable[[Any, Any, Any], Any]
 
 
@@ -20,7 +21,7 @@ def product_of(eqn: Eqn) -> Product | None:
     if eqn.primitive.name != "dot_general":
         return None
     x, y = (a.aval for a in eqn.inputs)
-    if x.dtype.char not in "fdFD" or x.dtype != y.dtype or eqn.outputs[0].aval.dtype != x.dtype:
+    if x.dtype not in _BLAS or x.dtype != y.dtype or eqn.outputs[0].aval.dtype != x.dtype:
         return None
     (lc, rc), (lb, _) = eqn.params["dimension_numbers"]
     if len(lc) == 1 and not lb and x.ndim == y.ndim == 2:

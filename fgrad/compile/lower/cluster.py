@@ -116,7 +116,10 @@ class Merge:
         self.inner: list[Atom] | None = None
         self.refined = False
         self.possible = (
-            len(a.items) + len(b.items) <= _MEMBERS
+            # Sizes of 0 would fit each other in more than one way, and nothing is gained.
+            a.walks_size() > 0
+            and b.walks_size() > 0
+            and len(a.items) + len(b.items) <= _MEMBERS
             and len(a.reads) + len(b.reads) <= _READS
             and self._phases_agree(related)
             and self._bind_shared()

@@ -45,8 +45,8 @@ _FUNCTIONS: dict[str, Callable[..., Lanes]] = {
     "hypot": powers.hypot,
     "rem": remainder.rem,
 }
-_SCALARS = {"f": "float", "d": "double"}
-SUPPORTED = frozenset((name, char) for name in _FUNCTIONS for char in _SCALARS)
+_SCALARS = {"float32": "float", "float64": "double"}
+SUPPORTED = frozenset((name, dtype) for name in _FUNCTIONS for dtype in _SCALARS)
 
 
 def emit(builder: Builder, op: str, args: tuple[str, ...], dtype: Any) -> str:
@@ -54,12 +54,12 @@ def emit(builder: Builder, op: str, args: tuple[str, ...], dtype: Any) -> str:
 
     Args:
         builder: Where they go; `builder.block` may be another block afterwards.
-        op: The name in `core.scalar.OPS`; ``(op, char of the dtype)`` is in `SUPPORTED`.
+        op: The name in `core.scalar.OPS`; ``(op, name of the dtype)`` is in `SUPPORTED`.
         args: SSA names of vectors of `builder.width` lanes.
         dtype: float32 or float64.
 
     Returns:
         The name of the result.
     """
-    scalar = _SCALARS[np.dtype(dtype).char]
+    scalar = _SCALARS[np.dtype(dtype).name]
     return _FUNCTIONS[op](*(Lanes(builder, name, scalar) for name in args)).name
