@@ -52,7 +52,7 @@ class Functions:
         text = runtime.text(engine.target.architecture, head)
         self._code = engine.runtime(runtime.NAMES, text)
         address = self._code.addresses
-        self.workers = Workers(address["fgrad_worker"], threads)
+        self.workers = Workers(address["fgrad_worker"], threads, self._code)
         api = ctypes.pythonapi
         context = np.zeros(Context.SIZE, np.int64)
         context[Context.NONE], context[Context.FALSE], context[Context.TRUE] = map(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fgrad.backends.cpu.sharing import Pool
-from fgrad.core.errors import ConfigError
+from fgrad.core.errors import CompilationError, ConfigError
 
 # Looks at the pool before a worker sleeps, some 20 µs: the pause between the kernels of one call.
 SPIN = 500
@@ -71,8 +71,15 @@ class _System:
         self._kept.append(memory)
         place = ctypes.addressof(memory)
         if self._library.sem_init(ctypes.c_void_p(place), 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "sem_init failed")
+            raise CompilationError(
+                f"the system gives no semaphore for worker threads "
+                f"({os.strerror(ctypes.get_errno())}); set FGRAD_NUM_THREADS=1 to do without them"
+            )
         return place
+
+
+# Pools whose threads run until the process ends, in code and memory of theirs.
+_endless: list["Workers"] = []
 
 
 class Workers:
@@ -80,6 +87,7 @@ class Workers:
 
     Args:
         worker: The address of `fgrad_worker`.
+        code: What that address belongs to; kept, as are the workers, once they run in it.
         threads: How many threads run a kernel, the caller included.
 
     Attributes:
@@ -87,8 +95,9 @@ class Workers:
         threads: As given.
     """
 
-    def __init__(self, worker: int, threads: int) -> None:
+    def __init__(self, worker: int, threads: int, code: object) -> None:
         self.threads = threads
+        self._code = code
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(worker)
         size = Pool.SLOTS + Pool.SLOT * threads
         self._memory = ctypes.create_string_buffer(size + 64)
@@ -108,6 +117,7 @@ class Workers:
                 return
             self._begin()
             self._started = True
+            _endless.append(self)
 
     def _set(self, offset: int, value: int) -> None:
         ctypes.c_int64.from_address(self.address + offset).value = value
