@@ -10,6 +10,9 @@ from hypothesis import HealthCheck, settings
 
 from fgrad import lax
 
+# Machine code made by tests stays out of the user's cache.
+os.environ.setdefault("FGRAD_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "fgrad"))
+
 # Tests that run over all primitives need all of them declared.
 lax.load_all()
 

@@ -76,8 +76,8 @@ def start(size: str, seed: int, digits: int) -> State:
     )
 
 
-def save(state: State, path: Path) -> None:
-    """Write ``state`` to ``path``, whole or not at all."""
+def _arrays(state: State) -> dict[str, np.ndarray]:
+    """The arrays of a run by their names in the file."""
     arrays: dict[str, Any] = model.flatten(state.params)
     arrays.update(model.flatten(state.average, "average."))
     leaves = tree.leaves(state.optimizer)
@@ -85,12 +85,29 @@ def save(state: State, path: Path) -> None:
     arrays["key"] = random.key_data(state.key)
     arrays["order"] = state.order
     arrays["losses"] = np.asarray(state.losses, np.float32)
+    return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+def save(state: State, path: Path) -> None:
+    """Write ``state`` to ``path``, whole or not at all."""
     about = {"size": state.size, "seed": state.seed, "position": state.position}
-    checkpoint.write(
-        path,
-        {name: np.asarray(array) for name, array in arrays.items()},
-        {"format": "pt", "run": json.dumps(about)},
-    )
+    checkpoint.write(path, _arrays(state), {"format": "pt", "run": json.dumps(about)})
+
+
+def _check(path: Path, arrays: dict[str, np.ndarray], blank: State) -> None:
+    """Raise ValueError unless the file holds what a run like ``blank`` has."""
+    wanted = _arrays(blank)
+    for name in sorted({*wanted, *arrays}):
+        if name not in arrays or name not in wanted:
+            what = "lacks" if name in wanted else "has an unknown"
+            raise ValueError(f"{path} {what} {name}; another version of this example wrote it")
+        old, new = wanted[name], arrays[name]
+        if old.dtype != new.dtype or (old.shape != new.shape and name != "losses"):
+            raise ValueError(
+                f"{path}: {name} is {new.dtype}{list(new.shape)}, and {old.dtype}"
+                f"{list(old.shape)} in a run of size {blank.size!r}; another version of this "
+                f"example wrote it"
+            )
 
 
 def load(path: Path) -> State:
@@ -98,26 +115,33 @@ def load(path: Path) -> State:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is damaged, or is not the checkpoint of a run.
+        ValueError: The file is damaged, or is not the checkpoint of a run, or was written by a
+            version of this example with another model.
     """
     arrays, metadata = checkpoint.read(path)
     if "run" not in metadata:
         raise ValueError(f"{path} is a safetensors file, but not of a training run of this example")
     about = json.loads(metadata["run"])
+    if about["size"] not in recipes.SIZES:
+        raise ValueError(
+            f"{path}: size {about['size']!r} is unknown; known are {', '.join(recipes.SIZES)}"
+        )
+    blank = start(about["size"], about["seed"], len(arrays.get("order", ())))
+    _check(path, arrays, blank)
 
     def section(prefix: str) -> Params:
         names = (name for name in arrays if name.startswith(prefix))
         return model.nest({n.removeprefix(prefix): fnp.asarray(arrays[n]) for n in names})
 
     params = {part: section(f"{part}.") for part in ("condition", "transformer")}
-    blank = recipes.optimizer(recipes.SIZES[about["size"]]).init(params)
-    leaves = [fnp.asarray(arrays[f"optimizer.{i}"]) for i in range(len(tree.leaves(blank)))]
+    count = len(tree.leaves(blank.optimizer))
+    leaves = [fnp.asarray(arrays[f"optimizer.{i}"]) for i in range(count)]
     return State(
         size=about["size"],
         seed=about["seed"],
         params=params,
         average=section("average."),
-        optimizer=tree.unflatten(tree.structure(blank), leaves),
+        optimizer=tree.unflatten(tree.structure(blank.optimizer), leaves),
         key=random.wrap_key_data(fnp.asarray(arrays["key"])),
         order=arrays["order"],
         position=about["position"],

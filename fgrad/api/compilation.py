@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fgrad.api.execution import runnable
 from fgrad.api.parameters import Fun, parameters_of
-from fgrad.api.programs import Entry, Lowered, wrap
-from fgrad.compile.program import program_of
+from fgrad.api.programs import Entry, Lowered, run_flat, wrap
 from fgrad.core import trees
 from fgrad.core.config import config
 from fgrad.core.errors import DonationError, DtypeError, StaticArgumentError
@@ -29,6 +29,7 @@ from fgrad.core.transforms.call import call
 from fgrad.core.transforms.flat import FlatCall, aval_like, name_of, refused
 from fgrad.core.transforms.stage import stage
 
+_NUMBERS = (float, int, bool, complex, np.float32, np.float64, np.int32, np.int64)
 _MAXSIZE = 512  # programs kept a function; the least recently used one goes first
 
 
@@ -122,6 +123,9 @@ class Jitted:
             elif kind is np.ndarray:
                 data = a
                 key += (data.shape, data.dtype, 0)
+            elif kind in _NUMBERS:
+                data = borrow(a)._data
+                key.append(kind)
             else:
                 return None
             if type(data) is not np.ndarray:
@@ -132,19 +136,12 @@ class Jitted:
         if entry is None:
             short.append(full)
             return None
-        if (
-            entry.program is None
-            or entry.consts
-            or config.disable_jit
-            or config.debug_nans
-            or config.debug_infs
-        ):
+        program = entry.program
+        if program is None or entry.consts:
             return None
         self._hits += 1
-        with np.errstate(all="ignore"):
-            outs = entry.program(np, buffers)
-        wrapped = wrap(outs, entry.flags, buffers)
-        return wrapped[0] if entry.single else trees.unflatten(entry.out_tree, wrapped)
+        outs = run_flat(program, entry.flags, buffers)
+        return outs[0] if entry.single else trees.unflatten(entry.out_tree, outs)
 
     def _run(self, entry: Entry, values: Sequence[Value]) -> list[Value]:
         buffers = [v._data for v in (*entry.consts, *values)]
@@ -154,9 +151,11 @@ class Jitted:
                 xp = library_of(b)
         if config.debug_nans or config.debug_infs:
             return call(entry.jaxpr, *entry.consts, *values, name=self._name)
+        if xp is not np:
+            return wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
         if entry.program is None:
-            entry.program = program_of(entry.jaxpr)
-        return wrap(entry.program(xp, buffers), entry.flags, buffers)
+            entry.program = runnable(entry.jaxpr)
+        return run_flat(entry.program, entry.flags, buffers)
 
     def _split(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Static arguments, hashable; and the others as a tree."""

@@ -1,11 +1,12 @@
 """The programs of traced calls: what they hold, how their results are wrapped."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgrad.compile.program import Program, program_of
+from fgrad.api.execution import Runnable, runnable
 from fgrad.core import trees
 from fgrad.core.evaluate import (
     WEAK,
@@ -15,6 +16,10 @@ from fgrad.core.evaluate import (
 from fgrad.core.ir import ClosedJaxpr, Jaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.transforms.stage import hoist
+
+if TYPE_CHECKING:
+    from fgrad.api.inspection import KernelInfo, StepInfo
+    from fgrad.compile.memory import Memory
 
 
 class Entry:
@@ -28,9 +33,31 @@ class Entry:
         self.consts = closed.consts
         self.out_tree = out_tree
         self.flags = [WEAK if a.weak_type else 0 for a in self.jaxpr.out_avals]
-        self.program: Program | None = None
+        self.program: Runnable | None = None
         self.cached = False
         self.single = out_tree.is_leaf()
+
+
+def run_flat(program: Runnable, flags: Sequence[int], buffers: Sequence[Any]) -> list[Value]:
+    """Run a program on NumPy arrays of the types that it was made for.
+
+    Args:
+        program: What runs.
+        flags: For each result, whether its type is weak.
+        buffers: One array an input.
+    """
+    try:
+        if program.silent:
+            outs = program.run(*buffers)
+        else:
+            with np.errstate(all="ignore"):
+                outs = program.run(*buffers)
+    except Exception as error:
+        program.explain(error)
+        raise
+    if program.fresh:
+        return [ArrayImpl(x, flag) for x, flag in zip(outs, flags, strict=True)]
+    return wrap(outs, flags, buffers)
 
 
 def wrap(outs: Sequence[Any], flags: Sequence[int], buffers: Sequence[Any]) -> list[Value]:
@@ -62,11 +89,38 @@ def _owner(x: Any) -> int:
     return id(x)
 
 
+def _inspection() -> Any:
+    """`fgrad.api.inspection`, loaded when somebody looks: it needs the compiler's own modules."""
+    return import_module("fgrad.api.inspection")
+
+
 class Lowered:
-    """A call's program before it runs.
+    """A call's program before it runs: what it computes, and what it was compiled to.
 
     Attributes:
         jaxpr: The traced program.
+
+    Example:
+        >>> import fgrad as fg, fgrad.numpy as fnp, numpy as np
+        >>> x, w = np.ones((2, 3), np.float32), np.ones((3, 4), np.float32)
+        >>> lowered = fg.jit(lambda x, w: fnp.tanh(x @ w)).lower(x, w)
+        >>> [(step.kind, step.name) for step in lowered.schedule()]
+        [('library', 'dot_general'), ('kernel', 'tanh')]
+        >>> [kernel.flops for kernel in lowered.kernels()]
+        [8]
+        >>> memory = lowered.memory_analysis()
+        >>> memory.input_bytes, memory.result_bytes, memory.arena_bytes, memory.peak_bytes
+        (72, 32, 64, 168)
+        >>> lowered.cost_analysis()["flops"]
+        56
+        >>> print(lowered.as_text())
+        def program(b0, b1):
+            if not ready(b0, b1):
+                b0, b1 = prepare(b0, b1)
+            dot_general_...(b0, b1, a0)
+            b3 = empty(...)
+            tanh_...(a0, b3)
+            return [b3]
     """
 
     def __init__(self, entry: Entry, name: str) -> None:
@@ -74,19 +128,56 @@ class Lowered:
         self._name = name
         self.jaxpr = entry.closed
 
+    def __repr__(self) -> str:
+        return f"Lowered({self._name}: {len(self.schedule())} steps)"
+
+    @property
+    def _program(self) -> Runnable:
+        return runnable(self._entry.jaxpr)
+
     @property
     def optimized(self) -> Jaxpr:
         """The program after all passes; closed-over arrays are its first inputs."""
-        return program_of(self._entry.jaxpr).jaxpr
+        return self._program.jaxpr
+
+    def kernels(self) -> "list[KernelInfo]":
+        """The fused kernels, in order: loop IR, source, grid, costs, equations and lines of each.
+
+        Empty where NumPy runs the program (``config.cpu_compiler`` is ``"numpy"``).
+        """
+        found: list[KernelInfo] = _inspection().kernels_of(self._program)
+        return found
+
+    def schedule(self) -> "list[StepInfo]":
+        """All steps in order, each a kernel, a library call or a function of the user."""
+        found: list[StepInfo] = _inspection().schedule_of(self._program)
+        return found
+
+    def memory_analysis(self) -> "Memory":
+        """The memory of a call: inputs, results, the arena of temporaries, and the peak.
+
+        Raises:
+            ArgumentError: NumPy runs the program, and allocates as it goes.
+        """
+        found: Memory = _inspection().memory_of(self._program)
+        return found
+
+    def cost_analysis(self) -> dict[str, int]:
+        """Operations (``"flops"``) and ``"bytes accessed"`` of all steps.
+
+        Operations are counted in kernels and matrix products; other libraries do not tell theirs.
+        """
+        found: dict[str, int] = _inspection().cost_of(self._program)
+        return found
 
     def as_text(self) -> str:
         """The Python text that runs."""
-        return program_of(self._entry.jaxpr).source
+        return self._program.source
 
     def compile(self) -> Callable[..., Any]:
         """The program as a function of flat arrays that returns the call's result."""
         entry = self._entry
-        program = program_of(entry.jaxpr)
+        program = runnable(entry.jaxpr)
 
         def compiled(*arrays: Any) -> Any:
             buffers = [as_value(x)._data for x in (*entry.consts, *arrays)]

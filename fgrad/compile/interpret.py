@@ -35,10 +35,10 @@ def run_kernel(kernel: Kernel, operands: Sequence[Array]) -> None:
         operands: One buffer an operand, one-dimensional, of the operand's dtype.
     """
     with np.errstate(all="ignore"):
-        _Run(kernel, operands).run()
+        Run(kernel, operands).run()
 
 
-class _Run:
+class Run:
     """The values of one run, each an array over the axes of the kernel (or broadcasting to it)."""
 
     def __init__(self, kernel: Kernel, operands: Sequence[Array]) -> None:
@@ -48,6 +48,7 @@ class _Run:
         self.values: dict[int, Array] = {}
 
     def run(self) -> None:
+        """Run all instructions."""
         for i, instr in enumerate(self.kernel.body):
             match instr:
                 case Load():
@@ -75,6 +76,7 @@ class _Run:
         return np.arange(self.shape[axis]).reshape(shape)
 
     def index(self, m: Map | Bound) -> Array:
+        """Where a map points, for all indices."""
         total = np.full((1,) * len(self.shape), m.offset, np.int64)
         for axis, stride in enumerate(m.strides):
             if stride:
@@ -84,6 +86,7 @@ class _Run:
         return total
 
     def load(self, instr: Load) -> Array:
+        """The elements that an instruction loads."""
         index = self.index(instr.map)
         data = self.operands[instr.operand]
         if not instr.bounds:
@@ -98,6 +101,7 @@ class _Run:
         return np.where(inside, found, instr.dtype.type(instr.fill))
 
     def reduce(self, monoid: str, value: Array, axes: tuple[int, ...], dtype: Any) -> Array:
+        """A value reduced over axes, which stay with length 1."""
         # A value that does not vary along an axis still counts once for each of its positions.
         lengths = [self.shape[i] if i in axes else n for i, n in enumerate(value.shape)]
         full = np.broadcast_to(value, lengths)
@@ -108,6 +112,7 @@ class _Run:
         return np.asarray(out).astype(dtype)
 
     def store(self, operand: int, m: Map, value: Array) -> None:
+        """Write a value to an operand."""
         index = self.index(m)
         shape = np.broadcast_shapes(index.shape, value.shape)
         target = self.operands[operand]

@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from fgrad.compile.passes import optimize
-from fgrad.core.config import config
 from fgrad.core.errors import FgradError
 from fgrad.core.evaluate import WEAK, ArrayImpl, EvalTrace, on_device
 from fgrad.core.ir import Atom, Jaxpr, Literal, Var
-from fgrad.core.program import install_executor
 from fgrad.core.tracing import current, state
 from fgrad.core.transforms.jaxprs import derived
 from fgrad.core.transforms.stage import eval_jaxpr
@@ -30,6 +28,8 @@ class Program:
     """
 
     __slots__ = ("_code", "_functions", "_lines", "jaxpr", "source")
+
+    fresh = silent = False  # rules may return what they are given, and NumPy may warn
 
     def __init__(self, jaxpr: Jaxpr) -> None:
         self.jaxpr = jaxpr
@@ -52,8 +52,12 @@ class Program:
         try:
             return function(xp, *arrays)  # type: ignore[no-any-return]
         except Exception as error:
-            self._explain(error)
+            self.explain(error)
             raise
+
+    def run(self, *arrays: Any) -> list[Any]:
+        """Run on NumPy arrays."""
+        return self(np, arrays)
 
     def _with_constants_on(self, xp: ModuleType) -> Any:
         """The same code over constants of another array library."""
@@ -61,7 +65,7 @@ class Program:
         constants = {k: xp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in host.items()}
         return FunctionType(self._code, constants)
 
-    def _explain(self, error: Exception) -> None:
+    def explain(self, error: Exception) -> None:
         """Add the equation and the user's line to an error, once."""
         if any(n.startswith("fgrad: in") for n in getattr(error, "__notes__", ())):
             return
@@ -128,13 +132,7 @@ def program_of(jaxpr: Jaxpr) -> Program:
     return program
 
 
-def _execute(jaxpr: Jaxpr, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
-    if config.debug_nans or config.debug_infs or config.disable_jit:
-        return _one_by_one(jaxpr, arrays)
-    return program_of(jaxpr)(xp, arrays)
-
-
-def _one_by_one(jaxpr: Jaxpr, arrays: Sequence[Any]) -> list[Any]:
+def one_by_one(jaxpr: Jaxpr, arrays: Sequence[Any]) -> list[Any]:
     """Run equation by equation, each checked and with its user's line."""
     values = [
         ArrayImpl(x, WEAK if a.weak_type else 0)
@@ -146,6 +144,3 @@ def _one_by_one(jaxpr: Jaxpr, arrays: Sequence[Any]) -> list[Any]:
     with current(quiet):
         outs = eval_jaxpr(jaxpr, (), *values)
     return [x._data for x in outs]
-
-
-install_executor(_execute)

@@ -16,8 +16,10 @@ from fgrad.core.errors import ConfigError
 __all__ = [
     "Config",
     "autotune",
+    "check",
     "check_tracer_leaks",
     "config",
+    "cpu_compiler",
     "debug_infs",
     "debug_nans",
     "default_matmul_precision",
@@ -57,6 +59,8 @@ _ACCEPTED: Mapping[str, tuple[Any, ...]] = {
     "deterministic": _BOOL,
     "excess_precision": _BOOL,
     "autotune": _BOOL,
+    "check": _BOOL,
+    "cpu_compiler": ("llvm", "numpy"),
 }
 
 # A leak check looks at a trace and never alters the program that comes out of it.
@@ -99,6 +103,10 @@ class Config(threading.local):
     """Fused kernels may skip the rounding of intermediate values to their dtype."""
     autotune: bool = False
     """Time library algorithms and keep the fastest."""
+    check: bool = False
+    """Compare each kernel of a compiled program with what it means, on the same operands."""
+    cpu_compiler: str = "llvm"
+    """``"llvm"``: `jit` makes machine code; ``"numpy"``: it calls NumPy for each operation."""
 
     # trace_key() is built once and kept until a flag changes: `_version` counts global updates,
     # `_entry` holds the count at which this thread's key was built (-1: a local change).
@@ -315,3 +323,13 @@ def excess_precision(new_val: bool = True) -> _Override:
 def autotune(new_val: bool = True) -> _Override:
     """Within the block, library algorithms are timed and the fastest kept, in this thread."""
     return _Override("autotune", new_val)
+
+
+def check(new_val: bool = True) -> _Override:
+    """Within the block, compiled kernels are compared with what they mean, in this thread."""
+    return _Override("check", new_val)
+
+
+def cpu_compiler(new_val: str) -> _Override:
+    """Within the block, `jit` compiles by ``"llvm"``, or calls ``"numpy"``, in this thread."""
+    return _Override("cpu_compiler", new_val)

@@ -15,6 +15,7 @@ __all__ = [
     "AxisNameError",
     "BufferDonatedError",
     "ClosedOverDifferentiationError",
+    "CompilationError",
     "ConcretizationTypeError",
     "ConfigError",
     "CotangentError",
@@ -27,6 +28,7 @@ __all__ = [
     "ImmutableArrayError",
     "IndexOutOfBoundsError",
     "JaxprTypeError",
+    "KernelMismatchError",
     "KeyReuseError",
     "LinalgError",
     "NonConcreteBooleanIndexError",
@@ -204,6 +206,23 @@ class JaxprTypeError(FgradError, TypeError):
     """Raised by ``check_jaxpr`` when a program is ill-typed or refers to a variable not in scope.
 
     A transform or pass that makes such a program is wrong; the message names the equation.
+    """
+
+
+# --- compilation ----------------------------------------------------------------------------------
+
+
+class CompilationError(FgradError, RuntimeError):
+    """Raised when the code generator makes what the target's compiler does not accept.
+
+    It is a fault of fgrad; ``config.update("cpu_compiler", "numpy")`` runs the program without it.
+    """
+
+
+class KernelMismatchError(FgradError, ArithmeticError):
+    """Raised under ``config.check`` when a kernel does not compute what its equations mean.
+
+    The message names the kernel, its equations and the user's lines.
     """
 
 

@@ -15,6 +15,8 @@ batch      ``(axis, args, dims, **params) -> (out, dim)``: `dims` holds the mapp
            operand, or None; `axis` is the `MappedAxis`
 lower      a `Lowering`: how the compiler renders it
 simplify   ``(args, params) -> value or None``: an exact algebraic identity, or None
+reach      ``(flags, **params) -> flags``: of a primitive that holds programs and is linear in some
+           operands, which results depend on the flagged operands; None: all do
 ========== ==================================================================================
 """
 
@@ -106,18 +108,24 @@ class Lowering:
 
     Attributes:
         kind: 'pointwise', 'reduce', 'view', 'library', 'call', 'random' or 'host'.
-        data: What the kind needs: a scalar expression, an index map, a library's name.
+        data: What the kind needs: an index map's name, a monoid's, a library's. Of 'pointwise' a
+            scalar expression over the operands and the parameters (see `core.scalar`), or a
+            function ``(avals, params) ->`` expression; `Absent` where `core.scalar.OPS` has none.
         decompose: ``(*args, **params) -> values``, in terms of other primitives, or None.
+        operands: Of 'pointwise': the names of the operands in the expression, split by spaces;
+            ``*x`` stands for the rest of them, ``x0 x1 …``.
     """
 
-    __slots__ = ("data", "decompose", "kind")
+    __slots__ = ("data", "decompose", "kind", "operands")
 
     def __init__(
-        self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None
-    ) -> None:
+        self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None,
+        operands: str = "x",
+    ) -> None:  # fmt: skip
         self.kind = kind
         self.data = data
         self.decompose = decompose
+        self.operands = operands
 
 
 class Operand:
@@ -254,7 +262,7 @@ class Spec:
 
 
 _registry: dict[str, "Primitive"] = {}
-_RULES = ("abstract", "eager", "jvp", "transpose", "vjp", "batch", "lower", "simplify")
+_RULES = ("abstract", "eager", "jvp", "transpose", "vjp", "batch", "lower", "simplify", "reach")
 
 
 class Primitive:
@@ -293,6 +301,7 @@ class Primitive:
         "module",
         "multiple_results",
         "name",
+        "reach",
         "simplify",
         "spec",
         "transpose",
@@ -312,6 +321,7 @@ class Primitive:
         lower: Lowering | Absent,
         vjp: Pullback | Absent = Absent("derived from jvp and transpose"),  # noqa: B008
         simplify: Callable[..., Any] | None = None,
+        reach: Callable[..., Sequence[bool]] | None = None,
         spec: Spec | Absent = Absent(""),  # noqa: B008
         linear: str | None = None,
         linear_in: tuple[int, ...] | None = None,
@@ -326,7 +336,7 @@ class Primitive:
         self.name, self.doc = name, doc
         self.abstract, self.eager, self.jvp, self.transpose = abstract, eager, jvp, transpose
         self.vjp, self.batch, self.lower, self.simplify = vjp, batch, lower, simplify
-        self.spec, self.linear, self.linear_in = spec, linear, linear_in
+        self.spec, self.linear, self.linear_in, self.reach = spec, linear, linear_in, reach
         self.multiple_results, self.differentiable = multiple_results, differentiable
         self.effects, self.calls, self.commutative = effects, calls, commutative
         self.module = _declaring_module()

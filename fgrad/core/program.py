@@ -3,6 +3,7 @@
 The compiler sits above this layer: it installs its executor here once, at import.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -10,9 +11,18 @@ from typing import Any
 from fgrad.core.errors import FgradError
 from fgrad.core.ir import Jaxpr
 
-Executor = Callable[[Jaxpr, ModuleType, Sequence[Any]], list[Any]]
+Executor = Callable[[Jaxpr, ModuleType, Sequence[Any], bool], list[Any]]
 
 _installed: list[Executor] = []
+
+
+class _Local(threading.local):
+    """Of this thread: whether a compiled program runs an eager rule now."""
+
+    inside: bool = False
+
+
+local = _Local()
 
 
 def install_executor(executor: Executor) -> None:
@@ -23,7 +33,7 @@ def install_executor(executor: Executor) -> None:
 
 
 def run_program(jaxpr: Jaxpr, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
-    """Run a closed program on bare buffers.
+    """Run a closed program on bare buffers: compiled if the program around it is.
 
     Args:
         jaxpr: A program without constvars.
@@ -33,4 +43,9 @@ def run_program(jaxpr: Jaxpr, xp: ModuleType, arrays: Sequence[Any]) -> list[Any
     Returns:
         One buffer an output.
     """
-    return _installed[0](jaxpr, xp, arrays)
+    return _installed[0](jaxpr, xp, arrays, local.inside)
+
+
+def run_compiled(jaxpr: Jaxpr, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
+    """Like `run_program`, and compiled in any case: what `jit` asks for."""
+    return _installed[0](jaxpr, xp, arrays, True)

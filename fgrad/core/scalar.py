@@ -7,6 +7,8 @@ A pointwise primitive states what it computes as text over its operands, such as
     Expr = "x"                       an operand, or a static parameter of the primitive
          | 1.5                       a number, of the type of what it meets
          | ("exp", Expr)             an operation of `OPS` and its operands
+         | ("convert", Expr)         the same value, or with "bitcast" the same bits, in the type
+                                     of the result
 
 The text has the operators of C, with their precedence: ``?:``, ``|``, ``^``, ``&``, ``==``, ``<``,
 ``<<``, ``+``, ``*``, unary ``-``, ``~``.
@@ -43,8 +45,10 @@ def _divide(x: Any, y: Any) -> Any:
     if x.dtype.kind not in "iu":
         return np.divide(x, y)
     # Towards zero, as the machine does; by 0 it gives -1, and the lowest number by -1 itself.
-    safe = np.where(y == 0, x.dtype.type(1), y)
-    quotient = np.sign(x) * np.sign(safe) * (np.abs(x) // np.abs(safe))
+    negated = (y == -1) if x.dtype.kind == "i" else np.zeros(y.shape, bool)
+    safe = np.where((y == 0) | negated, x.dtype.type(1), y)
+    quotient = (x - np.fmod(x, safe)) // safe
+    quotient = np.where(negated, np.negative(x), quotient)
     return np.where(y == 0, ~x.dtype.type(0), quotient).astype(x.dtype)
 
 
@@ -70,6 +74,15 @@ def _shift(move: Callable[..., Any], beyond: Callable[[Any], Any]) -> Callable[.
 def _logical_right(x: Any, y: Any) -> Any:
     unsigned = np.dtype(f"u{x.dtype.itemsize}")
     return (x.astype(unsigned) >> y.astype(unsigned)).astype(x.dtype)
+
+
+def _population(x: Any) -> Any:
+    # NumPy counts the bits of |x|.
+    return np.bitwise_count(x.astype(np.dtype(f"u{x.dtype.itemsize}"))).astype(x.dtype)
+
+
+def _signs(x: Any) -> Any:
+    return np.where(x < 0, ~x.dtype.type(0), x.dtype.type(0))
 
 
 def _leading_zeros(x: Any) -> Any:
@@ -155,8 +168,8 @@ OPS: dict[str, ScalarOp] = {
     "not": ScalarOp(1, np.invert),
     "shl": ScalarOp(2, _shift(np.left_shift, np.zeros_like)),
     "shr": ScalarOp(2, _shift(_logical_right, np.zeros_like)),
-    "sar": ScalarOp(2, _shift(np.right_shift, lambda x: np.where(x < 0, -1, 0))),
-    "popcount": ScalarOp(1, lambda x: np.bitwise_count(x).astype(x.dtype)),
+    "sar": ScalarOp(2, _shift(np.right_shift, _signs)),
+    "popcount": ScalarOp(1, _population),
     "clz": ScalarOp(1, _leading_zeros),
     # choice: of the second operand where the first is true, else the third
     "select": ScalarOp(3, _select),
@@ -169,6 +182,7 @@ _BINARY = (
     {"+": "add", "-": "sub"}, {"*": "mul", "/": "div", "%": "rem"},
 )  # fmt: skip
 _UNARY = {"-": "neg", "~": "not"}
+CASTS = ("convert", "bitcast")
 _TOKEN = re.compile(
     r"\s*(?:(\d+\.?\d*(?:[eE][-+]?\d+)?)|([A-Za-z_]\w*)|(>>>|<<|>>|[<>=!]=|[-+*/%&|^~<>?:(),]))"
 )
@@ -183,7 +197,7 @@ def parse(text: str) -> Expr:
         text: Like ``"x > 0 ? x : 0"``.
 
     Raises:
-        RuleError: It is not well formed, or calls what is not in `OPS`.
+        RuleError: It is not well formed, or calls what is neither in `OPS` nor a cast.
 
     Example:
         >>> parse("x / (1 + exp(-x))")
@@ -270,7 +284,7 @@ class _Reader:
             self.next()
             args.append(self.choice())
         self.expect(")")
-        op = OPS.get(name)
-        if op is None or op.arity != len(args):
+        arity = 1 if name in CASTS else OPS[name].arity if name in OPS else None
+        if arity != len(args):
             raise RuleError(f"scalar expression {self.text!r}: no {name} of {len(args)} operands")
         return args

@@ -44,11 +44,15 @@ from fgrad.lax.trigonometric import *  # noqa: F403
 # Families that few programs need load on first use; `tests/lax/test_lazy.py` keeps the table true.
 _FAMILIES = {
     "linalg": "linalg",
+    "attention": "attention_grad_p attention_p dot_product_attention",
     "activation": (
         "gelu gelu_p log_sigmoid log_sigmoid_p relu relu_p silu silu_p softplus softplus_p"
     ),
     "bessel": "bessel_i0e bessel_i0e_p bessel_i1e bessel_i1e_p",
     "collective": "axis_index axis_size pmax pmean pmin psum",
+    "cross_entropy": (
+        "softmax_cross_entropy softmax_cross_entropy_labels_p softmax_cross_entropy_p"
+    ),
     "control": "associative_scan cond fori_loop map scan switch while_loop",
     "exchange": "all_to_all ppermute pshuffle pswapaxes",
     "fourier": "FftType fft fft_p",

@@ -117,6 +117,12 @@ def _gelu_composed(x: Value, *, approximate: bool) -> Value:
     return mul(mul(0.5, x), erfc(mul(-math.sqrt(0.5), x)))
 
 
+def _gelu_scalar(_avals: Any, params: dict[str, Any]) -> str:
+    if params["approximate"]:
+        return f"0.5 * x * (1 + tanh(x * ({_SCALE} + {_SCALE * _CUBIC} * (x * x))))"
+    return f"0.5 * x * erfc(-{math.sqrt(0.5)} * x)"
+
+
 def _gelu_reference(x: Any, *, approximate: bool) -> Any:
     if approximate:
         return x / (1 + np.exp(-2 * _SCALE * (x + _CUBIC * x**3)))
@@ -129,7 +135,7 @@ gelu_p = pointwise(
     doc="x · Φ(x), Φ the normal distribution function, or its approximation by tanh.",
     eager=_gelu_eager,
     derivs=(_gelu_slope,),
-    scalar="gelu(x)",
+    scalar=_gelu_scalar,
     accepts=FLOAT,
     decompose=_gelu_composed,
     spec=unary_spec(

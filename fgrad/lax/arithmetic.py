@@ -199,7 +199,7 @@ rem_p = pointwise(
     eager=_rem_eager,
     # x - out is a multiple of y up to rounding, so rounding the quotient restores the integer.
     derivs=(1, lambda out, x, y: neg(round(div(sub(x, out), y), RoundingMethod.TO_NEAREST_EVEN))),
-    scalar="fmod(x, y)",
+    scalar="x % y",
     accepts=kinds.FLOAT + kinds.INTEGER,
     spec=pair_spec(np.fmod, Operand(0.2, 0.8), Operand(1.0, 2.0), dtypes=FLOATS, ulps=0.0),
 )
@@ -226,13 +226,17 @@ def _sign_eager(xp: Any, x: Any) -> Any:
     return xp.copysign(out, x) if x.dtype.kind == "f" else out
 
 
+def _sign_scalar(avals: Sequence[ShapedArray], _params: dict[str, Any]) -> str:
+    return "copysign(sign(x), x)" if dtypes.is_float(avals[0].dtype) else "sign(x)"
+
+
 sign_p = pointwise(
     "sign",
     "x",
     doc="-1, 0 or 1 as x is negative, zero or positive; zeros keep their sign.",
     eager=_sign_eager,
     derivs=(None,),
-    scalar="sign(x)",
+    scalar=_sign_scalar,
     accepts=kinds.FLOAT + kinds.INTEGER,
     spec=unary_spec(np.sign, kinks=(0.0,), dtypes=REAL, ulps=0.0, wrong="b[2]"),
 )

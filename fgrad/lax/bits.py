@@ -213,7 +213,7 @@ shift_right_logical_p = _shift(
     "shift_right_logical",
     "The bits of x moved down by y; zeros fill in.",
     _shift_logical_eager,
-    "unsigned(x) >> y",
+    "x >>> y",
     -1,
 )
 

@@ -17,6 +17,7 @@ from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import (
     COMPLEXES,
     TYPE,
+    Absent,
     Case,
     Invalid,
     Lowering,
@@ -43,9 +44,12 @@ __all__ = [
 ]
 
 
+_NO_SCALAR = Absent("complex numbers are computed by the library")
+
+
 def _part(
     name: str, doc: str, eager: Callable[..., Any], transpose: Callable[..., Any],
-    *, real_result: bool, scalar: str, reference: Callable[..., Any],
+    *, real_result: bool, reference: Callable[..., Any],
 ) -> Primitive:  # fmt: skip
     """A real-linear function of one complex operand."""
 
@@ -66,7 +70,7 @@ def _part(
         eager=checked,
         transpose=transpose,
         batch=lambda axis, args, dims: basis.batch_pointwise(prim, axis, args, dims, {}),
-        lower=Lowering("pointwise", scalar),
+        lower=Lowering("pointwise", _NO_SCALAR),
         spec=Spec(
             dtypes=COMPLEXES,
             reference=reference,
@@ -87,7 +91,6 @@ real_p = _part(
     lambda _xp, x: x.real,
     lambda ct, x: (basis.convert_element_type(ct, x.aval.dtype),),
     real_result=True,
-    scalar="real(x)",
     reference=np.real,
 )
 
@@ -97,7 +100,6 @@ imag_p = _part(
     lambda _xp, x: x.imag,
     _imag_transpose,
     real_result=True,
-    scalar="imag(x)",
     reference=np.imag,
 )
 
@@ -107,7 +109,6 @@ conj_p = _part(
     lambda xp, x: xp.conj(x),
     lambda ct, _x: (conj(ct),),
     real_result=False,
-    scalar="conj(x)",
     reference=np.conj,
 )
 
@@ -201,7 +202,7 @@ complex_p: Primitive = Primitive(
         lambda _needed: (TYPE(0), TYPE(1)),
     ),
     batch=lambda axis, args, dims: basis.batch_pointwise(complex_p, axis, args, dims, {}),
-    lower=Lowering("pointwise", "complex(x, y)"),
+    lower=Lowering("pointwise", _NO_SCALAR),
     linear="jointly",
     spec=Spec(
         Operand(),

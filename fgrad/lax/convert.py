@@ -13,6 +13,7 @@ from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import (
     ANY,
     FLOATS,
+    Absent,
     Case,
     Invalid,
     Lowering,
@@ -137,6 +138,13 @@ def _reduce_transpose(ct: Value, _x: Unknown, **bits: int) -> tuple[Value]:
     return (reduce_precision(ct, **bits),)
 
 
+def _reduce_scalar(avals: Sequence[ShapedArray], params: dict[str, Any]) -> Any:
+    info = dtypes.finfo(avals[0].dtype)
+    if params["exponent_bits"] >= info.nexp and params["mantissa_bits"] >= info.nmant:
+        return "x"
+    return Absent("kernels round to whole dtypes only")
+
+
 _FULL = {"exponent_bits": 11, "mantissa_bits": 52}
 
 reduce_precision_p: Primitive = structural(
@@ -148,7 +156,7 @@ reduce_precision_p: Primitive = structural(
     batch=lambda axis, args, dims, **bits: basis.batch_pointwise(
         reduce_precision_p, axis, args, dims, bits
     ),
-    lower=Lowering("pointwise", "reduce_precision(x)"),
+    lower=Lowering("pointwise", _reduce_scalar),
     # Linear only up to the rounding: with all bits kept it is the identity, which the laws test.
     spec=Spec(
         cases=(Case("...", _FULL, name="all_bits"),),
@@ -240,6 +248,15 @@ def _bitcast_reference(x: Any, *, new_dtype: np.dtype[Any]) -> Any:
     return np.frombuffer(words, new_dtype).reshape(shape)
 
 
+def _bitcast_scalar(avals: Sequence[ShapedArray], params: dict[str, Any]) -> Any:
+    old, new = avals[0].dtype, params["new_dtype"]
+    if old.itemsize != new.itemsize:
+        return Absent("an element becomes several, or several one")
+    if (old.itemsize < 4 and "V" in (old.kind, new.kind)) or np.float16 in (old, new):
+        return Absent("kernels hold 16-bit floats as float32, whose bits are others")
+    return "bitcast(x)"
+
+
 bitcast_convert_type_p = constant(
     "bitcast_convert_type",
     doc="The same bits read as another dtype.",
@@ -247,7 +264,7 @@ bitcast_convert_type_p = constant(
     abstract=_bitcast_abstract,
     eager=_bitcast_eager,
     batch=_bitcast_batch,
-    lower=Lowering("pointwise", "bitcast"),
+    lower=Lowering("pointwise", _bitcast_scalar),
     spec=Spec(
         Operand(dtype="float32"),
         (

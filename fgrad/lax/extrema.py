@@ -60,13 +60,17 @@ def unit_step(x: Any, y: Any) -> Value:
     return bind(unit_step_p, *operands(x, y))
 
 
+def _extremum_scalar(numbers: str, truths: str) -> Any:
+    return lambda avals, _params: truths if avals[0].dtype.kind == "b" else numbers
+
+
 max_p = pointwise(
     "max",
     "x y",
     doc="The greater of x and y; NaN where either is.",
     eager=lambda xp, x, y: xp.maximum(x, y),
     derivs=(unit_step, lambda x, y: unit_step(y, x)),
-    scalar="max(x, y)",
+    scalar=_extremum_scalar("max(x, y)", "x | y"),
     accepts=kinds.ANY,
     spec=pair_spec(
         np.maximum, Operand(generator="distinct"), Operand(generator="distinct"),
@@ -80,7 +84,7 @@ min_p = pointwise(
     doc="The lesser of x and y; NaN where either is.",
     eager=lambda xp, x, y: xp.minimum(x, y),
     derivs=(lambda x, y: unit_step(y, x), unit_step),
-    scalar="min(x, y)",
+    scalar=_extremum_scalar("min(x, y)", "x & y"),
     accepts=kinds.ANY,
     spec=pair_spec(
         np.minimum, Operand(generator="distinct"), Operand(generator="distinct"),
@@ -120,7 +124,7 @@ clamp_p = pointwise(
         lambda lo, x, hi: mul(unit_step(x, lo), unit_step(hi, x)),
         lambda lo, x, hi: unit_step(max(lo, x), hi),
     ),
-    scalar="min(max(x, lo), hi)",
+    scalar=_extremum_scalar("min(max(x, lo), hi)", "(x | lo) & hi"),
     accepts=kinds.BITS + kinds.FLOAT,
     decompose=lambda lo, x, hi: min(max(x, lo), hi),
     spec=Spec(

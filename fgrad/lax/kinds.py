@@ -93,7 +93,7 @@ def pointwise(
     doc: str,
     eager: Callable[..., Any],
     derivs: Sequence[Any] | Absent,
-    scalar: str,
+    scalar: Any,
     accepts: str = INEXACT,
     result: Callable[[np.dtype[Any]], np.dtype[Any]] | None = None,
     simplify: Callable[..., Any] | None = None,
@@ -117,7 +117,8 @@ def pointwise(
             (asking for it raises `RuleError` with the reason), or a function of the operands and
             ``out`` that it names, and of parameters by keyword. The named ones are what reverse
             mode keeps.
-        scalar: The scalar expression that compilers render.
+        scalar: The scalar expression that compilers render, or a function that gives it; see
+            `Lowering`.
         accepts: Kinds of dtype: letters of 'b', 'i', 'u', 'f', 'c'.
         result: The dtype of the result from that of the operands; the same where None.
         simplify: ``(args, params) -> value or None``: an exact identity.
@@ -155,7 +156,7 @@ def pointwise(
         transpose=transpose,
         vjp=vjp,
         batch=lambda axis, args, dims, **p: basis.batch_pointwise(prim, axis, args, dims, p),
-        lower=Lowering("pointwise", scalar, decompose),
+        lower=Lowering("pointwise", scalar, decompose, operands),
         simplify=simplify,
         linear=linear,
         linear_in=linear_in,

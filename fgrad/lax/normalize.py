@@ -31,11 +31,12 @@ from fgrad.core.primitive import (
     Value,
 )
 from fgrad.core.tracing import bind
-from fgrad.lax.arithmetic import mul, sub
-from fgrad.lax.compare import is_finite
-from fgrad.lax.elementary import exp
+from fgrad.lax.arithmetic import abs, add, div, mul, sub
+from fgrad.lax.compare import eq, is_finite
+from fgrad.lax.elementary import exp, log
 from fgrad.lax.kinds import FLOAT, check_kind
-from fgrad.lax.powers import square
+from fgrad.lax.powers import sqrt, square
+from fgrad.lax.reduce import reduce_max
 
 __all__ = ["logsumexp", "logsumexp_p", "normalize", "normalize_p", "softmax", "softmax_p"]
 
@@ -70,6 +71,25 @@ def _moved(args: Sequence[Value], dims: Dims, axes: Axes) -> Axes:
     return basis.shift_axes(axes, dims[0])
 
 
+def _composed(run: Any) -> Any:
+    """A composition for compilers: in float32 where `x` is of 8 or 16 bits, rounded once."""
+
+    def decompose(x: Value, **params: Any) -> Any:
+        w = basis.wide(x.dtype)
+        if w is None:
+            return run(x, **params)
+        out = run(basis.convert_element_type(x, w), **params)
+        if isinstance(out, list):
+            return [basis.convert_element_type(y, x.dtype) for y in out]
+        return basis.convert_element_type(out, x.dtype)
+
+    return decompose
+
+
+def _row_max(x: Value, axes: Axes) -> Value:
+    return basis.reshape(reduce_max(x, axes), _kept(x.aval, axes))
+
+
 def _in_wide(xp: Any, x: Any, run: Any) -> Any:
     """Run in float32 where `x` is of 8 or 16 bits, and round once."""
     w = basis.wide(x.dtype)
@@ -95,6 +115,17 @@ def _softmax_eager(xp: Any, x: Any, *, axes: Axes, empty: str) -> Any:
         return out
 
     return _in_wide(xp, x, run)
+
+
+def _softmax_composed(x: Value, *, axes: Axes, empty: str) -> Value:
+    top = _row_max(x, axes)
+    if empty == "zero":
+        top = basis.select_n(eq(top, -np.inf), top, basis.scalar(0, x.dtype))
+    out = exp(sub(x, top))
+    total = _row_sum(out, axes)
+    if empty == "zero":
+        total = basis.select_n(eq(total, 0), total, basis.scalar(1, x.dtype))
+    return div(out, total)
 
 
 def _softmax_derivative(t: Value, y: Value, axes: Axes) -> Value:
@@ -132,7 +163,7 @@ softmax_p: Primitive = Primitive(
         bind(softmax_p, args[0], axes=_moved(args, dims, axes), empty=empty),
         dims[0],
     ),
-    lower=Lowering("reduce", "softmax"),
+    lower=Lowering("reduce", "softmax", _composed(_softmax_composed)),
     spec=Spec(
         Operand(-2.0, 2.0),
         (
@@ -194,6 +225,12 @@ def _lse_eager(xp: Any, x: Any, *, axes: Axes) -> Any:
     return _in_wide(xp, x, run)
 
 
+def _lse_composed(x: Value, *, axes: Axes) -> Value:
+    top = _row_max(x, axes)
+    shift = basis.select_n(eq(abs(top), np.inf), top, basis.scalar(0, x.dtype))
+    return add(log(_row_sum(exp(sub(x, shift)), axes)), shift)
+
+
 def _weights(x: Value, lse: Value) -> Value:
     """softmax(x) from log Σ exp(x); 0, not NaN, in a row of −∞."""
     return exp(sub(x, basis.select_n(is_finite(lse), basis.scalar(0, lse.dtype), lse)))
@@ -232,7 +269,7 @@ logsumexp_p: Primitive = Primitive(
         bind(logsumexp_p, args[0], axes=_moved(args, dims, axes)),
         dims[0],
     ),
-    lower=Lowering("reduce", "logsumexp"),
+    lower=Lowering("reduce", "logsumexp", _composed(_lse_composed)),
     spec=Spec(
         Operand(-2.0, 2.0),
         (Case("m n", {"axes": (1,)}, smallest=1), Case("m n", {"axes": (0, 1)}, smallest=1)),
@@ -287,6 +324,13 @@ def _normalize_eager(xp: Any, x: Any, *, axes: Axes, eps: float, center: bool) -
     scale = 1 / xp.sqrt((out * out).mean(axis=axes, keepdims=True) + wide.dtype.type(eps))
     out = out * scale
     return [out, scale] if w is None else [out.astype(x.dtype), scale.astype(x.dtype)]
+
+
+def _normalize_composed(x: Value, *, axes: Axes, eps: float, center: bool) -> list[Value]:
+    n = prod(x.shape[a] for a in axes)
+    out = sub(x, div(_row_sum(x, axes), n)) if center else x
+    scale = div(1, sqrt(add(div(_row_sum(mul(out, out), axes), n), eps)))
+    return [mul(out, scale), scale]
 
 
 def _through(t: Value, y: Value, r: Value, axes: Axes, center: bool) -> tuple[Value, Value]:
@@ -361,7 +405,7 @@ normalize_p: Primitive = Primitive(
     transpose=_NOT_LINEAR,
     vjp=Pullback(_normalize_forward, _normalize_backward),
     batch=_normalize_batch,
-    lower=Lowering("reduce", "normalize"),
+    lower=Lowering("reduce", "normalize", _composed(_normalize_composed)),
     multiple_results=True,
     spec=Spec(
         Operand(-2.0, 2.0, generator="distinct"),

@@ -1,6 +1,7 @@
 """Powers and roots with a fixed exponent: squares, integer powers, reciprocals, roots."""
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,17 @@ def _integer_pow_eager(xp: Any, x: Any, *, y: int) -> Any:
     return out
 
 
+def _integer_pow_scalar(avals: Sequence[ShapedArray], params: dict[str, int]) -> str:
+    y = params["y"]
+    base, y = ("x", y) if y >= 0 else ("(1 / x)", -y)
+    if 3 < y < 2**24 and kind_of(avals[0].dtype) == "f":
+        return f"pow({base}, {float(y)})"
+    out = base
+    for bit in bin(y)[3:]:
+        out = f"(({out}) * ({out}))" + (f" * {base}" if bit == "1" else "")
+    return out if y else "1"
+
+
 def _integer_pow_slope(x: Value, *, y: int) -> Value:
     return mul(y, integer_pow(x, y - 1)) if y else basis.scalar(0, x.dtype)
 
@@ -88,7 +100,7 @@ integer_pow_p = pointwise(
     doc="x to a static integer power.",
     eager=_integer_pow_eager,
     derivs=(_integer_pow_slope,),
-    scalar="integer_pow(x)",
+    scalar=_integer_pow_scalar,
     accepts=NUMBERS,
     check=_integer_pow_check,
     simplify=lambda args, params: args[0] if params["y"] == 1 else None,

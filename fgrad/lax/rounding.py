@@ -7,7 +7,7 @@ import numpy as np
 
 from fgrad.core.errors import StaticArgumentError
 from fgrad.core.evaluate import as_value
-from fgrad.core.primitive import FLOATS, Case, Operand, Value
+from fgrad.core.primitive import FLOATS, Absent, Case, Operand, Value
 from fgrad.core.tracing import bind
 from fgrad.lax.kinds import FLOAT, pointwise
 from fgrad.lax.operands import operands, pair_spec, unary_spec
@@ -86,6 +86,12 @@ def _round_eager(xp: Any, x: Any, *, rounding_method: RoundingMethod) -> Any:
     return xp.copysign(xp.where(away, whole + xp.copysign(x.dtype.type(1), x), whole), x)
 
 
+def _round_scalar(_avals: Any, params: dict[str, Any]) -> str:
+    if params["rounding_method"] == RoundingMethod.TO_NEAREST_EVEN:
+        return "rint(x)"
+    return "copysign(abs(x - trunc(x)) >= 0.5 ? trunc(x) + copysign(1, x) : trunc(x), x)"
+
+
 def _round_reference(x: Any, *, rounding_method: RoundingMethod) -> Any:
     if rounding_method == RoundingMethod.TO_NEAREST_EVEN:
         return np.round(x)
@@ -98,7 +104,7 @@ round_p = pointwise(
     doc="The nearest integer.",
     eager=_round_eager,
     derivs=(None,),
-    scalar="round(x)",
+    scalar=_round_scalar,
     accepts=FLOAT,
     spec=unary_spec(
         _round_reference,
@@ -136,13 +142,19 @@ def round(x: Any, rounding_method: RoundingMethod = RoundingMethod.AWAY_FROM_ZER
     return bind(round_p, as_value(x), rounding_method=method)
 
 
+def _nextafter_scalar(avals: Any, _params: Any) -> Any:
+    if avals[0].dtype in (np.float32, np.float64):
+        return "nextafter(x, y)"
+    return Absent("kernels hold narrow floats as float32, whose neighbours are others")
+
+
 nextafter_p = pointwise(
     "nextafter",
     "x y",
     doc="The float next to x in the direction of y.",
     eager=lambda xp, x, y: xp.nextafter(x, y),
     derivs=(1, None),  # the step is constant between two powers of 2
-    scalar="nextafter(x, y)",
+    scalar=_nextafter_scalar,
     accepts=FLOAT,
     widen=False,
     spec=pair_spec(

@@ -13,6 +13,7 @@ import numpy as np
 
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import FLOATS, Absent, Case, Operand, Primitive, Spec, Value
+from fgrad.core.scalar import OPS
 from fgrad.core.tracing import bind
 from fgrad.lax.arithmetic import add, mul, neg, sub
 from fgrad.lax.elementary import exp, log, log1p
@@ -43,6 +44,7 @@ __all__ = [
     "zeta_p",
 ]
 
+NO_SCALAR = Absent("no scalar operation: the library computes it")
 _MODULES = {"numpy": "scipy.special", "cupy": "cupyx.scipy.special"}
 
 
@@ -81,7 +83,7 @@ def special_unary(
         doc=doc,
         eager=eager,
         derivs=(deriv,),
-        scalar=f"{name}(x)",
+        scalar=f"{name}(x)" if name in OPS else NO_SCALAR,
         accepts=FLOAT,
         spec=unary_spec(_scipy(reference), low, high, dtypes=FLOATS),
     )
@@ -190,7 +192,7 @@ polygamma_p = pointwise(
         Absent("polygamma has no derivative in its order m: only integers are orders"),
         lambda m, x: polygamma(add(m, 1), x),
     ),
-    scalar="polygamma(m, x)",
+    scalar=NO_SCALAR,
     accepts=FLOAT,
     spec=Spec(
         (Operand(1.0, 1.0, generator="static"), Operand(0.3, 4.0)),
@@ -211,7 +213,7 @@ zeta_p = pointwise(
         Absent("zeta has no derivative in its exponent x here; only in q"),
         lambda x, q: neg(mul(x, zeta(add(x, 1), q))),
     ),
-    scalar="zeta(x, q)",
+    scalar=NO_SCALAR,
     accepts=FLOAT,
     spec=Spec(
         (Operand(1.5, 4.0, generator="static"), Operand(0.3, 4.0)),
@@ -237,7 +239,7 @@ igamma_p = pointwise(
     doc="The regularized lower incomplete gamma function P(a, x).",
     eager=special_function("gammainc"),
     derivs=(Absent(f"igamma {_NO_SHAPE}"), _gamma_density),
-    scalar="igamma(a, x)",
+    scalar=NO_SCALAR,
     accepts=FLOAT,
     spec=Spec(_GAMMA_SPEC, PAIR, dtypes=FLOATS, reference=_scipy("gammainc"), invalid=MISMATCH),
 )
@@ -251,7 +253,7 @@ igammac_p = pointwise(
         Absent(f"igammac {_NO_SHAPE}"),
         lambda a, x: neg(_gamma_density(a, x)),
     ),
-    scalar="igammac(a, x)",
+    scalar=NO_SCALAR,
     accepts=FLOAT,
     spec=Spec(_GAMMA_SPEC, PAIR, dtypes=FLOATS, reference=_scipy("gammaincc"), invalid=MISMATCH),
 )
@@ -348,7 +350,7 @@ regularized_incomplete_beta_p = pointwise(
         Absent("betainc has no derivative in its parameter b; differentiate in x only"),
         _beta_density,
     ),
-    scalar="betainc(a, b, x)",
+    scalar=NO_SCALAR,
     accepts=FLOAT,
     spec=Spec(
         (

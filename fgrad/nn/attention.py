@@ -1,11 +1,10 @@
 """Scaled dot-product attention."""
 
-import math
 from typing import Any
 
 import fgrad.numpy as fnp
+from fgrad import lax
 from fgrad.core.errors import DtypeError, ShapeError
-from fgrad.nn.softmax import softmax
 
 Value = Any
 
@@ -42,6 +41,10 @@ def dot_product_attention(
         ShapeError: The shapes do not fit.
         DtypeError: ``mask`` is not boolean.
 
+    Derivatives:
+        All orders. Reverse mode keeps the operands, the result and log Σ exp of the scores of each
+        query; eager code never holds the scores of all queries at once.
+
     Numerics:
         Scores and softmax in at least float32.
 
@@ -59,53 +62,35 @@ def dot_product_attention(
     """
     query, key, value = fnp.asarray(query), fnp.asarray(key), fnp.asarray(value)
     _check_shapes(query, key, value)
-    if query.ndim == 3:
-        result = dot_product_attention(
-            query[None], key[None], value[None], bias, mask, scale=scale, is_causal=is_causal
+    *batch, length, heads, _ = query.shape
+    scores = (*batch, heads, length, key.shape[-3])
+    dtype = fnp.result_type(query, key, value)
+    bias = None if bias is None else _broadcastable("bias", fnp.asarray(bias), scores)
+    mask = None if mask is None else _broadcastable("mask", fnp.asarray(mask), scores)
+    if mask is not None and mask.dtype != fnp.bool_:
+        message = (
+            f"dot_product_attention: mask must be boolean, got {mask.dtype}; pass numbers that are "
+            f"added to the scores as bias"
         )
-        return result[0]
-    batch, length, heads, size = query.shape
-    keys, key_heads = key.shape[1], key.shape[2]
-    group = heads // key_heads
-    wide = fnp.promote_types(query.dtype, fnp.float32)
-    grouped = query.reshape((batch, length, key_heads, group, size)).astype(wide)
-    scores = fnp.einsum("btkgh,bskh->bkgts", grouped, key.astype(wide))
-    scores = scores.reshape((batch, heads, length, keys))
-    scores = scores * (1 / math.sqrt(size) if scale is None else scale)
-    if bias is not None:
-        _check_broadcasts("bias", bias, scores)
-        scores = scores + fnp.asarray(bias).astype(wide)
-    weights = softmax(scores, axis=-1, where=_visible(mask, scores, is_causal))
-    weights = weights.reshape((batch, key_heads, group, length, keys))
-    result = fnp.einsum("bkgts,bskh->btkgh", weights, value.astype(wide))
-    return result.reshape((batch, length, heads, value.shape[-1])).astype(query.dtype)
+        raise DtypeError(message)
+    if bias is not None and not fnp.issubdtype(bias.dtype, fnp.floating):
+        bias = bias.astype(dtype)
+    parts = (x.astype(dtype) for x in (query, key, value))
+    result = lax.dot_product_attention(*parts, bias, mask, scale=scale, causal=is_causal)
+    return result.astype(query.dtype)
 
 
-def _visible(mask: Value | None, scores: Value, is_causal: bool) -> Value | None:
-    if mask is not None:
-        _check_broadcasts("mask", mask, scores)
-        if fnp.asarray(mask).dtype != fnp.bool_:
-            message = (
-                f"dot_product_attention: mask must be boolean, got {fnp.asarray(mask).dtype}; "
-                "pass numbers that are added to the scores as bias"
-            )
-            raise DtypeError(message)
-    if not is_causal:
-        return mask
-    length, keys = scores.shape[-2:]
-    causal = fnp.arange(length)[:, None] >= fnp.arange(keys)[None, :]
-    return causal if mask is None else fnp.logical_and(mask, causal)
-
-
-def _check_broadcasts(name: str, x: Value, scores: Value) -> None:
-    shape, full = fnp.shape(x), scores.shape
-    padded = (1,) * (len(full) - len(shape)) + tuple(shape)
+def _broadcastable(name: str, x: Value, scores: tuple[int, ...]) -> Value:
+    """`x` with as many axes as the scores; axes of length 1 stand for any."""
+    full = (1,) * (4 - len(scores)) + tuple(scores)
+    padded = (1,) * (len(full) - x.ndim) + tuple(x.shape)
     if len(padded) != len(full) or any(a not in (1, b) for a, b in zip(padded, full, strict=True)):
         message = (
-            f"dot_product_attention: {name} {list(shape)} does not broadcast to the scores "
+            f"dot_product_attention: {name} {list(x.shape)} does not broadcast to the scores "
             f"[B, N, T, S] = {list(full)}"
         )
         raise ShapeError(message)
+    return x.reshape(padded[len(full) - len(scores) :])
 
 
 def _check_shapes(query: Value, key: Value, value: Value) -> None:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import fgrad.numpy as fnp
 from fgrad import lax
 from fgrad.core.errors import ArgumentError, DtypeError, ShapeError
+from fgrad.lax.cross_entropy import softmax_cross_entropy
 from fgrad.nn.activation import log_sigmoid, softplus
 from fgrad.nn.loss import Reduction, reduced, same_shape
-from fgrad.nn.softmax import log_softmax
 
 Value = Any
 
@@ -65,18 +65,25 @@ def cross_entropy(
         )
         raise DtypeError(message)
     _check_weight("cross_entropy", weight, logits)
-    log_probs = log_softmax(logits)
-    weighted = log_probs if weight is None else log_probs * fnp.asarray(weight)
-    spread = -fnp.sum(weighted, axis=-1) * (label_smoothing / logits.shape[-1])
+    share = label_smoothing / logits.shape[-1]
     if not fnp.issubdtype(target.dtype, fnp.integer):
         same_shape("cross_entropy", logits, target)
-        losses = -fnp.sum(weighted * target, axis=-1) * (1 - label_smoothing)
+        smooth = (1 - label_smoothing) * target + share
         # torch divides by the number of rows here, whatever the weights.
-        return reduced("cross_entropy", losses + spread, reduction)
-    picked, kept, row_weight = _picked("cross_entropy", weighted, target, weight, ignore_index)
+        return reduced("cross_entropy", _dense(logits, smooth, weight), reduction)
+    index, kept, row_weight = _counted("cross_entropy", logits, target, weight, ignore_index)
+    losses = softmax_cross_entropy(logits, index) * row_weight
     if label_smoothing:
-        picked = (1 - label_smoothing) * picked + spread
-    return _weighted_mean("cross_entropy", picked, kept, row_weight, reduction)
+        spread = _dense(logits, fnp.full_like(logits, share), weight)
+        losses = (1 - label_smoothing) * losses + spread
+    return _weighted_mean("cross_entropy", losses, kept, row_weight, reduction)
+
+
+def _dense(logits: Value, target: Value, weight: Value | None) -> Value:
+    """``-Σ_c t_c · w_c · log softmax(logits)_c``."""
+    weighted = target if weight is None else target * fnp.asarray(weight)
+    dtype = fnp.result_type(logits, weighted)
+    return softmax_cross_entropy(logits.astype(dtype), weighted.astype(dtype))
 
 
 def nll_loss(
@@ -112,7 +119,8 @@ def nll_loss(
     log_probs, target = fnp.asarray(log_probs), fnp.asarray(target)
     _check_weight("nll_loss", weight, log_probs)
     weighted = log_probs if weight is None else log_probs * fnp.asarray(weight)
-    picked, kept, row_weight = _picked("nll_loss", weighted, target, weight, ignore_index)
+    index, kept, row_weight = _counted("nll_loss", log_probs, target, weight, ignore_index)
+    picked = -lax.take_along_axis(weighted, index[..., None], -1)[..., 0]
     return _weighted_mean("nll_loss", picked, kept, row_weight, reduction)
 
 
@@ -125,27 +133,26 @@ def _check_weight(name: str, weight: Value | None, scores: Value) -> None:
         raise ShapeError(message)
 
 
-def _picked(
-    name: str, weighted: Value, target: Value, weight: Value | None, ignore_index: int
+def _counted(
+    name: str, scores: Value, target: Value, weight: Value | None, ignore_index: int
 ) -> tuple[Value, Value, Value]:
-    """Minus the weighted log-probability of each target, which rows count, and their weights."""
+    """The class of each row (0 where it is ignored), which rows count, and their weights."""
     if not fnp.issubdtype(target.dtype, fnp.integer):
         message = f"{name} needs integer classes, got target {target.dtype}{list(target.shape)}"
         raise DtypeError(message)
-    if target.shape != weighted.shape[:-1]:
+    if target.shape != scores.shape[:-1]:
         message = (
-            f"{name}: integer target must be {list(weighted.shape[:-1])}, the shape of the scores "
-            f"{list(weighted.shape)} less the classes, got {list(target.shape)}"
+            f"{name}: integer target must be {list(scores.shape[:-1])}, the shape of the scores "
+            f"{list(scores.shape)} less the classes, got {list(target.shape)}"
         )
         raise ShapeError(message)
     kept = target != ignore_index
     index = fnp.where(kept, target, 0)
-    # From lax, which takes -1 for what it is: no class, and not the last one.
-    picked = -lax.take_along_axis(weighted, index[..., None], -1)[..., 0]
     if weight is None:
-        return picked, kept, kept.astype(weighted.dtype)
-    row_weight = lax.take(fnp.asarray(weight).astype(weighted.dtype), index, 0)
-    return picked, kept, fnp.where(kept, row_weight, fnp.zeros_like(row_weight))
+        return index, kept, kept.astype(scores.dtype)
+    # From lax, which takes -1 for what it is: no class, and not the last one.
+    row_weight = lax.take(fnp.asarray(weight).astype(scores.dtype), index, 0)
+    return index, kept, fnp.where(kept, row_weight, fnp.zeros_like(row_weight))
 
 
 def _weighted_mean(

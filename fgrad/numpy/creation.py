@@ -215,7 +215,11 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
         >>> full((2,), 3, np.int32)
         Array([3, 3], dtype=int32)
     """
-    x = astype(value(fill_value, "full", "fill_value"), dtype)
+    if dtype is not None and type(fill_value) in NUMBERS:
+        # Straight from what the user wrote: 0.1 is another number in float32.
+        x = _converted(fill_value, dtypes.dtype(dtype))
+    else:
+        x = astype(value(fill_value, "full", "fill_value"), dtype)
     return to_device(basis.broadcast_to(x, ax.shape_of(shape, "full")), device)
 
 

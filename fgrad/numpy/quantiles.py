@@ -11,7 +11,7 @@ from fgrad.core.errors import ArgumentError, ShapeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
 from fgrad.numpy import indexing, reductions, ufuncs
-from fgrad.numpy.elementary import isnan
+from fgrad.numpy.elementary import isinf, isnan
 from fgrad.numpy.promotion import number, promote_inexact
 from fgrad.numpy.sorting import sort
 
@@ -155,7 +155,8 @@ def _between(ordered: Value, fixed: Value, place: Value, method: str) -> Value:
     if method == "midpoint":
         return lax.mul(lax.add(a, b), ufuncs.const(0.5, a))
     weight = lax.sub(place, low)
-    # Equal ends stay what they are, infinities too.
-    same = lax.eq(a, b)
+    # Between two equal infinities there is no difference. Equal numbers have one, which is 0 and
+    # carries the derivatives of both.
+    same = lax.bitwise_and(lax.eq(a, b), isinf(a))
     step = lax.mul(select_n(same, lax.sub(b, a), ufuncs.zero_like(a)), weight)
     return select_n(same, lax.add(a, step), a)

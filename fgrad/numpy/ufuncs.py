@@ -125,7 +125,8 @@ def _float_divmod(x: Value, y: Value) -> tuple[Value, Value]:
     quotient = select_n(other_sign, quotient, lax.sub(quotient, const(1, x)))
     # (x - rem) / y is an integer up to rounding.
     whole = lax.round(quotient, lax.RoundingMethod.TO_NEAREST_EVEN)
-    whole = select_n(lax.eq(y, zero), whole, lax.div(x, y))
+    # By 0 it is infinite, or NaN; the derivative of a step function is 0 there too.
+    whole = select_n(lax.eq(y, zero), whole, lax.stop_gradient(lax.div(x, y)))
     return whole, select_n(other_sign, rem, lax.add(rem, y))
 
 

@@ -11,6 +11,7 @@ import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax, nn, random
 from fgrad.errors import (
+    DonationError,
     IndexOutOfBoundsError,
     KeyReuseError,
     NonFiniteError,
@@ -75,6 +76,34 @@ def test_a_strong_zero_hides_an_overflow_that_debug_infs_names():
     assert fg.grad(lambda x: fnp.logaddexp(x, 0.0))(100.0) == 1.0
     with fg.debug_infs(), pytest.raises(NonFiniteError, match="exp produced an infinity"):
         fg.grad(softplus)(100.0)
+
+
+KINKS = [
+    (fnp.abs, (0.0,), (0.0,)),
+    (lambda x: fnp.linalg.norm(fnp.stack([x, x])), (0.0,), (0.0,)),
+    (lambda x: fnp.std(fnp.stack([x, x])), (0.0,), (0.0,)),
+    (fnp.hypot, (0.0, 0.0), (0.0, 0.0)),
+    (fnp.arctan2, (0.0, 0.0), (0.0, 0.0)),
+    (lambda x: x**0.0, (0.0,), (0.0,)),
+    (fnp.maximum, (1.0, 1.0), (0.5, 0.5)),
+    (fnp.fmax, (1.0, 1.0), (0.5, 0.5)),
+    (lambda x: fnp.clip(x, 0.0, 1.0), (1.0,), (0.5,)),
+    (lambda x: lax.clamp(0.0, x, 1.0), (0.0,), (0.5,)),
+]
+
+
+@pytest.mark.parametrize(("f", "at", "slopes"), KINKS)
+def test_derivatives_at_kinks_follow_one_table(f, at, slopes):
+    numbers = tuple(range(len(at)))
+    for wrap in (lambda g: g, fg.jit):
+        assert wrap(fg.grad(f, numbers))(*at) == slopes
+        assert wrap(fg.jacfwd(f, numbers))(*at) == slopes
+
+
+def test_a_donation_that_cannot_be_used_raises():
+    total = fg.jit(lambda x: x.sum(), donate_argnums=0)
+    with pytest.raises(DonationError, match="fits no result"):
+        total(fnp.ones(3))
 
 
 def test_numpy_functions_are_traced():

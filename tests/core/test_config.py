@@ -23,6 +23,8 @@ DEFAULTS = {
     "deterministic": True,
     "excess_precision": False,
     "autotune": False,
+    "check": False,
+    "cpu_compiler": "llvm",
 }
 OTHER = {
     "numpy_dtype_promotion": "strict",
@@ -30,6 +32,7 @@ OTHER = {
     "default_matmul_precision": "highest",
     "out_of_bounds": "jax",
     "key_reuse": "jax",
+    "cpu_compiler": "numpy",
 }
 
 

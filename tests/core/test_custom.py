@@ -326,3 +326,63 @@ def test_an_error_inside_a_rule_names_the_rules_line():
     line = bwd.__code__.co_firstlineno + 1
     with pytest.raises(TypeError, match=rf"test_custom\.py:{line} "):
         fg.grad(lambda x: f(x).sum())(X)
+
+
+@pytest.mark.parametrize("f", [marked, forward], ids=["vjp", "jvp"])
+@pytest.mark.parametrize("wrap", [lambda f: f, fg.jit, fg.checkpoint], ids=["", "jit", "remat"])
+def test_a_call_without_mapped_arguments_is_the_same_for_all_lanes(f, wrap):
+    def push(t):
+        return fg.jvp(lambda x: wrap(f)(x, X), (X,), (t,))
+
+    y, ts = fg.vmap(push, out_axes=(None, 0))(np.eye(3))
+    np.testing.assert_allclose(y, np.sin(X) * X)
+    np.testing.assert_allclose(ts, np.diag(10 * np.cos(X) * X))
+    np.testing.assert_allclose(fg.jacfwd(lambda x: wrap(f)(x, X))(X), ts)
+
+
+def clipped(rule):
+    f = fg.custom_vjp(lambda x: x)
+    f.defvjp(lambda x: (x, None), lambda _r, ct: (fnp.clip(rule(ct), -1.0, 1.0),))
+    return f
+
+
+@pytest.mark.parametrize("jit", [lambda f: f, fg.jit], ids=["", "jit"])
+def test_a_rule_of_a_shared_argument_runs_once(jit):
+    xs = np.array([3.0, 0.5, -2.0])
+    f = clipped(lambda ct: ct)
+
+    def loss(w, f):
+        return fg.vmap(jit(lambda x: f(w) * x))(xs).sum()
+
+    assert float(fg.grad(loss)(1.0, f)) == 1.0
+    assert float(fg.grad(lambda w: fg.vmap(lambda x: f(w * x))(xs).sum())(1.0)) == 1.5
+
+    def hooked(w):
+        return fg.tap(w, lambda ct: fnp.clip(ct, -1.0, 1.0))
+
+    assert float(fg.grad(loss)(1.0, hooked)) == 1.0
+    assert float(fg.vmap(fg.grad(lambda w, x: hooked(w) * x), (None, 0))(1.0, xs).sum()) == 0.5
+
+
+def test_a_rule_of_a_shared_argument_may_not_close_over_a_mapped_value():
+    def lane(w, x):
+        return clipped(lambda ct: ct * x)(w) * x
+
+    g = fg.grad(lambda w: fg.vmap(lane, in_axes=(None, 0))(w, X).sum())
+    with pytest.raises(CustomRuleError, match=r"closes over a value that vmap maps.*argument"):
+        g(np.float64(1.0))
+
+
+@pytest.mark.parametrize(
+    "bwd",
+    [lambda r, ct: (ct + 1.0,), lambda r, ct: (fnp.where(X > 0, ct, 2.0),),
+     lambda r, ct: (fnp.concatenate([ct[:2], fnp.ones(1)]),), lambda r, ct: (1.0 - ct,)],
+    ids=["add", "where", "concatenate", "sub"],
+)  # fmt: skip
+def test_a_pullback_that_adds_a_constant_raises_in_forward_mode(bwd):
+    f = fg.custom_vjp(lambda x: x * 1.0)
+    f.defvjp(lambda x: (x * 1.0, None), bwd)
+    x = X.astype(np.float32)
+    assert fg.grad(lambda x: f(x).sum())(x).shape == (3,)
+    with pytest.raises(NonlinearPullbackError, match="adds a constant"):
+        fg.jvp(f, (x,), (x,))

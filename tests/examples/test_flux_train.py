@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -72,6 +72,56 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(flux: SimpleNamespace, tmp_p
         flux.state.load(path)
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ValueError, match="not a whole safetensors file"):
+        flux.state.load(path)
+
+
+@pytest.mark.parametrize("place", [40, 0.3, 0.6, -1])
+def test_a_single_changed_bit_is_noticed(
+    flux: SimpleNamespace, tmp_path: Path, place: float
+) -> None:
+    path = tmp_path / "a.safetensors"
+    flux.state.save(start(flux), path)
+    flux.state.load(path)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content)) if 0 < place < 1 else int(place)] ^= 0x10
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"is damaged|is not a whole|was not written by"):
+        flux.state.load(path)
+
+
+def test_a_checkpoint_of_another_model_is_refused(flux: SimpleNamespace, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    flux.state.save(start(flux), path)
+    arrays, about = flux.checkpoint.read(path)
+    name = "transformer.proj_out.bias"
+    losses = {"losses": np.zeros(7, np.float32)}
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({name: arrays[name][:1]}, rf"{name} is float32\[1\], and float32\[16\] in a run of size"),
+        ({name: arrays[name].astype(np.float64)}, rf"{name} is float64\[16\]"),
+        ({name: None}, f"lacks {name}"),
+        ({"transformer.more": arrays[name]}, r"has an unknown transformer\.more"),
+        ({"order": None}, "lacks order"),
+    ]
+    for change, message in changes:
+        kept = {n: a for n, a in {**arrays, **change}.items() if a is not None}
+        flux.checkpoint.write(path, kept, about)
+        with pytest.raises(ValueError, match=message):
+            flux.state.load(path)
+    flux.checkpoint.write(path, arrays, {"run": about["run"].replace("tiny", "vast")})
+    with pytest.raises(ValueError, match="size 'vast' is unknown; known are tiny, small, base"):
+        flux.state.load(path)
+    flux.checkpoint.write(path, {**arrays, **losses}, about)
+    assert flux.state.load(path).step == 7
+
+
+def test_a_file_of_another_program_is_refused(flux: SimpleNamespace, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"x": np.zeros(2)}, path)
+    with pytest.raises(ValueError, match="was not written by this example"):
+        flux.state.load(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         flux.state.load(path)
 
 

@@ -378,8 +378,10 @@ def test_equal_eigenvalues_have_values_derivatives_but_no_vector_derivatives():
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (2, 0, 0), (0, 3, 3)], ids=str)
-@pytest.mark.parametrize("f", [linalg.eig, linalg.eigh, linalg.svd, linalg.qr, linalg.lu], ids=str)
-def test_empty_matrices_have_empty_derivatives(f, shape):
+@pytest.mark.parametrize("name", ["eig", "eigh", "svd", "qr", "lu"])
+def test_empty_matrices_have_empty_derivatives(name, shape):
+    f = getattr(linalg, name)
+
     def inexact(a):
         return [y for y in f(a) if y.dtype.kind in "fc"]
 

@@ -215,10 +215,13 @@ def test_a_target_that_is_no_class_raises(wrap, bad):
         lambda x, t: nn.cross_entropy(x, t, weight=np.ones(3, np.float32)),
         fg.grad(nn.cross_entropy),
     ):
-        with pytest.raises(fg.errors.IndexOutOfBoundsError, match=rf"index {bad} is out of bounds"):
+        words = rf"(index|label) {bad} is out of bounds"
+        with pytest.raises(fg.errors.IndexOutOfBoundsError, match=words):
             wrap(loss)(logits, target)
     ignoring = wrap(lambda x, t: nn.cross_entropy(x, t, ignore_index=bad))
-    np.testing.assert_allclose(ignoring(logits, target), nn.cross_entropy(logits[1:], target[1:]))
+    # Compiled code may differ from eager code in the last place of a float32.
+    want = nn.cross_entropy(logits[1:], target[1:])
+    np.testing.assert_allclose(ignoring(logits, target), want, rtol=1e-6)
 
 
 def test_swapped_arguments_are_an_error():

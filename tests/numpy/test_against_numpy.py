@@ -46,3 +46,10 @@ def test_the_tables_cover_the_namespace() -> None:
         and f"xp.{name}(" not in text and f".{name}(" not in text and name not in elsewhere
     ]  # fmt: skip
     assert missing == []
+
+
+def test_a_number_goes_to_a_stated_dtype_without_a_detour_by_float32() -> None:
+    for made in (fnp.full((2,), 0.1, np.float64), fnp.full_like(np.ones(2), 0.1)):
+        assert made.dtype == np.float64
+        np.testing.assert_array_equal(made, [0.1, 0.1])
+    assert fnp.full((2,), 0.1).dtype == np.float32

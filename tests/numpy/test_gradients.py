@@ -219,3 +219,23 @@ def test_polynomial_division() -> None:
     np.testing.assert_allclose(fnp.polyadd(fnp.polymul(q, v), r), u)
     for a, b in zip((q, r), np.polydiv(u, v), strict=True):
         np.testing.assert_allclose(a, b)
+
+
+@pytest.mark.parametrize("q", [0.3, 0.5, 1 / 3])
+def test_a_quantile_between_equal_elements_shares_the_derivative_as_between_others(
+    q: float,
+) -> None:
+    x = np.array([1.0, 1.0, 1.0, 2.0])
+    apart = np.array([1.0, 1.1, 1.2, 2.0])
+    for f in (fnp.quantile, fnp.nanquantile):
+        np.testing.assert_allclose(fg.grad(f)(x, q), fg.grad(f)(apart, q), rtol=1e-12)
+    assert fg.grad(fnp.median)(np.zeros(2)).tolist() == [0.5, 0.5]
+    infinite = np.array([np.inf, np.inf, 0.0])
+    assert fnp.quantile(infinite, 0.8) == np.inf
+    assert np.isfinite(np.asarray(fg.grad(lambda x: fnp.quantile(x, 0.8))(infinite))).all()
+
+
+def test_the_floor_of_a_quotient_has_derivative_zero_by_zero_too() -> None:
+    x, y = np.array([0.0, 1.0, -2.0]), np.zeros(3)
+    for g in fg.grad(lambda x, y: fnp.floor_divide(x, y).sum(), (0, 1))(x, y):
+        np.testing.assert_array_equal(g, np.zeros(3))

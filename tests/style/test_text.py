@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fgrad import errors
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("fgrad", "tests", "examples", "benchmarks", "docs", "notebooks", ".ci")
 SUFFIXES = {".py", ".md", ".toml", ".txt", ".ipynb", ".json", ""}
@@ -64,6 +66,38 @@ def test_links_between_pages_lead_somewhere():
         if not (page.parent / target).exists()
     ]
     assert not broken
+
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PLACES = [
+    "", "fgrad", "fgrad/core", "fgrad/core/transforms", "fgrad/compile", "fgrad/compile/lower",
+    "fgrad/lax", "fgrad/nn",
+]  # fmt: skip
+
+
+def test_the_files_that_the_architecture_names_are_there():
+    named = {
+        name
+        for line in ARCHITECTURE.splitlines()
+        for name in re.findall(r"`([\w/]+(?:\.py|/))`(?! \*\*\(later)", line)
+        if "(later)" not in line or (ROOT / "fgrad" / name).exists()
+    }
+    assert len(named) > 30
+    assert not [n for n in named if not any((ROOT / place / n).exists() for place in PLACES)]
+
+
+def test_the_modules_that_the_architecture_lists_are_there():
+    paragraphs = re.findall(r"^\*\*`(\w+)`\.\*\* (.*)$", ARCHITECTURE, re.MULTILINE)
+    lists = {package: set(re.findall(r"`(\w+)`", text)) for package, text in paragraphs}
+    lax = {path.stem for path in (ROOT / "fgrad" / "lax").iterdir()}
+    assert len(lists["lax"] & lax) > 30
+    assert lists["lax"] - lax == {"named_scope"}
+
+
+def test_the_guide_lists_every_error():
+    page = (ROOT / "docs" / "guide" / "errors.md").read_text(encoding="utf-8")
+    listed = {n for row in page.splitlines() if row.startswith("| `") for n in row.split("`")}
+    assert set(errors.__all__) - listed == {"FgradError"}
 
 
 def _is_given(decorator: ast.expr) -> bool:

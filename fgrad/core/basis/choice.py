@@ -88,6 +88,14 @@ def _select_backward(
     ))  # fmt: skip
 
 
+def _select_scalar(avals: Sequence[Avals], _params: dict[str, Any]) -> str:
+    last = len(avals) - 2
+    if avals[0].dtype.kind == "b":
+        return "which ? x1 : x0" if last else "x0"
+    # Out of range the selector names the nearest case.
+    return "".join(f"which <= {i} ? x{i} : " for i in range(last)) + f"x{last}"
+
+
 select_n_p: Primitive = Primitive(
     "select_n",
     "For each element, the case that the selector names (False and 0 name the first).",
@@ -101,7 +109,7 @@ select_n_p: Primitive = Primitive(
         lambda needed: (0, *map(TYPE, range(1, len(needed)))),
     ),
     batch=lambda axis, args, dims: batch_pointwise(select_n_p, axis, args, dims, {}),
-    lower=Lowering("pointwise", "select"),
+    lower=Lowering("pointwise", _select_scalar, operands="which *x"),
     linear="jointly",
     spec=Spec(
         (Operand(dtype="bool", generator="static"), Operand(), Operand()),

@@ -17,6 +17,7 @@ from fgrad.core.basis.rules import (
 )
 from fgrad.core.primitive import (
     ANY,
+    Absent,
     Case,
     Lowering,
     Primitive,
@@ -73,6 +74,12 @@ def _convert_reference(x: Any, *, new_dtype: np.dtype[Any], weak_type: bool) -> 
     return np.trunc(x.real) if new_dtype.kind in "iu" else x.real
 
 
+def _convert_scalar(avals: Sequence[Avals], params: dict[str, Any]) -> Any:
+    if avals[0].dtype == np.float64 and params["new_dtype"] == np.float16:
+        return Absent("kernels would round twice, to float32 on the way")
+    return "convert(x)"
+
+
 convert_element_type_p: Primitive = Primitive(
     "convert_element_type",
     "The same values in another dtype.",
@@ -84,7 +91,7 @@ convert_element_type_p: Primitive = Primitive(
     batch=lambda axis, args, dims, **p: batch_pointwise(
         convert_element_type_p, axis, args, dims, p
     ),
-    lower=Lowering("pointwise", "convert"),
+    lower=Lowering("pointwise", _convert_scalar),
     linear="jointly",
     differentiable=lambda new_dtype, weak_type: dtypes.is_inexact(new_dtype),
     simplify=_convert_simplify,
@@ -100,6 +107,11 @@ convert_element_type_p: Primitive = Primitive(
         ulps=0.5,
     ),
 )
+
+
+def gives_way(x: Value, dtype: np.dtype[Any]) -> bool:
+    """Whether `x` may take `dtype` by itself: it is weakly typed, and would lose nothing."""
+    return x.weak_type and not (x.dtype.kind == "c" and dtype.kind != "c")
 
 
 def convert_element_type(x: Value, dtype: Any, *, weak_type: bool = False) -> Value:

@@ -69,7 +69,7 @@ add_any_p: Primitive = Primitive(
     jvp=_add_any_jvp,
     transpose=_add_any_transpose,
     batch=lambda axis, args, dims: batch_pointwise(add_any_p, axis, args, dims, {}),
-    lower=Lowering("pointwise", "x + y"),
+    lower=Lowering("pointwise", "x + y", operands="x y"),
     linear="jointly",
     vjp=Pullback(
         None,
@@ -140,6 +140,11 @@ def _linear_mul_simplify(args: Sequence[Value], _params: dict[str, Any]) -> Valu
     return r if t.ndim == 0 and literal(t) == 1 and t.dtype == r.dtype else None
 
 
+def _linear_mul_scalar(_avals: Any, params: dict[str, Any]) -> str:
+    zero = "(t == 0) | (r == 0)" if params["both"] else "t == 0"
+    return f"{zero} ? 0 : t * r"
+
+
 linear_mul_p: Primitive = Primitive(
     "linear_mul",
     "t·r, linear in t, and 0 wherever t is 0 (with `both`: wherever r is 0 too).",
@@ -148,7 +153,7 @@ linear_mul_p: Primitive = Primitive(
     jvp=_linear_mul_jvp,
     transpose=_linear_mul_transpose,
     batch=lambda axis, args, dims, **p: batch_pointwise(linear_mul_p, axis, args, dims, p),
-    lower=Lowering("pointwise", "t == 0 ? 0 : t * r"),
+    lower=Lowering("pointwise", _linear_mul_scalar, operands="t r"),
     linear="each",
     linear_in=(0,),
     vjp=Pullback(
@@ -177,10 +182,16 @@ def linear_mul(t: Value, r: Value, *, both: bool = False) -> Value:
     return bind(linear_mul_p, t, r, both=both)
 
 
+def _neg_abstract(x: ShapedArray) -> ShapedArray:
+    if x.dtype.kind == "b":
+        raise DtypeError(f"neg takes numbers, got {x}; use ~x or logical_not")
+    return x
+
+
 neg_p: Primitive = Primitive(
     "neg",
     "-x.",
-    abstract=lambda x: x,
+    abstract=_neg_abstract,
     eager=lambda _xp, x: -x,
     jvp=lambda ps, ts: linear_jvp(lambda: neg_p, ps, ts),
     transpose=lambda ct, _x: (neg(ct),),

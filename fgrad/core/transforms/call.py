@@ -13,7 +13,7 @@ from fgrad.core.primitive import (
     Pullback,
     Value,
 )
-from fgrad.core.program import run_program
+from fgrad.core.program import run_compiled
 from fgrad.core.tracing import bind
 from fgrad.core.transforms.jaxprs import (
     batch_jaxpr,
@@ -83,7 +83,7 @@ jit_p = Primitive(
     "jit",
     "A program called as one operation.",
     abstract=lambda *_avals, jaxpr, name: jaxpr.out_avals,
-    eager=lambda xp, *arrays, jaxpr, name: run_program(jaxpr, xp, arrays),
+    eager=lambda xp, *arrays, jaxpr, name: run_compiled(jaxpr, xp, arrays),
     jvp=_jvp,
     transpose=Absent("its program is inlined where it is transposed"),
     vjp=Pullback(_forward, _backward),

@@ -22,6 +22,7 @@ from fgrad.core.transforms.linearize import record_flat
 from fgrad.core.transforms.stage import (
     StageTrace,
     StageTracer,
+    called,
     eval_jaxpr,
     live_equations,
     read,
@@ -329,9 +330,20 @@ def reachable(jaxpr: Jaxpr, sources: Sequence[bool]) -> tuple[bool, ...]:
     """Which outputs depend on any of the flagged inputs."""
     live = {v for v, s in zip(jaxpr.invars, sources, strict=True) if s}
     for eqn in jaxpr.eqns:
-        if any(isinstance(a, Var) and a in live for a in eqn.inputs):
-            live.update(eqn.outputs)
+        flags = [isinstance(a, Var) and a in live for a in eqn.inputs]
+        if any(flags):
+            outs = _reached(eqn, flags)
+            live.update(v for v, r in zip(eqn.outputs, outs, strict=True) if r)
     return tuple(isinstance(v, Var) and v in live for v in jaxpr.outvars)
+
+
+def _reached(eqn: Eqn, flags: Sequence[bool]) -> Sequence[bool]:
+    """Which results of an equation depend on any of the flagged operands."""
+    prim, params = eqn.primitive, eqn.params
+    if prim.reach is not None:
+        return prim.reach(flags, **params)
+    body = called(prim, params, flags)
+    return [True] * len(eqn.outputs) if body is None else reachable(*body)
 
 
 def is_array(x: Any) -> bool:

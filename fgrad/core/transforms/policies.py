@@ -86,11 +86,11 @@ class _NamedPolicy:
         return made_by, tuple(sorted(args[0])) if isinstance(args[0], frozenset) else tuple(args)
 
 
-_PRODUCTS = ("dot_general", "conv_general_dilated")
+_PRODUCTS = ("dot_general", "conv_general_dilated", "attention")
 
 
 def dots_saveable(prim: Any, *_avals: Any, **_params: Any) -> bool:
-    """Keep the results of matrix products and convolutions."""
+    """Keep the results of matrix products, convolutions and attention."""
     return prim.name in _PRODUCTS
 
 

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import basis, trees
-from fgrad.core.config import config
-from fgrad.core.errors import ArgumentError, ConcretizationTypeError
+from fgrad.core.errors import ArgumentError
 from fgrad.core.evaluate import as_value
 from fgrad.core.ir import Jaxpr, Var
 from fgrad.core.primitive import Value
@@ -15,7 +14,7 @@ from fgrad.core.promotion import promote
 from fgrad.core.tracing import bind, entering
 from fgrad.core.transforms.flat import name_of
 from fgrad.lax.compare import ne
-from fgrad.lax.control.checks import concrete, scalar_of
+from fgrad.lax.control.checks import concrete, function, scalar_of
 from fgrad.lax.control.cond import cond_p
 from fgrad.lax.control.programs import Staged, check_like, program, run_inner, stage_body
 from fgrad.lax.extrema import clamp
@@ -49,11 +48,12 @@ def cond(pred: Any, true_fun: Fun, false_fun: Fun, *operands: Any) -> Any:
         >>> fg.lax.cond(True, lambda x: x * 2.0, lambda x: x, np.float32(3))
         Array(6., dtype=float32)
     """
+    function(true_fun, "cond: true_fun")
+    function(false_fun, "cond: false_fun")
     pred = scalar_of(pred, "cond: the predicate", "biuf", "bool")
     known = concrete(pred)
     if known is not None:
         return _run(true_fun if known else false_fun, operands)
-    _refuse_disabled("cond")
     with entering():
         if pred.dtype.kind != "b":
             pred = ne(pred, 0)
@@ -86,11 +86,12 @@ def switch(index: Any, branches: Sequence[Fun], *operands: Any) -> Any:
     branches = tuple(branches)
     if not branches:
         raise ArgumentError("switch needs at least one branch, got an empty sequence")
+    for branch in branches:
+        function(branch, "switch: each branch")
     index = scalar_of(index, "switch: the index", "iu", "integer")
     known = concrete(index)
     if len(branches) == 1 or known is not None:
         return _run(branches[min(max(known or 0, 0), len(branches) - 1)], operands)
-    _refuse_disabled("switch")
     with entering():
         index = clamp(0, index, len(branches) - 1)
         index = basis.convert_element_type(index, np.int32)
@@ -101,14 +102,6 @@ def switch(index: Any, branches: Sequence[Fun], *operands: Any) -> Any:
 def _run(fun: Fun, operands: Any) -> Any:
     """Run a branch at once; as in a staged one, operands and results are arrays."""
     return trees.tree_map(as_value, fun(*trees.tree_map(as_value, operands)))
-
-
-def _refuse_disabled(name: str) -> None:
-    if config.disable_jit:
-        raise ConcretizationTypeError(
-            f"{name} under disable_jit needs a concrete predicate, but it is mapped or traced; use "
-            f"fgrad.numpy.where, or leave disable_jit off"
-        )
 
 
 def _bind(index: Value, funs: Sequence[Fun], operands: Any, names: Sequence[str]) -> Any:

@@ -18,6 +18,7 @@ from fgrad.core.transforms.jaxprs import (
     derived,
     jvp_jaxpr,
     linearize_jaxpr,
+    reachable,
     transpose_jaxpr,
 )
 from fgrad.lax.compare import eq
@@ -28,6 +29,7 @@ from fgrad.lax.control.programs import (
     given,
     is_constant,
     program,
+    rearranged,
     run_inner,
     spread,
     tangent_flags,
@@ -238,13 +240,19 @@ def _transpose(
     cts: Sequence[Value | None], index: Value, *args: Any, branches: Branches
 ) -> list[Value | None]:
     linear = [isinstance(a, Unknown) for a in args]
-    full = [
-        basis.zeros(a.tangent()) if ct is None else ct
-        for ct, a in zip(cts, branches[0].out_avals, strict=True)
-    ]
+    wanted = [i for i, ct in enumerate(cts) if ct is not None]
     known = [a for a in args if not isinstance(a, Unknown)]
-    pulled = tuple(transpose_jaxpr(b, linear) for b in branches)
-    return [None, *spread(bind(cond_p, index, *known, *full, branches=pulled), linear)]
+    pulled = tuple(
+        transpose_jaxpr(rearranged(b, range(len(args)), wanted), linear) for b in branches
+    )
+    into = bind(cond_p, index, *known, *(cts[i] for i in wanted), branches=pulled)
+    return [None, *spread(into, linear)]
+
+
+def _reach(flags: Sequence[bool], *, branches: Branches) -> Sequence[bool]:
+    if flags[0]:
+        return [True] * len(branches[0].outvars)
+    return _union([reachable(b, flags[1:]) for b in branches])
 
 
 cond_p = Primitive(
@@ -256,6 +264,7 @@ cond_p = Primitive(
     transpose=_transpose,
     vjp=Pullback(_forward, _backward),
     batch=_batch,
+    reach=_reach,
     lower=Lowering("branch", "branches"),
     linear="jointly",
     multiple_results=True,

@@ -9,6 +9,7 @@ from fgrad.core.errors import DtypeError, ShapeError, TreeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
 from fgrad.core.primitive import Value
+from fgrad.core.promotion import promote
 from fgrad.core.transforms.flat import FlatCall
 from fgrad.core.transforms.jaxprs import dce, derived, reachable, stage_derived
 from fgrad.core.transforms.stage import eval_jaxpr, stage_closed
@@ -80,8 +81,10 @@ def promoted(values: Values, outs: Sequence[ShapedArray]) -> list[Value] | None:
     result = []
     for x, a in zip(values, outs, strict=True):
         if x.weak_type and (not a.weak_type or a.dtype != x.dtype) and x.shape == a.shape:
-            x = basis.convert_element_type(x, a.dtype, weak_type=a.weak_type)
-            changed = True
+            dtype, weak = promote((x.dtype, True), (a.dtype, a.weak_type))
+            if (dtype, weak) != (x.dtype, True):
+                x = basis.convert_element_type(x, dtype, weak_type=weak)
+                changed = True
         result.append(x)
     return result if changed else None
 
@@ -221,6 +224,20 @@ def carry_fixpoint(
         )
         if grown == flags:
             return flags
+        flags = grown
+
+
+def carry_reached(jaxpr: Jaxpr, before: Flags, carry: Sequence[bool], after: Flags) -> Flags:
+    """Which outputs depend on flagged inputs after any number of steps: integers too.
+
+    As in `carry_fixpoint`, the first of the outputs are the carry.
+    """
+    flags = tuple(carry)
+    while True:
+        reached = reachable(jaxpr, (*before, *flags, *after))
+        grown = tuple(f or r for f, r in zip(flags, reached, strict=False))
+        if grown == flags:
+            return (*flags, *reached[len(flags) :])
         flags = grown
 
 

@@ -24,6 +24,7 @@ from fgrad.lax.control.programs import (
     Flags,
     Values,
     carry_fixpoint,
+    carry_reached,
     given,
     needed_equations,
     program,
@@ -309,7 +310,7 @@ def _transpose(
     linear = tuple(isinstance(a, Unknown) for a in args)
     l_consts, l_init, l_xs = _groups(linear, num_consts, num_carry)
     out_avals = jaxpr.out_avals
-    l_carry = carry_fixpoint(jaxpr, l_consts, l_init, l_xs, out_avals[:num_carry])
+    l_carry = carry_reached(jaxpr, l_consts, l_init, l_xs)[:num_carry]
     flags = (*l_consts, *l_carry, *l_xs)
     known = [not f for f in flags]
     k_consts, k_carry, k_xs = _groups(known, num_consts, num_carry)
@@ -350,19 +351,29 @@ def _known_carries(
     """The values that each step sees of the carries that depend on no linear operand."""
     if not init:
         return []
-    inputs = [i for i, k in enumerate(known) if k]
-    outputs = [i for i in range(num_carry) if known[num_consts + i]]
-    body = rearranged(jaxpr, inputs, outputs)
     n_c, n_k = len(consts), len(init)
 
     def run(*args: Value) -> list[Value]:
-        return [*run_inner(body, *args), *args[n_c : n_c + n_k]]
+        # What is known depends on nothing else: any value will do for the others.
+        own = iter(args)
+        full = [
+            next(own) if k else basis.zeros(a) for a, k in zip(jaxpr.in_avals, known, strict=True)
+        ]
+        outs = given(run_inner(jaxpr, *full)[:num_carry], known[num_consts:][:num_carry])
+        return [*outs, *args[n_c : n_c + n_k]]
 
-    tracked = program(body, ("tracks", n_c), run, body.in_avals)
+    tracked = program(jaxpr, ("tracks", n_c, tuple(known)), run, given(jaxpr.in_avals, known))
     results = bind(
         scan_p, *consts, *init, *xs, jaxpr=tracked, num_consts=n_c, num_carry=n_k, **params
     )
     return list(results[n_k:])
+
+
+def _reach(
+    flags: Sequence[bool], *, jaxpr: Jaxpr, num_consts: int, num_carry: int, **_params: Any
+) -> Sequence[bool]:
+    consts, carry, xs = _groups(tuple(flags), num_consts, num_carry)
+    return carry_reached(jaxpr, consts, carry, xs)
 
 
 scan_p = Primitive(
@@ -374,6 +385,7 @@ scan_p = Primitive(
     transpose=_transpose,
     vjp=Pullback(_forward, _backward),
     batch=_batch,
+    reach=_reach,
     lower=Lowering("loop", "jaxpr"),
     linear="jointly",
     multiple_results=True,

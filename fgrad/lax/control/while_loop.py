@@ -14,7 +14,7 @@ from fgrad.core.ir import Jaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import bind, entering
 from fgrad.core.transforms.flat import name_of
-from fgrad.lax.control.checks import static_integer
+from fgrad.lax.control.checks import concrete, function, scalar_of, static_integer
 from fgrad.lax.control.cond import cond_p
 from fgrad.lax.control.programs import (
     Staged,
@@ -62,14 +62,20 @@ def while_loop(cond_fun: Fun, body_fun: Fun, init_val: Any, *, max_steps: int | 
         >>> fg.lax.while_loop(lambda x: x < 10.0, lambda x: x * 2.0, np.float32(1))
         Array(16., dtype=float32)
     """
+    function(cond_fun, "while_loop: cond_fun")
+    function(body_fun, "while_loop: body_fun")
+    if max_steps is not None:
+        max_steps = _steps(max_steps)
     if config.disable_jit:
-        return _unstaged(cond_fun, body_fun, init_val, max_steps)
+        init_val, max_steps, ended = _unstaged(cond_fun, body_fun, init_val, max_steps)
+        if ended:
+            return init_val
     leaves, tree = trees.flatten(init_val)
     carry = [as_value(x) for x in leaves]
     with entering():
         carry, cond, body = _stage(cond_fun, body_fun, tree, carry)
         if max_steps is not None:
-            outs = _masked_scan(cond, body, carry, static_integer(max_steps, "max_steps"))
+            outs = _masked_scan(cond, body, carry, max_steps)
         else:
             outs = bind(
                 while_p, *cond.consts, *body.consts, *carry, cond=cond.jaxpr, body=body.jaxpr,
@@ -78,14 +84,34 @@ def while_loop(cond_fun: Fun, body_fun: Fun, init_val: Any, *, max_steps: int | 
     return trees.unflatten(tree, outs)
 
 
-def _unstaged(cond_fun: Fun, body_fun: Fun, value: Any, max_steps: int | None) -> Any:
-    """The loop in Python, for `disable_jit`."""
+def _steps(max_steps: Any) -> int:
+    steps = static_integer(max_steps, "max_steps")
+    if steps < 0:
+        raise ArgumentError(f"while_loop: max_steps must not be negative, got {steps}")
+    return steps
+
+
+def _unstaged(
+    cond_fun: Fun, body_fun: Fun, value: Any, max_steps: int | None
+) -> tuple[Any, int | None, bool]:
+    """The loop in Python, for `disable_jit`, while its condition is known.
+
+    Returns:
+        The value, how many steps are left at most, and whether the loop has ended.
+    """
     value = trees.tree_map(as_value, value)
-    steps = 0
-    while cond_fun(value) and (max_steps is None or steps < max_steps):
-        value = body_fun(value)
-        steps += 1
-    return trees.tree_map(as_value, value)
+    while max_steps != 0:
+        goes = scalar_of(
+            cond_fun(value), f"the condition of while_loop, {name_of(cond_fun)},", "b", "bool"
+        )
+        known = concrete(goes)
+        if known is None:
+            return value, max_steps, False
+        if not known:
+            break
+        value = trees.tree_map(as_value, body_fun(value))
+        max_steps = None if max_steps is None else max_steps - 1
+    return value, max_steps, True
 
 
 def _stage(
@@ -135,8 +161,6 @@ def _check_condition(cond_fun: Fun, cond: Staged) -> None:
 
 def _masked_scan(cond: Staged, body: Staged, carry: Sequence[Value], steps: int) -> list[Value]:
     """At most `steps` steps: each one is the body while the condition holds, then nothing."""
-    if steps < 0:
-        raise ArgumentError(f"while_loop: max_steps must not be negative, got {steps}")
     n_cond, n_body, n = len(cond.consts), len(body.consts), len(carry)
     avals = [c.aval for c in carry]
     stay = _identity(body.jaxpr, n_body, avals)

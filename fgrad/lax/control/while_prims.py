@@ -24,16 +24,24 @@ import numpy as np
 
 from fgrad.core import basis
 from fgrad.core.avals import ShapedArray
-from fgrad.core.errors import ArgumentError, RuleError
+from fgrad.core.errors import NonlinearPullbackError, RuleError
 from fgrad.core.ir import Jaxpr
-from fgrad.core.primitive import Absent, Lowering, MappedAxis, Primitive, Pullback, Value
+from fgrad.core.primitive import Absent, Lowering, MappedAxis, Primitive, Pullback, Unknown, Value
 from fgrad.core.program import run_program
 from fgrad.core.tracing import bind
 from fgrad.lax.control.programs import Flags, Values, given, spread, tangent_flags
-from fgrad.lax.control.while_shared import Batched, Moved, check_operands, flags_of, groups, quiet
-from fgrad.lax.control.while_walk import KEPT, pull_abstract, pull_eager
-
-_NOT_LINEAR = Absent("the number of steps depends on values: differentiate it, do not transpose it")
+from fgrad.lax.control.while_shared import (
+    Batched,
+    Moved,
+    check_linear,
+    check_operands,
+    depends,
+    flags_of,
+    groups,
+    quiet,
+    reach,
+)
+from fgrad.lax.control.while_walk import KEPT, pull_abstract, pull_eager, steps_of_all_p
 
 
 def _abstract(
@@ -112,6 +120,24 @@ def _backward(
         present=present,
     )  # fmt: skip
     return spread(back, needed)
+
+
+def _transpose(cts: Sequence[Value | None], *args: Any, **params: Any) -> list[Value | None]:
+    """In operands in which the body is linear, the transpose is the pullback at any of them."""
+    flags = tuple(isinstance(a, Unknown) for a in args)
+    check_linear(flags, **params)
+    primals = [basis.zeros(a.aval) if u else a for a, u in zip(args, flags, strict=True)]
+    _, residuals = _forward(flags, primals, quiet(params))
+    return _backward(flags, residuals, cts, quiet(params))
+
+
+def _saved_transpose(cts: Sequence[Value | None], *args: Any, **params: Any) -> list[Value | None]:
+    return _transpose(cts[: len(params["body"].outvars)], *args, **params)
+
+
+def _saved_reach(flags: Sequence[bool], **params: Any) -> Sequence[bool]:
+    carry, steps = depends(flags, **params)
+    return [*carry, *carry, steps]
 
 
 def _saved_abstract(
@@ -270,6 +296,16 @@ def _pull_backward(
     return [*into, *[None] * len(kept), *into_cts]
 
 
+def _pull_transpose(back: Sequence[Value | None], *args: Any, **params: Any) -> list[Value | None]:
+    flags = tuple(isinstance(a, Unknown) for a in args)
+    if any(flags[: len(args) - sum(params["present"])]):
+        raise NonlinearPullbackError(
+            "the pullback of a while_loop is not linear in the values of the loop; a rule may "
+            "only be linear in tangents and cotangents"
+        )
+    return _pull_backward(flags, args, back, params)
+
+
 def _pull_batch(
     axis: MappedAxis, args: Values, dims: Sequence[int | None], **params: Any
 ) -> tuple[list[Value], list[int | None]]:
@@ -301,41 +337,18 @@ def _pull_batch(
     return outs, [0] * len(outs)
 
 
-def _steps_eager(xp: Any, steps: Any) -> Any:
-    taken = np.unique(np.asarray(steps.get() if hasattr(steps, "get") else steps))
-    taken = taken[taken > 0]
-    if len(taken) > 1:
-        raise ArgumentError(
-            f"pullbacks of while loops of different lengths ({', '.join(map(str, taken))} steps) "
-            f"cannot be mapped over together; call each by itself, or map over the whole of vjp"
-        )
-    return xp.asarray(taken[0] if len(taken) else 0, np.int64)
-
-
-steps_of_all_p: Primitive = Primitive(
-    "steps_of_all",
-    "The number of steps of a batch of loops, which ran as one.",
-    abstract=lambda steps: ShapedArray((), steps.dtype),
-    eager=_steps_eager,
-    jvp=Absent("a count"),
-    transpose=Absent("a count"),
-    vjp=Absent("a count"),
-    batch=lambda _axis, args, _dims: (bind(steps_of_all_p, *args), None),
-    lower=Lowering("library", "steps_of_all"),
-    differentiable=False,
-    spec=Absent("it holds programs: tests/laws/test_calls.py checks functions that use it"),
-)
-
 while_p = Primitive(
     "while",
     "A loop over a program for as long as another one says so.",
     abstract=_abstract,
     eager=_eager,
     jvp=_jvp,
-    transpose=_NOT_LINEAR,
+    transpose=_transpose,
     vjp=Pullback(_forward, _backward),
     batch=_batch,
+    reach=reach,
     lower=Lowering("loop", "body"),
+    linear="jointly",
     multiple_results=True,
     calls=True,
     spec=Absent("it holds programs: tests/laws/test_calls.py checks functions that use it"),
@@ -347,7 +360,7 @@ while_saved_p: Primitive = Primitive(
     abstract=_saved_abstract,
     eager=_saved_eager,
     jvp=_saved_jvp,
-    transpose=_NOT_LINEAR,
+    transpose=_saved_transpose,
     vjp=Pullback(
         lambda _needed, primals, params: (
             (outs := bind(while_saved_p, *primals, **params)),
@@ -358,7 +371,9 @@ while_saved_p: Primitive = Primitive(
         ),
     ),
     batch=_saved_batch,
+    reach=_saved_reach,
     lower=Lowering("loop", "body"),
+    linear="jointly",
     multiple_results=True,
     calls=True,
     spec=Absent("it holds programs: tests/laws/test_calls.py checks functions that use it"),
@@ -370,10 +385,11 @@ while_pull_p = Primitive(
     abstract=pull_abstract,
     eager=pull_eager,
     jvp=_pull_jvp,
-    transpose=_NOT_LINEAR,
+    transpose=_pull_transpose,
     vjp=Pullback(_pull_forward, _pull_backward),
     batch=_pull_batch,
     lower=Lowering("loop", "body"),
+    linear="jointly",
     multiple_results=True,
     calls=True,
     spec=Absent("it holds programs: tests/laws/test_calls.py checks functions that use it"),

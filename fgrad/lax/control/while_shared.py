@@ -5,14 +5,20 @@ from typing import Any
 
 from fgrad.core import basis
 from fgrad.core.avals import ShapedArray
-from fgrad.core.errors import DtypeError, ShapeError
+from fgrad.core.errors import DtypeError, NonlinearPullbackError, ShapeError
 from fgrad.core.ir import Jaxpr
 from fgrad.core.primitive import MappedAxis, Value
-from fgrad.core.transforms.jaxprs import batch_jaxpr, jvp_jaxpr
+from fgrad.core.transforms.jaxprs import (
+    batch_jaxpr,
+    jvp_jaxpr,
+    reachable,
+    transpose_jaxpr,
+)
 from fgrad.lax.control.lanes import active_only, any_lane, choose
 from fgrad.lax.control.programs import (
     Flags,
     Values,
+    carry_reached,
     given,
     program,
     rearranged,
@@ -43,6 +49,36 @@ def check_operands(
 def groups(items: Sequence[Any], num_cond: int, num_body: int) -> tuple[Any, Any, Any]:
     """Entries for constants of the condition, for constants of the body, and for carries."""
     return items[:num_cond], items[num_cond : num_cond + num_body], items[num_cond + num_body :]
+
+
+def depends(
+    flags: Sequence[bool], *, cond: Jaxpr, body: Jaxpr, num_cond: int, num_body: int
+) -> tuple[Flags, bool]:
+    """Which carries depend on flagged operands; whether the number of steps does, hence all."""
+    in_cond, consts, carry = groups(tuple(flags), num_cond, num_body)
+    reached = carry_reached(body, consts, carry, ())
+    if reachable(cond, (*in_cond, *reached))[0]:
+        return (True,) * len(reached), True
+    return reached, False
+
+
+def reach(flags: Sequence[bool], **params: Any) -> Flags:
+    """Which carries depend on flagged operands."""
+    return depends(flags, **params)[0]
+
+
+def check_linear(flags: Sequence[bool], **params: Any) -> None:
+    """Raise unless the loop is linear in the flagged operands."""
+    reached, steps = depends(flags, **params)
+    if steps:
+        raise NonlinearPullbackError(
+            "the number of steps of this while_loop depends on a tangent or cotangent, in which a "
+            "rule must be linear; let the condition depend on other values only"
+        )
+    body = params["body"]
+    _, consts, _ = groups(tuple(flags), params["num_cond"], params["num_body"])
+    wanted = [i for i, on in enumerate(reached) if on]
+    transpose_jaxpr(rearranged(body, range(len(body.invars)), wanted), (*consts, *reached))
 
 
 class Moved:

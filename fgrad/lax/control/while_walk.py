@@ -3,9 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fgrad.core.avals import ShapedArray
+from fgrad.core.errors import ArgumentError
 from fgrad.core.ir import Jaxpr
+from fgrad.core.primitive import Absent, Lowering, Primitive
 from fgrad.core.program import run_program
+from fgrad.core.tracing import bind
 from fgrad.core.transforms.jaxprs import Linearized, linearize_jaxpr
 from fgrad.lax.control.programs import Flags, carry_fixpoint, given, spread, without_debug
 from fgrad.lax.control.while_shared import groups
@@ -123,3 +128,29 @@ class _Walk:
         for i, ct in enumerate(back[:k]):
             self.sums[i] = self.sums[i] + ct
         self.cts = back[k:]
+
+
+def _steps_eager(xp: Any, steps: Any) -> Any:
+    taken = np.unique(np.asarray(steps.get() if hasattr(steps, "get") else steps))
+    taken = taken[taken > 0]
+    if len(taken) > 1:
+        raise ArgumentError(
+            f"pullbacks of while loops of different lengths ({', '.join(map(str, taken))} steps) "
+            f"cannot be mapped over together; call each by itself, or map over the whole of vjp"
+        )
+    return xp.asarray(taken[0] if len(taken) else 0, np.int64)
+
+
+steps_of_all_p: Primitive = Primitive(
+    "steps_of_all",
+    "The number of steps of a batch of loops, which ran as one.",
+    abstract=lambda steps: ShapedArray((), steps.dtype),
+    eager=_steps_eager,
+    jvp=Absent("a count"),
+    transpose=Absent("a count"),
+    vjp=Absent("a count"),
+    batch=lambda _axis, args, _dims: (bind(steps_of_all_p, *args), None),
+    lower=Lowering("library", "steps_of_all"),
+    differentiable=False,
+    spec=Absent("it holds programs: tests/laws/test_calls.py checks functions that use it"),
+)

@@ -119,3 +119,17 @@ def test_transpose_of_a_linear_cond():
 def test_operands_and_results_are_arrays_with_a_concrete_predicate_too():
     out = lax.cond(True, lambda x: {"a": x.sum(), "b": 1.0}, lambda x: x, 3.0)
     assert all(isinstance(x, fg.Array) for x in fg.tree.leaves(out))
+
+
+@pytest.mark.parametrize("wrap", [fg.jit, fg.vmap], ids=["jit", "vmap"])
+def test_disable_jit_inside_stages_what_is_not_known(wrap):
+    def f(x):
+        with fg.disable_jit():
+            y = lax.cond(x > 0, lambda x: x * 2.0, lambda x: -x, x)
+            z = lax.switch((x > 0).astype("int32"), [lambda x: x, lambda x: x + 1.0], x)
+            return y + z + lax.while_loop(lambda c: c < 9, lambda c: c * 2.0, x * x)
+
+    x = np.float32([2.0, -3.0])
+    want = np.float32([4 + 3 + 16, 3 - 3 + 9])
+    got = wrap(f)(x) if wrap is fg.vmap else np.stack([wrap(f)(row) for row in x])
+    np.testing.assert_array_equal(got, want)

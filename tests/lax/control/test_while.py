@@ -6,7 +6,14 @@ import pytest
 import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax
-from fgrad.errors import ArgumentError, DtypeError, RuleError, ShapeError, TreeError
+from fgrad.errors import (
+    ArgumentError,
+    DtypeError,
+    NonlinearPullbackError,
+    RuleError,
+    ShapeError,
+    TreeError,
+)
 from fgrad.lax.control.while_walk import KEPT
 
 A, X = np.float64(1.1), np.float64(0.3)
@@ -162,3 +169,54 @@ def test_reverse_mode_does_not_repeat_io():
 
     with pytest.raises(RuleError, match="io_callback"):
         fg.grad(lambda x: lax.while_loop(lambda c: c < 9, body, x))(1.0)
+
+
+def _ruled(rule):
+    f = fg.custom_jvp(lambda x: x * 8.0)
+    f.defjvp(lambda ps, ts: (ps[0] * 8.0, rule(*ps, *ts)))
+    return f
+
+
+def test_a_loop_over_tangents_in_a_rule_is_transposed():
+    def doubled(x, t):
+        return lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * 2.0 * x), (0, t))[1]
+
+    f = _ruled(doubled)
+    want = 8 * X**3
+    np.testing.assert_allclose(fg.grad(f)(X), want)
+    np.testing.assert_allclose(fg.grad(fg.grad(f))(X), 24 * X**2)
+    np.testing.assert_allclose(fg.vmap(fg.grad(f))(XS * X), XS * want)
+    np.testing.assert_allclose(fg.linearize(f, X)[1](2.0), 2 * want)
+
+
+def test_a_loop_over_tangents_that_is_not_linear_raises():
+    def squared(x, t):
+        return lax.while_loop(lambda s: s[0] < 1, lambda s: (s[0] + 1, s[1] * s[1]), (0, t))[1]
+
+    def counted(x, t):
+        return lax.while_loop(lambda c: c < 1.0, lambda c: c * 2.0, t)
+
+    with pytest.raises(NonlinearPullbackError, match="mul"):
+        fg.grad(_ruled(squared))(X)
+    with pytest.raises(NonlinearPullbackError, match=r"number of steps .* depends on a tangent"):
+        fg.grad(_ruled(counted))(X)
+
+
+def test_a_pullback_of_a_loop_in_a_reverse_rule_has_forward_mode():
+    def loop(x, w):
+        return lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, fnp.sin(s[1] * w)), (0, x))[
+            1
+        ]
+
+    f = fg.custom_vjp(loop)
+    f.defvjp(lambda x, w: (f(x, w), (x, w)), lambda r, ct: fg.vjp(loop, *r)[1](ct))
+    got, want = (fg.jvp(g, (X, A), (A, X)) for g in (f, loop))
+    np.testing.assert_allclose(got, want)
+
+    def wrong(r, ct):
+        return fg.vjp(loop, r * ct, A)[1](1.0 + 0 * ct)[:1]
+
+    g = fg.custom_vjp(lambda x: loop(x, A))
+    g.defvjp(lambda x: (g(x), x), wrong)
+    with pytest.raises(NonlinearPullbackError):
+        fg.jvp(g, (X,), (A,))

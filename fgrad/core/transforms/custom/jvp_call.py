@@ -19,11 +19,11 @@ from fgrad.core.primitive import (
 )
 from fgrad.core.program import run_program
 from fgrad.core.tracing import bind, state
-from fgrad.core.transforms.batch import batch_to
 from fgrad.core.transforms.custom.shared import (
     Deferred,
     Fun,
     Identity,
+    Lanes,
     Staging,
     Values,
     check_outputs,
@@ -77,13 +77,14 @@ class JVPCall:
     def batched(
         self, axis: MappedAxis, values: Values, dims: Sequence[int | None]
     ) -> tuple[list[Value], list[int | None]]:
-        """Apply the call of the batched function and rule; every output is mapped."""
+        """Apply the call of the batched function and rule."""
+        lanes = Lanes(self.owner, axis, dims)
 
         def fun(*args: Value) -> list[Value]:
-            return batch_to(self.fun, axis, args, dims)
+            return lanes.run(self.fun, args, dims)
 
-        outs = JVPCall(self.owner, fun, batched_rule(self.rule, axis, dims)).rebind(values)
-        return outs, [0] * len(outs)
+        outs = JVPCall(self.owner, fun, batched_rule(self.rule, lanes)).rebind(values)
+        return outs, [lanes.out_dim] * len(outs)
 
     def _staged(self, rule: Fun, types: Sequence[ShapedArray]) -> Jaxpr:
         with Staging(self.owner):
@@ -111,9 +112,9 @@ class JVPCall:
         )  # fmt: skip
 
 
-def batched_rule(rule: Fun, axis: MappedAxis, dims: Sequence[int | None]) -> Fun:
-    """The forward rule of the batched function, from that of one element."""
-    n = len(dims)
+def batched_rule(rule: Fun, lanes: Lanes) -> Fun:
+    """The forward rule of the batched function, from that of one lane."""
+    n = len(lanes.dims)
 
     def batched(primals: Values, tangents: Values) -> tuple[Values, Values]:
         def both(*args: Value) -> list[Value]:
@@ -122,9 +123,9 @@ def batched_rule(rule: Fun, axis: MappedAxis, dims: Sequence[int | None]) -> Fun
                              zip(out_tangents, outs, strict=True))]  # fmt: skip
 
         # A tangent is mapped where its primal is; it is never the same for all otherwise.
-        mapped = [basis.lead(x, d, axis.size) for x, d in zip(primals, dims, strict=True)]
-        moved = [basis.lead(t, d, axis.size) for t, d in zip(tangents, dims, strict=True)]
-        results = batch_to(both, axis, [*mapped, *moved], [0] * (2 * n))
+        args = [lanes.spread(x, d) for xs in (primals, tangents)
+                for x, d in zip(xs, lanes.dims, strict=True)]  # fmt: skip
+        results = lanes.run(both, args, [lanes.out_dim] * (2 * n))
         return results[: len(results) // 2], results[len(results) // 2 :]
 
     return batched

@@ -17,6 +17,7 @@ from fgrad.core.primitive import (
     Value,
 )
 from fgrad.core.tracing import state
+from fgrad.core.transforms.batch import batch_flat
 from fgrad.core.transforms.jaxprs import stage_derived
 
 Fun = Callable[..., Any]
@@ -161,6 +162,60 @@ def _batch_with_consts(
     return make(n, avals, params).batched(axis, values, dims)  # type: ignore[no-any-return]
 
 
+class Lanes:
+    """How a batched call runs its function and rules: for each lane, or once for all lanes.
+
+    Where an argument is mapped every output is. Where none is, the first of them to run decides,
+    for it may close over a mapped value; all others then do the same.
+
+    Attributes:
+        axis: The mapped axis.
+        dims: Of each argument.
+        mapped: Whether outputs are mapped, along axis 0; None while it is open.
+    """
+
+    __slots__ = ("axis", "dims", "mapped", "name")
+
+    def __init__(self, owner: Identity, axis: MappedAxis, dims: Sequence[int | None]) -> None:
+        self.name = owner.name
+        self.axis = axis
+        self.dims = dims
+        self.mapped: bool | None = True if any(d is not None for d in dims) else None
+
+    def run(self, f: Fun, args: Values, dims: Sequence[int | None]) -> list[Value]:
+        """Run a function of one lane."""
+        outs, found = batch_flat(f, self.axis, args, dims)
+        varies = any(d is not None for d in found)
+        if self.mapped is None:
+            self.mapped = varies
+        if self.mapped:
+            return [basis.lead(x, d, self.axis.size) for x, d in zip(outs, found, strict=True)]
+        if varies:
+            raise CustomRuleError(
+                f"a rule of {self.name} closes over a value that vmap maps, while no argument of "
+                f"the call is mapped: its derivative would differ among lanes that share one "
+                f"result; pass the value as an argument"
+            )
+        return outs
+
+    def spread(self, x: Value, dim: int | None) -> Value:
+        """An argument, or its tangent, as the rules run: mapped along axis 0, or shared."""
+        return basis.lead(x, dim, self.axis.size) if self.mapped else x
+
+    @property
+    def out_dim(self) -> int | None:
+        """The mapped axis of each output."""
+        return 0 if self.mapped else None
+
+    def unbatch(self, ct: Value | None, dim: int | None) -> Value | None:
+        """A lane's cotangent as the cotangent of the batched, or shared, argument."""
+        if ct is None or basis.is_zero_dtype(ct.dtype):
+            return None
+        if not self.mapped:
+            return ct
+        return basis.reduce_sum(ct, (0,)) if dim is None else basis.moveaxis(ct, 0, dim)
+
+
 def embedded(f: Fun, types: Sequence[ShapedArray]) -> tuple[Jaxpr, list[Value]]:
     """A rule inside its own function's rule, as a program without closed-over values."""
     return stage_derived(f, types), []
@@ -178,10 +233,3 @@ class _Typed:
 def typed(avals: Sequence[ShapedArray]) -> list[Any]:
     """Stand-ins of these types, to make zeros like."""
     return [_Typed(a) for a in avals]
-
-
-def unbatch(ct: Value | None, dim: int | None) -> Value | None:
-    """A batched cotangent as the cotangent of the batched, or shared, operand."""
-    if ct is None or basis.is_zero_dtype(ct.dtype):
-        return None
-    return basis.reduce_sum(ct, (0,)) if dim is None else basis.moveaxis(ct, 0, dim)

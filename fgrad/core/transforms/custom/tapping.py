@@ -12,7 +12,8 @@ def tap(x: Any, hook: Fun) -> Any:
     Args:
         x: An array or a tree of arrays.
         hook: ``hook(ct) -> ct`` or None (the cotangent is left as it is). Inside `vmap` it sees
-            the cotangent of one batch element; inside `jit` it is traced.
+            the cotangent of one batch element, or, where `x` is the same for all, the sum of
+            theirs; inside `jit` it is traced.
 
     Returns:
         `x`.

@@ -22,12 +22,12 @@ from fgrad.core.primitive import (
 )
 from fgrad.core.program import run_program
 from fgrad.core.tracing import Array, bind, state
-from fgrad.core.transforms.batch import batch_to
 from fgrad.core.transforms.custom.jvp_call import JVPCall, batched_rule, forward_program
 from fgrad.core.transforms.custom.shared import (
     Deferred,
     Fun,
     Identity,
+    Lanes,
     Staging,
     Values,
     check_outputs,
@@ -37,7 +37,6 @@ from fgrad.core.transforms.custom.shared import (
     programs_of,
     split_consts,
     typed,
-    unbatch,
 )
 from fgrad.core.transforms.linear import linear_flat
 from fgrad.core.transforms.stage import eval_jaxpr, stage_closed
@@ -122,11 +121,12 @@ class VJPCall:
     def batched(
         self, axis: MappedAxis, values: Values, dims: Sequence[int | None]
     ) -> tuple[list[Value], list[int | None]]:
-        """Apply the call of the batched functions; every output is mapped."""
+        """Apply the call of the batched functions."""
+        lanes = Lanes(self.owner, axis, dims)
         statics: list[tuple[int, Any]] = []
 
         def fun(*args: Value) -> list[Value]:
-            return batch_to(self.fun, axis, args, dims)
+            return lanes.run(self.fun, args, dims)
 
         def fwd(*args: Value) -> tuple[list[Value], list[Value]]:
             counts = []
@@ -137,7 +137,7 @@ class VJPCall:
                 counts.append(len(outs))
                 return [*outs, *(r for r in residuals if isinstance(r, Array))]
 
-            results = batch_to(flat, axis, args, dims)
+            results = lanes.run(flat, args, dims)
             return results[: counts[0]], results[counts[0] :]
 
         def bwd(residuals: Values, cts: Values) -> list[Value | None]:
@@ -152,13 +152,14 @@ class VJPCall:
                 zero[:] = [c is None for c in back]
                 return [c for c in back if c is not None]
 
-            given = iter(batch_to(flat, axis, [*residuals, *cts], [0] * (n + len(cts))))
+            every = [lanes.out_dim] * (n + len(cts))
+            given = iter(lanes.run(flat, [*residuals, *cts], every))
             full = [None if z else next(given) for z in zero]
-            return [unbatch(c, d) for c, d in zip(full, dims, strict=True)]
+            return [lanes.unbatch(c, d) for c, d in zip(full, dims, strict=True)]
 
-        jvp = None if self.jvp is None else batched_rule(self.jvp, axis, dims)
+        jvp = None if self.jvp is None else batched_rule(self.jvp, lanes)
         outs = VJPCall(self.owner, fun, fwd, bwd, jvp).rebind(values)
-        return outs, [0] * len(outs)
+        return outs, [lanes.out_dim] * len(outs)
 
     def stage(self, _trace: Any, args: Values) -> list[Value]:
         """Write the function and its rules as programs into one equation."""

@@ -1,0 +1,93 @@
+"""Which program runs a jaxpr: machine code on the CPU, or eager rules one after the other."""
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+
+from fgrad.compile.program import one_by_one, program_of
+from fgrad.core.config import config
+from fgrad.core.ir import Jaxpr
+from fgrad.core.program import install_executor
+from fgrad.core.transforms.jaxprs import derived
+
+
+class Runnable(Protocol):
+    """A program ready to run on bare buffers.
+
+    Attributes:
+        jaxpr: What it computes, after all passes.
+        source: The Python text that runs.
+        run: Takes NumPy arrays of the right types, one an input; returns the list of results.
+        fresh: Whether results never share memory with inputs.
+        silent: Whether NumPy, which would warn of overflows, computes nothing in it.
+    """
+
+    jaxpr: Jaxpr
+    source: str
+    fresh: bool
+    silent: bool
+
+    @property
+    def run(self) -> Callable[..., list[Any]]:
+        """Run on NumPy arrays."""
+
+    def __call__(self, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
+        """Run on buffers of one array library."""
+
+    def explain(self, error: Exception) -> None:
+        """Add the equation and the user's line to an error."""
+
+
+def runnable(jaxpr: Jaxpr, xp: ModuleType = np) -> Runnable:
+    """The program of a closed jaxpr for one array library, made once for each configuration."""
+    if xp is np and config.cpu_compiler == "llvm":
+        compile_program = _compiler()
+        if compile_program is not None:
+            found: Runnable = derived(jaxpr, ("cpu",), lambda: compile_program(jaxpr))
+            return found
+    return program_of(jaxpr)
+
+
+@functools.cache
+def _compiler() -> Callable[[Jaxpr], Runnable] | None:
+    """The compiler for CPUs, loaded when first needed; None without llvmlite."""
+    try:
+        module = import_module("fgrad.backends.cpu.compiler")
+    except ImportError as error:
+        if not (error.name or "").startswith("llvmlite"):
+            raise
+        warnings.warn(
+            "llvmlite is not installed, so jit runs NumPy operation by operation; install it for "
+            "compiled kernels, or silence this with FGRAD_CPU_COMPILER=numpy",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    made: Callable[[Jaxpr], Runnable] = module.compile_program
+    return made
+
+
+def _execute(jaxpr: Jaxpr, xp: ModuleType, arrays: Sequence[Any], compiled: bool) -> list[Any]:
+    if config.debug_nans or config.debug_infs or config.disable_jit:
+        return one_by_one(jaxpr, arrays)
+    if compiled and xp is np:
+        return runnable(jaxpr)(np, arrays)
+    return program_of(jaxpr)(xp, arrays)
+
+
+def clear_caches() -> None:
+    """Give memory that waits to be used again to the system.
+
+    Results of compiled programs of 256 KiB and more, and their temporaries, lie in blocks that
+    are kept when they are no longer needed.
+    """
+    if _compiler.cache_info().currsize and _compiler() is not None:
+        import_module("fgrad.backends.cpu.blocks").clear()
+
+
+install_executor(_execute)

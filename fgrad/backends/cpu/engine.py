@@ -1,0 +1,175 @@
+"""LLVM text to functions in memory: compiled once for a name, kept on disk and here.
+
+Names stand for content: whoever asks for a name derives it from everything that the code depends
+on (see `layout.structure`), so one name is one function in every process.
+"""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import itertools
+import json
+import re
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from fgrad.backends.cpu.object_cache import ObjectCache, default_folder
+from fgrad.backends.cpu.target import Target, host
+from fgrad.core.errors import CompilationError
+
+Render = Callable[[Sequence[str]], str]
+
+_DEFINED = re.compile(r"^define (?!internal|private|linkonce)[^@\n]*@([\w.]+)\(", re.MULTILINE)
+_MAXSIZE = 4096  # functions kept; code in use stays as long as its `Code` does
+
+
+class Code:
+    """Loaded machine code; it is unloaded with the last reference.
+
+    Attributes:
+        addresses: Of each function, by name.
+    """
+
+    __slots__ = ("_tracker", "addresses")
+
+    def __init__(self, tracker: Any, names: Sequence[str]) -> None:
+        self._tracker = tracker
+        self.addresses: dict[str, int] = {name: tracker[name] for name in names}
+
+
+@contextlib.contextmanager
+def without_strength_reduction() -> Iterator[None]:
+    """Leave out a pass that takes up to half of the time to make code, and finds nothing to do.
+
+    Kernels step through memory with one counter a loop already. The switch is one of LLVM as a
+    whole: what others in this process compile meanwhile may be a little slower, and not wrong.
+    """
+    llvm.set_option("", "-disable-lsr=true")
+    try:
+        yield
+    finally:
+        llvm.set_option("", "-disable-lsr=false")
+
+
+class Engine:
+    """Compiles and loads code for one machine.
+
+    LLVM runs one call at a time by llvmlite's own lock; here nothing is locked. Two threads that
+    miss the same name both compile it, and one of the two results is kept.
+
+    Args:
+        target: The machine.
+        cache: Where compiled code is kept between processes.
+    """
+
+    def __init__(self, target: Target, cache: ObjectCache) -> None:
+        self.target = target
+        self.cache = cache
+        self._codes: OrderedDict[str, Code] = OrderedDict()
+        self._numbers = itertools.count()
+        self._jit = llvm.create_lljit_compiler(
+            target.machine(), use_jit_link=False, suppress_errors=False
+        )
+        # Threads of the pool sleep in this code until the process ends: it must outlive Python.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._jit))
+
+    def load(self, names: Sequence[str], render: Render) -> dict[str, Code]:
+        """The code that defines each name.
+
+        Args:
+            names: Names of functions.
+            render: The LLVM text that defines the functions named, and others beside them.
+
+        Raises:
+            CompilationError: LLVM does not accept the text.
+        """
+        found: dict[str, Code] = {}
+        for name in names:
+            code = self._codes.get(name)
+            if code is not None:
+                found[name] = code
+        missing = [name for name in dict.fromkeys(names) if name not in found]
+        if missing:
+            code = self._code(missing, render)
+            for name in missing:
+                found[name] = self._codes.setdefault(name, code)
+            while len(self._codes) > _MAXSIZE:
+                try:
+                    self._codes.popitem(last=False)
+                except KeyError:  # another thread has emptied it
+                    break
+        return found
+
+    def runtime(self, names: Sequence[str], text: str) -> Code:
+        """The code of one text, optimised by LLVM's passes; for what all launches share.
+
+        Args:
+            names: The functions that it defines.
+            text: LLVM text.
+        """
+        return self._code(names, lambda _names: text, passes=True)
+
+    def _code(self, names: Sequence[str], render: Render, *, passes: bool = False) -> Code:
+        parts = [self.target.key, generator_key(), *sorted(names)]
+        key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        kept = self.cache.get(key)
+        if kept is not None:
+            try:
+                return self._link(kept)
+            except (RuntimeError, ValueError, struct.error):  # intact on disk, and yet no code
+                self.cache.drop(key)
+        made = self._compile(render(names), passes=passes)
+        code = self._link(made)
+        self.cache.put(key, made)
+        return code
+
+    def _compile(self, text: str, *, passes: bool) -> bytes:
+        """An entry for the cache: the defined names, and the object file."""
+        context = llvm.create_context()
+        try:
+            module = llvm.parse_assembly(text, context)
+            module.verify()
+            machine = self.target.machine()
+            if passes:
+                tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+                builder = llvm.create_pass_builder(machine, tuning)
+                builder.getModulePassManager().run(module, builder)
+            with without_strength_reduction():
+                image = machine.emit_object(module)
+        except RuntimeError as error:
+            raise CompilationError(
+                f"LLVM rejects the code of a kernel, which is a fault of fgrad: {error}; set "
+                f"FGRAD_CPU_COMPILER=numpy to run without compiled kernels"
+            ) from error
+        head = json.dumps(_DEFINED.findall(text)).encode()
+        return struct.pack("<q", len(head)) + head + bytes(image)
+
+    def _link(self, entry: bytes) -> Code:
+        (length,) = struct.unpack_from("<q", entry)
+        names = json.loads(entry[8 : 8 + length])
+        builder = llvm.JITLibraryBuilder()
+        builder.add_object_img(entry[8 + length :]).add_current_process()
+        for name in names:
+            builder.export_symbol(name)
+        return Code(builder.link(self._jit, f"fgrad{next(self._numbers)}"), names)
+
+
+@functools.cache
+def generator_key() -> str:
+    """The version of the code generator: a hash of its source."""
+    found = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+@functools.cache
+def engine() -> Engine:
+    """The engine of this machine and process."""
+    return Engine(host(), ObjectCache(default_folder()))

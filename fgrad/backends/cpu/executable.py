@@ -1,0 +1,371 @@
+"""A plan as one Python function: a line a step, over memory that is known beforehand.
+
+Temporaries of kernels and products are views of an arena, made once for each arena; results are
+fresh. The text can be read: `Executable.source`.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fgrad.backends.cpu.blocks import LEAST_BYTES, Slab, blocks, slabs
+from fgrad.backends.cpu.nested import is_host, rule_of
+from fgrad.backends.cpu.products import product_of
+from fgrad.compile.memory import Memory, last_uses, plan_memory
+from fgrad.compile.plan import (
+    INPUT,
+    RESULT,
+    TEMP,
+    Buffer,
+    Launch,
+    Library,
+    Plan,
+    Step,
+    View,
+    contiguous,
+)
+from fgrad.core.errors import FgradError, ShapeError
+from fgrad.core.ir import Eqn, Jaxpr, Literal
+
+_OWN_ARENA = 64 << 10  # up to here a program keeps arenas of its own rather than looking one up
+
+
+class Loaded(NamedTuple):
+    """A kernel that can run.
+
+    Attributes:
+        call: Takes one array an operand, then scratch memory if it needs any.
+        scratch_bytes: The scratch memory.
+        keep: What must live as long as `call`.
+    """
+
+    call: Callable[..., Any]
+    scratch_bytes: int = 0
+    keep: Any = None
+
+
+class Executable:
+    """A program ready to run on arrays.
+
+    Args:
+        jaxpr: What it computes; its equations are what the kernels name.
+        plan: Its steps.
+        loaded: A kernel for each `Launch`, in order; `None` for other steps.
+        ready: Whether all of some arrays are contiguous and aligned.
+
+    Attributes:
+        jaxpr: As given.
+        plan: As given.
+        memory: Where temporaries lie.
+        source: The Python text that runs.
+        run: Takes the inputs, which are of the right types, and returns the list of results.
+        fresh: Whether results never share memory with inputs.
+        silent: Whether all steps are kernels, so that NumPy cannot warn of overflows.
+    """
+
+    __slots__ = (
+        "__weakref__", "_code", "_lines", "fresh", "jaxpr", "memory", "plan", "run", "silent",
+        "source",
+    )  # fmt: skip
+
+    def __init__(
+        self, jaxpr: Jaxpr, plan: Plan, loaded: Sequence[Loaded | None],
+        ready: Callable[..., bool],
+    ) -> None:  # fmt: skip
+        self.jaxpr, self.plan = jaxpr, plan
+        scratch = {i: k.scratch_bytes for i, k in enumerate(loaded) if k is not None}
+        self.memory = plan_memory(plan, scratch=scratch, elsewhere=_made_by_libraries(plan))
+        writer = _Writer(plan, self.memory, loaded, ready)
+        self.source = writer.text()
+        self.fresh = writer.fresh
+        self.silent = all(isinstance(step, Launch) for step in plan.steps)
+        self._lines = writer.step_of_line
+        names = writer.constants
+        exec(compile(self.source, f"<fgrad program {id(self):x}>", "exec"), names)
+        function = names.pop("program")  # else it would refer to itself
+        self._code = function.__code__
+        size = self.memory.arena_bytes
+        self.run: Callable[..., list[Any]] = function
+        if writer.views:
+            bind = _Binder(self._code, names, writer.views)
+            own = size <= _OWN_ARENA
+            self.run = functools.partial(_run_in_own if own else _run_in_slab, bind, size)
+
+    def __call__(self, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
+        """Run on arrays whose types are not known to fit; they are checked."""
+        if xp is not np:
+            raise FgradError(f"a program for the CPU got arrays of {xp.__name__}")
+        for buffer, x in zip(self.plan.buffers, arrays, strict=False):
+            if x.shape != buffer.shape or x.dtype != buffer.dtype:
+                raise ShapeError(
+                    f"a compiled program takes {buffer.dtype.name}{list(buffer.shape)}, got "
+                    f"{x.dtype.name}{list(x.shape)}"
+                )
+        try:
+            return self.run(*arrays)
+        except Exception as error:
+            self.explain(error)
+            raise
+
+    def explain(self, error: Exception) -> None:
+        """Add the equation and the user's line to an error, once."""
+        if any(n.startswith("fgrad: in") for n in getattr(error, "__notes__", ())):
+            return
+        frame = error.__traceback__
+        while frame is not None:
+            if frame.tb_frame.f_code is self._code and frame.tb_lineno in self._lines:
+                for eqn in equations(self.jaxpr, self._lines[frame.tb_lineno])[:1]:
+                    types = ", ".join(str(a.aval) for a in eqn.inputs)
+                    error.add_note(
+                        f"fgrad: in {eqn.primitive.name}({types}), asked for at {eqn.source}"
+                    )
+            frame = frame.tb_next
+
+
+def equations(jaxpr: Jaxpr, step: Step) -> list[Eqn]:
+    """The equations that a step computes."""
+    if isinstance(step, Library):
+        return [step.eqn]
+    return [jaxpr.eqns[i] for i in step.kernel.eqns]
+
+
+class _Binder:
+    """Makes the function of a program over an arena.
+
+    Attributes:
+        free: Functions over arenas of this program that no thread is in.
+    """
+
+    __slots__ = ("__weakref__", "_code", "_names", "_views", "free")
+
+    def __init__(self, code: Any, names: dict[str, Any], views: dict[str, Any]) -> None:
+        self._code, self._names, self._views = code, names, views
+        self.free: list[Callable[..., list[Any]]] = []
+
+    def __call__(self, memory: Any) -> Callable[..., list[Any]]:
+        names = dict(self._names)
+        for name, (view, dtype, offset) in self._views.items():
+            names[name] = _array(memory, offset, view, dtype)
+        names["settle"] = functools.partial(_settle, _root(memory))
+        return FunctionType(self._code, names)
+
+
+def _run_in_own(bind: _Binder, size: int, *arrays: Any) -> list[Any]:
+    """Run over an arena of the program's own."""
+    try:
+        function = bind.free.pop()
+    except IndexError:  # the first call, or other threads are in it
+        function = bind(Slab(size).memory)
+    try:
+        return function(*arrays)
+    finally:
+        bind.free.append(function)
+
+
+def _run_in_slab(bind: _Binder, size: int, *arrays: Any) -> list[Any]:
+    """Run over a slab that all programs share."""
+    pool = slabs()
+    slab = pool.take(size)
+    try:
+        function = slab.bound.get(bind)
+        if function is None:
+            function = slab.bound[bind] = bind(slab.memory)
+        return function(*arrays)
+    finally:
+        pool.give(slab)
+
+
+def _root(x: Any) -> Any:
+    """What holds the memory of an array."""
+    while (base := getattr(x, "base", None)) is not None:
+        x = base
+    return x
+
+
+def _settle(arena: Any, x: Any) -> Any:
+    """What a library returned as a contiguous array that does not lie in the arena."""
+    if type(x) is not np.ndarray:
+        x = np.asarray(x)
+    if not x.flags.c_contiguous or (x.base is not None and _root(x) is arena):
+        return np.array(x, order="C", copy=True)
+    return x
+
+
+def _prepare(*arrays: Any) -> list[Any]:
+    """Inputs as kernels need them: plain arrays, contiguous and aligned."""
+    return [np.require(np.asarray(x), requirements=("C", "A")).reshape(x.shape) for x in arrays]
+
+
+def _array(memory: Any, offset: int, view: View, dtype: Any) -> Any:
+    """The array that a view shows of a buffer at an offset in bytes."""
+    if 0 in view.shape:  # NumPy refuses strides that point out of an empty buffer
+        return np.empty(view.shape, dtype)
+    size = dtype.itemsize
+    strides = tuple(s * size for s in view.strides)
+    return np.ndarray(view.shape, dtype, memory, offset + view.offset * size, strides)
+
+
+def _strided(base: Any, view: View) -> Any:
+    """Part of a contiguous array, as an array."""
+    dtype = base.dtype
+    # Not every dtype can be exported as a buffer; unsigned integers can.
+    plain = np.dtype(f"u{dtype.itemsize}") if dtype.itemsize in (1, 2, 4, 8) else dtype
+    return _array(base.view(plain), 0, view, plain).view(dtype)
+
+
+def _made_by_libraries(plan: Plan) -> set[int]:
+    """The temporaries that eager rules return."""
+    return {
+        b
+        for step in plan.steps
+        if isinstance(step, Library) and product_of(step.eqn) is None
+        for b in step.outputs
+        if plan.buffers[b].role == TEMP
+    }
+
+
+class _Writer:
+    """Writes the text; functions, constants and parameters become globals of it."""
+
+    def __init__(
+        self, plan: Plan, memory: Memory, loaded: Sequence[Loaded | None],
+        ready: Callable[..., bool],
+    ) -> None:  # fmt: skip
+        self.plan, self.memory, self.loaded = plan, memory, loaded
+        self.constants: dict[str, Any] = {
+            "np": np, "empty": np.empty, "block": blocks().empty, "ready": ready,
+            "prepare": _prepare, "strided": _strided, "copy": _copied,
+            "settle": functools.partial(_settle, None),
+        }  # fmt: skip
+        self.views: dict[str, tuple[View, Any, int]] = {}
+        self._name_of_view: dict[Any, str] = {}
+        self.step_of_line: dict[int, Step] = {}
+        self.fresh = True
+        self.lines: list[str] = []
+
+    def constant(self, value: Any, prefix: str) -> str:
+        name = f"{prefix}{len(self.constants)}"
+        self.constants[name] = value
+        return name
+
+    def text(self) -> str:
+        plan = self.plan
+        inputs = ", ".join(f"b{i}" for i in range(plan.inputs))
+        self.lines = [f"def program({inputs}):"]
+        if plan.inputs:
+            self.line(f"if not ready({inputs}):")
+            self.line(f"    {inputs}{',' * (plan.inputs == 1)} = prepare({inputs})")
+        last = last_uses(plan)
+        for i, step in enumerate(plan.steps):
+            if isinstance(step, Launch):
+                self.launch(i, step)
+            else:
+                self.library(step)
+            self.step_of_line[len(self.lines)] = step
+            dead = [b for b, at in last.items() if at == i and self.is_local(b)]
+            if dead:
+                self.line(f"del {', '.join(f'b{b}' for b in sorted(dead))}")
+        self.line(f"return [{', '.join(map(self.result, plan.results))}]")
+        return "\n".join(self.lines) + "\n"
+
+    def line(self, text: str) -> None:
+        self.lines.append(f"    {text}")
+
+    def is_local(self, b: int) -> bool:
+        """Whether a buffer is a temporary that a library has made."""
+        return self.plan.buffers[b].role == TEMP and b not in self.memory.offsets
+
+    def result(self, r: int | Literal) -> str:
+        if isinstance(r, Literal):
+            return f"copy({self.constant(r.value, 'c')})"
+        if self.plan.buffers[r].role == INPUT:
+            self.fresh = False
+        return f"b{r}"
+
+    def launch(self, i: int, step: Launch) -> None:
+        kernel = self.loaded[i]
+        assert kernel is not None
+        for b, operand in zip(step.buffers, step.kernel.operands, strict=True):
+            if operand.written and self.plan.buffers[b].role == RESULT:
+                self.allocate(b)
+        args = [self.whole(b) for b in step.buffers]
+        if kernel.scratch_bytes:
+            view = View(-1, 0, (kernel.scratch_bytes,), (1,))
+            args.append(self.in_arena(view, np.dtype(np.uint8), self.memory.scratch[i]))
+        self.constants.setdefault("keep", []).append(kernel.keep)
+        name = self.constant(kernel.call, f"{_identifier(step.kernel.name)}_")
+        self.line(f"{name}({', '.join(args)})")
+
+    def library(self, step: Library) -> None:
+        args = [self.operand(a) for a in step.inputs]
+        product = product_of(step.eqn)
+        if product is not None:
+            (out,) = step.outputs
+            if self.plan.buffers[out].role == RESULT:
+                self.allocate(out)
+            name = self.constant(product, "dot_general_")
+            self.line(f"{name}({', '.join(args)}, {self.whole(out)})")
+            return
+        eqn = step.eqn
+        if is_host(eqn):  # the user's function may keep what it is given
+            args = [f"copy({a})" for a in args]
+        rule = self.constant(rule_of(eqn), f"{_identifier(eqn.primitive.name)}_")
+        args += [f"{k}={self.constant(v, 'p')}" for k, v in eqn.params.items()]
+        call = f"{rule}(np{''.join(', ' + a for a in args)})"
+        outs = ", ".join(f"b{b}" for b in step.outputs)
+        if any(self.plan.buffers[b].role == RESULT for b in step.outputs):
+            self.fresh = False  # a rule may return what it was given
+        if not eqn.primitive.multiple_results:
+            self.line(f"{outs} = settle({call})")
+        elif not outs:
+            self.line(call)
+        else:
+            comma = "," * (len(step.outputs) == 1)
+            self.line(f"{outs}{comma} = map(settle, {call})")
+
+    def allocate(self, b: int) -> None:
+        buffer = self.plan.buffers[b]
+        make = "block" if buffer.nbytes >= LEAST_BYTES else "empty"
+        shape, dtype = self.constant(buffer.shape, "s"), self.constant(buffer.dtype, "t")
+        self.line(f"b{b} = {make}({shape}, {dtype})")
+
+    def whole(self, b: int) -> str:
+        """A buffer as an array of its own shape."""
+        buffer = self.plan.buffers[b]
+        return self.view(View(b, 0, buffer.shape, contiguous(buffer.shape)), buffer)
+
+    def operand(self, a: View | Literal) -> str:
+        if isinstance(a, Literal):
+            return self.constant(a.value, "c")
+        return self.view(a, self.plan.buffers[a.buffer])
+
+    def view(self, view: View, buffer: Buffer) -> str:
+        b = view.buffer
+        if b in self.memory.offsets:
+            return self.in_arena(view, buffer.dtype, self.memory.offsets[b])
+        if view.offset == 0 and view.strides == contiguous(view.shape):
+            if view.shape == buffer.shape:
+                return f"b{b}"
+            if np.prod(view.shape, dtype=np.int64) == buffer.size:
+                return f"b{b}.reshape({self.constant(view.shape, 's')})"
+        return f"strided(b{b}, {self.constant(view, 'v')})"
+
+    def in_arena(self, view: View, dtype: Any, offset: int) -> str:
+        """The name of an array in the arena, one for each place and form."""
+        key = (offset, view.offset, view.shape, view.strides, dtype)
+        name = self._name_of_view.get(key)
+        if name is None:
+            name = self._name_of_view[key] = f"a{len(self.views)}"
+            self.views[name] = (view, dtype, offset)
+        return name
+
+
+def _copied(x: Any) -> Any:
+    return np.array(x, order="C", copy=True)
+
+
+def _identifier(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name)

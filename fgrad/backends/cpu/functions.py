@@ -1,0 +1,197 @@
+"""Kernels as Python functions of arrays.
+
+`Functions.launch` makes a builtin of the runtime's machine code: it reads the data pointers of its
+arguments where NumPy's C API says they are. At start-up this is tried; where it does not hold, or
+where `FGRAD_CPU_CALL=ctypes` asks for it, a slower function does the same through ctypes.
+"""
+
+import ctypes
+import functools
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fgrad.backends.cpu import runtime
+from fgrad.backends.cpu.engine import Engine, engine
+from fgrad.backends.cpu.pool import SPIN, Workers, thread_count
+from fgrad.backends.cpu.runtime import Context, Word
+
+Launcher = Callable[..., None]
+_FASTCALL = 0x0080
+_C_CONTIGUOUS_AND_ALIGNED = 0x0101
+# Nanoseconds of work: from here on other Python threads may run; from here on workers help; and
+# the least that a worker should take at a time.
+RELEASE_NS, SHARE_NS, CHUNK_NS = 10_000, 15_000, 4_000
+
+
+class _MethodDef(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+class Functions:
+    """Makes callables of machine code.
+
+    Args:
+        engine: Where code comes from.
+        threads: How many threads share large kernels.
+        direct: Whether arguments are read directly; None: if it works.
+    """
+
+    def __init__(self, engine: Engine, threads: int, direct: bool | None = None) -> None:
+        self.engine = engine
+        head = object.__basicsize__
+        text = runtime.text(engine.target.architecture, head)
+        self._code = engine.runtime(runtime.NAMES, text)
+        address = self._code.addresses
+        self.workers = Workers(address["fgrad_worker"], threads)
+        api = ctypes.pythonapi
+        context = np.zeros(Context.SIZE, np.int64)
+        context[Context.NONE], context[Context.FALSE], context[Context.TRUE] = map(
+            id, (None, False, True)
+        )
+        context[Context.COUNTED] = sys.version_info < (3, 12)
+        for word, function in (
+            (Context.SAVE_THREAD, api.PyEval_SaveThread),
+            (Context.RESTORE_THREAD, api.PyEval_RestoreThread),
+        ):
+            context[word] = ctypes.cast(function, ctypes.c_void_p).value or 0
+        context[Context.NDARRAY] = id(np.ndarray)
+        context[Context.POOL] = self.workers.address
+        self._context = context
+        self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address["fgrad_run"])
+        self._methods = [
+            _MethodDef(name.encode(), address[f"fgrad_{name}"], _FASTCALL, None)
+            for name in ("launch", "ready")
+        ]
+        self._make = api.PyCFunction_NewEx
+        self._make.restype = ctypes.py_object
+        self._make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
+        self.direct = self._works(head) if direct is None else direct
+        block = np.zeros(Word.FIRST, np.int64)
+        block[Word.CONTEXT] = context.ctypes.data
+        self.ready: Callable[..., bool] = (
+            self._builtin(1, block) if self.direct else _ready_by_flags
+        )
+
+    def launch(
+        self,
+        kernel: int,
+        words: Sequence[int],
+        pointers: int,
+        units: int,
+        *,
+        cost_ns: float,
+        combine: tuple[int, int] | None = None,
+        scratch: tuple[int, int] = (0, 0),
+        spin: bool = True,
+    ) -> Launcher:
+        """A function of `pointers` arrays, and of scratch memory where the kernel needs some.
+
+        The arrays are contiguous, aligned, and of the dtypes and sizes that the kernel expects.
+
+        Args:
+            kernel: The address of its code, which must stay loaded.
+            words: What it takes after the pointers.
+            pointers: The number of operands.
+            units: The number of units of work.
+            cost_ns: How long all of it takes one thread, estimated.
+            combine: Address and number of units of a function to run after it.
+            scratch: Bytes of scratch memory, for all threads and for each; pointers to it become
+                the first two words. See `scratch_bytes` for what to pass.
+            spin: Whether a kernel may follow soon.
+        """
+        block = np.zeros(Word.FIRST + len(words), np.int64)
+        block[Word.CONTEXT] = self._context.ctypes.data
+        block[Word.KERNEL] = kernel
+        block[Word.COMBINE], block[Word.COMBINE_UNITS] = combine or (0, 0)
+        block[Word.UNITS], block[Word.POINTERS], block[Word.WORDS] = units, pointers, len(words)
+        block[Word.SHARED_BYTES], block[Word.THREAD_BYTES] = scratch
+        block[Word.RELEASE] = cost_ns >= RELEASE_NS
+        block[Word.CHUNK] = self._chunk(units, cost_ns)
+        block[Word.SPIN] = SPIN if spin else 0
+        block[Word.FIRST :] = words
+        if block[Word.CHUNK]:
+            self.workers.start()
+        if self.direct:
+            builtin: Launcher = self._builtin(0, block)
+            return builtin
+        return functools.partial(self._portable, block)
+
+    def scratch_bytes(self, scratch: tuple[int, int]) -> int:
+        """The size of the array that a launch takes as its last argument; 0: it takes none."""
+        shared, own = scratch
+        return shared + own * self.workers.threads
+
+    def _chunk(self, units: int, cost_ns: float) -> int:
+        """Units at a time, 0 where sharing does not pay: a few chunks a thread, none too small."""
+        threads = self.workers.threads
+        if threads == 1 or units < 2 or cost_ns < SHARE_NS:
+            return 0
+        fair = -(-units // (4 * threads))
+        least = int(CHUNK_NS * units / cost_ns) + 1
+        chunk = max(fair, least)
+        return chunk if chunk < units else 0
+
+    def _builtin(self, which: int, block: Any) -> Any:
+        return self._make(ctypes.addressof(self._methods[which]), block, None)
+
+    def _portable(self, block: Any, *arrays: Any) -> None:
+        n = int(block[Word.POINTERS])
+        args = np.empty(n + len(block) - Word.FIRST, np.int64)
+        args[:n] = [a.ctypes.data for a in arrays[:n]]
+        args[n:] = block[Word.FIRST :]
+        if len(arrays) > n:
+            place = arrays[n].ctypes.data
+            args[n : n + 2] = place, place + block[Word.SHARED_BYTES]
+        self._run(block.ctypes.data, args.ctypes.data)
+
+    def _works(self, head: int) -> bool:
+        """Whether arrays look as expected, and a builtin computes what it should."""
+        if os.environ.get("FGRAD_CPU_CALL") == "ctypes":
+            return False
+        if not _layout_holds(head):
+            warnings.warn(
+                "fgrad reads arrays through ctypes, which makes small programs slower: this NumPy "
+                "does not lay out arrays as its C API says",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return False
+        return True
+
+
+def _layout_holds(head: int) -> bool:
+    """Whether type, data pointer and flags of arrays are where NumPy's C API puts them."""
+    whole = np.arange(6, dtype=np.int32)
+    for x in (whole, whole[1:], whole[::2], whole.reshape(2, 3).T):
+        data = ctypes.c_void_p.from_address(id(x) + head).value
+        flags = ctypes.c_int.from_address(id(x) + head + 48).value
+        expected = x.flags.c_contiguous and x.flags.aligned
+        bits = flags & _C_CONTIGUOUS_AND_ALIGNED
+        kind = ctypes.c_void_p.from_address(id(x) + head - 8).value
+        if (
+            kind != id(np.ndarray)
+            or data != x.ctypes.data
+            or (bits == _C_CONTIGUOUS_AND_ALIGNED) != expected
+        ):
+            return False
+    return True
+
+
+def _ready_by_flags(*arrays: Any) -> bool:
+    return all(type(a) is np.ndarray and a.flags.c_contiguous and a.flags.aligned for a in arrays)
+
+
+@functools.cache
+def functions() -> Functions:
+    """The functions of this process."""
+    return Functions(engine(), thread_count())

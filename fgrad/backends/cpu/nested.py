@@ -1,0 +1,30 @@
+"""The rules of equations that are no kernels, and whether the programs in them are compiled."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fgrad.core.ir import Eqn
+from fgrad.core.primitive import Lowering
+from fgrad.core.program import local
+
+
+def is_host(eqn: Eqn) -> bool:
+    """Whether an equation calls functions of the user itself."""
+    lower = eqn.primitive.lower
+    return bool(eqn.primitive.effects) or (isinstance(lower, Lowering) and lower.kind == "host")
+
+
+def rule_of(eqn: Eqn) -> Callable[..., Any]:
+    """The eager rule; programs among its parameters run compiled, as the one around them does."""
+    rule = eqn.primitive.eager
+    if not eqn.primitive.calls:
+        return rule
+
+    def run(xp: Any, *arrays: Any, **params: Any) -> Any:
+        before, local.inside = local.inside, True
+        try:
+            return rule(xp, *arrays, **params)
+        finally:
+            local.inside = before
+
+    return run

@@ -1,0 +1,225 @@
+"""Whether a kernel has computed what it means, within what rounding can explain.
+
+The kernel is evaluated in float64 on the operands that it was given. Beside each value goes a bound
+on the error that a machine may have made in it: that of the operation itself, and what the errors
+of its operands do to the result, found by moving each operand by its bound. So a difference of
+nearly equal numbers may be off by much, and a product by a last digit. Where the bound reaches
+across a jump (a comparison, a rounding), either side is accepted.
+"""
+
+from collections.abc import Sequence
+from math import log2
+from typing import Any
+
+import numpy as np
+
+from fgrad.compile.interpret import Run, compute
+from fgrad.compile.kernel import (
+    Accumulate,
+    Compute,
+    Const,
+    Index,
+    Instr,
+    Kernel,
+    Load,
+    Map,
+    Reduce,
+    Store,
+)
+
+Array = np.ndarray[Any, Any]
+# Results of these have no error of their own, or half a unit in the last place; others up to four.
+_EXACT = frozenset(
+    [
+        "neg",
+        "abs",
+        "sign",
+        "min",
+        "max",
+        "floor",
+        "ceil",
+        "rint",
+        "trunc",
+        "copysign",
+        "select",
+        "rem",
+        "nextafter",
+        "bitcast",
+    ]
+)
+_ROUNDED = frozenset(["add", "sub", "mul", "div", "sqrt", "convert"])
+_ULPS = 5.0
+_CHAIN = 64  # the longest chain of additions, less the logarithm of their number
+
+
+def fault(kernel: Kernel, before: Sequence[Array], after: Sequence[Array]) -> str | None:
+    """What is wrong with what a kernel has written, or None.
+
+    Args:
+        kernel: The kernel.
+        before: Its operands as they were, flat.
+        after: Its operands as they are.
+    """
+    with np.errstate(all="ignore"):
+        return _Bounded(kernel, before, after).check()
+
+
+class _Bounded(Run):
+    """An evaluation in float64, with a bound on the error of each value."""
+
+    def __init__(self, kernel: Kernel, before: Sequence[Array], after: Sequence[Array]) -> None:
+        super().__init__(kernel, before)
+        self.after = after
+        self.errors: dict[int, Array] = {}
+
+    def check(self) -> str | None:
+        """Evaluate, and compare where the kernel stores."""
+        for i, instr in enumerate(self.kernel.body):
+            match instr:
+                case Store(operand=o, map=m, arg=arg):
+                    found = self.compare(o, m, self.values[arg], self.errors[arg])
+                    if found is not None:
+                        return found
+                case Accumulate(operand=o, map=m, monoid=monoid, arg=arg):
+                    axes = tuple(range(self.kernel.kept, len(self.kernel.outer)))
+                    found = self.compare(o, m, *self.fold(monoid, arg, axes))
+                    if found is not None:
+                        return found
+                case _:
+                    self.evaluate(i, instr)
+        return None
+
+    def evaluate(self, i: int, instr: Instr) -> None:
+        one = (1,) * len(self.shape)
+        match instr:
+            case Load():
+                value = self.load(instr)
+            case Const(value=number, dtype=dtype):
+                value = np.full(one, number, dtype)
+            case Index(axis=axis, dtype=dtype):
+                value = self.along(axis).astype(dtype)
+            case Compute():
+                self.values[i], self.errors[i] = self.apply(instr)
+                return
+            case Reduce(monoid=monoid, arg=arg):
+                axes = tuple(range(len(self.kernel.outer), len(self.shape)))
+                self.values[i], self.errors[i] = self.fold(monoid, arg, axes)
+                return
+        self.values[i] = _wide(value)
+        self.errors[i] = np.zeros(one)
+
+    def dtype_of(self, value: int) -> Any:
+        return self.kernel.body[value].dtype  # type: ignore[union-attr]
+
+    def apply(self, instr: Compute) -> tuple[Array, Array]:
+        """An operation: its value, its own error, and what those of its operands do to it."""
+        args = [self.values[a] for a in instr.args]
+        kinds = [self.dtype_of(a) for a in instr.args]
+        value = _value(instr, args, kinds)
+        error = np.zeros(value.shape)
+        for k, a in enumerate(instr.args):
+            doubt = self.errors[a]
+            if not doubt.any():
+                continue
+            moved = _moved(args[k], doubt)
+            there = [_value(instr, [*args[:k], x, *args[k + 1 :]], kinds) for x in moved]
+            error = error + np.max([_distance(x, value) for x in there], axis=0)
+        if instr.dtype.kind == "f" and instr.op not in _EXACT:
+            ulps = 1.0 if instr.op in _ROUNDED or instr.op.startswith("round_") else _ULPS
+            error = error + ulps * _unit(instr.op, instr.dtype) * np.abs(value)
+            error = error + ulps * np.finfo(instr.dtype).smallest_subnormal.astype(float)
+        return value, np.where(np.isnan(error), np.inf, error)
+
+    def fold(self, monoid: str, arg: int, axes: tuple[int, ...]) -> tuple[Array, Array]:
+        """A reduction: its value, and a bound on its error."""
+        dtype = self.dtype_of(arg)
+        value, doubt = np.broadcast_arrays(self.values[arg], self.errors[arg])
+        lengths = [self.shape[k] if k in axes else n for k, n in enumerate(value.shape)]
+        value, doubt = np.broadcast_to(value, lengths), np.broadcast_to(doubt, lengths)
+        wide = np.dtype(np.float64) if dtype.kind == "f" else dtype
+        total = self.reduce(monoid, value, axes, wide)
+        count = max(2, value.size // max(1, total.size))
+        if dtype.kind != "f" or monoid in ("max", "min"):
+            error = doubt.max(axes, keepdims=True, initial=0.0)
+            exact = dtype.kind == "f" or not error.any()
+            return _limited(total, dtype), error if exact else np.where(error > 0, np.inf, 0.0)
+        unit = float(np.finfo(dtype).eps)
+        if monoid == "add":
+            terms = np.abs(value).sum(axes, keepdims=True) * (_CHAIN + log2(count)) * unit
+            error = doubt.sum(axes, keepdims=True) + terms
+        else:
+            relative = np.where(doubt > 0, doubt / np.abs(value), 0.0)
+            error = np.abs(total) * (relative.sum(axes, keepdims=True) + count * unit)
+        return _limited(total, dtype), np.where(np.isnan(error), np.inf, error)
+
+    def compare(self, operand: int, m: Map, value: Array, error: Array) -> str | None:
+        """The first element that is further from the value than its bound, in words."""
+        stored = self.kernel.operands[operand].dtype
+        index = self.index(m)
+        shape = np.broadcast_shapes(index.shape, value.shape)
+        index, value, error = (np.broadcast_to(x, shape) for x in (index, value, error))
+        got = _wide(self.after[operand][index])
+        if stored.kind not in "biu":
+            value = _wide(value.astype(stored)) if stored.itemsize < 4 else value
+            unit = 2.0**-7 if stored.itemsize < 4 else 0.0
+            error = error + unit * np.abs(value) * (error > 0)
+        bad = ~(_distance(got, value) <= error)
+        if not bad.any():
+            return None
+        at = tuple(int(x[0]) for x in np.nonzero(bad))
+        return (
+            f"operand {operand}, element {int(index[at])}: got {got[at]}, expected {value[at]} "
+            f"± {error[at]:.3g} ({int(bad.sum())} of {bad.size} elements are off)"
+        )
+
+
+def _wide(x: Array) -> Array:
+    return x if x.dtype.kind in "biu" else x.astype(np.float64)
+
+
+def _value(instr: Compute, args: Sequence[Array], kinds: Sequence[Any]) -> Array:
+    """An operation on float64 in place of narrower floats."""
+    if instr.op == "bitcast":
+        exact = [a.astype(k) for a, k in zip(args, kinds, strict=True)]
+        shape = np.broadcast_shapes(*(a.shape for a in exact))
+        return _wide(compute(instr.op, [np.broadcast_to(a, shape) for a in exact], instr.dtype))
+    wide = np.dtype(np.float64) if instr.dtype.kind == "f" else instr.dtype
+    if instr.op == "nextafter":
+        return _wide(compute(instr.op, [a.astype(instr.dtype) for a in args], instr.dtype))
+    if instr.op.startswith("round_"):
+        return _wide(compute(instr.op, [a.astype(np.float32) for a in args], instr.dtype))
+    if instr.op == "convert" and instr.dtype.kind in "iu" and kinds[0].kind == "f":
+        return compute(instr.op, args, instr.dtype)
+    return _limited(np.asarray(compute(instr.op, args, wide)), instr.dtype)
+
+
+def _limited(x: Array, dtype: Any) -> Array:
+    """Infinity where a value does not fit the dtype."""
+    if dtype.kind != "f" or dtype.itemsize == 8:
+        return x
+    return np.where(np.abs(x) > float(np.finfo(dtype).max), np.copysign(np.inf, x), x)
+
+
+def _unit(op: str, dtype: Any) -> float:
+    if op == "round_bfloat16":
+        return 2.0**-7
+    return 2.0**-10 if op == "round_float16" else float(np.finfo(dtype).eps)
+
+
+def _moved(x: Array, doubt: Array) -> list[Array]:
+    """A value at the ends of its bound."""
+    if x.dtype.kind == "b":
+        return [np.where(doubt > 0, ~x, x)]
+    if x.dtype.kind in "iu":
+        step = np.where(np.isfinite(doubt), doubt, 0).astype(x.dtype)
+        return [x + step, x - step]
+    return [x + doubt, x - doubt]
+
+
+def _distance(x: Array, y: Array) -> Array:
+    """How far apart two values are: 0 for two NaNs, infinite for one."""
+    if y.dtype.kind in "biu":
+        return np.where(x == y, 0.0, np.abs(x.astype(np.float64) - y.astype(np.float64)))
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    apart = np.abs(x - y)
+    return np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))

@@ -1,0 +1,204 @@
+"""The body of a kernel while it is written: instructions, each written once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fgrad.compile.kernel import (
+    Accumulate,
+    Bound,
+    Compute,
+    Const,
+    Index,
+    Instr,
+    Load,
+    Map,
+    Operand,
+    Reduce,
+    Store,
+)
+from fgrad.compile.lower.scalars import (
+    BOOL,
+    ROUNDINGS,
+    DType,
+    computed,
+    is_exact,
+    operand_type,
+)
+from fgrad.compile.lower.views import Affine
+from fgrad.core.ir import Var
+from fgrad.core.scalar import CASTS, OPS, Expr
+
+I64 = np.dtype(np.int64)
+
+
+class Body:
+    """Instructions over given axes; equal ones are written once.
+
+    Attributes:
+        sizes: The axes of the kernel.
+        code: The instructions.
+        operands: Their buffers, by the value that each holds.
+        order: The values, in order of the operands.
+    """
+
+    def __init__(self, sizes: Sequence[int], inner: int) -> None:
+        self.sizes = tuple(sizes)
+        self.inner = inner  # the first inner axis
+        self.code: list[Instr] = []
+        self.operands: list[Operand] = []
+        self.order: list[Var] = []
+        self._known: dict[Any, int] = {}
+        self._operand_of: dict[Var, int] = {}
+        self._full: list[bool] = []
+
+    def _emit(self, key: Any, instr: Instr, full: bool) -> int:
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = len(self.code)
+            self.code.append(instr)
+            self._full.append(full)
+        return found
+
+    def _varies(self, m: Affine | Map | Bound) -> bool:
+        return any(m.strides[self.inner :]) or any(self._full[v] for v, _ in m.indirect)
+
+    def dtype(self, value: int) -> DType:
+        """The dtype of a computed value."""
+        return self.code[value].dtype  # type: ignore[union-attr]
+
+    def operand(self, var: Var, written: bool) -> int:
+        """The operand that holds a value of the program."""
+        found = self._operand_of.get(var)
+        if found is None:
+            found = self._operand_of[var] = len(self.operands)
+            self.operands.append(Operand(var.aval.dtype, written))
+            self.order.append(var)
+        return found
+
+    def load(self, var: Var, at: Affine, bounds: tuple[Bound, ...] = (), fill: Any = 0) -> int:
+        """An element of a buffer."""
+        dtype = computed(var.aval.dtype)
+        assert dtype is not None
+        if not var.aval.size:
+            return self.const(0, dtype)  # there is no element, hence nobody to see it
+        o = self.operand(var, written=False)
+        assert not self.operands[o].written, "a kernel reads what it writes"
+        m = Map(at.offset, at.strides, at.indirect)
+        full = self._varies(m) or any(map(self._varies, bounds))
+        key = ("load", o, m, bounds, repr(fill))
+        return self._emit(key, Load(o, m, dtype, bounds, fill), full)
+
+    def const(self, value: Any, dtype: DType) -> int:
+        """A number."""
+        value = dtype.type(value).item()
+        return self._emit(("const", repr(value), dtype), Const(value, dtype), False)
+
+    def position(self, axis: int) -> int:
+        """The position along an axis."""
+        return self._emit(("index", axis), Index(axis, I64), axis >= self.inner)
+
+    def compute(self, op: str, args: tuple[int, ...], dtype: DType) -> int:
+        """A scalar operation."""
+        full = any(self._full[a] for a in args)
+        return self._emit((op, args, dtype), Compute(op, args, dtype), full)
+
+    def reduce(self, monoid: str, arg: int) -> int:
+        """A value of each row."""
+        if not self._full[arg]:
+            arg = self._spread(arg)
+        dtype = self.dtype(arg)
+        return self._emit(("reduce", monoid, arg), Reduce(monoid, arg, dtype), False)
+
+    def _spread(self, arg: int) -> int:
+        """A row value as one of each element: it counts as often as there are elements."""
+        here = self.position(len(self.sizes) - 1)
+        always = self.compute("ge", (here, self.const(0, I64)), BOOL)
+        return self.compute("select", (always, arg, arg), self.dtype(arg))
+
+    def store(self, var: Var, at: Affine, arg: int) -> None:
+        """Write to the buffer of a value."""
+        o = self.operand(var, written=True)
+        if not var.aval.size:
+            return
+        self.code.append(Store(o, Map(at.offset, at.strides, at.indirect), arg))
+        self._full.append(False)
+
+    def accumulate(self, var: Var, at: Affine, monoid: str, arg: int) -> None:
+        """Reduce over the outer axes that are not kept, into the buffer of a value."""
+        o = self.operand(var, written=True)
+        if not var.aval.size:
+            return
+        self.code.append(Accumulate(o, Map(at.offset, at.strides), monoid, arg))
+        self._full.append(False)
+
+    # --------------------------------------------------------------------------- composed
+
+    def whole(self, at: Affine | Bound) -> int:
+        """The value of an affine form, as an int64."""
+        out = None
+        for axis, s in enumerate(at.strides):
+            if s:
+                out = self._plus(out, self._times(self.position(axis), s))
+        for value, s in at.indirect:
+            out = self._plus(out, self._times(self.convert(value, I64), s))
+        if at.offset or out is None:
+            out = self._plus(out, self.const(at.offset, I64))
+        return out
+
+    def _plus(self, x: int | None, y: int) -> int:
+        return y if x is None else self.compute("add", (x, y), I64)
+
+    def _times(self, x: int, factor: int) -> int:
+        return x if factor == 1 else self.compute("mul", (x, self.const(factor, I64)), I64)
+
+    def inside(self, bounds: Sequence[Bound]) -> int:
+        """Whether all bounds hold."""
+        out = None
+        for b in bounds:
+            at = self.whole(b)
+            for op, limit in (("ge", 0), ("lt", b.size)):
+                test = self.compute(op, (at, self.const(limit, I64)), BOOL)
+                out = test if out is None else self.compute("and", (out, test), BOOL)
+        assert out is not None
+        return out
+
+    def convert(self, value: int, dtype: DType) -> int:
+        """The value in another of the dtypes that kernels compute in."""
+        return value if self.dtype(value) == dtype else self.compute("convert", (value,), dtype)
+
+    def rounded(self, value: int, dtype: DType) -> int:
+        """The value rounded as a value of the program is, in the dtype that computes."""
+        op = ROUNDINGS.get(dtype)
+        return value if op is None else self.compute(op, (value,), self.dtype(value))
+
+    def expression(self, expr: Expr, values: Mapping[str, int], dtype: DType, exact: bool) -> int:
+        """A scalar expression over computed values; `dtype` is that of the program's value."""
+        expected = computed(dtype)
+        assert expected is not None
+        known = {name: self.dtype(v) for name, v in values.items()}
+        out = self._tree(expr, values, known, expected)
+        return out if exact and is_exact(expr) else self.rounded(out, dtype)
+
+    def _tree(
+        self, expr: Expr, values: Mapping[str, int], known: Mapping[str, DType], expected: DType
+    ) -> int:
+        if isinstance(expr, str):
+            return values[expr]
+        if not isinstance(expr, tuple):
+            return self.const(expr, expected)
+        op, *args = expr
+        if op in CASTS:
+            arg = self._tree(args[0], values, known, expected)
+            if op == "convert" or self.dtype(arg) == expected:
+                return self.convert(arg, expected)
+            return self.compute(op, (arg,), expected)
+        dtype = operand_type(expr, known) or expected
+        if op == "select":
+            which = self._tree(args[0], values, known, BOOL)
+            x, y = (self._tree(a, values, known, dtype) for a in args[1:])
+            return self.compute(op, (which, x, y), dtype)
+        result = BOOL if OPS[op].result == "bool" else dtype
+        parts = tuple(self._tree(a, values, known, dtype) for a in args)
+        return self.compute(op, parts, result)

@@ -1,0 +1,344 @@
+"""From a cluster to its kernel: the order of axes, the body, the stores."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from fgrad.compile.kernel import Bound, Kernel
+from fgrad.compile.lower.axes import Atom, Layout, flat, leaves, size_of, split
+from fgrad.compile.lower.body import I64, Body
+from fgrad.compile.lower.cluster import Cluster
+from fgrad.compile.lower.collapse import collapsed
+from fgrad.compile.lower.program import POINTWISE, REDUCE, VIEW, Item, Program
+from fgrad.compile.lower.scalars import computed
+from fgrad.compile.lower.views import Affine, Inexpressible, index_of, total
+from fgrad.compile.plan import contiguous
+from fgrad.core.ir import Atom as Operand
+from fgrad.core.ir import Eqn, Literal, Var
+
+Index = tuple[Affine, ...]
+_LONG = 2**16  # elements that are reduced by several threads
+_ROW = 512  # elements of their rows, at most: an accumulating thread takes 64 rows at least
+
+
+class Rows(NamedTuple):
+    """How the axes of a kernel are divided: kept outer ones, accumulated ones, those of a row."""
+
+    kept: list[Atom]
+    across: list[Atom]
+    inner: list[Atom] | None
+
+
+def kernel_of(
+    program: Program, cluster: Cluster, needed: Sequence[Var], again: Callable[[Var], bool]
+) -> tuple[Kernel, list[Var]]:
+    """The kernel that stores what is needed of a cluster, and the value behind each operand.
+
+    Args:
+        program: The program.
+        cluster: The cluster.
+        needed: Values made in it.
+        again: Whether a value that others make is better computed once more than read.
+    """
+    writer = _Writer(program, cluster, needed, again)
+    return writer.kernel(), writer.body.order
+
+
+class _Writer:
+    """Writes the body of one kernel."""
+
+    def __init__(
+        self,
+        program: Program,
+        cluster: Cluster,
+        needed: Sequence[Var],
+        again: Callable[[Var], bool],
+    ) -> None:
+        self.program = program
+        self.again = again
+        self.cluster = cluster
+        self.needed = dict.fromkeys(needed)
+        self.items = self._live(cluster, program)
+        self.rows = self._divide()
+        kept, across, inner = self.rows
+        order = [*kept, *across, *(inner or ())]
+        self.place = {a: i for i, a in enumerate(order)}
+        self.sizes = [a.size for a in order]
+        self.zero = Affine(0, (0,) * len(order))
+        first = len(order) - len(inner) if inner is not None else 0
+        self.body = Body(self.sizes, first)
+        self.known: dict[object, int] = {}
+        self.places = {v: self.index(cluster.layouts[v]) for v in self.items}
+
+    # --------------------------------------------------------------------------- axes
+
+    def _live(self, cluster: Cluster, program: Program) -> dict[Var, Item]:
+        """The equations that the needed values take, in program order."""
+        live: dict[Var, Item] = {}
+        wanted = set(self.needed)
+        for _, item in reversed(cluster.items):
+            outs = item.eqn.outputs
+            var = next(v for v in outs if v in cluster.layouts)
+            if item.form == VIEW:
+                for v in outs:
+                    if v in wanted and v in cluster.layouts:
+                        live[v] = item
+            elif var in wanted:
+                live[var] = item
+            else:
+                continue
+            for a in item.eqn.inputs:
+                if type(a) is Var:
+                    wanted |= bases(program, a)
+        return dict(reversed(live.items()))
+
+    def _divide(self) -> Rows:
+        walks = [self.cluster.walks[v] for v in self.items]
+        domain = list(dict.fromkeys(a for w in walks for a in flat(w)))
+        order = self._order(domain)
+        reduced = {
+            v: leaves(self.cluster.reduced[v]) for v in self.items if v in self.cluster.reduced
+        }
+        sets = list(dict.fromkeys(frozenset(r) for r in reduced.values() if r))
+        inner = self.cluster.inner
+        row = frozenset(order).intersection(leaves(inner or ()))
+        if not row and not sets:
+            return Rows(order, [], None)
+        if inner is None:
+            row = _choose(order, sets)
+            if len(row) == len(order) and size_of(order) > _LONG:
+                row = _tail(order)
+                order = leaves(order)
+                sets = [frozenset(order)]
+        across = frozenset[Atom]().union(*(s - row for s in sets))
+        return Rows(
+            [a for a in order if a not in row and a not in across],
+            [a for a in order if a in across],
+            [a for a in order if a in row],
+        )
+
+    def _order(self, domain: list[Atom]) -> list[Atom]:
+        """The atoms so that most of memory is walked in its own order."""
+        weights: dict[Atom, int] = {}
+        longest: dict[Atom, list[Atom]] = {}
+        for var, layout in self._arrays():
+            atoms = flat(layout)
+            if atoms:
+                last = atoms[-1]
+                weights[last] = weights.get(last, 0) + var.aval.size
+                if len(atoms) > len(longest.get(last, ())):
+                    longest[last] = atoms
+        if not weights:
+            return domain
+        last = max(weights, key=lambda a: weights[a])
+        end = [a for a in longest[last] if a in set(domain)]
+        return [a for a in domain if a not in set(end)] + end
+
+    def _arrays(self) -> Iterable[tuple[Var, Layout]]:
+        for var in self.needed:
+            yield var, self.cluster.layouts[var]
+        for var, layouts in self.cluster.reads.items():
+            for layout in layouts:
+                if layout is not None and None not in layout:
+                    yield var, layout
+
+    # --------------------------------------------------------------------------- body
+
+    def kernel(self) -> Kernel:
+        """The kernel."""
+        for var, item in self.items.items():
+            if item.form != REDUCE:
+                self.value(var, self.places[var])
+                if var in self.needed:
+                    self._store(var)
+            else:
+                self._reduce(var, item)
+        kept, across, inner = self.rows
+        origins = sorted({item.origin for item in self.items.values()})
+        name = "_".join(dict.fromkeys(i.eqn.primitive.name for i in self.items.values()))[:60]
+        return collapsed(
+            name,
+            self.body,
+            (len(kept), len(kept) + len(across)) if inner is not None else None,
+            tuple(origins),
+        )
+
+    def index(self, layout: Layout) -> Index:
+        """The index of a value of that layout, at the current point of the kernel."""
+        out = []
+        for axis in layout:
+            strides = [0] * len(self.sizes)
+            step = 1
+            for a in reversed(leaves(axis or ())):
+                strides[self.place[a]] = step
+                step *= a.size
+            out.append(Affine(0, tuple(strides)))
+        return tuple(out)
+
+    def _store(self, var: Var) -> None:
+        index = self.places[var]
+        whole, first = self.program.parts.get(var, (var, 0))
+        at = total(index, contiguous(whole.aval.shape), len(self.sizes))
+        self.body.store(whole, at.plus(first), self.value(var, index))
+
+    def _reduce(self, var: Var, item: Item) -> None:
+        """A reduction over the row, over outer axes, or over both."""
+        eqn, walk = item.eqn, self.cluster.walks[var]
+        reduced = set(leaves(self.cluster.reduced[var]))
+        inner = set(self.rows.inner or ())
+        value = self.value(eqn.inputs[0], self.index(walk))
+        if reduced and inner <= reduced:
+            value = self.body.reduce(item.expr, value)
+            reduced -= inner
+        index = self.places[var]
+        if reduced:
+            at = total(index, contiguous(var.aval.shape), len(self.sizes))
+            self.body.accumulate(var, at, item.expr, value)
+            return
+        self.known[(var, index, (), None)] = self.body.rounded(value, var.aval.dtype)
+        if var in self.needed:
+            self._store(var)
+
+    def value(
+        self, atom: Operand, index: Sequence[Affine], bounds: tuple[Bound, ...] = (),
+        fill: object = None,
+    ) -> int:  # fmt: skip
+        """The computed value of an element."""
+        if type(atom) is not Var:
+            return self._literal(atom)  # type: ignore[arg-type]
+        key = (atom, tuple(index), bounds, fill)
+        found = self.known.get(key)
+        if found is None:
+            found = self.known[key] = self._value(atom, tuple(index), bounds, fill)
+        return found
+
+    def _literal(self, atom: Literal) -> int:
+        dtype = computed(atom.aval.dtype)
+        assert dtype is not None
+        return self.body.const(atom.value.astype(dtype), dtype)
+
+    def _value(self, var: Var, index: Index, bounds: tuple[Bound, ...], fill: object) -> int:
+        program = self.program
+        view = None if var in self.cluster.memory else program.view_of(var)
+        if view is not None:
+            return self._viewed(*view, index, bounds, fill)
+        item = self.items.get(var)
+        if item is not None and bounds:
+            return self.value(var, index)  # it is walked as a whole: nothing lies outside
+        if item is not None:
+            assert item.form == POINTWISE, "a reduction is used before its rows are at hand"
+            assert index == self.places[var], "a value is walked in two ways"
+            return self._pointwise(item, index, ())
+        if fill is None and self.again(var):
+            return self._pointwise(program.items[program.made[var][0]], index, bounds)
+        at = total(index, contiguous(var.aval.shape), len(self.sizes))
+        return self.body.load(var, at, bounds, 0 if fill is None else fill)
+
+    def _pointwise(self, item: Item, index: Index, bounds: tuple[Bound, ...]) -> int:
+        eqn = item.eqn
+        full = eqn.outputs[0].aval.shape
+        values = {}
+        for name, a in zip(item.names, eqn.inputs, strict=True):
+            shape = a.aval.shape
+            extra = len(full) - len(shape)
+            part = [index[i + extra] if n == full[i + extra] else self.zero
+                    for i, n in enumerate(shape)]  # fmt: skip
+            values[name] = self.value(a, part, bounds)
+        dtype = eqn.outputs[0].aval.dtype
+        same = all(a.aval.dtype == dtype for a in eqn.inputs if a.aval.dtype.kind != "b")
+        return self.body.expression(item.expr, values, dtype, same)
+
+    def _viewed(
+        self, eqn: Eqn, out: int, index: Index, bounds: tuple[Bound, ...], fill: object
+    ) -> int:
+        dtype = eqn.outputs[out].aval.dtype
+        if not eqn.inputs:  # iota
+            wide = computed(dtype)
+            assert wide is not None
+            place = self.body.whole(index[eqn.params["dimension"]])
+            return self.body.rounded(self.body.convert(place, wide), dtype)
+        operand = eqn.inputs[0]
+        try:
+            step = index_of(eqn, out, index, self.sizes, lambda i, n: self._start(eqn, i, n))
+        except Inexpressible:
+            assert type(operand) is Var
+            assert operand in self.cluster.memory, "a view that has to be in memory is not"
+            at = total(index, contiguous(eqn.outputs[out].aval.shape), len(self.sizes))
+            return self.body.load(operand, at, bounds, 0 if fill is None else fill)
+        if not step.bounds:
+            return self.value(operand, step.at, bounds, fill)
+        other = eqn.inputs[1]
+        if not bounds and type(other) is Literal and self._is_load(operand):
+            number = other.value.astype(computed(dtype)).item()
+            return self.value(operand, step.at, step.bounds, number)
+        inside = self.value(operand, step.at, bounds + step.bounds)
+        outside = self.value(other, (), bounds)
+        where = self.body.inside(step.bounds)
+        return self.body.compute("select", (where, inside, outside), self.body.dtype(inside))
+
+    def _is_load(self, atom: Operand) -> bool:
+        """Whether a value is read from memory, through views that have no bounds of their own."""
+        while atom not in self.cluster.memory and (view := self.program.view_of(atom)) is not None:
+            if not view[0].inputs or len(view[0].inputs) > 1:
+                return False
+            atom = view[0].inputs[0]
+        return type(atom) is Var and atom not in self.items
+
+    def _start(self, eqn: Eqn, operand: int, limit: int) -> int:
+        """Where a dynamic slice starts along one axis: moved inside."""
+        atom, body = eqn.inputs[operand], self.body
+        start = self.value(atom, ())
+        if atom.aval.dtype.kind == "u":  # before the conversion, which would wrap
+            top = body.const(min(limit, 2 ** (8 * atom.aval.dtype.itemsize) - 1), atom.aval.dtype)
+            start = body.compute("min", (start, top), atom.aval.dtype)
+        wide = body.compute("max", (body.convert(start, I64), body.const(0, I64)), I64)
+        return body.compute("min", (wide, body.const(limit, I64)), I64)
+
+
+def bases(program: Program, atom: Operand) -> set[Var]:
+    """The values in which views end."""
+    out: set[Var] = set()
+    waiting: list[Operand] = [atom]
+    while waiting:
+        a = waiting.pop()
+        if type(a) is not Var:
+            continue
+        out.add(a)
+        view = program.view_of(a)
+        if view is not None:
+            waiting += view[0].inputs
+    return out
+
+
+def _tail(order: list[Atom]) -> frozenset[Atom]:
+    """A row for a reduction over everything: short enough that there are rows for all threads."""
+    row: list[Atom] = []
+    size = 1
+    for a in reversed(order):
+        most = _ROW // size
+        part = next(d for d in range(min(most, a.size), 0, -1) if a.size % d == 0)
+        if part < a.size:
+            if part > 1:
+                row.append(split(a, part)[1])
+            break
+        row.append(a)
+        size *= part
+    return frozenset(row or order)
+
+
+def _choose(order: list[Atom], sets: Sequence[frozenset[Atom]]) -> frozenset[Atom]:
+    """The atoms of a row, where nothing but the order of memory asks for any."""
+    last = order[-1]
+    if len(sets) == 1:
+        (only,) = sets
+        if last in only:
+            return only
+        row = []
+        for a in reversed(order):
+            if a in only:
+                break
+            row.append(a)
+        return frozenset(row)
+    one, two = sorted(sets, key=len)
+    if last in two - one:
+        return two - one
+    return one

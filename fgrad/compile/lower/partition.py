@@ -1,0 +1,219 @@
+"""The partition of a program into kernels and library steps: greedy, in program order.
+
+Each equation starts as a cluster of its own and is merged with the clusters of what it reads, then
+with clusters that read the same; never if that would make a cycle.
+"""
+
+from collections.abc import Iterator
+from math import prod
+
+from fgrad.compile.lower.axes import Layout, fresh
+from fgrad.compile.lower.cluster import Cluster, Library, Merge, Node
+from fgrad.compile.lower.program import (
+    JOIN,
+    LIBRARY,
+    POINTWISE,
+    REDUCE,
+    VIEW,
+    Access,
+    Item,
+    Program,
+    accesses,
+    ends,
+)
+from fgrad.compile.lower.strided import Strided, strided
+from fgrad.compile.plan import contiguous
+from fgrad.core.ir import Literal, Var
+
+_SIBLINGS = 3  # clusters looked at, among those that read the same value
+
+
+class Partition:
+    """The nodes of a program.
+
+    Attributes:
+        owner: The node that makes each variable.
+        nodes: Of those that were created, what each is by now.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.owner: dict[Var, Node] = {}
+        self.nodes: list[Node] = []
+        self.readers: dict[Var, list[Node]] = {}
+        self._effect: Node | None = None
+        self._merged: dict[Node, Node] = {}
+        for position, item in enumerate(program.items):
+            if item.form == LIBRARY or (item.form == JOIN and not self._join(position, item)):
+                self._library(position, item)
+            elif item.form not in (VIEW, JOIN):
+                self._cluster(position, item)
+        for atom in program.results:
+            if type(atom) is Var:
+                program.keep(atom)
+        self._write_views()
+
+    def find(self, node: Node) -> Node:
+        """What a node is by now."""
+        while node in self._merged:
+            node = self._merged[node]
+        return node
+
+    def alive(self) -> Iterator[Node]:
+        """The nodes that were not merged into others."""
+        return (n for n in self.nodes if n not in self._merged)
+
+    def _write_views(self) -> None:
+        """Give nodes to views that have to be in memory."""
+        pending = self.program.pending
+        while pending:
+            var = pending.pop()
+            if var not in self.owner:
+                self._view(var)
+
+    def _view(self, var: Var) -> None:
+        program = self.program
+        position, out = program.made[var]
+        item = program.items[position]
+        walk = fresh(var.aval.shape)
+        found: list[Access] = []
+        below, layout = program.through(item.eqn, out, walk, found)
+        program.trace(below, layout, found)
+        self._start(position, item, var, walk, [a for a in found if a.base is not var])
+
+    def _cluster(self, position: int, item: Item) -> None:
+        eqn = item.eqn
+        var = eqn.outputs[0]
+        walk = fresh((eqn.inputs[0] if item.form == REDUCE else var).aval.shape)
+        found = accesses(self.program, item, walk)
+        self._start(position, item, var, walk, found)
+
+    def _start(
+        self, position: int, item: Item, var: Var, walk: Layout, found: list[Access]
+    ) -> None:
+        # The nodes of these come first: what they make is about to be read.
+        missing = [a.base for a in found if a.base in self.program.stored]
+        for base in missing:
+            if base not in self.owner:
+                self._view(base)
+        me = Cluster(len(self.nodes), item.eqn.phase)
+        me.add(position, item, var, walk, found)
+        self.nodes.append(me)
+        self.owner[var] = me
+        self._depend(me, [a.base for a in found])
+        me = self._join_producers(me, found)
+        me = self._join_siblings(me, found)
+        for access in found:
+            if access.layout is not None:
+                self.readers.setdefault(access.base, []).append(me)
+
+    def _join(self, position: int, item: Item) -> bool:
+        """Have the parts of a concatenation stored by one kernel, if one makes them all."""
+        eqn, program = item.eqn, self.program
+        whole = eqn.outputs[0]
+        made = [self.owner.get(v) for a in eqn.inputs for v in ends(program, a)]
+        if not all(isinstance(n, Cluster) for n in made) or not made or not whole.aval.size:
+            return False
+        parts, first = [], 0
+        step = prod(whole.aval.shape[eqn.params["dimension"] + 1 :])
+        for a in eqn.inputs:
+            part = Var(a.aval)
+            parts.append(part)
+            program.parts[part] = (whole, first * step)
+            first += a.aval.shape[eqn.params["dimension"]]
+            copy = item.eqn.replace(inputs=(a,), outputs=(part,))
+            self._cluster(position, Item(copy, item.origin, POINTWISE, "x", ("x",)))
+        homes = {self.find(self.owner[p]) for p in parts}
+        if len(homes) > 1:
+            return False
+        (home,) = homes
+        assert isinstance(home, Cluster)
+        home.joins[whole] = tuple(parts)
+        self.owner[whole] = home
+        return True
+
+    def _library(self, position: int, item: Item) -> None:
+        program, eqn = self.program, item.eqn
+        inputs: list[Literal | Strided] = []
+        for a in eqn.inputs:
+            if isinstance(a, Literal):
+                inputs.append(a)
+                continue
+            view = strided(program, a)
+            if view is None:
+                program.keep(a)
+                view = Strided(a, 0, contiguous(a.aval.shape))
+            inputs.append(view)
+        self._write_views()
+        node = Library(len(self.nodes), position, item, inputs)
+        self.nodes.append(node)
+        self.owner.update(dict.fromkeys(eqn.outputs, node))
+        self._depend(node, [v.base for v in inputs if isinstance(v, Strided)])
+        if eqn.effects:
+            if self._effect is not None:
+                self._link(node, self._effect)
+            self._effect = node
+
+    def _depend(self, node: Node, bases: list[Var]) -> None:
+        for base in bases:
+            owner = self.owner.get(base)
+            if owner is not None:
+                self._link(node, self.find(owner))
+
+    def _link(self, node: Node, before: Node) -> None:
+        node.direct.add(before)
+        before.after.add(node)
+        node.up |= before.up | before.mask
+
+    # ------------------------------------------------------------------------ merging
+
+    def _join_producers(self, me: Cluster, found: list[Access]) -> Cluster:
+        owners = [self.find(self.owner[a.base]) for a in found if a.base in self.owner]
+        for other in sorted(dict.fromkeys(owners), key=lambda n: -n.last):
+            me = self._try(other, me, related=True)
+        return me
+
+    def _join_siblings(self, me: Cluster, found: list[Access]) -> Cluster:
+        for base, layout, _ in found:
+            if layout is None or base.aval.size < me.walks_size():
+                continue
+            nodes = dict.fromkeys(map(self.find, reversed(self.readers.get(base, ()))))
+            for other in list(nodes)[:_SIBLINGS]:
+                me = self._try(other, me, related=False)
+        return me
+
+    def _try(self, other: Node, b: Cluster, *, related: bool) -> Cluster:
+        """What `b` is after an attempt to merge it with another."""
+        a = self.find(other)  # it may have been merged since it was listed
+        if not isinstance(a, Cluster) or a is b or self._between(a, b) or self._between(b, a):
+            return b
+        merge = Merge(a, b, related=related)
+        while merge.refined:
+            merge = Merge(a, b, related=related)
+        if not merge.possible:
+            return b
+        before = a.up & b.up
+        merge.commit()
+        self._merged[b] = a
+        a.direct = {n for n in map(self.find, a.direct) if n is not a}
+        a.after = {n for n in map(self.find, a.after) if n is not a}
+        if a.up & ~before:
+            self._spread(a)
+        return a
+
+    def _between(self, first: Cluster, last: Cluster) -> bool:
+        """Whether `last` needs something else that needs `first`."""
+        for node in last.direct:
+            node = self.find(node)
+            if node is not first and node is not last and node.up & first.mask:
+                return True
+        return False
+
+    def _spread(self, a: Cluster) -> None:
+        """Tell the nodes after `a` what now comes before them."""
+        known, waiting = a.up | a.mask, list(a.after)
+        while waiting:
+            node = self.find(waiting.pop())
+            if known & ~node.up:
+                node.up |= known
+                waiting += node.after

@@ -1,0 +1,245 @@
+"""A program ready to be lowered: what each equation is, and what each view shows."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from fgrad.compile.lower.axes import Layout
+from fgrad.compile.lower.scalars import Supports, computed, expression, is_supported
+from fgrad.compile.lower.views import down, is_regular
+from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
+from fgrad.core.primitive import Absent, Lowering
+from fgrad.core.scalar import Expr
+from fgrad.core.transforms.jaxprs import stage_derived
+
+POINTWISE, REDUCE, VIEW, LIBRARY = "pointwise", "reduce", "view", "library"
+JOIN = "join"  # a concatenation: its parts may be stored straight into it, else a library step
+_MONOIDS = {"+": "add", "*": "mul", "max": "max", "min": "min", "&": "and", "|": "or", "^": "xor"}
+
+
+class Item(NamedTuple):
+    """An equation and what it is.
+
+    Attributes:
+        eqn: The equation.
+        origin: Its position in the program that was given.
+        form: POINTWISE, REDUCE, VIEW, JOIN or LIBRARY.
+        expr: Of POINTWISE: the scalar expression; of REDUCE: the monoid.
+        names: Of POINTWISE: the operands' names in it.
+    """
+
+    eqn: Eqn
+    origin: int
+    form: str
+    expr: Expr = None
+    names: Sequence[str] = ()
+
+
+class Access(NamedTuple):
+    """A value that is read.
+
+    Attributes:
+        base: The value.
+        layout: How it is walked; None where atoms do not tell.
+        memory: Whether it is read from memory. Else it is a view, part of what is read there, and
+            tells who walks that part alike.
+    """
+
+    base: Var
+    layout: Layout | None
+    memory: bool = True
+
+
+class Program:
+    """The equations of a jaxpr, classified; rows of composed primitives written out.
+
+    Attributes:
+        items: One an equation.
+        made: For each variable, the position of its equation and which result it is.
+        stored: Views that are written to memory, because a step needs them there.
+        pending: Those of them that nobody has taken care of yet.
+        parts: For each part of a concatenation, the whole, and the part's first element in it.
+    """
+
+    def __init__(self, jaxpr: Jaxpr, supports: Supports) -> None:
+        self.jaxpr = jaxpr
+        self.items: list[Item] = []
+        self.made: dict[Var, tuple[int, int]] = {}
+        self.renamed: dict[Var, Atom] = {}
+        self.stored: set[Var] = set()
+        self.pending: list[Var] = []
+        self.parts: dict[Var, tuple[Var, int]] = {}
+        for origin, eqn in enumerate(jaxpr.eqns):
+            self._add(eqn, origin, supports)
+        self.results = [self.read(a) for a in jaxpr.outvars]
+
+    def read(self, atom: Atom) -> Atom:
+        """The atom itself, or what it was found to be."""
+        return self.renamed.get(atom, atom) if type(atom) is Var else atom
+
+    def _add(self, eqn: Eqn, origin: int, supports: Supports) -> None:
+        if self.renamed:
+            eqn = eqn.replace(inputs=tuple(self.read(a) for a in eqn.inputs))
+        lower = eqn.primitive.lower
+        composed = isinstance(lower, Lowering) and lower.kind == REDUCE and lower.decompose
+        if composed and all(computed(a.aval.dtype) is not None for a in eqn.inputs):
+            self._expand(eqn, origin, supports)
+            return
+        item = classify(eqn, origin, supports)
+        for k, v in enumerate(eqn.outputs):
+            self.made[v] = (len(self.items), k)
+        self.items.append(item)
+
+    def _expand(self, eqn: Eqn, origin: int, supports: Supports) -> None:
+        """Put the equations that a primitive is composed of in its place."""
+        avals = tuple(a.aval for a in eqn.inputs)
+        body = _composed(eqn.primitive, avals, tuple(eqn.params.items()))
+        env: dict[Var, Atom] = dict(zip(body.invars, eqn.inputs, strict=True))
+
+        def read(a: Atom) -> Atom:
+            return env[a] if type(a) is Var else a
+
+        for inner in body.eqns:
+            outputs = tuple(Var(v.aval) for v in inner.outputs)
+            inputs = tuple(read(a) for a in inner.inputs)
+            env.update(zip(inner.outputs, outputs, strict=True))
+            new = inner.replace(inputs=inputs, outputs=outputs, source=eqn.source, phase=eqn.phase)
+            self._add(new, origin, supports)
+        for v, out in zip(eqn.outputs, body.outvars, strict=True):
+            self.renamed[v] = self.read(read(out))
+
+    def view_of(self, atom: Atom) -> tuple[Eqn, int] | None:
+        """The equation that makes a view, and which of its results it is; None of other values."""
+        made = self.made.get(atom) if type(atom) is Var else None
+        if made is None:
+            return None
+        item = self.items[made[0]]
+        return (item.eqn, made[1]) if item.form == VIEW else None
+
+    def trace(self, atom: Atom | None, layout: Layout | None, found: list[Access]) -> None:
+        """Add what is read where `atom` is, through views, to `found`."""
+        while True:
+            if type(atom) is not Var:
+                return
+            view = None if atom in self.stored else self.view_of(atom)
+            if view is None:
+                found.append(Access(atom, layout))
+                return
+            atom, layout = self.through(*view, layout, found)
+
+    def through(
+        self, eqn: Eqn, out: int, layout: Layout | None, found: list[Access]
+    ) -> tuple[Atom | None, Layout | None]:
+        """The operand of a view and its layout; other operands are added to `found`."""
+        if not eqn.inputs:
+            return None, None
+        for other in eqn.inputs[1:]:
+            self.trace(other, [], found)
+        operand = eqn.inputs[0]
+        if layout is not None:
+            above, layout = layout, down(eqn, out, layout)
+            if (layout is None or None in layout) and None not in above:
+                found.append(Access(eqn.outputs[out], above, memory=False))
+        if layout is None:
+            self.keep(operand)
+        return operand, layout
+
+    def keep(self, atom: Atom) -> None:
+        """Have a view written to memory."""
+        if self.view_of(atom) is not None and atom not in self.stored:
+            self.stored.add(atom)  # type: ignore[arg-type]
+            self.pending.append(atom)  # type: ignore[arg-type]
+
+
+@lru_cache(1024)
+def _composed(prim: Any, avals: Any, params: Any) -> Jaxpr:
+    def run(*args: Any) -> Any:
+        out = prim.lower.decompose(*args, **dict(params))
+        return out if prim.multiple_results else [out]
+
+    return stage_derived(run, avals)
+
+
+def classify(eqn: Eqn, origin: int, supports: Supports) -> Item:
+    """What an equation is to the compiler."""
+    library = Item(eqn, origin, LIBRARY)
+    lower = eqn.primitive.lower
+    atoms = (*eqn.inputs, *eqn.outputs)
+    if not isinstance(lower, Lowering) or eqn.effects:
+        return library
+    if any(type(a) is Literal and a.aval.shape for a in eqn.inputs):
+        return library
+    types = [computed(a.aval.dtype) for a in atoms]
+    if any(t is None for t in types):  # not `None in`: float64 equals None
+        return library
+    if lower.kind == VIEW:
+        if lower.data == "concatenate" and len({a.aval.shape for a in eqn.inputs}) == 1:
+            return Item(eqn, origin, JOIN)
+        return Item(eqn, origin, VIEW) if is_regular(eqn) else library
+    if lower.kind == REDUCE and lower.data in _MONOIDS:
+        if not eqn.params["axes"]:
+            return Item(eqn, origin, POINTWISE, "x", ("x",))
+        monoid = _MONOIDS[lower.data]
+        if eqn.inputs[0].aval.dtype.kind == "b":
+            monoid = {"max": "or", "min": "and"}.get(monoid, monoid)
+        return Item(eqn, origin, REDUCE, monoid)
+    if lower.kind != POINTWISE:
+        return library
+    scalar = expression(eqn)
+    if isinstance(scalar, Absent):
+        return library
+    expr, names = scalar
+    known: Any = dict(zip(names, types, strict=False))
+    if not is_supported(expr, known, types[-1], supports):  # type: ignore[arg-type]
+        return library
+    return Item(eqn, origin, POINTWISE, expr, names)
+
+
+def ends(program: Program, atom: Atom) -> set[Var]:
+    """The values in which views end."""
+    out: set[Var] = set()
+    waiting = [atom]
+    while waiting:
+        a = waiting.pop()
+        view = program.view_of(a)
+        if view is not None:
+            waiting += view[0].inputs
+        elif type(a) is Var:
+            out.add(a)
+    return out
+
+
+def is_plain(program: Program, atom: Atom) -> bool:
+    """Whether every view on the way to memory is affine at any index: there is no reshape."""
+    while (view := program.view_of(atom)) is not None:
+        eqn = view[0]
+        if eqn.primitive.lower.data not in _PLAIN:  # type: ignore[union-attr]
+            return False
+        atom = eqn.inputs[0]
+    return True
+
+
+_PLAIN = frozenset(("broadcast", "transpose", "identity", "slice", "rev"))
+
+
+def aligned(layout: Layout, shape: Sequence[int], full: Sequence[int]) -> Layout:
+    """The layout of an operand that broadcasts to a shape, from that of the result."""
+    extra = len(full) - len(shape)
+    return [layout[i + extra] if n == full[i + extra] else [] for i, n in enumerate(shape)]
+
+
+def accesses(program: Program, item: Item, layout: Layout) -> list[Access]:
+    """What an equation reads, if its elements are traversed by a layout.
+
+    The layout is that of the result, of a reduction that of its operand.
+    """
+    found: list[Access] = []
+    eqn = item.eqn
+    if item.form == REDUCE:
+        program.trace(eqn.inputs[0], layout, found)
+    else:
+        full = eqn.outputs[0].aval.shape
+        for a in eqn.inputs:
+            if type(a) is Var:
+                program.trace(a, aligned(layout, a.aval.shape, full), found)
+    return found

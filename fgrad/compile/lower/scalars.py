@@ -1,0 +1,119 @@
+"""What a pointwise equation computes of one element: its expression, and the types in it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fgrad.compile.kernel import COMPUTED
+from fgrad.core import dtypes
+from fgrad.core.ir import Eqn
+from fgrad.core.primitive import Absent, Lowering
+from fgrad.core.scalar import CASTS, OPS, Expr, parse
+
+DType = np.dtype[Any]
+Supports = Callable[[str, DType], bool]
+
+F32, BOOL = np.dtype(np.float32), np.dtype(bool)
+ROUNDINGS = {np.dtype(np.float16): "round_float16", np.dtype(dtypes.bfloat16): "round_bfloat16"}
+_COMPUTED = frozenset(COMPUTED)
+_EXACT = frozenset(("neg", "abs", "min", "max", "select", "copysign", "floor", "ceil", "trunc"))
+_CHEAP = frozenset((
+    "add", "sub", "mul", "neg", "abs", "min", "max", "select", "eq", "ne", "lt", "le", "gt", "ge",
+    "and", "or", "xor", "not", "convert", "bitcast", "sign",
+))  # fmt: skip
+
+
+def computed(dtype: DType) -> DType | None:
+    """The dtype in which kernels hold values of a dtype; None where they cannot."""
+    if dtype in _COMPUTED:
+        return dtype
+    return F32 if dtype in ROUNDINGS else None
+
+
+def operand_names(lower: Lowering, count: int) -> list[str]:
+    """The names of that many operands in the expression of a pointwise primitive."""
+    names = lower.operands.split()
+    if names[-1].startswith("*"):
+        rest = names.pop()[1:]
+        names += [f"{rest}{i}" for i in range(count - len(names))]
+    return names
+
+
+def expression(eqn: Eqn) -> tuple[Expr, list[str]] | Absent:
+    """The scalar expression of a pointwise equation and the names of its operands.
+
+    Parameters that the text names are put in their places.
+    """
+    lower = eqn.primitive.lower
+    assert isinstance(lower, Lowering), eqn.primitive.name
+    text = lower.data
+    if callable(text):
+        text = text([a.aval for a in eqn.inputs], eqn.params)
+    if isinstance(text, Absent):
+        return text
+    names = operand_names(lower, len(eqn.inputs))
+    expr = parse(text)
+    return (_substituted(expr, eqn.params, names) if eqn.params else expr), names
+
+
+def _substituted(expr: Expr, params: Mapping[str, Any], names: list[str]) -> Expr:
+    if isinstance(expr, tuple):
+        return (expr[0], *(_substituted(e, params, names) for e in expr[1:]))
+    if isinstance(expr, str) and expr not in names:
+        return params[expr]
+    return expr
+
+
+def type_of(expr: Expr, known: Mapping[str, DType]) -> DType | None:
+    """The dtype of an expression; None of numbers and casts, which take that of what they meet."""
+    if isinstance(expr, str):
+        return known[expr]
+    if not isinstance(expr, tuple) or expr[0] in CASTS:
+        return None
+    if OPS[expr[0]].result == "bool":
+        return BOOL
+    return operand_type(expr, known)
+
+
+def operand_type(expr: tuple[Any, ...], known: Mapping[str, DType]) -> DType | None:
+    """The dtype that the operands of an operation share; of 'select', its cases."""
+    for arg in expr[2 if expr[0] == "select" else 1 :]:
+        found = type_of(arg, known)
+        if found is not None:
+            return found
+    return None
+
+
+def is_exact(expr: Expr) -> bool:
+    """Whether the value is one of the operands but for its sign, so that rounding is idle."""
+    if isinstance(expr, tuple):
+        cases = expr[2:] if expr[0] == "select" else expr[1:]
+        return expr[0] in _EXACT and all(map(is_exact, cases))
+    return isinstance(expr, str)
+
+
+def is_cheap(expr: Expr, budget: int) -> bool:
+    """Whether it takes no more than `budget` operations of a few machine instructions each."""
+    return _cost(expr) <= budget
+
+
+def _cost(expr: Expr) -> int:
+    if not isinstance(expr, tuple):
+        return 0
+    return (1 if expr[0] in _CHEAP else 100) + sum(map(_cost, expr[1:]))
+
+
+def is_supported(
+    expr: Expr, known: Mapping[str, DType], expected: DType, supports: Supports
+) -> bool:
+    """Whether a backend renders every operation of an expression in its dtype."""
+    if not isinstance(expr, tuple):
+        return True
+    op, *args = expr
+    if op in CASTS:
+        return all(is_supported(a, known, expected, supports) for a in args)
+    dtype = operand_type(expr, known) or expected
+    if not supports(op, dtype):
+        return False
+    return all(is_supported(a, known, dtype, supports) for a in args)

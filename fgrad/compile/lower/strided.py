@@ -1,0 +1,46 @@
+"""Views that library steps can read as they are: arrays with strides."""
+
+from typing import NamedTuple
+
+from fgrad.compile.lower.program import Program
+from fgrad.compile.lower.views import Affine, Inexpressible, index_of, total
+from fgrad.compile.plan import contiguous
+from fgrad.core.ir import Var
+
+
+class Strided(NamedTuple):
+    """Elements ``offset + Σ strides[a]·index[a]`` of the memory of `base`."""
+
+    base: Var
+    offset: int
+    strides: tuple[int, ...]
+
+
+def strided(program: Program, var: Var) -> Strided | None:
+    """A value as an array with strides over what is in memory; None where it is no such thing."""
+    sizes = var.aval.shape
+    n = len(sizes)
+    index = [Affine(0, tuple(int(i == a) for i in range(n))) for a in range(n)]
+    while True:
+        view = None if var in program.stored else program.view_of(var)
+        if view is None:
+            at = total(index, contiguous(var.aval.shape), n)
+            return Strided(var, at.offset, at.strides)
+        eqn, out = view
+        below = eqn.inputs[0] if eqn.inputs else None
+        if type(below) is not Var or eqn.primitive.lower.data == "dynamic_slice":  # type: ignore[union-attr]
+            return None
+        try:
+            step = index_of(eqn, out, index, sizes, _no_start)
+        except Inexpressible:
+            if program.view_of(below) is not None and below not in program.stored:
+                return None
+            at = total(index, contiguous(var.aval.shape), n)
+            return Strided(below, at.offset, at.strides)
+        if step.bounds:
+            return None
+        var, index = below, list(step.at)
+
+
+def _no_start(_operand: int, _limit: int) -> int:
+    raise AssertionError("a dynamic slice has no static strides")

@@ -1,0 +1,276 @@
+"""Where the temporaries of a plan lie: liveness over its steps gives offsets in one arena.
+
+Buffers share memory when their lives do not overlap. A kernel's result takes over the memory of an
+operand that dies there, where it is read and written element by element. Such buffers form a
+*slot*; slots are placed by best fit, in the order of time and, if that leaves gaps, by size.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fgrad.compile.kernel import FULL, Accumulate, Kernel, Load, Store, levels, stages
+from fgrad.compile.plan import INPUT, RESULT, TEMP, Launch, Plan, Step, reads_of, writes_of
+
+ALIGNMENT = 64  # a cache line, and the widest vector
+_EXACT = 300  # slots up to which a second way of placing them is worth its time (it is quadratic)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Where buffers lie, and how much memory a call takes.
+
+    Attributes:
+        offsets: For each temporary in the arena, its offset in bytes.
+        scratch: For each step with scratch memory, the offset of that.
+        arena_bytes: The size of the arena.
+        bound_bytes: The most that is alive in it at once: no placement can be smaller.
+        input_bytes: The inputs.
+        result_bytes: The results that the call allocates.
+        peak_bytes: The most that is alive at once: inputs, results, the arena, and temporaries
+            that libraries allocate.
+        reused: How many temporaries took over the memory of an operand.
+    """
+
+    offsets: Mapping[int, int]
+    scratch: Mapping[int, int]
+    arena_bytes: int
+    bound_bytes: int
+    input_bytes: int
+    result_bytes: int
+    peak_bytes: int
+    reused: int
+
+
+class _Slot(NamedTuple):
+    """Memory of one size that is in use from one step to another, both included."""
+
+    size: int
+    first: int
+    last: int
+
+
+def plan_memory(
+    plan: Plan, *, scratch: Mapping[int, int] | None = None, elsewhere: Collection[int] = ()
+) -> Memory:
+    """Place the temporaries of a plan.
+
+    Args:
+        plan: The plan.
+        scratch: Bytes of scratch memory that a step needs while it runs.
+        elsewhere: Temporaries that are not in the arena, since a library allocates them.
+    """
+    last = last_uses(plan)
+    skip = set(elsewhere)
+    slot_of, slots, reused = _slots(plan, last, skip)
+    scratch_slots = {}
+    for step, size in (scratch or {}).items():
+        if size:
+            scratch_slots[step] = len(slots)
+            slots.append(_Slot(_rounded(size), step, step))
+    places, total = _place(slots)
+    bound = max(_live(slots, len(plan.steps)), default=0)
+    inputs = sum(b.nbytes for b in plan.buffers if b.role == INPUT)
+    results = sum(b.nbytes for b in plan.buffers if b.role == RESULT)
+    return Memory(
+        offsets={b: places[s] for b, s in slot_of.items()},
+        scratch={step: places[s] for step, s in scratch_slots.items()},
+        arena_bytes=total,
+        bound_bytes=bound,
+        input_bytes=inputs,
+        result_bytes=results,
+        peak_bytes=inputs + total + _outside(plan, last, skip),
+        reused=reused,
+    )
+
+
+def last_uses(plan: Plan) -> dict[int, int]:
+    """For each buffer that a step touches, the last such step."""
+    last: dict[int, int] = {}
+    for i, step in enumerate(plan.steps):
+        for b in reads_of(step) | writes_of(step):
+            last[b] = i
+    return last
+
+
+def _rounded(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _slots(
+    plan: Plan, last: Mapping[int, int], skip: set[int]
+) -> tuple[dict[int, int], list[_Slot], int]:
+    """The slot of each temporary in the arena, the slots, and how many buffers were put on one."""
+    slot_of: dict[int, int] = {}
+    slots: list[_Slot] = []
+    reused = 0
+    for i, step in enumerate(plan.steps):
+        taken: set[int] = set()
+        for b in sorted(writes_of(step)):
+            buffer = plan.buffers[b]
+            if buffer.role != TEMP or b in skip:
+                continue
+            size = _rounded(buffer.nbytes)
+            for a in _overwritable(step, b):
+                if a not in slot_of or a in taken or last[a] != i or not size:
+                    continue
+                s = slot_of[a]
+                if slots[s].size == size:
+                    taken.add(a)
+                    slot_of[b] = s
+                    slots[s] = slots[s]._replace(last=last[b])
+                    reused += 1
+                    break
+            else:
+                slot_of[b] = len(slots)
+                slots.append(_Slot(size, i, last[b]))
+    return slot_of, slots, reused
+
+
+def _overwritable(step: Step, output: int) -> list[int]:
+    """Buffers whose memory a launch may write `output` into, element by element."""
+    if not isinstance(step, Launch):
+        return []
+    kernel = step.kernel
+    where = {b: k for k, b in enumerate(step.buffers)}  # a written buffer is one operand
+    stores = [i for i in kernel.body if isinstance(i, Store) and i.operand == where[output]]
+    whole = any(isinstance(i, Accumulate) and i.operand == where[output] for i in kernel.body)
+    if whole or len(stores) != 1:
+        return []
+    return [
+        a
+        for a in dict.fromkeys(step.buffers)
+        if a != output and _same_elements(kernel, step.buffers, a, stores[0])
+    ]
+
+
+def _same_elements(kernel: Kernel, buffers: tuple[int, ...], a: int, store: Store) -> bool:
+    """Whether each element of buffer `a` is read just before it would be overwritten.
+
+    That holds if all its loads have the map of the store, and the store is in the last pass over
+    the row, after which no pass can read it again.
+    """
+    level, stage = levels(kernel), stages(kernel)
+    at = kernel.body.index(store)
+    if level[at] != FULL or stage[at] != max(stage) or store.map.indirect:
+        return False
+    found = False
+    for i, instr in enumerate(kernel.body):
+        if isinstance(instr, Store | Accumulate) and buffers[instr.operand] == a:
+            return False
+        if isinstance(instr, Load) and buffers[instr.operand] == a:
+            found = True
+            same = kernel.operands[instr.operand].dtype.itemsize
+            if (
+                instr.map != store.map
+                or instr.bounds
+                or level[i] != FULL
+                or same != kernel.operands[store.operand].dtype.itemsize
+            ):
+                return False
+    return found
+
+
+def _live(slots: list[_Slot], steps: int) -> list[int]:
+    """The bytes in use at each step."""
+    change = [0] * (steps + 1)
+    for s in slots:
+        change[s.first] += s.size
+        change[s.last + 1] -= s.size
+    total = 0
+    return [total := total + c for c in change]
+
+
+def _outside(plan: Plan, last: Mapping[int, int], skip: set[int]) -> int:
+    """The most that results, and temporaries outside the arena, take at once."""
+    lives = []
+    for i, step in enumerate(plan.steps):
+        for b in writes_of(step):
+            buffer = plan.buffers[b]
+            if buffer.role == RESULT:
+                lives.append(_Slot(buffer.nbytes, i, len(plan.steps) - 1))
+            elif b in skip:
+                lives.append(_Slot(buffer.nbytes, i, last[b]))
+    return max(_live(lives, len(plan.steps)), default=0)
+
+
+def _place(slots: list[_Slot]) -> tuple[list[int], int]:
+    """An offset for each slot, and the bytes that all take."""
+    places, total = _by_time(slots)
+    if not slots or len(slots) > _EXACT:
+        return places, total
+    steps = max(s.last for s in slots) + 1
+    if total > max(_live(slots, steps)):
+        others, other = _by_size(slots)
+        if other < total:
+            return others, other
+    return places, total
+
+
+def _by_time(slots: list[_Slot]) -> tuple[list[int], int]:
+    """Best fit in the order in which slots come alive, with a list of free gaps."""
+    places = [0] * len(slots)
+    order = sorted(range(len(slots)), key=lambda s: (slots[s].first, -slots[s].size))
+    ends = sorted(range(len(slots)), key=lambda s: slots[s].last)
+    gaps: list[tuple[int, int]] = []  # (begin, end), sorted, apart
+    total = gone = 0
+    for s in order:
+        size, first, _ = slots[s]
+        if not size:
+            continue
+        while slots[ends[gone]].last < first:
+            done = ends[gone]
+            gone += 1
+            if slots[done].size:
+                _give_back(gaps, places[done], places[done] + slots[done].size)
+        fits = [(e - b, b, k) for k, (b, e) in enumerate(gaps) if e - b >= size]
+        if fits:
+            _, begin, k = min(fits)
+            places[s] = begin
+            gaps[k] = (begin + size, gaps[k][1])
+            if gaps[k][0] == gaps[k][1]:
+                del gaps[k]
+        elif gaps and gaps[-1][1] == total:  # the last gap grows
+            places[s] = gaps.pop()[0]
+            total = places[s] + size
+        else:
+            places[s] = total
+            total += size
+    return places, total
+
+
+def _give_back(gaps: list[tuple[int, int]], begin: int, end: int) -> None:
+    """Add a gap, and join it with its neighbours."""
+    at = 0
+    while at < len(gaps) and gaps[at][0] < begin:
+        at += 1
+    if at < len(gaps) and gaps[at][0] == end:
+        end = gaps.pop(at)[1]
+    if at and gaps[at - 1][1] == begin:
+        gaps[at - 1] = (gaps[at - 1][0], end)
+    else:
+        gaps.insert(at, (begin, end))
+
+
+def _by_size(slots: list[_Slot]) -> tuple[list[int], int]:
+    """Largest first, each into the smallest gap between those alive at the same time."""
+    places = [0] * len(slots)
+    placed: list[int] = []
+    total = 0
+    for s in sorted(range(len(slots)), key=lambda s: (-slots[s].size, slots[s].first)):
+        size, first, last = slots[s]
+        beside = sorted(
+            (places[o], places[o] + slots[o].size)
+            for o in placed
+            if slots[o].first <= last and first <= slots[o].last
+        )
+        best, begin = None, 0
+        for low, high in beside:
+            gap = low - begin
+            if gap >= size and (best is None or gap < best[0]):
+                best = (gap, begin)
+            begin = max(begin, high)
+        places[s] = best[1] if best else begin
+        placed.append(s)
+        total = max(total, places[s] + size)
+    return places, total

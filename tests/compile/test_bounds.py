@@ -1,0 +1,87 @@
+"""A kernel that computes what it means passes, however it rounds; any other fault is found."""
+
+import numpy as np
+import pytest
+
+from fgrad.compile.bounds import fault
+from fgrad.compile.interpret import run_kernel
+from fgrad.compile.kernel import (
+    Accumulate,
+    Compute,
+    Const,
+    Kernel,
+    Load,
+    Map,
+    Operand,
+    Reduce,
+    Store,
+)
+
+F, INT, BOOL = np.dtype("f"), np.dtype("i"), np.dtype("?")
+M = Map(0, (8, 1))
+COLUMN = Map(0, (0, 1))
+
+
+def softmax():
+    body = (
+        Load(0, M, F), Reduce("max", 0, F), Compute("sub", (0, 1), F), Compute("exp", (2,), F),
+        Reduce("add", 3, F), Compute("div", (3, 4), F), Store(1, M, 5),
+        Accumulate(2, COLUMN, "add", 5),
+    )  # fmt: skip
+    return Kernel("k", (6,), (8,), (Operand(F), Operand(F, True), Operand(F, True)), body)
+
+
+def stepped():
+    """Jumps: a comparison and a rounding of a computed value."""
+    body = (
+        Load(0, M, F), Const(0.1, F), Compute("mul", (0, 1), F), Compute("floor", (2,), F),
+        Compute("gt", (2, 1), BOOL), Compute("neg", (3,), F), Compute("select", (4, 3, 5), F),
+        Store(1, M, 6), Compute("convert", (0,), INT), Store(2, M, 8),
+    )  # fmt: skip
+    return Kernel("k", (6,), (8,), (Operand(F), Operand(F, True), Operand(INT, True)), body)
+
+
+def operands(kernel, seed=0):
+    x = np.random.default_rng(seed).normal(size=48).astype(F) * 30
+    return [x, *(np.zeros(48, op.dtype) for op in kernel.operands[1:])]
+
+
+@pytest.mark.parametrize("make", [softmax, stepped])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_meaning_of_a_kernel_passes(make, seed):
+    kernel = make()
+    before = operands(kernel, seed)
+    after = [x.copy() for x in before]
+    run_kernel(kernel, after)
+    assert fault(kernel, before, after) is None
+
+
+@pytest.mark.parametrize("make", [softmax, stepped])
+@pytest.mark.parametrize("operand", [1, 2])
+@pytest.mark.parametrize("change", [1.0001, -1.0, np.nan, np.inf])
+def test_one_wrong_element_is_found_and_named(make, operand, change):
+    kernel = make()
+    before = operands(kernel)
+    after = [x.copy() for x in before]
+    run_kernel(kernel, after)
+    at = int(np.argmax(np.abs(after[operand].astype(float))))
+    if after[operand].dtype == INT:
+        after[operand][at] += 1
+    else:
+        after[operand][at] *= change
+    found = fault(kernel, before, after)
+    assert found is not None
+    assert f"operand {operand}, element {at}:" in found
+
+
+def test_a_difference_of_nearly_equal_numbers_may_lose_digits_and_no_more():
+    body = (
+        Load(0, M, F), Const(1e4, F), Compute("add", (0, 1), F), Compute("sub", (2, 1), F),
+        Store(1, M, 3),
+    )  # fmt: skip
+    kernel = Kernel("k", (6,), (8,), (Operand(F), Operand(F, True)), body)
+    before = operands(kernel)
+    exact = [before[0], before[0].copy()]  # what a machine that does not round would give
+    assert fault(kernel, before, exact) is None
+    exact[1] = exact[1] + np.float32(0.01)
+    assert fault(kernel, before, exact) is not None
