@@ -125,6 +125,12 @@ def _fft_batch(
     return fft(x, fft_type, fft_lengths), d
 
 
+def _roots(n: int) -> np.ndarray[Any, Any]:
+    """The matrix exp(2πi jk/n), of angles up to π only: greater ones are rounded more coarsely."""
+    turns = np.outer(np.arange(n), np.arange(n)) % n
+    return np.asarray(np.exp(2j * np.pi * np.where(2 * turns > n, turns - n, turns) / n))
+
+
 def _reference(x: Any, *, fft_type: FftType, fft_lengths: Ints) -> Any:
     """By the definition, one axis after the other."""
     sign = 1 if "I" in fft_type.name else -1
@@ -134,13 +140,13 @@ def _reference(x: Any, *, fft_type: FftType, fft_lengths: Ints) -> Any:
         rest = (
             _reference(x, fft_type=FftType.IFFT, fft_lengths=(*fft_lengths[:-1], 1)) if n > 1 else x
         )
-        angle = 2j * np.pi * np.outer(np.arange(last // 2 + 1), np.arange(last)) / last
-        return np.real((rest * _weights(last, np.dtype("f8"))) @ np.exp(angle)) / last
+        matrix = _roots(last)[: last // 2 + 1]
+        return np.real((rest * _weights(last, np.dtype("f8"))) @ matrix) / last
     out = np.asarray(x, np.complex128)
     for axis, k in zip(range(-n, 0), fft_lengths, strict=True):
         if k == 1:
             continue
-        matrix = np.exp(sign * 2j * np.pi * np.outer(np.arange(k), np.arange(k)) / k)
+        matrix = _roots(k) if sign > 0 else _roots(k).conj()
         out = np.moveaxis(np.moveaxis(out, axis, -1) @ matrix, -1, axis)
     if sign > 0:
         out = out / prod(fft_lengths)

@@ -106,7 +106,8 @@ def _value_bound(problem: Problem, wide: Arrays, i: int, y: Array, reference: Ar
     if epsilon(y.dtype) > epsilon(single):  # summed in float32, rounded once
         return 0.5 * step * (1 + 1e-6) + gamma(longest, single) * terms
     complexes = 4.0 if y.dtype.kind == "c" else 1.0  # a complex product is four
-    return complexes * gamma(longest + 1, y.dtype) * terms
+    both = 2.0 if y.dtype == widest(y.dtype) else 1.0  # a double reference is such a sum, too
+    return both * complexes * gamma(longest + 1, y.dtype) * terms
 
 
 def law_abstract(problem: Problem) -> None:
