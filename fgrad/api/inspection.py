@@ -36,6 +36,11 @@ class KernelInfo(NamedTuple):
     equations: tuple[Eqn, ...]
     lines: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        # Without the source: it has hundreds of lines.
+        where = "".join(f"\n  at {line}" for line in self.lines)
+        return f"{self.loops}\n  {self.flops:,} operations, {self.bytes:,} bytes{where}"
+
 
 class StepInfo(NamedTuple):
     """A step of a program.

@@ -14,6 +14,13 @@ def parameters_of(fun: Fun, what: str, numbers: Any, names: Any) -> tuple[Any, A
     numbers, names = _tuple(numbers), _tuple(names)
     if not numbers and not names:
         return numbers, names
+    kind = StaticArgumentError if what == "static" else DonationError
+    for given, of, type_ in ((numbers, "argnums", int), (names, "argnames", str)):
+        if not all(isinstance(g, type_) for g in given):
+            raise kind(
+                f"jit of {name_of(fun)}: {what}_{of} takes {type_.__name__} or a sequence of it, "
+                f"got {given!r}"
+            )
     import inspect  # noqa: PLC0415 - slow to import, and rarely needed
 
     try:
@@ -29,7 +36,6 @@ def parameters_of(fun: Fun, what: str, numbers: Any, names: Any) -> tuple[Any, A
     if inspect.Parameter.VAR_KEYWORD not in kinds:
         wrong += [n for n in names if n not in known]
     if wrong:
-        kind = StaticArgumentError if what == "static" else DonationError
         raise kind(
             f"jit of {name_of(fun)}: {what}_argnums or {what}_argnames {wrong} name no parameter; "
             f"they are {', '.join(p.name for p in parameters) or 'none'}"
@@ -42,4 +48,4 @@ def parameters_of(fun: Fun, what: str, numbers: Any, names: Any) -> tuple[Any, A
 
 
 def _tuple(x: Any) -> tuple[Any, ...]:
-    return (x,) if isinstance(x, (int, str)) else tuple(x)
+    return tuple(x) if isinstance(x, (tuple, list, set, frozenset)) else (x,)

@@ -1,5 +1,6 @@
 """Abstract values: the shape, dtype and weakness of an array, without its contents."""
 
+import operator
 from collections.abc import Iterable
 from math import prod
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import dtypes
+from fgrad.core.errors import DtypeError, FgradError
 
 __all__ = ["ShapeDtypeStruct", "ShapedArray"]
 
@@ -138,3 +140,35 @@ class ShapeDtypeStruct(ShapedArray):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ShapeDtypeStruct, (self.shape, self.dtype)
+
+
+def integer(x: Any, what: str) -> int:
+    """`x` as a Python integer; `what` it is, for the message.
+
+    Raises:
+        DtypeError: It is none.
+        TracerIntegerConversionError: It is traced.
+    """
+    try:
+        return operator.index(x)
+    except FgradError:
+        raise
+    except TypeError:
+        raise DtypeError(f"{what} must be an integer, got {type(x).__name__} {x!r:.60}") from None
+
+
+def integers(xs: Iterable[Any], what: str) -> tuple[int, ...]:
+    """`xs` as Python integers: a shape, axes, strides; `what` they are, for the message.
+
+    Raises:
+        DtypeError: They are no sequence, or one of them is no integer.
+        TracerIntegerConversionError: One of them is traced.
+    """
+    try:
+        return tuple(map(operator.index, xs))
+    except FgradError:
+        raise
+    except TypeError:
+        raise DtypeError(
+            f"{what} must be a sequence of integers, got {type(xs).__name__} {xs!r:.60}"
+        ) from None

@@ -10,14 +10,13 @@ import threading
 from collections.abc import Callable
 from types import CodeType
 
-import numpy as np
-
 # pathlib takes a tenth of the import time of fgrad.
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120
-# NumPy's own Python code, through which its functions come back here, is no user's either.
-_LIBRARIES = (_PACKAGE, os.path.dirname(np.__file__) + os.sep)  # noqa: PTH120
-# Files of these: filled as frames are met, bounded by the number of source files loaded.
+# Files of the package and of those between: filled as frames are met, bounded by the number of
+# source files loaded.
 _internal: dict[str, bool] = {}
+# Libraries that call the protocols of arrays: their lines are not the user's either.
+_BETWEEN = tuple(f"-packages{os.sep}{name}{os.sep}" for name in ("numpy", "scipy", "torch", "cupy"))
 
 
 class Where:
@@ -103,10 +102,10 @@ class _SavedWhere(Where):
 
 
 def is_internal(filename: str) -> bool:
-    """Whether a source file belongs to the library (its tests and examples do not) or to NumPy."""
+    """Whether a source file belongs to the library or those between (tests do not)."""
     known = _internal.get(filename)
     if known is None:
-        inside = filename.startswith(_LIBRARIES) or filename.startswith("<fgrad")
+        inside = filename.startswith((_PACKAGE, "<fgrad")) or any(b in filename for b in _BETWEEN)
         known = _internal[filename] = inside
     return known
 

@@ -39,7 +39,7 @@ def dynamic_slice_in_dim(
     """
     x = value(operand)
     axis = canonical_axis("dynamic_slice_in_dim", axis, x.ndim)
-    sizes = (*x.shape[:axis], int(slice_size), *x.shape[axis + 1 :])
+    sizes = (*x.shape[:axis], slice_size, *x.shape[axis + 1 :])
     starts = _along(x, axis, start_index)
     return dynamic_slice(x, starts, sizes, allow_negative_indices=allow_negative_indices)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fgrad.core import basis, dtypes
-from fgrad.core.avals import ShapedArray
+from fgrad.core.avals import ShapedArray, integer, integers
 from fgrad.core.errors import ShapeError
 from fgrad.core.primitive import (
     NOTHING,
@@ -320,9 +320,9 @@ def conv_general_dilated(
     lhs, rhs = operands(lhs, rhs)
     numbers = conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     ones = (1,) * (lhs.ndim - 2)
-    strides = tuple(map(int, window_strides))
-    lhs_dilation = ones if lhs_dilation is None else tuple(map(int, lhs_dilation))
-    rhs_dilation = ones if rhs_dilation is None else tuple(map(int, rhs_dilation))
+    strides = integers(window_strides, "window_strides")
+    lhs_dilation = ones if lhs_dilation is None else integers(lhs_dilation, "lhs_dilation")
+    rhs_dilation = ones if rhs_dilation is None else integers(rhs_dilation, "rhs_dilation")
     if isinstance(padding, str):
         if any(d != 1 for d in lhs_dilation):
             raise ShapeError(
@@ -346,6 +346,7 @@ def conv_general_dilated(
         conv_general_dilated_p, lhs, rhs,
         window_strides=strides, padding=padding,
         lhs_dilation=lhs_dilation, rhs_dilation=rhs_dilation, dimension_numbers=numbers,
-        feature_group_count=int(feature_group_count), batch_group_count=int(batch_group_count),
+        feature_group_count=integer(feature_group_count, "feature_group_count"),
+        batch_group_count=integer(batch_group_count, "batch_group_count"),
         precision=canonical_precision(precision), preferred_element_type=preferred_element_type,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from fgrad.core.avals import ShapedArray
+from fgrad.core.avals import ShapedArray, integers
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.lax.precision import product_dtype
 
@@ -55,7 +55,7 @@ def conv_dimension_numbers(
     if len(dimension_numbers) != 3:
         raise ShapeError(f"dimension_numbers needs three layouts, got {dimension_numbers!r}")
     if not all(isinstance(s, str) for s in dimension_numbers):
-        specs = tuple(tuple(int(i) for i in s) for s in dimension_numbers)
+        specs = tuple(integers(s, "dimension_numbers") for s in dimension_numbers)
         if any(sorted(s) != list(range(rank)) for s in specs):
             raise ShapeError(
                 f"dimension_numbers {specs} must each hold the {rank} axes of the operands once"

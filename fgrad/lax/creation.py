@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import basis, dtypes
-from fgrad.core.avals import ShapedArray
+from fgrad.core.avals import ShapedArray, integers
 from fgrad.core.errors import AxisError, DtypeError, ShapeError
 from fgrad.core.primitive import Absent, Lowering, Primitive, Value
 from fgrad.core.tracing import bind
@@ -73,7 +73,7 @@ def broadcasted_iota(dtype: Any, shape: Sequence[int], dimension: int) -> Value:
         Array([[0, 0, 0],
                [1, 1, 1]], dtype=int32)
     """
-    shape = tuple(map(int, shape))
+    shape = integers(shape, "iota: shape")
     dimension, dtype = canonical_axis("iota", dimension, len(shape)), dtypes.dtype(dtype)
     aval = _iota_abstract(dtype=dtype, shape=shape, dimension=dimension)
     return bind(iota_p, dtype=aval.dtype, shape=aval.shape, dimension=dimension)
@@ -104,7 +104,7 @@ def full(shape: Sequence[int], fill_value: Any, dtype: Any = None) -> Value:
         fill = basis.convert_element_type(scalar_like(fill_value, dtype), dtype)
     if fill.ndim:
         raise ShapeError(f"full: fill_value must be a scalar, got {fill.aval}")
-    return basis.broadcast_in_dim(fill, tuple(map(int, shape)), ())
+    return basis.broadcast_in_dim(fill, integers(shape, "full: shape"), ())
 
 
 def full_like(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import basis, dtypes
-from fgrad.core.avals import ShapedArray
+from fgrad.core.avals import ShapedArray, integers
 from fgrad.core.basis import Dims
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import ArrayImpl
@@ -316,7 +316,9 @@ def dynamic_slice(
     """
     x = value(operand)
     starts = _starts("dynamic_slice", x, start_indices, allow_negative_indices)
-    return bind(dynamic_slice_p, x, *starts, slice_sizes=tuple(map(int, slice_sizes)))
+    return bind(
+        dynamic_slice_p, x, *starts, slice_sizes=integers(slice_sizes, "dynamic_slice: slice_sizes")
+    )
 
 
 def dynamic_update_slice(

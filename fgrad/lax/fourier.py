@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import basis, dtypes
-from fgrad.core.avals import ShapedArray
+from fgrad.core.avals import ShapedArray, integers
 from fgrad.core.dtype_kinds import NATIVE
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import as_value
@@ -246,4 +246,4 @@ def fft(x: Any, fft_type: FftType | str, fft_lengths: Sequence[int]) -> Value:
         x = basis.convert_element_type(x, dtypes.default_float())
     if fft_type is not FftType.RFFT and x.dtype.num in NATIVE["f"]:
         x = basis.convert_element_type(x, dtypes.to_complex(x.dtype))
-    return bind(fft_p, x, fft_type=fft_type, fft_lengths=tuple(map(int, fft_lengths)))
+    return bind(fft_p, x, fft_type=fft_type, fft_lengths=integers(fft_lengths, "fft: fft_lengths"))

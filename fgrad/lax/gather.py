@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import basis, dtypes
-from fgrad.core.avals import ShapedArray
+from fgrad.core.avals import ShapedArray, integers
 from fgrad.core.basis import Dims
 from fgrad.core.errors import AxisError, DtypeError, ShapeError
 from fgrad.core.primitive import (
@@ -259,7 +259,7 @@ def gather(
         value(operand),
         value(start_indices),
         dimension_numbers=dimension_numbers,
-        slice_sizes=tuple(map(int, slice_sizes)),
+        slice_sizes=integers(slice_sizes, "gather: slice_sizes"),
         indices_are_sorted=bool(indices_are_sorted),
         unique_indices=bool(unique_indices),
         mode=GatherScatterMode.from_any(mode),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import basis, dtypes
-from fgrad.core.avals import ShapedArray
+from fgrad.core.avals import ShapedArray, integer, integers
 from fgrad.core.basis import Dims, shift_axes
 from fgrad.core.errors import AxisError, ShapeError
 from fgrad.core.evaluate import as_value
@@ -62,12 +62,13 @@ def scalar_like(x: Any, dtype: np.dtype[Any]) -> Value:
 
 def canonical_axis(name: str, axis: int, ndim: int) -> int:
     """An axis as an index from 0, or an `AxisError` that names the operation."""
+    axis = integer(axis, f"{name}: an axis")
     if not -ndim <= axis < ndim:
         raise AxisError(
             f"{name}: axis {axis} is out of range for an array of {ndim} axes; axes run from "
             f"{-ndim} to {ndim - 1}"
         )
-    return int(axis) % ndim
+    return axis % ndim
 
 
 def canonical_axes(name: str, axes: Sequence[int], ndim: int) -> Ints:
@@ -105,7 +106,7 @@ def reshape(
     x = value(operand)
     if dimensions is not None:
         x = transpose(x, dimensions)
-    return basis.reshape(x, tuple(map(int, new_sizes)))
+    return basis.reshape(x, integers(new_sizes, "reshape: new_sizes"))
 
 
 def transpose(operand: Any, permutation: Sequence[int]) -> Value:
@@ -118,7 +119,7 @@ def transpose(operand: Any, permutation: Sequence[int]) -> Value:
         >>> transpose(np.array([[1, 2, 3]], np.float32), (1, 0)).shape
         (3, 1)
     """
-    return basis.transpose(value(operand), tuple(map(int, permutation)))
+    return basis.transpose(value(operand), integers(permutation, "transpose: permutation"))
 
 
 def broadcast_in_dim(
@@ -144,8 +145,8 @@ def broadcast_in_dim(
         Array([[1., 1., 1.],
                [2., 2., 2.]], dtype=float32)
     """
-    dims = tuple(map(int, broadcast_dimensions))
-    return basis.broadcast_in_dim(value(operand), tuple(map(int, shape)), dims)
+    dims = integers(broadcast_dimensions, "broadcast_in_dim: broadcast_dimensions")
+    return basis.broadcast_in_dim(value(operand), integers(shape, "broadcast_in_dim: shape"), dims)
 
 
 def broadcast(operand: Any, sizes: Sequence[int]) -> Value:

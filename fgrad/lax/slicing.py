@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import basis
-from fgrad.core.avals import ShapedArray
+from fgrad.core.avals import ShapedArray, integers
 from fgrad.core.basis import Dims
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.primitive import (
@@ -160,8 +160,9 @@ def slice(
         Array([1., 3., 5.], dtype=float32)
     """
     x = value(operand)
-    start, limit = tuple(map(int, start_indices)), tuple(map(int, limit_indices))
-    steps = (1,) * len(start) if strides is None else tuple(map(int, strides))
+    start = integers(start_indices, "slice: start_indices")
+    limit = integers(limit_indices, "slice: limit_indices")
+    steps = (1,) * len(start) if strides is None else integers(strides, "slice: strides")
     if limit == x.shape and not any(start) and steps == (1,) * x.ndim == (1,) * len(start):
         return x
     return bind(slice_p, x, start_indices=start, limit_indices=limit, strides=steps)
@@ -391,5 +392,5 @@ def pad(operand: Any, padding_value: Any, padding_config: Sequence[Sequence[int]
         Array([0., 1., 0., 0., 2.], dtype=float32)
     """
     x = value(operand)
-    config = tuple((int(lo), int(hi), int(interior)) for lo, hi, interior in padding_config)
+    config = tuple(integers(c, "pad: an entry of padding_config") for c in padding_config)
     return bind(pad_p, x, scalar_like(padding_value, x.dtype), padding_config=config)

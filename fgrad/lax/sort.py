@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import basis, dtypes
-from fgrad.core.avals import ShapedArray
+from fgrad.core.avals import ShapedArray, integer
 from fgrad.core.basis import Dims
 from fgrad.core.errors import AxisError, DtypeError, ShapeError
 from fgrad.core.primitive import (
@@ -168,7 +168,13 @@ def sort(
     if not xs:
         raise ShapeError("sort: at least one array is needed, got none")
     axis = canonical_axis("sort", dimension, xs[0].ndim)
-    outs = bind(sort_p, *xs, dimension=axis, is_stable=bool(is_stable), num_keys=int(num_keys))
+    outs = bind(
+        sort_p,
+        *xs,
+        dimension=axis,
+        is_stable=bool(is_stable),
+        num_keys=integer(num_keys, "sort: num_keys"),
+    )
     return tuple(outs) if several else outs[0]
 
 
@@ -301,5 +307,5 @@ def top_k(operand: Any, k: int, *, axis: int = -1) -> tuple[Value, Value]:
         Array([0, 2], dtype=int32)
     """
     x = value(operand)
-    found = bind(top_k_p, x, k=int(k), axis=canonical_axis("top_k", axis, x.ndim))
+    found = bind(top_k_p, x, k=integer(k, "top_k: k"), axis=canonical_axis("top_k", axis, x.ndim))
     return found[0], found[1]

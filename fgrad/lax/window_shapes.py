@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.core.avals import ShapedArray
+from fgrad.core.avals import ShapedArray, integers
 from fgrad.core.errors import ShapeError
 from fgrad.core.primitive import (
     Value,
@@ -58,10 +58,10 @@ def window_params(
 ) -> dict[str, Any]:  # fmt: skip
     """The parameters of a reduction over windows, of what a caller wrote."""
     ones = (1,) * x.ndim
-    window = tuple(map(int, window_dimensions))
-    strides = ones if window_strides is None else tuple(map(int, window_strides))
-    base = ones if base_dilation is None else tuple(map(int, base_dilation))
-    dilation = ones if window_dilation is None else tuple(map(int, window_dilation))
+    window = integers(window_dimensions, "window_dimensions")
+    strides = ones if window_strides is None else integers(window_strides, "window_strides")
+    base = ones if base_dilation is None else integers(base_dilation, "base_dilation")
+    dilation = ones if window_dilation is None else integers(window_dilation, "window_dilation")
     if not len(window) == len(strides) == len(base) == len(dilation) == x.ndim:
         raise ShapeError(
             f"reduce_window: window_dimensions {window}, window_strides {strides}, base_dilation "

@@ -1,9 +1,9 @@
 """Axis arguments: normal form and checks."""
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
+from fgrad.core.avals import integer, integers
 from fgrad.core.errors import AxisError, ShapeError
 
 
@@ -13,7 +13,7 @@ def one(name: str, axis: Any, ndim: int) -> int:
     Raises:
         AxisError: It lies outside ``[-ndim, ndim)``.
     """
-    i = operator.index(axis)
+    i = integer(axis, f"{name}: axis")
     if not -ndim <= i < ndim:
         raise AxisError(f"{name}: axis {i} is out of range for an array with {ndim} axes")
     return i % ndim
@@ -45,7 +45,7 @@ def shape_of(shape: Any, name: str = "shape") -> tuple[int, ...]:
     # An array without axes is one length, though its type has __iter__.
     single = not hasattr(shape, "__iter__") or getattr(shape, "ndim", 1) == 0
     lengths = (shape,) if single else tuple(shape)
-    found = tuple(map(operator.index, lengths))
+    found = integers(lengths, name)
     if any(n < 0 for n in found):
         raise ShapeError(f"{name}: lengths must not be negative, got {list(found)}")
     return found

@@ -1,6 +1,5 @@
 """Running sums and products, differences, and integrals of samples."""
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core import basis, dtypes
+from fgrad.core.avals import integer
 from fgrad.core.errors import ShapeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
@@ -113,7 +113,7 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
         append: Values put after, or one of them.
     """
     x = value(a, "diff", "a")
-    n = operator.index(n)
+    n = integer(n, "diff: n")
     if not x.ndim or n < 0:
         raise ShapeError(f"diff: needs an array with axes and n ≥ 0, got {x.aval} and n={n}")
     place = ax.one("diff", axis, x.ndim)

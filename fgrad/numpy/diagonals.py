@@ -7,7 +7,7 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core import basis
-from fgrad.core.errors import ShapeError
+from fgrad.core.errors import ImmutableArrayError, ShapeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
 from fgrad.numpy import reductions, shaping
@@ -76,7 +76,7 @@ def diagflat(v: Any, k: int = 0) -> Value:
     return diag(shaping.ravel(v), k)
 
 
-def fill_diagonal(a: Any, val: Any, wrap: bool = False, *, inplace: bool = False) -> Value:
+def fill_diagonal(a: Any, val: Any, wrap: bool = False, *, inplace: bool = True) -> Value:
     """The array with `val` on its main diagonal; ``inplace=False`` is required as in JAX.
 
     Raises:
@@ -84,7 +84,9 @@ def fill_diagonal(a: Any, val: Any, wrap: bool = False, *, inplace: bool = False
     """
     x = value(a, "fill_diagonal", "a")
     if inplace:
-        raise ShapeError("fill_diagonal: arrays are immutable; pass inplace=False, use the result")
+        raise ImmutableArrayError(
+            "fill_diagonal: arrays are immutable; pass inplace=False, use the result"
+        )
     if wrap or x.ndim < 2 or (x.ndim > 2 and len(set(x.shape)) > 1):
         raise ShapeError(f"fill_diagonal: needs at least 2 axes of one length, got {x.aval}")
     n = min(x.shape)

@@ -1,6 +1,5 @@
 """Grids by slicing, files, and rarer functions."""
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +7,9 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core import basis, dtypes
+from fgrad.core.avals import integer
 from fgrad.core.basis import convert_element_type, select_n
-from fgrad.core.errors import ShapeError
+from fgrad.core.errors import ImmutableArrayError, ShapeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import (
     axes as ax,
@@ -128,13 +128,13 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, period: Any = 2 * np.pi)
     return lax.concatenate([first, lax.add(rest, convert_element_type(shift, x.dtype))], place)
 
 
-def place(arr: Any, mask: Any, vals: Any, *, inplace: bool = False) -> Value:
+def place(arr: Any, mask: Any, vals: Any, *, inplace: bool = True) -> Value:
     """A copy with the values, repeated as needed, where the mask is nonzero; ``inplace=False``."""
     x = value(arr, "place", "arr")
     chosen = shaping.ravel(ufuncs.truth(value(mask)))
     new = shaping.ravel(value(np.asarray(vals) if isinstance(vals, list | tuple) else vals))
     if inplace:
-        raise ShapeError("place: arrays are immutable; pass inplace=False and use the result")
+        raise ImmutableArrayError("place: arrays are immutable; pass inplace=False, use the result")
     if chosen.size != x.size or not new.size:
         raise ShapeError(f"place: mask and values do not fit {x.aval}: {chosen.aval}, {new.aval}")
     count = lax.cumsum(convert_element_type(chosen, np.int32), axis=0)
@@ -145,7 +145,7 @@ def place(arr: Any, mask: Any, vals: Any, *, inplace: bool = False) -> Value:
 
 def mask_indices(n: int, mask_func: Callable[..., Any], k: int = 0) -> tuple[Value, ...]:
     """The positions in an ``[n, n]`` matrix of ones that `mask_func` (such as triu) keeps."""
-    n = operator.index(n)
+    n = integer(n, "mask_indices: n")
     return positions.nonzero(mask_func(creation.ones((n, n)), k))
 
 

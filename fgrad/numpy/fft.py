@@ -1,6 +1,5 @@
 """Discrete Fourier transforms."""
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core import basis, dtypes
+from fgrad.core.avals import integer, integers
 from fgrad.core.basis import convert_element_type
 from fgrad.core.errors import ArgumentError, DtypeError, ShapeError
 from fgrad.core.evaluate import ArrayImpl
@@ -74,7 +74,7 @@ def _lengths(name: str, x: Value, s: Any, axes: Any) -> tuple[tuple[int, ...], t
         places = tuple(range(x.ndim)) if s is None else tuple(range(x.ndim - len(s), x.ndim))
     else:
         places = ax.several(name, tuple(axes), x.ndim)
-    sizes = tuple(x.shape[i] for i in places) if s is None else tuple(map(operator.index, s))
+    sizes = tuple(x.shape[i] for i in places) if s is None else integers(s, f"{name}: s")
     if len(sizes) != len(places):
         raise ShapeError(f"{name}: s {sizes} and axes {places} have different lengths")
     if any(n < 1 for n in sizes):
@@ -191,7 +191,7 @@ def ihfft(a: Any, n: int | None = None, axis: int = -1, norm: str | None = None)
 
 def fftfreq(n: int, d: Any = 1.0, *, dtype: Any = None) -> Value:
     """The frequencies of `fft` of n samples at distance `d`."""
-    n = operator.index(n)
+    n = integer(n, "the number of samples n")
     kind = dtypes.default_float() if dtype is None else dtypes.dtype(dtype)
     steps = np.fft.ifftshift(np.arange(n) - n // 2)
     return ufuncs.divide(ArrayImpl((steps / n).astype(kind)), d)
@@ -199,7 +199,7 @@ def fftfreq(n: int, d: Any = 1.0, *, dtype: Any = None) -> Value:
 
 def rfftfreq(n: int, d: Any = 1.0, *, dtype: Any = None) -> Value:
     """The frequencies of `rfft` of n samples at distance `d`."""
-    n = operator.index(n)
+    n = integer(n, "the number of samples n")
     kind = dtypes.default_float() if dtype is None else dtypes.dtype(dtype)
     return ufuncs.divide(ArrayImpl((np.arange(n // 2 + 1) / n).astype(kind)), d)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core import basis, dtypes
+from fgrad.core.avals import integer
 from fgrad.core.basis import convert_element_type
 from fgrad.core.dtype_kinds import EXTENDED
 from fgrad.core.errors import ArgumentError, ShapeError
@@ -104,7 +105,7 @@ def linspace(
         >>> linspace(0, 1, 3)
         Array([0. , 0.5, 1. ], dtype=float32)
     """
-    num = operator.index(num)
+    num = integer(num, "linspace: num")
     if num < 0:
         raise ShapeError(f"linspace: num must not be negative, got {num}")
     first, last = promote_inexact("linspace", start, stop)
@@ -162,8 +163,8 @@ def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = None, *, device: Any = N
         Array([[1., 0.],
                [0., 1.]], dtype=float32)
     """
-    rows = operator.index(N)
-    shape = (rows, rows if M is None else operator.index(M))
+    rows = integer(N, "eye: N")
+    shape = (rows, rows if M is None else integer(M, "eye: M"))
     return to_device(convert_element_type(_diagonal_mask(shape, k, lax.eq), default(dtype)), device)
 
 
@@ -177,13 +178,15 @@ def _diagonal_mask(shape: tuple[int, int], k: Any, compare: Any) -> Value:
     ax.shape_of(shape)
     row = lax.broadcasted_iota(np.int32, shape, 0)
     column = lax.broadcasted_iota(np.int32, shape, 1)
-    shift = number(operator.index(k), np.dtype(np.int32), weak=False)
+    shift = number(integer(k, "the diagonal k"), np.dtype(np.int32), weak=False)
     return compare(lax.add(row, shift), column)
 
 
 def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Value:
     """A matrix ``[N, M]`` of ones at and below the k-th diagonal."""
-    mask = _diagonal_mask((N, N if M is None else M), k, lax.ge)
+    rows = integer(N, "tri: N")
+    columns = rows if M is None else integer(M, "tri: M")
+    mask = _diagonal_mask((rows, columns), k, lax.ge)
     return convert_element_type(mask, default(dtype))
 
 

@@ -14,7 +14,9 @@ from fgrad import lax
 from fgrad.core import basis
 from fgrad.core.basis import convert_element_type, select_n
 from fgrad.core.errors import (
+    ArgumentError,
     DtypeError,
+    FgradError,
     IndexOutOfBoundsError,
     NonConcreteBooleanIndexError,
     ShapeError,
@@ -129,6 +131,25 @@ def plan(x: Value, index: Any, mode: Any = None) -> Plan:
     return _planned(x, items, raises)
 
 
+def span(x: Value, s: Slice, n: int) -> tuple[int, int, int]:
+    """Start, stop and step of a slice of an axis of length n.
+
+    Raises:
+        DtypeError: A bound is no integer.
+        ArgumentError: The step is 0.
+    """
+    try:
+        return s.indices(n)
+    except FgradError:
+        raise
+    except TypeError:
+        raise DtypeError(
+            f"indexing {x.aval}: the bounds of a slice are integers or None, got {s}"
+        ) from None
+    except ValueError:
+        raise ArgumentError(f"indexing {x.aval}: the step of a slice must not be 0") from None
+
+
 def _axes_of(entry: Any) -> int:
     if entry is None or entry is Ellipsis:
         return 0
@@ -172,7 +193,7 @@ def _check_mask(x: Value, mask: np.ndarray[Any, Any], axis: int) -> None:
 
 def _entry(x: Value, e: Any, axis: int, n: int, raises: bool) -> Any:
     if isinstance(e, Slice):
-        start, stop, step = e.indices(n)
+        start, stop, step = span(x, e, n)
         return start, len(range(start, stop, step)), step
     if isinstance(e, int):
         if -n <= e < n:
@@ -271,7 +292,7 @@ def _static(x: Value, index: Any) -> Value | None:
             stop = start + 1
             step = 1
         elif type(e) is Slice:
-            start, stop, step = e.indices(n)
+            start, stop, step = span(x, e, n)
             if step < 0:
                 return None
             stop = max(start, stop)

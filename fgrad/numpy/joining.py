@@ -1,6 +1,5 @@
 """Arrays put together and taken apart."""
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core import basis
+from fgrad.core.avals import integer
 from fgrad.core.errors import ShapeError
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array
@@ -187,7 +187,7 @@ def _split(name: str, ary: Any, cuts: Any, axis: int, *, even: bool) -> list[Val
     place = ax.one(name, axis, x.ndim)
     n = x.shape[place]
     if np.ndim(cuts) == 0:
-        count = operator.index(cuts)
+        count = integer(cuts, f"{name}: the number of parts")
         if count < 1:
             raise ShapeError(f"{name}: the number of parts must be positive, got {count}")
         if even and n % count:
@@ -197,7 +197,7 @@ def _split(name: str, ary: Any, cuts: Any, axis: int, *, even: bool) -> list[Val
             )
         sizes = [n // count + (i < n % count) for i in range(count)]
         return list(lax.split(x, sizes, place))
-    ends = [slice(None, operator.index(c)).indices(n)[1] for c in cuts]
+    ends = [slice(None, integer(c, f"{name}: a cut")).indices(n)[1] for c in cuts]
     starts = [0, *ends]
     return [
         lax.slice_in_dim(x, min(a, b), b, axis=place)

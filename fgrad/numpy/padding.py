@@ -1,6 +1,5 @@
 """Borders around arrays."""
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core import basis, dtypes
+from fgrad.core.avals import integer
 from fgrad.core.errors import ArgumentError, ShapeError
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array
@@ -51,7 +51,10 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", **kwargs: Any) -> Va
         Array([0., 1., 1., 0.], dtype=float32)
     """
     x = value(array, "pad", "array")
-    widths = [(operator.index(a), operator.index(b)) for a, b in _pairs(pad_width, x.ndim)]
+    widths = [
+        (integer(a, "pad: a width"), integer(b, "pad: a width"))
+        for a, b in _pairs(pad_width, x.ndim)
+    ]
     if any(w < 0 for pair in widths for w in pair):
         raise ShapeError(f"pad: widths must not be negative, got {widths}")
     if mode not in _OPTIONS:

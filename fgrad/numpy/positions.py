@@ -1,6 +1,5 @@
 """Positions: of nonzero elements, of triangles and diagonals, and their arithmetic."""
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core import basis, dtypes
+from fgrad.core.avals import integer
 from fgrad.core.basis import convert_element_type, select_n
 from fgrad.core.errors import (
     ConcretizationTypeError,
@@ -61,7 +61,9 @@ def nonzero(a: Any, *, size: int | None = None, fill_value: Any = None) -> tuple
                 f"tracing; pass size=, or use where(mask, x, other)"
             )
         return tuple(value(i.astype(kind)) for i in np.nonzero(host(known)))
-    return _nonzero_sized(shaping.ravel(mask), x.shape, operator.index(size), fill_value, kind)
+    return _nonzero_sized(
+        shaping.ravel(mask), x.shape, integer(size, "nonzero: size"), fill_value, kind
+    )
 
 
 def _nonzero_sized(

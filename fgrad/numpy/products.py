@@ -1,12 +1,12 @@
 """Products that sum: matmul, dot, tensordot, einsum and their kin."""
 
-import operator
 from typing import Any
 
 import numpy as np
 
 from fgrad import lax
 from fgrad.core import basis, dtypes
+from fgrad.core.avals import integer, integers
 from fgrad.core.basis import convert_element_type
 from fgrad.core.errors import ShapeError
 from fgrad.core.primitive import Value
@@ -188,7 +188,7 @@ def tensordot(
     """
     x, y = promote("tensordot", a, b)
     if np.ndim(axes) == 0:
-        n = operator.index(axes)
+        n = integer(axes, "tensordot: axes")
         if n > min(x.ndim, y.ndim):
             raise ShapeError(f"tensordot: {n} axes are more than those of {x.aval} or {y.aval}")
         over_x, over_y = tuple(range(x.ndim - n, x.ndim)), tuple(range(n))
@@ -203,7 +203,7 @@ def tensordot(
 
 
 def _tuple(x: Any) -> tuple[int, ...]:
-    return (operator.index(x),) if np.ndim(x) == 0 else tuple(map(operator.index, x))
+    return integers((x,) if np.ndim(x) == 0 else x, "tensordot: axes")
 
 
 def kron(a: Any, b: Any) -> Value:

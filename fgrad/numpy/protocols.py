@@ -32,10 +32,12 @@ _DLPACK_CPU = 1
 _INSPECTION = frozenset(
     (
         *("array2string", "array_repr", "array_str", "may_share_memory", "shares_memory"),
-        *("save", "savez", "savez_compressed", "savetxt", "copyto", "min_scalar_type"),
+        *("save", "savez", "savez_compressed", "savetxt", "min_scalar_type"),
         *("format_float_positional", "format_float_scientific", "common_type"),
     )
 )
+# What writes into its first argument.
+_IN_PLACE = frozenset(("copyto", "put", "putmask", "place", "fill_diagonal", "put_along_axis"))
 _REDUCTIONS = {
     "add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min",
     "logical_and": "all", "logical_or": "any",
@@ -234,7 +236,12 @@ def _array_function(x: Array, func: Any, types: Any, args: Any, kwargs: Any) -> 
     module = func.__module__.partition(".")[2]
     name, space = func.__name__, _namespace()
     words = ".".join(filter(None, ("numpy", module, name)))
-    if name in _INSPECTION:
+    if name in _IN_PLACE and isinstance(args[0] if args else None, Array):
+        raise ImmutableArrayError(
+            f"{words} writes into its first argument, but the {args[0].aval} is immutable; use "
+            f"x = x.at[index].set(y), which returns a new array"
+        )
+    if name in _INSPECTION or name in _IN_PLACE:
         return func(*map(_bare, args), **{k: _bare(v) for k, v in kwargs.items()})
     if module in ("linalg", "fft"):
         space = getattr(space, module)

@@ -12,6 +12,7 @@ from fgrad.core.errors import (
     ArgumentError,
     ConcretizationTypeError,
     DtypeError,
+    ImmutableArrayError,
     IndexOutOfBoundsError,
     ShapeError,
 )
@@ -217,13 +218,15 @@ def take_along_axis(
 
 
 def put_along_axis(
-    arr: Any, indices: Any, values: Any, axis: int | None, inplace: bool = False,
+    arr: Any, indices: Any, values: Any, axis: int | None, inplace: bool = True,
     *, mode: Any = None,
 ) -> Value:  # fmt: skip
     """A copy with `values` at the positions that `take_along_axis` reads; ``inplace=False``."""
     x, index = value(arr, "put_along_axis", "arr"), value(indices, "put_along_axis", "indices")
     if inplace:
-        raise ShapeError("put_along_axis: arrays are immutable; pass inplace=False, use the result")
+        raise ImmutableArrayError(
+            "put_along_axis: arrays are immutable; pass inplace=False, use the result"
+        )
     if axis is None:
         flat = shaping.ravel(x)
         return basis.reshape(flat.at[index].set(values, mode=mode), x.shape)
@@ -231,11 +234,11 @@ def put_along_axis(
     return x.at[_along("put_along_axis", x, index, place)].set(values, mode=mode)
 
 
-def put(a: Any, ind: Any, v: Any, mode: Any = None, *, inplace: bool = False) -> Value:
+def put(a: Any, ind: Any, v: Any, mode: Any = None, *, inplace: bool = True) -> Value:
     """A copy with values at positions of the flattened array; ``inplace=False`` is required."""
     x = value(a, "put", "a")
     if inplace:
-        raise ShapeError("put: arrays are immutable; pass inplace=False and use the result")
+        raise ImmutableArrayError("put: arrays are immutable; pass inplace=False, use the result")
     index = shaping.ravel(value(np.asarray(ind) if isinstance(ind, list | tuple) else ind))
     if mode == "wrap":
         index, mode = ufuncs.remainder(index, x.size), None

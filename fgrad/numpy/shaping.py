@@ -1,7 +1,6 @@
 """Other shapes of the same elements: reshape, transpose, broadcast, flip, roll, repeat."""
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core import basis
+from fgrad.core.avals import integer, integers
 from fgrad.core.errors import AxisError, ShapeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
@@ -63,7 +63,7 @@ def size(a: Any, axis: Any = None) -> int:
 
 def _full_shape(x: Value, wanted: Sequence[int]) -> tuple[int, ...]:
     """A shape in which -1 is replaced by the length that is left."""
-    wanted = tuple(map(operator.index, wanted))
+    wanted = integers(wanted, "shape")
     if -1 not in wanted:
         return wanted
     rest = math.prod(n for n in wanted if n != -1)
@@ -308,7 +308,7 @@ def _roll_one(x: Value, shift: Any, axis: int) -> Value:
     if n == 0:
         return x
     if isinstance(shift, int | np.integer) or hasattr(shift, "_data"):
-        k = int(operator.index(shift)) % n
+        k = integer(shift, "roll: shift") % n
         if k == 0:
             return x
         tail = lax.slice_in_dim(x, n - k, n, axis=axis)

@@ -1,12 +1,12 @@
 """Order: sorting, searching, order statistics, counting and distinct values."""
 
-import operator
 from typing import Any
 
 import numpy as np
 
 from fgrad import lax
 from fgrad.core import basis, dtypes
+from fgrad.core.avals import integer
 from fgrad.core.basis import convert_element_type, select_n
 from fgrad.core.errors import ArgumentError, DtypeError, ShapeError
 from fgrad.core.primitive import Value
@@ -122,7 +122,7 @@ def argpartition(a: Any, kth: Any, axis: int = -1) -> Value:
 
 
 def _check_kth(name: str, kth: Any, n: int) -> None:
-    if not -n <= operator.index(kth) < n:
+    if not -n <= integer(kth, f"{name}: kth") < n:
         raise ShapeError(f"{name}: kth={kth} lies outside an axis of length {n}")
 
 

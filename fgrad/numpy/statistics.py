@@ -1,7 +1,6 @@
 """Histograms, covariance, convolution and windows."""
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core import basis, dtypes
+from fgrad.core.avals import integer
 from fgrad.core.basis import convert_element_type, select_n
 from fgrad.core.errors import ArgumentError, DtypeError, ShapeError
 from fgrad.core.evaluate import ArrayImpl
@@ -45,7 +45,7 @@ def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any 
     if np.ndim(bins) == 1:
         return promote_inexact("histogram_bin_edges", value(np.asarray(bins))
                                if isinstance(bins, list | tuple) else bins)[0]  # fmt: skip
-    count = operator.index(bins)
+    count = integer(bins, "histogram_bin_edges: bins")
     if range is None:
         if x.size == 0:
             low, high = ufuncs.const(0.0, x), ufuncs.const(1.0, x)
@@ -302,7 +302,7 @@ def _slide(name: str, x: Value, y: Value, mode: str, precision: Any, preferred: 
 
 def _window(m: int, coefficients: Sequence[float]) -> Value:
     kind = dtypes.default_float()
-    m = operator.index(m)
+    m = integer(m, "the number of points M")
     if m < 1:
         return lax.full((0,), 0, kind)
     if m == 1:
@@ -329,13 +329,15 @@ def blackman(M: int) -> Value:
 
 def bartlett(M: int) -> Value:
     """The triangular window of `M` points, 0 at its ends."""
-    return ArrayImpl(np.bartlett(operator.index(M)).astype(dtypes.default_float()))
+    return ArrayImpl(
+        np.bartlett(integer(M, "the number of points M")).astype(dtypes.default_float())
+    )
 
 
 def kaiser(M: int, beta: Any) -> Value:
     """The Kaiser window of `M` points; `beta` is its shape."""
     (b,) = promote_inexact("kaiser", beta)
-    m = operator.index(M)
+    m = integer(M, "the number of points M")
     if m == 1:
         return lax.full((1,), 1, b.dtype)
     half = (m - 1) / 2

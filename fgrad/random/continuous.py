@@ -12,6 +12,7 @@ from fgrad.core.errors import DtypeError
 from fgrad.core.primitive import Value
 from fgrad.core.transforms.custom import custom_jvp
 from fgrad.lax.threefry import random_bits
+from fgrad.numpy import axes as ax
 from fgrad.random.keys import Key, single, split
 
 __all__ = [
@@ -33,7 +34,7 @@ def _float(name: str, dtype: Any, *, complex_too: bool = False) -> np.dtype[Any]
 def _shape(shape: Shape | None, *params: Value) -> tuple[int, ...]:
     if shape is None:
         return np.broadcast_shapes(*(p.shape for p in params))
-    return (shape,) if isinstance(shape, int) else tuple(shape)
+    return ax.shape_of(shape)
 
 
 def uniform(
@@ -192,7 +193,7 @@ def multivariate_normal(
     """Normal vectors of a mean ``[..., n]`` and a covariance ``[..., n, n]``."""
     kind = _float("multivariate_normal", dtype)
     m, c = fnp.asarray(mean, kind), fnp.asarray(cov, kind)
-    lead = np.broadcast_shapes(m.shape[:-1], c.shape[:-2]) if shape is None else tuple(shape)
+    lead = np.broadcast_shapes(m.shape[:-1], c.shape[:-2]) if shape is None else ax.shape_of(shape)
     factor = fnp.linalg.cholesky(c)
     z = normal(key, (*lead, m.shape[-1]), kind)
     return m + fnp.einsum("...ij,...j->...i", factor, z)
@@ -298,7 +299,7 @@ def dirichlet(key: Key, alpha: Any, shape: Shape | None = None, dtype: Any = Non
     """Dirichlet vectors of parameters ``alpha`` ``[..., n]``."""
     kind = _float("dirichlet", dtype)
     a = fnp.asarray(alpha, kind)
-    lead = a.shape[:-1] if shape is None else tuple(shape)
+    lead = a.shape[:-1] if shape is None else ax.shape_of(shape)
     logs = loggamma(key, a, (*lead, a.shape[-1]), kind)
     shifted = lax.exp(logs - lax.stop_gradient(fnp.max(logs, axis=-1, keepdims=True)))
     return shifted / fnp.sum(shifted, axis=-1, keepdims=True)

@@ -12,6 +12,7 @@ from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Value
 from fgrad.lax.threefry import random_bits
+from fgrad.numpy import axes as ax
 from fgrad.random.continuous import exponential, gamma, gumbel, uniform
 from fgrad.random.keys import Key, split, words_of
 
@@ -36,7 +37,7 @@ def bernoulli(key: Key, p: Any = 0.5, shape: Shape | None = None) -> Value:
     prob = as_value(p)
     if not dtypes.is_float(prob.dtype):
         prob = fnp.asarray(p, dtypes.default_float())
-    sizes = prob.shape if shape is None else tuple(shape)
+    sizes = prob.shape if shape is None else ax.shape_of(shape)
     return uniform(key, sizes, prob.dtype) < prob
 
 
@@ -81,7 +82,9 @@ def randint(key: Key, shape: Shape, minval: Any, maxval: Any, dtype: Any = None)
     word = np.dtype(f"u{kind.itemsize}")
     nbits = kind.itemsize * 8
     first, second = split(key)
-    high_bits, low_bits = (random_bits(words_of(k), tuple(shape), nbits) for k in (first, second))
+    high_bits, low_bits = (
+        random_bits(words_of(k), ax.shape_of(shape), nbits) for k in (first, second)
+    )
     span = lax.convert_element_type(top - bottom, word)
     # An empty range gives minval; a range that reaches the dtype's maximum includes it.
     span = lax.select_n(top <= bottom, span, np.asarray(1, word))
@@ -115,7 +118,7 @@ def permutation(key: Key, x: Any, axis: int = 0, independent: bool = False) -> V
                 f"permutation takes an integer or an array with axes, got {value.aval}"
             )
         return _shuffle(key, fnp.arange(int(value)), 0)
-    axis = axis % value.ndim
+    axis = ax.one("permutation", axis, value.ndim)
     if independent or value.ndim == 1:
         return _shuffle(key, value, axis)
     order = _shuffle(key, fnp.arange(value.shape[axis]), 0)
@@ -152,8 +155,8 @@ def choice(
     """
     whole = isinstance(a, (int, np.integer))
     values = None if whole else fnp.asarray(a)
-    n = int(a) if values is None else values.shape[axis]
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    n = int(a) if values is None else values.shape[ax.one("choice", axis, values.ndim)]
+    shape = ax.shape_of(shape)
     count = int(np.prod(shape))
     if n <= 0 and count:
         raise ShapeError("choice: there is nothing to choose from")
@@ -198,9 +201,9 @@ def categorical(key: Key, logits: Any, axis: int = -1, shape: Shape | None = Non
         Integers of that shape.
     """
     values = fnp.asarray(logits)
-    axis = axis % values.ndim
+    axis = ax.one("categorical", axis, values.ndim)
     lead = values.shape[:axis] + values.shape[axis + 1 :]
-    sizes = lead if shape is None else tuple(shape)
+    sizes = lead if shape is None else ax.shape_of(shape)
     extra = sizes[: len(sizes) - len(lead)]
     if np.broadcast_shapes(sizes, lead) != sizes:
         raise ShapeError(f"categorical: shape {sizes} does not fit the batch shape {lead}")
@@ -218,7 +221,7 @@ def ball(key: Key, d: int, p: float = 2, shape: Shape = (), dtype: Any = None) -
         ℓₚⁿ-ball*, Annals of Probability 33(2), 2005.
     """
     k1, k2, k3 = split(key, 3)
-    sizes = tuple(shape)
+    sizes = ax.shape_of(shape)
     g = gamma(k1, 1.0 / p, (*sizes, d), dtype)
     signs = rademacher(k2, (*sizes, d), g.dtype)
     e = exponential(k3, sizes, g.dtype)

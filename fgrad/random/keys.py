@@ -16,6 +16,7 @@ from fgrad.core.tree_registry import register
 from fgrad.core.where import here
 from fgrad.lax.convert import convert_element_type
 from fgrad.lax.threefry import random_bits, random_fold_in, random_split
+from fgrad.numpy import axes as ax
 
 __all__ = [
     "PRNGKey", "PRNGKeyArray", "bits", "clone", "fold_in", "key", "key_data", "key_impl", "split",
@@ -219,8 +220,7 @@ def split(key: Key, num: int | Sequence[int] = 2) -> Key:
         >>> import fgrad as fg
         >>> key, sub = fg.random.split(fg.random.key(0))
     """
-    shape = (num,) if isinstance(num, (int, np.integer)) else tuple(num)
-    return like_key(key, random_split(single(key), shape))
+    return like_key(key, random_split(single(key), ax.shape_of(num, "split: num")))
 
 
 def fold_in(key: Key, data: Any) -> Key:
@@ -248,7 +248,7 @@ def bits(key: Key, shape: Sequence[int] = (), dtype: Any = np.uint32) -> Value:
     kind = np.dtype(dtype)
     if kind.kind != "u":
         raise DtypeError(f"bits makes unsigned integers, not {kind}")
-    return random_bits(single(key), tuple(shape), kind.itemsize * 8)
+    return random_bits(single(key), ax.shape_of(shape), kind.itemsize * 8)
 
 
 def clone(key: Key) -> Key:

@@ -8,7 +8,7 @@ import pytest
 
 import fgrad as fg
 import fgrad.numpy as fnp
-from fgrad import errors, lax, nn
+from fgrad import errors, lax, nn, random
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Absent, all_primitives
 from fgrad.core.tracing import bind
@@ -93,6 +93,9 @@ SHAPES = {
     "scan": (lambda: lax.scan(lambda c, x: (c, x), 0.0, (X, Y)), "got 2 .* 4 "),
     "iterate": (lambda: list(fnp.ones(())), "cannot iterate"),
     "len": (lambda: len(fnp.ones(())), r"has no len\(\): f32\[\]"),
+    "axis_size": (lambda: fg.vmap(lambda: 1.0, axis_size=-1)(), "must not be negative, got -1"),
+    "random": (lambda: random.normal(random.key(0), (-1,)), "must not be negative"),
+    "split": (lambda: random.split(random.key(0), -1), "must not be negative"),
 }  # fmt: skip
 
 
@@ -127,6 +130,10 @@ AXES = {
     "vmap in": (lambda: fg.vmap(fnp.sin, in_axes=2)(X), r"axis 2 .*f32\[2,3\].*use None"),
     "vmap out": (lambda: fg.vmap(fnp.sin, out_axes=2)(X), "out_axes 2"),
     "vmap None": (lambda: fg.vmap(fnp.sin, out_axes=None)(X), "give an axis, or reduce over it"),
+    "assoc": (lambda: lax.associative_scan(fnp.add, X, axis=4), "axis 4 is out of range"),
+    "permutation": (lambda: random.permutation(random.key(0), X, axis=2), "axis 2 is out of range"),
+    "categorical": (lambda: random.categorical(random.key(0), X, axis=2), "axis 2 is out of"),
+    "choice": (lambda: random.choice(random.key(0), X, axis=2), "axis 2 is out of range"),
 }
 
 
@@ -173,6 +180,7 @@ GRADIENTS = {
     "argnums": (lambda: fg.grad(lambda x: x, 3)(1.0), "argnums=3 names no positional argument"),
     "argnums type": (lambda: fg.grad(lambda x: x, "x"), "integer or a sequence of integers"),
     "argnums twice": (lambda: fg.grad(lambda x: x, (0, 0))(1.0), "twice"),
+    "holomorphic": (lambda: fg.grad(fnp.abs, holomorphic=True)(1j), "return a complex scalar"),
 }
 
 
@@ -205,6 +213,9 @@ COTANGENTS = {
     ),
     "tangent dtype": (lambda: fg.jvp(fnp.sin, (X,), (X.astype(float),)), "astype.'float32'"),
     "tangent of int": (lambda: fg.jvp(lambda n: n * 1.0, (3,), (1,)), "float0"),
+    "complex": (lambda: fg.vjp(fnp.sin, 1.0)[1](1j), r"c64\[\], the output f32\[\]"),
+    "complex tangent": (lambda: fg.jvp(fnp.sin, (1.0,), (1j,)), "dtype of its primal"),
+    "complex push": (lambda: fg.linearize(fnp.sin, 1.0)[1](1j), "dtype of its primal"),
 }
 
 
@@ -409,6 +420,8 @@ RULES = {
     "jvp dtype": (lambda: with_jvp(lambda p, t: (p[0], np.float16(1))), "it must be f32"),
     "jvp tree": (lambda: with_jvp(lambda p, t: (p[0], t)), "the trees must be the same"),
     "defjvps": (lambda: defjvps(lambda t, y, a, b: t), "gave 1 rules, the call has 2 arguments"),
+    "complex": (lambda: with_rules(None, lambda r, ct: (1j, None)), "returned c64"),
+    "jvp complex": (lambda: with_jvp(lambda p, t: (p[0] * 1.0, 1j)), "returned the tangent c64"),
 }
 
 
@@ -433,6 +446,8 @@ STATIC = {
         "hashable, got dict",
     ),
     "beyond": (lambda: fg.jit(lambda x: x, static_argnums=1), "name no parameter"),
+    "text as number": (lambda: fg.jit(lambda x: x, static_argnums="x"), "takes int or a sequence"),
+    "number as text": (lambda: fg.jit(lambda x: x, static_argnames=0), "takes str or a sequence"),
 }  # fmt: skip
 
 
@@ -471,6 +486,19 @@ VALUES = {
     "index": (lambda: fnp.asarray(X)[1.0], "float 1.0; an index is made of"),
     "dtype": (lambda: fnp.asarray(X).astype("foo"), "'foo' is not a dtype"),
     "bits of floats": (lambda: fnp.asarray(X) & X, r"got f32\[2,3\]"),
+    "slice": (lambda: fnp.asarray(X)[0.5:], r"bounds of a slice .*slice\(0.5, None, None\)"),
+    "shape": (lambda: fnp.zeros(2.0), "zeros must be a sequence of integers, got tuple"),
+    "lengths": (lambda: fnp.full((2, "a"), 1.0), "sequence of integers"),
+    "reshape": (lambda: fnp.asarray(X).reshape(2.0, 3), "sequence of integers"),
+    "lax.full": (lambda: lax.full((2.5,), 1.0), r"full: shape .* got tuple \(2.5,\)"),
+    "lax.slice": (lambda: lax.slice(X, (0.5, 0), (1, 1)), "start_indices .* integers"),
+    "axis": (lambda: fnp.sum(X, axis=1.5), "sum: axis must be an integer, got float 1.5"),
+    "top_k": (lambda: lax.top_k(X, 1.5), "k must be an integer"),
+    "axis_size": (lambda: fg.vmap(lambda: 1.0, axis_size=2.0)(), "axis_size must be an integer"),
+    "eye": (lambda: fnp.eye(2.5), "N must be an integer"),
+    "tri": (lambda: fnp.tri(np.ones(3)), "N must be an integer, got ndarray"),
+    "neg": (lambda: lax.neg(np.array(True)), r"neg takes numbers, got b\[\]"),
+    "random shape": (lambda: random.normal(random.key(0), "ab"), "sequence of integers"),
 }
 
 
@@ -485,6 +513,18 @@ ARGUMENTS = {
     "item": (lambda: fnp.asarray(X).item(), "one element"),
     "arange": (lambda: fnp.arange(0, 1, 0), "step must not be 0"),
     "dropout": (lambda: nn.dropout(1, X, 2.0), r"rate must lie in \[0, 1\], got 2"),
+    "slice step": (lambda: fnp.asarray(X)[::0], "step of a slice must not be 0"),
+    "checkpoint": (lambda: fg.checkpoint(3), "checkpoint takes a function, got int"),
+    "policy": (lambda: fg.checkpoint(fnp.sin, policy="all"), "policy must be a function"),
+    "cond": (lambda: lax.cond(True, 1.0, 2.0), "true_fun must be a function, got float"),
+    "switch": (lambda: lax.switch(0, [1.0, 2.0]), "each branch must be a function"),
+    "scan": (lambda: lax.scan(1, 2, X), "scan: f must be a function"),
+    "while": (lambda: lax.while_loop(True, lambda c: c, 1.0), "cond_fun must be a function"),
+    "fori": (lambda: lax.fori_loop(0, 2, None, 1.0), "body_fun must be a function"),
+    "qr": (lambda: fnp.linalg.qr(X, mode="all"), "mode must be"),
+    "norm": (lambda: fnp.linalg.norm(X, ord="foo"), "order 'foo' of a matrix is not known"),
+    "pad": (lambda: fnp.pad(X, 1, mode="f"), "mode 'f' is not known"),
+    "fft": (lambda: fnp.fft.fft(X, norm="f"), "norm must be"),
 }
 
 
@@ -492,3 +532,62 @@ ARGUMENTS = {
 def test_wrong_arguments(name):
     call, words = ARGUMENTS[name]
     raises(call, errors.ArgumentError, words)
+
+
+IN_PLACE = {
+    "put": lambda x: np.put(x, [0], 1.0),
+    "putmask": lambda x: np.putmask(x, [True, False, False], 1.0),
+    "place": lambda x: np.place(x, np.ones((2, 3), bool), [1.0]),
+    "fill_diagonal": lambda x: np.fill_diagonal(x, 1.0),
+    "put_along_axis": lambda x: np.put_along_axis(x, np.zeros((1, 3), int), 1.0, 0),
+    "copyto": lambda x: np.copyto(x, 1.0),
+    "fnp.put": lambda x: fnp.put(x, 0, 1.0),
+    "fnp.fill_diagonal": lambda x: fnp.fill_diagonal(x, 1.0),
+    "fnp.place": lambda x: fnp.place(x, x > 0, [1.0]),
+    "fnp.put_along_axis": lambda x: fnp.put_along_axis(x, fnp.zeros((1, 3), int), 1.0, 0),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+@pytest.mark.parametrize("wrap", ["plain", "grad"])
+def test_functions_that_write_in_place_are_refused(name, wrap):
+    call = IN_PLACE[name]
+
+    def run():
+        if wrap == "plain":
+            call(fnp.asarray(X))
+        else:
+            fg.grad(lambda x: (call(x), x.sum())[1])(X)
+
+    raises(run, errors.ImmutableArrayError, "immutable", line=call.__code__.co_firstlineno)
+
+
+def test_functions_that_write_into_numpy_arrays_take_arrays():
+    out = np.zeros(3)
+    np.copyto(out, fnp.ones(3))
+    np.put(out, [0], fnp.asarray([5.0]))
+    np.testing.assert_array_equal(out, [5, 1, 1])
+
+
+def test_the_line_is_the_users_where_a_library_stands_between():
+    def f(x):
+        return np.vectorize(lambda y: y * 2.0)(x).sum()
+
+    line = f.__code__.co_firstlineno + 1
+    raises(lambda: fg.grad(f)(np.ones(2)), errors.TracerArrayConversionError, "lose its", line=line)
+
+
+UNKNOWN = {
+    "function": lambda x: np.busday_count(x, x),
+    "ufunc method": lambda x: np.add.at(x, [0], 1.0),
+    "argument": lambda x: np.add(x, x, where=[True, False, True]),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_numpy_functions_without_a_counterpart(name):
+    call = UNKNOWN[name]
+    raises(
+        lambda: call(fnp.ones(3)), errors.UnsupportedCallError, r"no counterpart|not supported",
+        line=call.__code__.co_firstlineno,
+    )  # fmt: skip

@@ -9,6 +9,8 @@ import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax
 from fgrad.compile.lower import lower
+from fgrad.compile.lower.partition import Partition
+from fgrad.compile.lower.program import Program
 from fgrad.compile.lower.scalars import expression
 from fgrad.compile.passes import optimize
 from fgrad.compile.plan import Launch, check_plan
@@ -370,3 +372,22 @@ def test_sums_over_much_are_made_of_rows(shape):
     same_as_eager(
         lambda x: [fnp.sum(lax.tanh(x)), lax.mul(x, 2), fnp.sqrt(fnp.sum(x * x))], [x], 1e-5
     )
+
+
+def test_a_cluster_that_was_merged_meanwhile_is_not_merged_again():
+    jaxpr, _ = stage(lambda x: [lax.tanh(x), lax.exp(x)], [as_value(f32(3, 4)).aval])
+    partition = Partition(Program(jaxpr, everything))
+    first, second = partition.nodes
+    assert partition.find(second) is first
+    assert partition._try(second, first, related=False) is first
+    assert [a.size for a in first.atoms()] == [3, 4]
+
+
+def test_rows_are_read_without_a_guard_under_a_pad():
+    def f(x):
+        total = lax.broadcast_in_dim(lax.reduce_sum(x, (0,)), (2, 3), (1,))
+        padded = lax.pad(total, 0.0, [(1, 1, 0), (0, 0, 0)])
+        return [lax.add(lax.tanh(x), padded)]
+
+    same_as_eager(f, [f32(4, 3)], 1e-6)
+    assert len(run(f, f32(4, 3))[1].steps) == 1

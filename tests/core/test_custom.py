@@ -371,3 +371,18 @@ def test_a_rule_of_a_shared_argument_may_not_close_over_a_mapped_value():
     g = fg.grad(lambda w: fg.vmap(lane, in_axes=(None, 0))(w, X).sum())
     with pytest.raises(CustomRuleError, match=r"closes over a value that vmap maps.*argument"):
         g(np.float64(1.0))
+
+
+@pytest.mark.parametrize(
+    "bwd",
+    [lambda r, ct: (ct + 1.0,), lambda r, ct: (fnp.where(X > 0, ct, 2.0),),
+     lambda r, ct: (fnp.concatenate([ct[:2], fnp.ones(1)]),), lambda r, ct: (1.0 - ct,)],
+    ids=["add", "where", "concatenate", "sub"],
+)  # fmt: skip
+def test_a_pullback_that_adds_a_constant_raises_in_forward_mode(bwd):
+    f = fg.custom_vjp(lambda x: x * 1.0)
+    f.defvjp(lambda x: (x * 1.0, None), bwd)
+    x = X.astype(np.float32)
+    assert fg.grad(lambda x: f(x).sum())(x).shape == (3,)
+    with pytest.raises(NonlinearPullbackError, match="adds a constant"):
+        fg.jvp(f, (x,), (x,))

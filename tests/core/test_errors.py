@@ -28,6 +28,7 @@ BUILT_INS = {
     "ClosedOverDifferentiationError": (errors.UnexpectedTracerError,),
     "CompilationError": (RuntimeError,),
     "NonlinearPullbackError": (TypeError,),
+    "UnsupportedCallError": (TypeError,),
     "ResidualsFreedError": (RuntimeError,),
     "ImmutableArrayError": (TypeError, ValueError),
     "StaticArgumentError": (TypeError, ValueError),
@@ -39,7 +40,6 @@ BUILT_INS = {
     "LinalgError": (ValueError,),
     "ArgumentError": (ValueError,),
     "FrozenModuleError": (AttributeError,),
-    "UnsupportedCallError": (TypeError,),
     "ConfigError": (ValueError, AttributeError),
     "FgradError": (Exception,),
 }

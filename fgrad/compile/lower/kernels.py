@@ -222,10 +222,12 @@ class _Writer:
         if view is not None:
             return self._viewed(*view, index, bounds, fill)
         item = self.items.get(var)
+        if item is not None and bounds:
+            return self.value(var, index)  # it is walked as a whole: nothing lies outside
         if item is not None:
             assert item.form == POINTWISE, "a reduction is used before its rows are at hand"
             assert index == self.places[var], "a value is walked in two ways"
-            return self._pointwise(item, index, bounds)
+            return self._pointwise(item, index, ())
         if fill is None and self.again(var):
             return self._pointwise(program.items[program.made[var][0]], index, bounds)
         at = total(index, contiguous(var.aval.shape), len(self.sizes))

@@ -170,8 +170,7 @@ class Partition:
     def _join_producers(self, me: Cluster, found: list[Access]) -> Cluster:
         owners = [self.find(self.owner[a.base]) for a in found if a.base in self.owner]
         for other in sorted(dict.fromkeys(owners), key=lambda n: -n.last):
-            if isinstance(other, Cluster) and other is not me:
-                me = self._try(other, me, related=True) or me
+            me = self._try(other, me, related=True)
         return me
 
     def _join_siblings(self, me: Cluster, found: list[Access]) -> Cluster:
@@ -180,18 +179,19 @@ class Partition:
                 continue
             nodes = dict.fromkeys(map(self.find, reversed(self.readers.get(base, ()))))
             for other in list(nodes)[:_SIBLINGS]:
-                if other is not me and isinstance(other, Cluster):
-                    me = self._try(other, me, related=False) or me
+                me = self._try(other, me, related=False)
         return me
 
-    def _try(self, a: Cluster, b: Cluster, *, related: bool) -> Cluster | None:
-        if self._between(a, b) or self._between(b, a):
-            return None
+    def _try(self, other: Node, b: Cluster, *, related: bool) -> Cluster:
+        """What `b` is after an attempt to merge it with another."""
+        a = self.find(other)  # it may have been merged since it was listed
+        if not isinstance(a, Cluster) or a is b or self._between(a, b) or self._between(b, a):
+            return b
         merge = Merge(a, b, related=related)
         while merge.refined:
             merge = Merge(a, b, related=related)
         if not merge.possible:
-            return None
+            return b
         before = a.up & b.up
         merge.commit()
         self._merged[b] = a

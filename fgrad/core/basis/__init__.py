@@ -12,7 +12,7 @@ from fgrad.core.basis.alignment import (
     zeros,
 )
 from fgrad.core.basis.choice import select_n, select_n_p
-from fgrad.core.basis.conversion import convert_element_type, convert_element_type_p
+from fgrad.core.basis.conversion import convert_element_type, convert_element_type_p, gives_way
 from fgrad.core.basis.rules import (
     Avals,
     Dims,
@@ -83,6 +83,7 @@ __all__ = [
     "neg_p",
     "convert_element_type",
     "convert_element_type_p",
+    "gives_way",
     "select_n",
     "select_n_p",
 ]

@@ -109,6 +109,11 @@ convert_element_type_p: Primitive = Primitive(
 )
 
 
+def gives_way(x: Value, dtype: np.dtype[Any]) -> bool:
+    """Whether `x` may take `dtype` by itself: it is weakly typed, and would lose nothing."""
+    return x.weak_type and not (x.dtype.kind == "c" and dtype.kind != "c")
+
+
 def convert_element_type(x: Value, dtype: Any, *, weak_type: bool = False) -> Value:
     """`x` in another dtype; complex to real keeps the real part, float to integer truncates."""
     new_dtype = np.dtype(dtype)

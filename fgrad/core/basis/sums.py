@@ -182,10 +182,16 @@ def linear_mul(t: Value, r: Value, *, both: bool = False) -> Value:
     return bind(linear_mul_p, t, r, both=both)
 
 
+def _neg_abstract(x: ShapedArray) -> ShapedArray:
+    if x.dtype.kind == "b":
+        raise DtypeError(f"neg takes numbers, got {x}; use ~x or logical_not")
+    return x
+
+
 neg_p: Primitive = Primitive(
     "neg",
     "-x.",
-    abstract=lambda x: x,
+    abstract=_neg_abstract,
     eager=lambda _xp, x: -x,
     jvp=lambda ps, ts: linear_jvp(lambda: neg_p, ps, ts),
     transpose=lambda ct, _x: (neg(ct),),

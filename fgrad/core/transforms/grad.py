@@ -191,7 +191,12 @@ def _check_scalar(fun: Fun, call: FlatCall, outs: Sequence[Value], holomorphic: 
             f"grad needs {name_of(fun)} to return a scalar, got {out}; sum it, or use fgrad.vjp "
             f"or fgrad.jacrev for array results"
         )
-    if not dtypes.is_float(out.dtype) and not (holomorphic and out.dtype.kind == "c"):
+    if holomorphic and out.dtype.kind != "c":
+        raise GradientTypeError(
+            f"grad(holomorphic=True) needs {name_of(fun)} to return a complex scalar, got {out}; "
+            f"leave holomorphic out where the result is real"
+        )
+    if not dtypes.is_float(out.dtype) and not holomorphic:
         hint = "; pass holomorphic=True" if out.dtype.kind == "c" else ""
         raise GradientTypeError(
             f"grad needs {name_of(fun)} to return a real scalar of a float dtype, got {out}{hint}"

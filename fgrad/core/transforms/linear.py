@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fgrad.core import basis
+import numpy as np
+
+from fgrad.core import basis, dtypes
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import NonlinearPullbackError
-from fgrad.core.evaluate import as_value
+from fgrad.core.evaluate import ArrayImpl, as_value
 from fgrad.core.primitive import Absent, Primitive, Unknown, Value
 from fgrad.core.tracing import Trace, Tracer, current, entering
 from fgrad.core.transforms.stage import called, eval_jaxpr
@@ -77,6 +79,8 @@ class LinearTrace(Trace):
                 f"or cotangent: a rule may only add them, move them and scale them by values that "
                 f"do not depend on them"
             )
+        if prim.linear == "jointly" and not prim.calls and not all(mine):
+            _check_homogeneous(prim, args, mine, linear)
         out = prim.abstract(*[as_value(x).aval for x in args], **params)
         outs = [self.new(a) for a in (out if prim.multiple_results else (out,))]
         results: list[Any] = self._known(prim, args, mine, params, outs)
@@ -118,6 +122,21 @@ class LinearTrace(Trace):
         assert self.parent is not None
         with current(self.parent):
             return call.rebind(args)  # type: ignore[no-any-return]
+
+
+def _check_homogeneous(
+    prim: Primitive, args: Sequence[Value], mine: Sequence[bool], linear: Sequence[int]
+) -> None:
+    """Raise where a linear operand is a known array that is not 0: the result is affine."""
+    for i in linear:
+        x = args[i] if mine[i] else as_value(args[i])
+        known = not mine[i] and type(x) is ArrayImpl and dtypes.is_inexact(x.dtype)
+        if known and type(x._data) is np.ndarray and x._data.any():
+            raise NonlinearPullbackError(
+                f"{prim.name}({', '.join(str(as_value(x).aval) for x in args)}) adds a constant "
+                f"{x.aval}, which is not 0, to what depends on a tangent or cotangent: a rule must "
+                f"be linear in it, and give 0 where it is 0"
+            )
 
 
 class _TransposeOf:

@@ -188,7 +188,7 @@ def check_cotangent(ct: Value, out: ShapedArray) -> Value | None:
             f"must be the same"
         )
     if ct.dtype != out.dtype:
-        if ct.weak_type:
+        if basis.gives_way(ct, out.dtype):
             return basis.convert_element_type(ct, out.dtype)
         raise CotangentError(
             f"the cotangent is {ct.aval}, the output {out}; convert the cotangent with "

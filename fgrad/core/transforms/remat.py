@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fgrad.core import basis, trees
+from fgrad.core.errors import ArgumentError
 from fgrad.core.evaluate import as_value
 from fgrad.core.ir import Jaxpr
 from fgrad.core.primitive import (
@@ -59,6 +60,13 @@ def checkpoint(
     if fun is None:
         return functools.partial(
             checkpoint, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums
+        )
+    if not callable(fun):
+        raise ArgumentError(f"checkpoint takes a function, got {type(fun).__name__}")
+    if policy is not None and not callable(policy):
+        raise ArgumentError(
+            f"checkpoint of {name_of(fun)}: policy must be a function such as those of "
+            f"fgrad.checkpoint_policies, got {policy!r}"
         )
     numbers = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
 

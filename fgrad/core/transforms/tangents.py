@@ -71,7 +71,7 @@ def check_tangent(t: Value, primal: ShapedArray) -> Value | None:
     if t.shape != primal.shape:
         raise CotangentError(f"the tangent {t.aval} must have the shape of its primal {primal}")
     if t.dtype != primal.dtype:
-        if t.weak_type:
+        if basis.gives_way(t, primal.dtype):
             return basis.convert_element_type(t, primal.dtype)
         raise CotangentError(
             f"the tangent {t.aval} must have the dtype of its primal {primal}; convert it with "

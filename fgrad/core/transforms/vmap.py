@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import basis, trees
+from fgrad.core.avals import integer
 from fgrad.core.errors import ArgumentError, AxisError, DtypeError, ShapeError
 from fgrad.core.evaluate import ArrayImpl, borrow, is_buffer
 from fgrad.core.primitive import MappedAxis, Value
@@ -53,6 +54,12 @@ def vmap(
         raise ArgumentError(f"vmap takes a function, got {type(fun).__name__}")
     if isinstance(in_axes, list):
         in_axes = tuple(in_axes)
+    if axis_size is not None:
+        axis_size = integer(axis_size, f"vmap of {name_of(fun)}: axis_size")
+        if axis_size < 0:
+            raise ShapeError(
+                f"vmap of {name_of(fun)}: axis_size must not be negative, got {axis_size}"
+            )
 
     @functools.wraps(fun, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
     def batched(*args: Any, **kwargs: Any) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fgrad.core import basis, trees
+from fgrad.core.avals import integer
 from fgrad.core.errors import AxisError, ShapeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Value
@@ -66,9 +67,11 @@ def associative_scan(
 
 
 def _axis(x: Value, axis: int) -> int:
+    axis = integer(axis, "associative_scan: axis")
     if not -x.ndim <= axis < x.ndim:
         raise AxisError(f"associative_scan: axis {axis} is out of range for {x.aval}")
-    return int(axis % x.ndim)
+    ndim: int = x.ndim
+    return axis % ndim
 
 
 def _combiner(fn: Callable[..., Any], tree: Any, axes: Sequence[int]) -> Any:

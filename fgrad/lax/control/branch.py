@@ -14,7 +14,7 @@ from fgrad.core.promotion import promote
 from fgrad.core.tracing import bind, entering
 from fgrad.core.transforms.flat import name_of
 from fgrad.lax.compare import ne
-from fgrad.lax.control.checks import concrete, scalar_of
+from fgrad.lax.control.checks import concrete, function, scalar_of
 from fgrad.lax.control.cond import cond_p
 from fgrad.lax.control.programs import Staged, check_like, program, run_inner, stage_body
 from fgrad.lax.extrema import clamp
@@ -48,6 +48,8 @@ def cond(pred: Any, true_fun: Fun, false_fun: Fun, *operands: Any) -> Any:
         >>> fg.lax.cond(True, lambda x: x * 2.0, lambda x: x, np.float32(3))
         Array(6., dtype=float32)
     """
+    function(true_fun, "cond: true_fun")
+    function(false_fun, "cond: false_fun")
     pred = scalar_of(pred, "cond: the predicate", "biuf", "bool")
     known = concrete(pred)
     if known is not None:
@@ -84,6 +86,8 @@ def switch(index: Any, branches: Sequence[Fun], *operands: Any) -> Any:
     branches = tuple(branches)
     if not branches:
         raise ArgumentError("switch needs at least one branch, got an empty sequence")
+    for branch in branches:
+        function(branch, "switch: each branch")
     index = scalar_of(index, "switch: the index", "iu", "integer")
     known = concrete(index)
     if len(branches) == 1 or known is not None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fgrad.core.errors import ConcretizationTypeError, DtypeError, ShapeError
+from fgrad.core.errors import ArgumentError, ConcretizationTypeError, DtypeError, ShapeError
 from fgrad.core.evaluate import ArrayImpl, as_value
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer
@@ -18,6 +18,12 @@ def scalar_of(x: Any, what: str, kinds: str, wanted: str) -> Value:
     if x.dtype.kind not in kinds:
         raise DtypeError(f"{what} must be a scalar {wanted}, got {x.aval}")
     return x
+
+
+def function(f: Any, what: str) -> None:
+    """Raise unless `f` can be called."""
+    if not callable(f):
+        raise ArgumentError(f"{what} must be a function, got {type(f).__name__}")
 
 
 def concrete(x: Value) -> Any:

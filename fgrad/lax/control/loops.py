@@ -14,7 +14,7 @@ from fgrad.core.transforms.flat import name_of
 from fgrad.core.transforms.vmap import vmap
 from fgrad.lax.arithmetic import add
 from fgrad.lax.compare import lt
-from fgrad.lax.control.checks import concrete, scalar_of, static_integer
+from fgrad.lax.control.checks import concrete, function, scalar_of, static_integer
 from fgrad.lax.control.programs import (
     Staged,
     check_like,
@@ -61,6 +61,7 @@ def scan(
         >>> fg.lax.scan(lambda c, x: (c + x, c), 0.0, np.float32([1, 2, 3]))
         (Array(6., dtype=float32), Array([0., 1., 3.], dtype=float32))
     """
+    function(f, "scan: f")
     x_leaves, x_tree = trees.flatten(xs)
     elements = [as_value(x) for x in x_leaves]
     count = _length(f, x_tree, elements, length)
@@ -241,6 +242,7 @@ def fori_loop(
         >>> fg.lax.fori_loop(0, 4, lambda i, x: x + i, 0)
         Array(6, dtype=int32)
     """
+    function(body_fun, "fori_loop: body_fun")
     first = scalar_of(lower, "fori_loop: lower", "iu", "integer")
     last = scalar_of(upper, "fori_loop: upper", "iu", "integer")
     dtype = dtypes.promote_types(first.dtype, last.dtype)

@@ -9,6 +9,7 @@ from fgrad.core.errors import DtypeError, ShapeError, TreeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
 from fgrad.core.primitive import Value
+from fgrad.core.promotion import promote
 from fgrad.core.transforms.flat import FlatCall
 from fgrad.core.transforms.jaxprs import dce, derived, reachable, stage_derived
 from fgrad.core.transforms.stage import eval_jaxpr, stage_closed
@@ -80,8 +81,10 @@ def promoted(values: Values, outs: Sequence[ShapedArray]) -> list[Value] | None:
     result = []
     for x, a in zip(values, outs, strict=True):
         if x.weak_type and (not a.weak_type or a.dtype != x.dtype) and x.shape == a.shape:
-            x = basis.convert_element_type(x, a.dtype, weak_type=a.weak_type)
-            changed = True
+            dtype, weak = promote((x.dtype, True), (a.dtype, a.weak_type))
+            if (dtype, weak) != (x.dtype, True):
+                x = basis.convert_element_type(x, dtype, weak_type=weak)
+                changed = True
         result.append(x)
     return result if changed else None
 

@@ -14,7 +14,7 @@ from fgrad.core.ir import Jaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import bind, entering
 from fgrad.core.transforms.flat import name_of
-from fgrad.lax.control.checks import concrete, scalar_of, static_integer
+from fgrad.lax.control.checks import concrete, function, scalar_of, static_integer
 from fgrad.lax.control.cond import cond_p
 from fgrad.lax.control.programs import (
     Staged,
@@ -62,6 +62,8 @@ def while_loop(cond_fun: Fun, body_fun: Fun, init_val: Any, *, max_steps: int | 
         >>> fg.lax.while_loop(lambda x: x < 10.0, lambda x: x * 2.0, np.float32(1))
         Array(16., dtype=float32)
     """
+    function(cond_fun, "while_loop: cond_fun")
+    function(body_fun, "while_loop: body_fun")
     if max_steps is not None:
         max_steps = _steps(max_steps)
     if config.disable_jit:

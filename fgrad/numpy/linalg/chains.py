@@ -1,12 +1,12 @@
 """Products of many matrices, powers and diagonals."""
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fgrad.core import basis
+from fgrad.core.avals import integer
 from fgrad.core.errors import ShapeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import diagonals, products, shaping
@@ -19,7 +19,7 @@ def matrix_power(a: Any, n: int) -> Value:
     x = value(a, "matrix_power", "a")
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise ShapeError(f"matrix_power takes square matrices [..., n, n], got {x.aval}")
-    n = operator.index(n)
+    n = integer(n, "matrix_power: n")
     if n == 0:
         eye = np.eye(x.shape[-1], dtype=x.dtype)
         return basis.broadcast_to(value(eye), x.shape)

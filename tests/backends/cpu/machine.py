@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import itertools
+import mmap
 
 import llvmlite.binding as llvm
 import ml_dtypes
@@ -14,6 +15,7 @@ from fgrad.backends.cpu.render import module, render
 from fgrad.backends.cpu.target import host
 
 SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_NO_ACCESS = 0  # PROT_NONE
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 BITS = host().vector_bytes * 8
 
@@ -64,3 +66,25 @@ def run(kernel, operands, lanes, cuts=()):
         call(function, lo, hi)
     if combine is not None:
         call(combine, 0, layout.combine_units(kernel))
+
+
+class Fenced:
+    """Copies of arrays that touch, at their start or end, memory that nothing may access."""
+
+    def __init__(self):
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._maps = []
+
+    def copy(self, array, *, at_end):
+        page = mmap.PAGESIZE
+        pages = -(-array.nbytes // page)
+        memory = mmap.mmap(-1, (pages + 2) * page)
+        whole = np.frombuffer(memory, np.uint8)
+        start = page + (pages * page - array.nbytes if at_end else 0)
+        copy = whole[start : start + array.nbytes].view(array.dtype)
+        copy[:] = array
+        for fence in (0, (pages + 1) * page):
+            where = ctypes.c_void_p(whole.ctypes.data + fence)
+            assert self._libc.mprotect(where, ctypes.c_size_t(page), _NO_ACCESS) == 0
+        self._maps.append(memory)
+        return copy

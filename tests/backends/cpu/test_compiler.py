@@ -203,6 +203,17 @@ def test_check_names_a_kernel_that_is_wrong(monkeypatch):
             fg.jit(lambda x: x * 3.0)(x)
 
 
+def test_a_kernel_prints_its_loops_and_lines_but_not_its_source():
+    (kernel,) = fg.jit(lambda x: fnp.tanh(x) * 2.0).lower(normal(20)).kernels()
+    text = repr(kernel)
+    assert "kernel tanh_mul" in text
+    assert text.endswith(
+        "(test_a_kernel_prints_its_loops_and_lines_but_not_its_source.<locals>.<lambda>)"
+    )
+    assert "40 operations, 160 bytes" in text
+    assert len(text.splitlines()) < 20 < len(kernel.source.splitlines())
+
+
 def test_numpy_can_be_asked_for():
     x = normal(4)
     with config.cpu_compiler("numpy"):

@@ -1,6 +1,7 @@
 """The machine code of kernels computes what `interpret` says they mean."""
 
 import itertools
+import sys
 from unittest import mock
 
 import numpy as np
@@ -67,6 +68,18 @@ def agree(kernel, buffers, lanes, cuts=()):
 def test_random_kernels_agree_with_their_meaning(lanes, rng, cuts):
     kernel, buffers = random_kernel(rng)
     agree(kernel, buffers, lanes, cuts)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects pages of memory by mprotect")
+@pytest.mark.parametrize("lanes", WIDTHS)
+@given(rng=st.randoms(use_true_random=False), at_end=st.booleans())
+def test_nothing_outside_of_operands_is_touched(lanes, rng, at_end):
+    kernel, buffers = random_kernel(rng)
+    fenced = machine.Fenced()
+    found = [fenced.copy(b, at_end=at_end) for b in buffers]
+    run_kernel(kernel, buffers)
+    machine.run(kernel, found, lanes)  # a fault ends the process
+    assert all(same(x, y) for x, y in zip(buffers, found, strict=True)), show(kernel)
 
 
 @pytest.mark.parametrize("lanes", WIDTHS)
@@ -199,38 +212,55 @@ def bound(x, axis):
     return (64 + np.log2(n)) * u * np.abs(x.astype(np.longdouble)).sum(axis)
 
 
-def hard(rng, shape, dtype):
-    """Values all of one sign, with rounding errors that do not cancel, or of mixed magnitudes."""
-    if rng.integers(2):
+def hard(kind, shape, dtype):
+    """Values of one sign, whose rounding errors do not cancel, or of many magnitudes."""
+    if kind == "constant":
         return np.full(shape, 0.1, dtype)
+    rng = np.random.default_rng(len(shape))
     return (rng.normal(0, 1, shape) * 10.0 ** rng.integers(-4, 5, shape)).astype(dtype)
 
 
+ROWS = [(0,), (1,), (100,), (4097,), (3, 1000), (1000, 3), (30, 7, 20), (300_000,)]
+
+
+@pytest.mark.parametrize("kind", ["constant", "mixed"])
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
-@pytest.mark.parametrize("lanes", WIDTHS)
-@pytest.mark.parametrize(
-    "inner", [(0,), (1,), (100,), (4097,), (3, 1000), (1000, 3), (30, 7, 20), (300_000,)]
-)
-def test_sums_of_rows_keep_their_bound(inner, lanes, dtype):
-    rng = np.random.default_rng(len(inner))
-    x = hard(rng, (2, *inner), dtype)
-    found = np.zeros(2, dtype)
-    machine.run(kernels.reduction("add", (2,), inner, dtype), [x.ravel(), found], lanes)
+@pytest.mark.parametrize("inner", ROWS, ids=str)
+def test_sums_of_rows_keep_their_bound(inner, dtype, kind):
+    x = hard(kind, (2, *inner), dtype)
     axes = tuple(range(1, x.ndim))
     exact = x.astype(np.longdouble).sum(axes)
-    assert np.all(np.abs(found - exact) <= bound(x, axes))
+    for lanes in WIDTHS:
+        found = np.zeros(2, dtype)
+        machine.run(kernels.reduction("add", (2,), inner, dtype), [x.ravel(), found], lanes)
+        assert np.all(np.abs(found - exact) <= bound(x, axes)), lanes
 
 
+@pytest.mark.parametrize("kind", ["constant", "mixed"])
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
-@pytest.mark.parametrize("lanes", WIDTHS)
 @pytest.mark.parametrize(("rows", "n"), [(0, 3), (1, 5), (64, 1), (65, 33), (5000, 20), (40000, 2)])
-def test_sums_over_rows_keep_their_bound(rows, n, lanes, dtype):
-    x = hard(np.random.default_rng(rows), (2, rows, n), dtype)
-    found = np.zeros((2, n), dtype)
-    kernel = kernels.columns("add", 2, rows, n, dtype)
-    machine.run(kernel, [x.ravel(), found.reshape(-1)], lanes)
+def test_sums_over_rows_keep_their_bound(rows, n, dtype, kind):
+    x = hard(kind, (2, rows, n), dtype)
     exact = x.astype(np.longdouble).sum(1)
-    assert np.all(np.abs(found - exact) <= bound(x, 1))
+    kernel = kernels.columns("add", 2, rows, n, dtype)
+    for lanes in WIDTHS:
+        found = np.zeros((2, n), dtype)
+        machine.run(kernel, [x.ravel(), found.reshape(-1)], lanes)
+        assert np.all(np.abs(found - exact) <= bound(x, 1)), lanes
+
+
+@pytest.mark.parametrize("lanes", WIDTHS)
+def test_beyond_its_first_64_terms_a_sum_carries_its_rounding_errors(lanes):
+    """Where the chains are exact, all that rounds is the last sum, of carries and of lanes."""
+    count = 2**21 + 2**20
+    x = np.full(count, 2.0**17 + 1, np.float32)
+    exact = count * (2.0**17 + 1)
+    u = np.finfo(np.float32).eps / 2
+    total, down = np.zeros(1, np.float32), np.zeros(1, np.float32)
+    machine.run(kernels.reduction("add", (1,), (count,)), [x, total], lanes)
+    machine.run(kernels.columns("add", 1, count, 1), [x, down], lanes)
+    assert abs(total[0] - exact) <= (2 + np.log2(lanes)) * u * exact
+    assert abs(down[0] - exact) <= 2 * u * exact
 
 
 @pytest.mark.parametrize("lanes", WIDTHS)
@@ -317,9 +347,12 @@ def test_a_stored_value_is_not_read_again():
     assert same(other, expected[2])
 
 
-@pytest.mark.parametrize("make", [lambda: kernels.chain(100), lambda: kernels.softmax(8, 100)])
-def test_code_is_as_agreed(golden, make):
-    kernel = make()
+# Without elementary functions, whose coefficients are no matter of this module.
+AGREED = [kernels.pointwise("add", [F32, F32], F32, 100), kernels.columns("add", 2, 8, 100)]
+
+
+@pytest.mark.parametrize("kernel", AGREED, ids=lambda kernel: kernel.name)
+def test_code_is_as_agreed(golden, kernel):
     golden.check(f"llvm/{kernel.name}.ll", module([render(kernel, kernel.name, 8)], 256))
 
 

@@ -205,3 +205,10 @@ def test_disable_jit_runs_python():
     assert seen == [2, 1, 0]
     np.testing.assert_array_equal(ys, [3, 2, 0])
     assert float(carry) == float(stop) == 3
+
+
+def test_a_weak_carry_is_never_narrowed_to_an_integer():
+    with pytest.raises(DtypeError, match="carry"):
+        lax.scan(lambda c, x: (c.astype("int32"), x), 1.5, XS)
+    c, _ = lax.scan(lambda c, x: (c + x, None), 1, XS)  # a weak integer gives way to a float
+    assert (c.dtype, float(c)) == (XS.dtype, float(1 + XS.sum()))

@@ -123,7 +123,7 @@ def run_jvp(
     ts = []
     for y, t in zip(values, map(as_value, tangents), strict=True):
         want = y.aval.tangent()
-        if t.shape != want.shape or (t.dtype != want.dtype and not t.weak_type):
+        if t.shape != want.shape or not (t.dtype == want.dtype or basis.gives_way(t, want.dtype)):
             raise CustomRuleError(
                 f"the jvp rule of {name} returned the tangent {t.aval} for an output {y.aval}; it "
                 f"must be {want}"

@@ -149,7 +149,8 @@ def _check_rule_ct(name: str, i: int, ct: Any, primal: ShapedArray) -> Value | N
     if ct is None or not dtypes.is_inexact(primal.dtype):
         return None
     value = as_value(ct)
-    if value.shape != primal.shape or (value.dtype != primal.dtype and not value.weak_type):
+    fits = value.dtype == primal.dtype or basis.gives_way(value, primal.dtype)
+    if value.shape != primal.shape or not fits:
         raise CustomRuleError(
             f"the bwd rule of {name} returned {value.aval} as cotangent of input {i}, which is "
             f"{primal}; shape and dtype must be the same"
