@@ -58,9 +58,13 @@ _FAMILIES = {
     "fourier": "FftType fft fft_p",
     "gathering": "all_gather psum_scatter",
     "host": "debug_callback io_callback named_scope pure_callback",
+    "incomplete_gamma": (
+        "gamma_quantile_slope gamma_quantile_slope_p igamma igamma_grad_a igamma_p igammac "
+        "igammac_p random_gamma_grad"
+    ),
     "special": (
-        "betainc digamma digamma_p erf erf_inv erf_inv_p erf_p erfc erfc_p igamma igamma_p "
-        "igammac igammac_p lgamma lgamma_p polygamma polygamma_p "
+        "betainc digamma digamma_p erf erf_inv erf_inv_p erf_p erfc erfc_p "
+        "lgamma lgamma_p polygamma polygamma_p "
         "regularized_incomplete_beta_p zeta zeta_p"
     ),
     "threefry": "random_bits random_fold_in random_split",

@@ -31,10 +31,6 @@ __all__ = [
     "erf_p",
     "erfc",
     "erfc_p",
-    "igamma",
-    "igamma_p",
-    "igammac",
-    "igammac_p",
     "lgamma",
     "lgamma_p",
     "polygamma",
@@ -225,40 +221,6 @@ zeta_p = pointwise(
 )
 
 
-def _gamma_density(a: Value, x: Value) -> Value:
-    """``x**(a-1)·exp(-x) / Γ(a)``, the derivative of igamma in x."""
-    return exp(sub(sub(mul(sub(a, 1), log(x)), x), lgamma(a)))
-
-
-_NO_SHAPE = "has no derivative in its parameter a; differentiate in x, or hold a with stop_gradient"
-_GAMMA_SPEC = (Operand(0.5, 4.0, generator="static"), Operand(0.3, 4.0))
-
-igamma_p = pointwise(
-    "igamma",
-    "a x",
-    doc="The regularized lower incomplete gamma function P(a, x).",
-    eager=special_function("gammainc"),
-    derivs=(Absent(f"igamma {_NO_SHAPE}"), _gamma_density),
-    scalar=NO_SCALAR,
-    accepts=FLOAT,
-    spec=Spec(_GAMMA_SPEC, PAIR, dtypes=FLOATS, reference=_scipy("gammainc"), invalid=MISMATCH),
-)
-
-igammac_p = pointwise(
-    "igammac",
-    "a x",
-    doc="The regularized upper incomplete gamma function Q(a, x) = 1 - P(a, x).",
-    eager=special_function("gammaincc"),
-    derivs=(
-        Absent(f"igammac {_NO_SHAPE}"),
-        lambda a, x: neg(_gamma_density(a, x)),
-    ),
-    scalar=NO_SCALAR,
-    accepts=FLOAT,
-    spec=Spec(_GAMMA_SPEC, PAIR, dtypes=FLOATS, reference=_scipy("gammaincc"), invalid=MISMATCH),
-)
-
-
 def lgamma(x: Any) -> Value:
     """``log |Γ(x)|`` of each element of ``x`` (``[...]``, float).
 
@@ -305,30 +267,6 @@ def zeta(x: Any, q: Any) -> Value:
         Array([1.64493407], dtype=float64)
     """
     return bind(zeta_p, *operands(x, q))
-
-
-def igamma(a: Any, x: Any) -> Value:
-    """The regularized lower incomplete gamma function P(a, x); operands (float) broadcast.
-
-    Differentiable in ``x``; asking for the derivative in ``a`` raises `RuleError`.
-
-    Example:
-        >>> igamma(1.0, np.array([0.0, 1.0]))
-        Array([0.        , 0.63212056], dtype=float64)
-    """
-    return bind(igamma_p, *operands(a, x))
-
-
-def igammac(a: Any, x: Any) -> Value:
-    """The regularized upper incomplete gamma function ``1 - P(a, x)``; operands broadcast.
-
-    Differentiable in ``x``; asking for the derivative in ``a`` raises `RuleError`.
-
-    Example:
-        >>> igammac(1.0, np.array([0.0, 1.0]))
-        Array([1.        , 0.36787944], dtype=float64)
-    """
-    return bind(igammac_p, *operands(a, x))
 
 
 # ------------------------------------------------------------------- beta functions

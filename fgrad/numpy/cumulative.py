@@ -119,8 +119,11 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
     place = ax.one("diff", axis, x.ndim)
     if n == 0:
         return x
+    plain = (int, float, complex)[: 3 if dtypes.is_complex(x.dtype) else 2]
+    exact = plain if dtypes.is_inexact(x.dtype) else ()
+    one = tuple(1 if i == place else m for i, m in enumerate(x.shape))
     parts = [
-        basis.broadcast_to(value(p), tuple(1 if i == place else m for i, m in enumerate(x.shape)))
+        basis.broadcast_to(number(p, x.dtype) if type(p) in exact else value(p), one)
         if p is not x and np.ndim(p) == 0 else value(p)
         for p in (prepend, x, append) if p is not None
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from fgrad.core.errors import ImmutableArrayError, ShapeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
 from fgrad.numpy import reductions, shaping
-from fgrad.numpy.promotion import value
+from fgrad.numpy.promotion import stated, value
 
 __all__ = [
     "diag",
@@ -91,7 +91,7 @@ def fill_diagonal(a: Any, val: Any, wrap: bool = False, *, inplace: bool = True)
         raise ShapeError(f"fill_diagonal: needs at least 2 axes of one length, got {x.aval}")
     n = min(x.shape)
     step = 1 + sum(math.prod(x.shape[i + 1 :]) for i in range(x.ndim - 1))
-    new = basis.convert_element_type(value(val), x.dtype)
+    new = stated(val, x.dtype)
     mask = np.zeros(x.size, bool)
     mask[: n * step : step][:n] = True
     source = np.zeros(x.size, np.int32)

@@ -25,6 +25,7 @@ from fgrad.numpy.promotion import (
     number,
     promote,
     promote_inexact,
+    to,
     value,
 )
 
@@ -108,7 +109,7 @@ def linspace(
     num = integer(num, "linspace: num")
     if num < 0:
         raise ShapeError(f"linspace: num must not be negative, got {num}")
-    first, last = promote_inexact("linspace", start, stop)
+    first, last = _ends("linspace", start, stop, dtype)
     shape = lax.broadcast_shapes(first.shape, last.shape)
     first, last = (basis.broadcast_to(x, shape) for x in (first, last))
     parts = num - 1 if endpoint else num
@@ -132,12 +133,21 @@ def linspace(
     return (out, step) if retstep else out
 
 
+def _ends(name: str, start: Any, stop: Any, dtype: Any) -> list[Value]:
+    """Both ends in one dtype: a wide one that is stated, or what they have."""
+    kind = None if dtype is None else dtypes.dtype(dtype)
+    if kind in (np.float64, np.complex128):
+        start, stop = (to(x, kind) if type(x) in NUMBERS else x for x in (start, stop))
+    return list(promote_inexact(name, start, stop))
+
+
 def logspace(
     start: Any, stop: Any, num: int = 50, endpoint: bool = True, base: Any = 10.0,
     dtype: Any = None, axis: int = 0,
 ) -> Value:  # fmt: skip
     """`num` numbers from ``base**start`` to ``base**stop``, evenly spaced in the exponent."""
-    exponents = linspace(start, stop, num, endpoint, axis=axis)
+    first, last = _ends("logspace", start, stop, dtype)
+    exponents = linspace(first, last, num, endpoint, axis=axis)
     return astype(ufuncs.power(base, exponents), dtype)
 
 
@@ -145,7 +155,7 @@ def geomspace(
     start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
 ) -> Value:
     """`num` numbers from `start` to `stop`, each a fixed multiple of the one before."""
-    first, last = promote_inexact("geomspace", start, stop)
+    first, last = _ends("geomspace", start, stop, dtype)
     sign = ufuncs.sign(first)
     low, high = (lax.log(lax.mul(x, sign)) for x in (first, last))
     out = linspace(low, high, num, endpoint, axis=axis)

@@ -14,7 +14,7 @@ from fgrad.core.tracing import Array
 from fgrad.numpy import axes as ax
 from fgrad.numpy import shaping
 from fgrad.numpy.creation import array
-from fgrad.numpy.promotion import astype, promote, value
+from fgrad.numpy.promotion import NUMBERS, astype, promote, stated, value
 
 __all__ = [
     "append",
@@ -229,7 +229,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Value:
         x, axis = shaping.ravel(x), 0
     place = ax.one("insert", axis, x.ndim)
     n = x.shape[place]
-    new = astype(_value(values), x.dtype)
+    new = stated(values, x.dtype) if type(values) in NUMBERS else astype(_value(values), x.dtype)
     where = np.arange(n)[obj] if isinstance(obj, slice) else np.asarray(obj)
     scalar = where.ndim == 0
     index = np.atleast_1d(where).astype(np.int64)

@@ -76,6 +76,11 @@ def to(x: Any, dtype: np.dtype[Any], weak: bool = False) -> Value:
     return convert_element_type(x, dtype, weak_type=weak)
 
 
+def stated(x: Any, dtype: np.dtype[Any]) -> Value:
+    """An operand in a stated dtype, a Python number as it is written: 0.1 is another in float32."""
+    return to(x if type(x) in _PYTHON else value(x), dtype)
+
+
 def check_ranks(name: str, values: Sequence[Any]) -> None:
     """Honour ``config.numpy_rank_promotion`` for operands of unequal rank; scalars are exempt."""
     if config.numpy_rank_promotion == "allow":

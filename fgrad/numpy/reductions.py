@@ -14,7 +14,7 @@ from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
 from fgrad.numpy import ufuncs
-from fgrad.numpy.promotion import astype, number, promote, promote_inexact, value
+from fgrad.numpy.promotion import astype, number, promote, promote_inexact, stated, value
 
 __all__ = [
     "all",
@@ -95,7 +95,7 @@ def sum(
     _no_out("sum", out)
     x = _sum_dtype("sum", value(a, "sum", "a"), dtype, narrow=not promote_integers)
     total = _reduce("sum", _add_reduce, _masked(x, where, 0), axis, keepdims)
-    return total if initial is None else ufuncs.add(total, astype(value(initial), total.dtype))
+    return total if initial is None else ufuncs.add(total, stated(initial, total.dtype))
 
 
 def _add_reduce(x: Value, axes: tuple[int, ...]) -> Value:
@@ -110,7 +110,7 @@ def prod(
     _no_out("prod", out)
     x = _sum_dtype("prod", value(a, "prod", "a"), dtype, narrow=not promote_integers)
     total = _reduce("prod", lax.reduce_prod, _masked(x, where, 1), axis, keepdims)
-    return total if initial is None else ufuncs.multiply(total, astype(value(initial), total.dtype))
+    return total if initial is None else ufuncs.multiply(total, stated(initial, total.dtype))
 
 
 def lowest(dtype: np.dtype[Any]) -> Any:

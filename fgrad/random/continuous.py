@@ -8,7 +8,7 @@ import numpy as np
 from fgrad import lax
 from fgrad import numpy as fnp
 from fgrad.core import dtypes
-from fgrad.core.errors import DtypeError, RuleError
+from fgrad.core.errors import DtypeError
 from fgrad.core.primitive import Value
 from fgrad.core.transforms.custom import custom_jvp
 from fgrad.lax.threefry import random_bits
@@ -214,10 +214,12 @@ def orthogonal(key: Key, n: int, shape: Shape = (), dtype: Any = None) -> Value:
 def loggamma(key: Key, a: Any, shape: Shape | None = None, dtype: Any = None) -> Value:
     """Logarithms of gamma numbers of shape parameter `a`.
 
-    The draw is by rejection; a derivative in `a` raises `RuleError`.
+    Derivatives:
+        Of first order in `a`, at a fixed probability of the draw (see `lax.random_gamma_grad`).
 
     Source:
-        Marsaglia and Tsang, *A simple method for generating gamma variables*, ACM TOMS 26(3), 2000.
+        Marsaglia and Tsang, *A simple method for generating gamma variables*, ACM TOMS 26(3), 2000;
+        Figurnov, Mohamed and Mnih, *Implicit reparameterization gradients*, arXiv:1805.08498.
     """
     kind = _float("loggamma", dtype)
     concentration = fnp.asarray(a, kind)
@@ -235,14 +237,8 @@ def _loggamma(words: Value, a: Value) -> Value:
     def draw(a: Value) -> Value:
         return _marsaglia(words, a)
 
-    @draw.defjvp
-    def _rule(_primals: Any, _tangents: Any) -> tuple[Value, Value]:
-        raise RuleError(
-            "a gamma draw has no derivative in its shape parameter: it needs that of the "
-            "incomplete gamma function, which is not offered; wrap the parameter in "
-            "fgrad.lax.stop_gradient"
-        )
-
+    # The draw is a quantile: at the same numbers its probability stays, whatever rejection did.
+    draw.defjvps(lambda t, out, a: t * lax.gamma_quantile_slope(a, out))
     return draw(a)
 
 
@@ -270,7 +266,7 @@ def _marsaglia(words: Value, a: Value) -> Value:
 
 
 def gamma(key: Key, a: Any, shape: Shape | None = None, dtype: Any = None) -> Value:
-    """Gamma numbers of shape parameter `a` and rate 1; a derivative in `a` raises `RuleError`."""
+    """Gamma numbers of shape parameter `a` and rate 1, with a first derivative in `a`."""
     return lax.exp(loggamma(key, a, shape, dtype))
 
 

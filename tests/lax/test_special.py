@@ -77,8 +77,6 @@ def test_zeta_is_differentiable_in_its_second_operand():
 @pytest.mark.parametrize(
     ("f", "args"),
     [
-        (lax.igamma, (1.5, 2.0)),
-        (lax.igammac, (1.5, 2.0)),
         (lax.polygamma, (1.0, 2.0)),
         (lax.zeta, (2.0, 2.0)),
         (lax.betainc, (1.5, 2.0, 0.5)),

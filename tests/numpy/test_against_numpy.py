@@ -48,8 +48,32 @@ def test_the_tables_cover_the_namespace() -> None:
     assert missing == []
 
 
-def test_a_number_goes_to_a_stated_dtype_without_a_detour_by_float32() -> None:
-    for made in (fnp.full((2,), 0.1, np.float64), fnp.full_like(np.ones(2), 0.1)):
-        assert made.dtype == np.float64
-        np.testing.assert_array_equal(made, [0.1, 0.1])
+ONE = np.ones(1)
+WIDE = {
+    "full": (lambda xp: xp.full((2,), 0.1, np.float64)),
+    "full_like": (lambda xp: xp.full_like(ONE, 0.1)),
+    "linspace": (lambda xp: xp.linspace(0.1, 1.3, 7, dtype=np.float64)),
+    "logspace": (lambda xp: xp.logspace(0.1, 1.3, 7, dtype=np.float64)),
+    "geomspace": (lambda xp: xp.geomspace(0.1, 1.3, 7, dtype=np.float64)),
+    "sum": (lambda xp: xp.sum(ONE, initial=0.1)),
+    "prod": (lambda xp: xp.prod(ONE, initial=0.1)),
+    "insert": (lambda xp: xp.insert(ONE, 0, 0.1)),
+    "diff": (lambda xp: xp.diff(ONE, prepend=0.1, append=0.3)),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_a_number_goes_to_a_wide_dtype_without_a_detour_by_float32(name: str) -> None:
+    made = WIDE[name](fnp)
+    assert made.dtype == np.float64
+    np.testing.assert_allclose(made, WIDE[name](np), rtol=1e-15)
+
+
+def test_numbers_of_the_namespace_keep_their_digits() -> None:
+    square = np.ones((2, 2))
+    filled = fnp.fill_diagonal(square, 0.1, inplace=False)
+    np.testing.assert_array_equal(filled, [[0.1, 1.0], [1.0, 0.1]])
     assert fnp.full((2,), 0.1).dtype == np.float32
+    assert fnp.linspace(0.1, 0.2, 3).dtype == np.float32
+    assert fnp.diff(np.arange(3), prepend=0.5).dtype == np.float32
+    assert fnp.diff(ONE, prepend=1j).dtype == np.complex128

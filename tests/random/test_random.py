@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+import scipy.special
 
 import fgrad as fg
 import fgrad.numpy as fnp
@@ -170,9 +171,37 @@ def test_of_two_threads_one_may_use_a_key():
     assert sorted(outcomes) == ["refused"] * 7 + ["used"]
 
 
-def test_a_gamma_draw_refuses_a_derivative_in_its_shape():
-    with pytest.raises(RuleError, match="stop_gradient"):
-        fg.grad(lambda a: random.gamma(key(), a))(2.0)
+@pytest.mark.parametrize("a", [0.05, 0.7, 1.0, 2.5, 40.0, 3e6])
+def test_a_gamma_draw_moves_with_its_shape_at_its_probability(a):
+    def draws(a):
+        return random.gamma(key(), a, (400,), np.float64)
+
+    z, slope = map(np.asarray, fg.jvp(draws, (np.float64(a),), (np.float64(1),)))
+    h = 1e-3 * a
+    inverse = scipy.special.gammaincinv
+    p = scipy.special.gammainc(a, z)
+    use = (p > 1e-3) & (p < 0.999) & (z > 1e-290)
+    near = [np.log(inverse(a + k * h, p[use])) for k in (-2, -1, 1, 2)]
+    want = (8 * (near[2] - near[1]) - (near[3] - near[0])) / (12 * h)
+    np.testing.assert_allclose((slope / z)[use], want, rtol=1e-7)
+    assert use.sum() > 50
+    # The mean of the draws is a, hence that of their slopes 1.
+    assert abs(slope.mean() - 1) < 6 * slope.std() / 20
+    g = fg.grad(lambda a: fnp.sum(draws(a)))(np.float64(a))
+    np.testing.assert_allclose(g, slope.sum(), rtol=1e-12)
+
+
+def test_draws_made_of_gamma_draws_are_differentiable_and_second_derivatives_raise():
+    of_beta = lambda a: fnp.mean(random.beta(key(), a, 2.0, (20_000,), np.float64))  # noqa: E731
+    # The mean of a beta number is a / (a + b).
+    np.testing.assert_allclose(fg.grad(of_beta)(np.float64(3)), 2 / 25, rtol=0.05)
+    of_square = lambda v: fnp.mean(random.chisquare(key(), v, (20_000,), np.float64))  # noqa: E731
+    np.testing.assert_allclose(fg.jit(fg.grad(of_square))(np.float64(5)), 1.0, rtol=0.05)
+    small = fg.grad(lambda a: random.loggamma(key(), a, (), np.float64))(np.float64(1e-4))
+    assert np.isfinite(small)
+    assert small > 1e5
+    with pytest.raises(RuleError, match="no second"):
+        fg.grad(fg.grad(of_beta))(np.float64(3))
 
 
 def test_a_key_is_a_pytree():
