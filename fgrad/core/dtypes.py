@@ -190,3 +190,27 @@ def iinfo(spec: DTypeLike) -> Any:
     if not is_integer(spec):
         raise DtypeError(f"iinfo needs an integer dtype, got {spec}; see finfo")
     return np.iinfo(dtype(spec))
+
+
+def lowest(dtype: np.dtype[Any]) -> Any:
+    """The least value of a real dtype, -∞ where there is one: the identity of a maximum."""
+    if dtype.kind == "b":
+        return False
+    if is_integer(dtype):
+        return int(np.iinfo(dtype).min)
+    return _infinite(dtype, -np.inf, "min")
+
+
+def highest(dtype: np.dtype[Any]) -> Any:
+    """The greatest value of a real dtype, ∞ where there is one: the identity of a minimum."""
+    if dtype.kind == "b":
+        return True
+    if is_integer(dtype):
+        return int(np.iinfo(dtype).max)
+    return _infinite(dtype, np.inf, "max")
+
+
+def _infinite(dtype: np.dtype[Any], infinity: float, bound: str) -> Any:
+    """An infinity, or, of an 8-bit float without any, the outermost number."""
+    found = float(np.asarray(infinity).astype(dtype)) if dtype in EXTENDED else infinity
+    return found if found == infinity else float(getattr(finfo(dtype), bound))

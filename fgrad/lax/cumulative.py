@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.core import basis
+from fgrad.core import basis, dtypes
 from fgrad.core.errors import DtypeError
 from fgrad.core.primitive import (
     FLOATS,
@@ -29,7 +29,7 @@ from fgrad.lax.compare import eq, lt
 from fgrad.lax.elementary import exp
 from fgrad.lax.kinds import FLOAT
 from fgrad.lax.kinds import NUMERIC as NUMBERS
-from fgrad.lax.scans import accumulate, cumulative, cumulative_spec, highest, lowest, scan_pairs
+from fgrad.lax.scans import accumulate, cumulative, cumulative_spec, scan_pairs
 from fgrad.lax.shape import canonical_axis, value
 from fgrad.lax.slicing import pad
 
@@ -210,7 +210,7 @@ cummax_p: Primitive = cumulative(
     "The greatest of the elements up to each.",
     _ORDERED,
     lambda xp, x, axis: accumulate(xp, xp.maximum, x, axis),
-    _extremum_jvp(lambda *args: cummax(*args), lambda a, b: lt(b, a), lowest),
+    _extremum_jvp(lambda *args: cummax(*args), lambda a, b: lt(b, a), dtypes.lowest),
     Absent("not linear"),
     cumulative_spec(np.maximum.accumulate, REAL, operand=Operand(generator="distinct"), ulps=0.0),
 )
@@ -220,7 +220,7 @@ cummin_p: Primitive = cumulative(
     "The least of the elements up to each.",
     _ORDERED,
     lambda xp, x, axis: accumulate(xp, xp.minimum, x, axis),
-    _extremum_jvp(lambda *args: cummin(*args), lt, highest),
+    _extremum_jvp(lambda *args: cummin(*args), lt, dtypes.highest),
     Absent("not linear"),
     cumulative_spec(np.minimum.accumulate, REAL, operand=Operand(generator="distinct"), ulps=0.0),
 )
@@ -277,7 +277,7 @@ def _cumlogsumexp_jvp(
     out = cumlogsumexp(x, axis, reverse)
     shift = (-1, 1, 0) if reverse else (1, -1, 0)
     config = tuple(shift if i == axis else (0, 0, 0) for i in range(x.ndim))
-    previous = pad(out, basis.scalar(lowest(x.dtype), x.dtype), config)
+    previous = pad(out, basis.scalar(dtypes.lowest(x.dtype), x.dtype), config)
     zero = basis.scalar(0, x.dtype)
 
     def ratio(a: Value) -> Value:

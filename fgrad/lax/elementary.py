@@ -40,6 +40,15 @@ def _exp2_eager(xp: Any, x: Any) -> Any:
     return xp.exp(x * x.real.dtype.type(_LN2)) if x.dtype.kind == "c" else xp.exp2(x)
 
 
+def _logistic_eager(xp: Any, x: Any) -> Any:
+    if x.dtype.kind != "c":
+        return 1 / (1 + xp.exp(-x))
+    # An infinite complex divisor gives NaN, not 0.
+    negative = x.real < 0
+    e = xp.exp(xp.where(negative, x, -x))
+    return xp.where(negative, e, xp.ones((), x.dtype)) / (1 + e)
+
+
 exp_p = pointwise(
     "exp",
     "x",
@@ -94,7 +103,7 @@ logistic_p = pointwise(
     "logistic",
     "x",
     doc="1 / (1 + exp(-x)).",
-    eager=lambda xp, x: 1 / (1 + xp.exp(-x)),
+    eager=_logistic_eager,
     derivs=(lambda out: mul(out, sub(1, out)),),
     scalar="1 / (1 + exp(-x))",
     spec=unary_spec(lambda x: 1 / (1 + np.exp(-x))),

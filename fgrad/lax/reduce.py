@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.core import basis
+from fgrad.core import basis, dtypes
 from fgrad.core.avals import ShapedArray
 from fgrad.core.basis import Dims, shift_axes
 from fgrad.core.errors import AxisError, DtypeError
@@ -32,7 +32,6 @@ from fgrad.lax.compare import eq
 from fgrad.lax.cumulative import cumprod
 from fgrad.lax.kinds import BITS, check_kind
 from fgrad.lax.kinds import NUMERIC as NUMBERS
-from fgrad.lax.scans import highest, lowest
 from fgrad.lax.shape import Ints, canonical_axes, value
 from fgrad.lax.slicing import pad
 
@@ -271,8 +270,12 @@ def _extremum(name: str, doc: str, scalar: str, identity: Callable[[Any], Any]) 
     return prim
 
 
-reduce_max_p: Primitive = _extremum("reduce_max", "The greatest element over axes.", "max", lowest)
-reduce_min_p: Primitive = _extremum("reduce_min", "The least element over axes.", "min", highest)
+reduce_max_p: Primitive = _extremum(
+    "reduce_max", "The greatest element over axes.", "max", dtypes.lowest
+)
+reduce_min_p: Primitive = _extremum(
+    "reduce_min", "The least element over axes.", "min", dtypes.highest
+)
 
 
 def reduce_max(operand: Any, axes: Sequence[int]) -> Value:

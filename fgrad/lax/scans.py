@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.core import basis, dtypes
+from fgrad.core import basis
 from fgrad.core.avals import ShapedArray
 from fgrad.core.basis import Dims
 from fgrad.core.errors import AxisError, DtypeError
@@ -25,29 +25,6 @@ from fgrad.lax.kinds import check_kind
 from fgrad.lax.slicing import pad
 
 __all__: list[str] = []
-
-
-def lowest(dtype: np.dtype[Any]) -> Any:
-    """The least value of a real dtype, -∞ where there is one: the identity of a maximum."""
-    if dtype.kind == "b":
-        return False
-    if dtypes.is_integer(dtype):
-        return np.iinfo(dtype).min
-    return _infinite(dtype, -np.inf, "min")
-
-
-def highest(dtype: np.dtype[Any]) -> Any:
-    """The greatest value of a real dtype, ∞ where there is one: the identity of a minimum."""
-    if dtype.kind == "b":
-        return True
-    if dtypes.is_integer(dtype):
-        return np.iinfo(dtype).max
-    return _infinite(dtype, np.inf, "max")
-
-
-def _infinite(dtype: np.dtype[Any], infinity: float, bound: str) -> Any:
-    found = float(np.asarray(infinity).astype(dtype))
-    return found if found == infinity else float(getattr(dtypes.finfo(dtype), bound))
 
 
 def cumulative(

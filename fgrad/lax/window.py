@@ -37,7 +37,7 @@ from fgrad.lax.conv_shapes import dilated
 from fgrad.lax.kinds import structural
 from fgrad.lax.slicing import pad
 from fgrad.lax.slicing import slice as slice_
-from fgrad.lax.window_shapes import Dims, highest, lowest, window_params, window_shape
+from fgrad.lax.window_shapes import Dims, window_params, window_shape
 from fgrad.lax.window_spec import CASES, INVALID, by_definition, pair_spec
 
 __all__ = [
@@ -287,8 +287,8 @@ def _extremum(name: str, select: str, identity: Callable[[Any], Any], ufunc: str
     return prim
 
 
-reduce_window_max_p = _extremum("reduce_window_max", "ge", lowest, "maximum")
-reduce_window_min_p = _extremum("reduce_window_min", "le", highest, "minimum")
+reduce_window_max_p = _extremum("reduce_window_max", "ge", dtypes.lowest, "maximum")
+reduce_window_min_p = _extremum("reduce_window_min", "le", dtypes.highest, "minimum")
 
 
 # ---------------------------------------------------------------------------- public functions
@@ -296,8 +296,8 @@ reduce_window_min_p = _extremum("reduce_window_min", "le", highest, "minimum")
 
 _MONOIDS: dict[str, tuple[Primitive, Callable[[Any], Any]]] = {
     "add": (reduce_window_sum_p, lambda _dtype: 0),
-    "max": (reduce_window_max_p, lowest),
-    "min": (reduce_window_min_p, highest),
+    "max": (reduce_window_max_p, dtypes.lowest),
+    "min": (reduce_window_min_p, dtypes.highest),
 }
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from fgrad.core.avals import ShapedArray, integers
 from fgrad.core.errors import ShapeError
 from fgrad.core.primitive import (
@@ -40,16 +38,6 @@ def window_shape(
             strict=True,
         )
     )  # fmt: skip
-
-
-def lowest(dtype: np.dtype[Any]) -> Any:
-    """The identity of the maximum."""
-    return np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
-
-
-def highest(dtype: np.dtype[Any]) -> Any:
-    """The identity of the minimum."""
-    return np.iinfo(dtype).max if dtype.kind in "iu" else np.inf
 
 
 def window_params(

@@ -4,7 +4,7 @@ from typing import Any
 
 import fgrad.numpy as fnp
 from fgrad import lax
-from fgrad.core.errors import DtypeError, ShapeError
+from fgrad.core.errors import AxisError, DtypeError, ShapeError
 
 Value = Any
 
@@ -245,6 +245,8 @@ def glu(x: Value, axis: int = -1) -> Value:
         [1.5]
     """
     x = require_float("glu", x)
+    if not -x.ndim <= axis < x.ndim:
+        raise AxisError(f"glu: axis {axis} does not fit x {list(x.shape)}")
     size = x.shape[axis]
     if size % 2:
         message = f"glu: axis {axis} of x must have an even size, got x {list(x.shape)}"

@@ -7,6 +7,7 @@ from typing import Any
 import fgrad.numpy as fnp
 from fgrad import lax
 from fgrad.core.errors import AxisError, ShapeError
+from fgrad.nn.activation import require_float
 
 Value = Any
 Axes = int | Sequence[int]
@@ -74,7 +75,7 @@ def standardize(
         >>> print(nn.standardize(np.array([1.0, 3.0], np.float32), epsilon=0.0))
         [-1.  1.]
     """
-    x = fnp.asarray(x)
+    x = require_float("standardize", x)
     wide = _wide(x)
     axes = _axes("standardize", x, axis)
     if mean is None:

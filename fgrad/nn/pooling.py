@@ -7,6 +7,7 @@ import numpy as np
 
 import fgrad.numpy as fnp
 from fgrad import lax
+from fgrad.core import dtypes
 from fgrad.core.errors import ArgumentError, DtypeError, ShapeError
 from fgrad.nn.windows import Pairs, Sizes, check_spatial, sizes, window_counts
 
@@ -55,7 +56,7 @@ def max_pool(
     _, pairs = _placed("max_pool", x, reach, strides, paddings, ceil_mode=ceil_mode)
     return lax.reduce_window(
         x,
-        -np.inf,
+        dtypes.lowest(x.dtype),
         lax.max,
         (1, 1, *window),
         (1, 1, *strides),

@@ -55,7 +55,7 @@ def relu6(x: Value) -> Value:
         >>> print(nn.relu6(np.array([-1.0, 2.0, 8.0], np.float32)))
         [0. 2. 6.]
     """
-    x = fnp.asarray(x)
+    x = require_float("relu6", x)
     return _bounded(x, 0, 6)
 
 

@@ -223,21 +223,14 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     return to_device(basis.broadcast_to(x, ax.shape_of(shape, "full")), device)
 
 
-def _like(a: Any, dtype: Any, shape: Any) -> tuple[Value, Any, tuple[int, ...]]:
-    x = value(a)
-    return x, x.dtype if dtype is None else dtype, x.shape if shape is None else ax.shape_of(shape)
-
-
 def zeros_like(a: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Value:
     """Zeros of the shape and dtype of `a`, unless stated otherwise."""
-    _, dtype, shape = _like(a, dtype, shape)
-    return zeros(shape, dtype, device=device)
+    return full_like(a, 0, dtype, shape, device=device)
 
 
 def ones_like(a: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Value:
     """Ones of the shape and dtype of `a`, unless stated otherwise."""
-    _, dtype, shape = _like(a, dtype, shape)
-    return ones(shape, dtype, device=device)
+    return full_like(a, 1, dtype, shape, device=device)
 
 
 empty_like = zeros_like
@@ -246,6 +239,10 @@ empty_like = zeros_like
 def full_like(
     a: Any, fill_value: Any, dtype: Any = None, shape: Any = None, *, device: Any = None
 ) -> Value:
-    """`full` of the shape and dtype of `a`, unless stated otherwise."""
-    _, dtype, shape = _like(a, dtype, shape)
-    return full(shape, fill_value, dtype, device=device)
+    """`full` of the shape and dtype of `a`, unless stated otherwise; weak where `a` is."""
+    x = value(a)
+    out = full(
+        x.shape if shape is None else shape, fill_value, x.dtype if dtype is None else dtype,
+        device=device,
+    )  # fmt: skip
+    return convert_element_type(out, out.dtype, weak_type=dtype is None and x.weak_type)

@@ -64,6 +64,10 @@ def _standard(name: str, scan: Any, x: Any, axis: Any, dtype: Any, start: float 
     if axis is None and x.ndim != 1:
         raise ShapeError(f"{name}: axis is needed, as {x.aval} has not exactly one axis")
     axis = 0 if axis is None else ax.one(name, axis, x.ndim)
+    if dtype is None and x.dtype.kind in "iu":
+        # The standard sums integers in the default width at least; cumsum keeps their dtype.
+        width = max(x.dtype.itemsize, dtypes.default_int().itemsize)
+        dtype = np.dtype(f"{x.dtype.kind}{width}")
     out = _running(name, scan, x, axis, dtype)
     if start is None:
         return out
@@ -158,7 +162,7 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Value:
         axis: The axis.
     """
     if x is None:
-        samples, step = promote_inexact("trapezoid", y, dx)
+        samples, step = promote_inexact("trapezoid", *promote_inexact("trapezoid", y), dx)
         samples = basis.moveaxis(samples, ax.one("trapezoid", axis, samples.ndim), samples.ndim - 1)
     else:
         samples, points = promote_inexact("trapezoid", y, x)

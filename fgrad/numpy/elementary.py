@@ -117,13 +117,22 @@ arctanh = atanh = _unary("arctanh", "The inverse hyperbolic tangent.", "atanh")
 def log2(x: Any, /) -> Value:
     """The logarithm to base 2."""
     (x,) = promote_inexact("log2", x)
-    return lax.div(lax.log(x), const(math.log(2), x))
+    return _log_over(x, math.log(2))
 
 
 def log10(x: Any, /) -> Value:
     """The logarithm to base 10."""
     (x,) = promote_inexact("log10", x)
-    return lax.div(lax.log(x), const(math.log(10), x))
+    return _log_over(x, math.log(10))
+
+
+def _log_over(x: Value, scale: float) -> Value:
+    """``log(x) / scale``; both parts of a complex logarithm are divided, so that -∞ stays."""
+    y = lax.log(x)
+    if not dtypes.is_complex(x.dtype):
+        return lax.div(y, const(scale, x))
+    real, imag = lax.real(y), lax.imag(y)
+    return lax.complex(lax.div(real, const(scale, real)), lax.div(imag, const(scale, imag)))
 
 
 def arctan2(x1: Any, x2: Any, /) -> Value:
@@ -273,6 +282,11 @@ def _signed_infinity(name: str, x: Any, which: float) -> Value:
     return lax.eq(x, const(which, x))
 
 
+def _refuse_complex(name: str, x: Value) -> None:
+    if dtypes.is_complex(x.dtype):
+        raise DtypeError(f"{name} takes real numbers, got {x.aval}")
+
+
 def signbit(x: Any, /) -> Value:
     """Whether the sign bit is set: also of -0.0 and of NaN with a sign."""
     x = value(x, "signbit", "x")
@@ -280,6 +294,7 @@ def signbit(x: Any, /) -> Value:
         return lax.full_like(x, False, dtype=_BOOL)
     if x.dtype.kind == "i":
         return lax.lt(x, zero_like(x))
+    _refuse_complex("signbit", x)
     x = lax.stop_gradient(x)
     bits = lax.bitcast_convert_type(x, np.dtype(f"int{8 * x.dtype.itemsize}"))
     return lax.lt(bits, zero_like(bits))
@@ -300,6 +315,7 @@ def nextafter(x1: Any, x2: Any, /) -> Value:
 def spacing(x: Any, /) -> Value:
     """The distance to the next number away from zero."""
     (x,) = promote_inexact("spacing", x)
+    _refuse_complex("spacing", x)
     x = lax.stop_gradient(x)
     away = select_n(signbit(x), const(math.inf, x), const(-math.inf, x))
     return lax.sub(lax.nextafter(x, away), x)
@@ -316,6 +332,7 @@ def modf(x: Any, /) -> tuple[Value, Value]:
 def frexp(x: Any, /) -> tuple[Value, Value]:
     """Mantissa in ±[½, 1) and exponent (int32), so that ``x = mantissa · 2**exponent``."""
     (x,) = promote_inexact("frexp", x)
+    _refuse_complex("frexp", x)
     info = dtypes.finfo(x.dtype)
     bits = np.dtype(f"int{8 * x.dtype.itemsize}")
     # Subnormal numbers are scaled into the normal range first.

@@ -10,7 +10,7 @@ from fgrad.core.primitive import Value
 from fgrad.numpy import bitwise
 from fgrad.numpy.elementary import isnan
 from fgrad.numpy.promotion import number, value
-from fgrad.numpy.reductions import all, highest, lowest, max, mean, min, prod, std, sum, var
+from fgrad.numpy.reductions import all, max, mean, min, prod, std, sum, var
 
 __all__ = [
     "nanmax",
@@ -55,7 +55,7 @@ def _nan_extremum(name: str, extremum: Any, neutral: Callable[[Any], Any], doc: 
         initial: Any = None, where: Any = None,
     ) -> Value:  # fmt: skip
         x = value(a, name, "a")
-        if not dtypes.is_inexact(x.dtype):
+        if not dtypes.is_float(x.dtype):
             return extremum(x, axis, out, keepdims, initial, where)
         filled, missing = _without_nan(x, neutral(x.dtype))
         best = extremum(filled, axis, out, keepdims, initial, where)
@@ -69,8 +69,8 @@ def _nan_extremum(name: str, extremum: Any, neutral: Callable[[Any], Any], doc: 
     return found
 
 
-nanmax = _nan_extremum("nanmax", max, lowest, "`max`, ignoring NaN; NaN where all are NaN.")
-nanmin = _nan_extremum("nanmin", min, highest, "`min`, ignoring NaN; NaN where all are NaN.")
+nanmax = _nan_extremum("nanmax", max, dtypes.lowest, "`max`, ignoring NaN; NaN where all are NaN.")
+nanmin = _nan_extremum("nanmin", min, dtypes.highest, "`min`, ignoring NaN; NaN where all are NaN.")
 
 
 def _present(x: Value, where: Any) -> Value:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fgrad.core import dtypes
+from fgrad.core.basis import convert_element_type
 from fgrad.core.config import config
 from fgrad.core.dtype_kinds import BF16, F16, NATIVE
 from fgrad.core.errors import ImmutableArrayError
@@ -103,7 +105,9 @@ def _set_item(x: Any, index: Any, new: Any) -> None:
 
 
 def _round(x: Any, digits: int | None = None) -> Any:
-    return rounding.round(x, digits or 0)
+    """As of a Python number: integers where no digits are asked for."""
+    out = rounding.round(x, digits or 0)
+    return out if digits is not None else convert_element_type(out, dtypes.default_int())
 
 
 def _members() -> dict[str, Any]:

@@ -141,11 +141,11 @@ def promote_inexact(name: str, *args: Any) -> list[Value]:
 
 
 def promote_numeric(name: str, *args: Any) -> list[Value]:
-    """Operands as values of their common dtype; booleans become the default integer."""
+    """Operands as values of their common dtype; booleans become int32."""
     found = operands(name, args)
     dtype, weak = dtypes.promote(*map(pair, found))
     if dtype.kind == "b":
-        dtype = dtypes.default_int()
+        dtype = np.dtype(np.int32)
     return [to(a, dtype, weak) for a in found]
 
 

@@ -103,7 +103,7 @@ def _quantile(
             f"{name}: method {method!r} is not known; choose linear, lower, higher, midpoint or "
             f"nearest"
         )
-    x, level = promote_inexact(name, a, _levels(q))
+    x, level = promote_inexact(name, *promote_inexact(name, a), _levels(q))
     axes = ax.several(name, axis, x.ndim)
     rest = [i for i in range(x.ndim) if i not in axes]
     rows = basis.transpose(x, (*rest, *axes))

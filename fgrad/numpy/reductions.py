@@ -113,24 +113,6 @@ def prod(
     return total if initial is None else ufuncs.multiply(total, stated(initial, total.dtype))
 
 
-def lowest(dtype: np.dtype[Any]) -> Any:
-    """What any number of the dtype is at least."""
-    if dtype.kind == "b":
-        return False
-    if dtypes.is_complex(dtype):
-        return complex(-math.inf, -math.inf)
-    return -math.inf if dtypes.is_inexact(dtype) else int(np.iinfo(dtype).min)
-
-
-def highest(dtype: np.dtype[Any]) -> Any:
-    """What any number of the dtype is at most."""
-    if dtype.kind == "b":
-        return True
-    if dtypes.is_complex(dtype):
-        return complex(math.inf, math.inf)
-    return math.inf if dtypes.is_inexact(dtype) else int(np.iinfo(dtype).max)
-
-
 def _extremum(name: str, reduce: str, pick: str, neutral: Callable[[Any], Any], doc: str) -> Any:
     def extremum(
         a: Any, axis: Any = None, out: None = None, keepdims: bool = False,
@@ -162,11 +144,11 @@ def _extremum(name: str, reduce: str, pick: str, neutral: Callable[[Any], Any], 
 
 
 max = amax = _extremum(
-    "max", "reduce_max", "max", lowest,
+    "max", "reduce_max", "max", dtypes.lowest,
     "The greatest element over axes; NaN if there is one. Ties share the derivative equally.",
 )  # fmt: skip
 min = amin = _extremum(
-    "min", "reduce_min", "min", highest,
+    "min", "reduce_min", "min", dtypes.highest,
     "The least element over axes; NaN if there is one. Ties share the derivative equally.",
 )  # fmt: skip
 

@@ -308,12 +308,12 @@ def argmin(
     return _arg("argmin", "argmin", a, axis, keepdims)
 
 
-def _nanarg(name: str, arg: Callable[..., Value], fill: float, a: Any, axis: Any, k: Any) -> Value:
+def _nanarg(name: str, arg: Callable[..., Value], fill: Any, a: Any, axis: Any, k: Any) -> Value:
     x = value(a, name, "a")
     if not dtypes.is_inexact(x.dtype):
         return arg(x, axis, keepdims=k)
     missing = isnan(x)
-    found = arg(select_n(missing, x, number(fill, x.dtype, weak=False)), axis, keepdims=k)
+    found = arg(select_n(missing, x, number(fill(x.dtype), x.dtype, weak=False)), axis, keepdims=k)
     nothing = reductions.all(missing, axis, keepdims=bool(k))
     return select_n(nothing, found, number(-1, found.dtype, weak=False))
 
@@ -323,7 +323,7 @@ def nanargmax(
 ) -> Value:
     """`argmax`, ignoring NaN; -1 where all are NaN."""
     del out
-    return _nanarg("nanargmax", argmax, -np.inf, a, axis, keepdims)
+    return _nanarg("nanargmax", argmax, dtypes.lowest, a, axis, keepdims)
 
 
 def nanargmin(
@@ -331,4 +331,4 @@ def nanargmin(
 ) -> Value:
     """`argmin`, ignoring NaN; -1 where all are NaN."""
     del out
-    return _nanarg("nanargmin", argmin, np.inf, a, axis, keepdims)
+    return _nanarg("nanargmin", argmin, dtypes.highest, a, axis, keepdims)

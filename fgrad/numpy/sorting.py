@@ -232,6 +232,8 @@ def bincount(
         if data.size and data.min() < 0:
             raise ArgumentError("bincount: x must not hold negative numbers")
         length = max(int(data.max()) + 1 if data.size else 0, minlength)
+    if index.dtype.kind == "b":  # a mask otherwise
+        index = basis.convert_element_type(index, np.int32)
     kind = dtypes.default_int() if weights is None else None
     add = number(1, kind, weak=False) if kind is not None else value(weights)
     start = lax.full((length,), 0, add.dtype)
