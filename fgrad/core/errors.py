@@ -34,6 +34,7 @@ __all__ = [
     "NonConcreteBooleanIndexError",
     "NonFiniteError",
     "NonlinearPullbackError",
+    "OutOfMemoryError",
     "ResidualsFreedError",
     "RuleError",
     "SavingError",
@@ -313,6 +314,13 @@ class SavingError(FgradError, pickle.PicklingError):
     """Raised when a pullback holds something that cannot be written to a file.
 
     Give callbacks as functions of a module, not as closures; save outside of transforms.
+    """
+
+
+class OutOfMemoryError(FgradError, MemoryError):
+    """Raised when there is no memory for a result of a program.
+
+    Make the program smaller (a smaller batch, `checkpoint`), or donate arguments.
     """
 
 

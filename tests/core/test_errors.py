@@ -40,6 +40,7 @@ BUILT_INS = {
     "LinalgError": (ValueError,),
     "ArgumentError": (ValueError,),
     "FrozenModuleError": (AttributeError,),
+    "OutOfMemoryError": (MemoryError,),
     "ConfigError": (ValueError, AttributeError),
     "FgradError": (Exception,),
 }

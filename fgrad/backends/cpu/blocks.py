@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.compile.memory import ALIGNMENT
+from fgrad.core.errors import OutOfMemoryError
 
 LEAST_BYTES = 256 << 10
 LIMIT_BYTES = 512 << 20  # of blocks that wait
@@ -37,7 +38,10 @@ def _pages(size: int) -> mmap.mmap:
         if size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
             memory.madvise(mmap.MADV_HUGEPAGE)
     except OSError as error:
-        raise MemoryError(f"no memory for a result of {size} bytes") from error
+        raise OutOfMemoryError(
+            f"no memory for a result of {size / 2**20:.0f} MiB; make the program smaller (a "
+            f"smaller batch, checkpoint), or free what is not needed"
+        ) from error
     return memory
 
 

@@ -48,11 +48,13 @@ class ObjectCache:
         self.folder = folder
         self.limit_bytes = limit_bytes
         self._reported = False
+        self._checked = False
 
     def get(self, key: str) -> bytes | None:
         """The entry of a key (a name that a file can have), or None."""
-        if self.folder is None:
+        if not self._ready():
             return None
+        assert self.folder is not None
         path = self.folder / key
         try:
             data = path.read_bytes()
@@ -71,11 +73,11 @@ class ObjectCache:
 
     def put(self, key: str, content: bytes) -> None:
         """Keep an entry; one of the same key is replaced."""
-        if self.folder is None:
+        if not self._ready():
             return
+        assert self.folder is not None
         part = self.folder / f".{key}.{os.getpid()}.{threading.get_ident()}"
         try:
-            self._prepare()
             part.write_bytes(_MARK + hashlib.sha256(content).digest() + content)
             part.replace(self.folder / key)
             self._evict()
@@ -90,13 +92,22 @@ class ObjectCache:
             with contextlib.suppress(OSError):
                 (self.folder / key).unlink()
 
-    def _prepare(self) -> None:
+    def _ready(self) -> bool:
+        """Whether there is a folder that may be trusted: looked at before its first use."""
         folder = self.folder
-        assert folder is not None
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Code from a folder that everyone can write to could be anyone's.
-        if os.name == "posix" and folder.stat().st_mode & stat.S_IWOTH:
-            raise PermissionError(f"{folder} can be written to by every user")
+        if folder is None or self._checked:
+            return folder is not None
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Code from a folder that everyone can write to could be anyone's.
+            if os.name == "posix" and folder.stat().st_mode & stat.S_IWOTH:
+                self._report(f"{folder} can be written to by every user")
+                return False
+        except OSError as error:
+            self._report(error)
+            return False
+        self._checked = True
+        return True
 
     def _evict(self) -> None:
         """Remove the entries used least recently until three quarters of the limit are left."""
@@ -117,7 +128,7 @@ class ObjectCache:
             if total <= self.limit_bytes * 3 // 4:
                 break
 
-    def _report(self, error: OSError) -> None:
+    def _report(self, error: OSError | str) -> None:
         """Say once that nothing is kept, and go on without."""
         self.folder = None
         if not self._reported:
