@@ -181,7 +181,7 @@ def _eig_eager(
         return [xp.full(a.shape, xp.nan, a.dtype) for a in avals]
     found: tuple[Any, ...]
     if left:
-        found = _eig_by_scipy(x)
+        found = _eig_by_scipy(x) if xp is np else _eig_by_inverse(xp, x)
     elif right:
         found = xp.linalg.eig(x)
     else:
@@ -201,6 +201,19 @@ def _eig_by_scipy(x: Any) -> tuple[Any, Any, Any]:
         for i, d in ((0, -1), (1, -2), (2, -2))
     )
     return w, right, left
+
+
+def _eig_by_inverse(xp: Any, x: Any) -> tuple[Any, Any, Any]:
+    """w, right and left vectors, where the library has no left ones: the rows of V⁻¹, conjugate.
+
+    Normalised as LAPACK does: unit length, and a real element of greatest magnitude.
+    """
+    w, v = xp.linalg.eig(x)
+    left = xp.linalg.inv(v).conj().swapaxes(-1, -2)
+    left = left / xp.sqrt(xp.sum(xp.abs(left) ** 2, axis=-2, keepdims=True))
+    at = xp.argmax(xp.abs(left), axis=-2)[..., None, :]
+    greatest = xp.take_along_axis(left, at, axis=-2)
+    return w, v, left * (greatest.conj() / xp.abs(greatest))
 
 
 def _vector_tangents(v: Value, w: Value, da: Value) -> tuple[Value, Value]:
