@@ -72,7 +72,7 @@ class Jitted:
         self._donate_argnames = tuple(donate_argnames)
         self._plain = not (static_argnums or static_argnames or donate_argnums or donate_argnames)
         self._cache: OrderedDict[Any, Entry] = OrderedDict()
-        self._hits = 0
+        self._hits = self._misses = 0
         self._reasons: list[str] = []
         self._latest: Any = None  # the signature traced last
 
@@ -240,6 +240,7 @@ class Jitted:
     def _explain_miss(self, key: Any) -> None:
         words = ("static arguments", "argument tree", "shapes or dtypes", "configuration", "axes")
         before, self._latest = self._latest, key
+        self._misses += 1
         if before is None:
             self._reasons.append("first call")
             return
@@ -305,7 +306,7 @@ class Jitted:
     def cache_info(self) -> CacheInfo:
         """How often calls found their program, and why others did not."""
         kept = {id(e) for e in self._cache.values()}
-        return CacheInfo(self._hits, len(self._reasons), len(kept), tuple(self._reasons[1:]))
+        return CacheInfo(self._hits, self._misses, len(kept), tuple(self._reasons[1:]))
 
     def clear_cache(self) -> None:
         """Forget all programs of this function."""

@@ -38,7 +38,8 @@ class Program:
         self._lines = writer.eqn_of_line
         filename = f"<fgrad program {id(self):x}>"
         exec(compile(self.source, filename, "exec"), writer.globals)
-        function = writer.globals["program"]
+        # Taken out of its own globals, which would hold it in a cycle.
+        function = writer.globals.pop("program")
         self._code = function.__code__
         self._functions: dict[Any, Any] = {np: function}
 

@@ -200,15 +200,13 @@ def flatten_with_path(
         [("['a'][0]", 1), ("['a'][1]", 2)]
     """
     pairs: list[tuple[KeyPath, Any]] = []
-
-    def visit(path: KeyPath, node: Any) -> None:
+    left: list[tuple[KeyPath, Any]] = [((), tree)]
+    while left:
+        path, node = left.pop()
         if is_leaf_type(type(node)) or (is_leaf is not None and is_leaf(node)):
             pairs.append((path, node))
-            return
-        for key, child in one_level(node)[0]:
-            visit((*path, key), child)
-
-    visit((), tree)
+        else:
+            left += [((*path, key), child) for key, child in one_level(node)[0]][::-1]
     return pairs, structure(tree, is_leaf)
 
 

@@ -102,3 +102,61 @@ def test_arrays_go_when_their_last_reference_goes(name):
     del x
     gc.collect()
     assert seen() is None, "something global keeps the argument"
+
+
+@fg.custom_vjp
+def doubled(x):
+    return x * 2.0
+
+
+doubled.defvjp(lambda x: (doubled(x), None), lambda _res, ct: (ct * 2.0,))
+
+
+def looped(x):
+    return lax.scan(lambda c, s: (fnp.sin(c) * s, c), x, fnp.arange(3.0))[0].sum()
+
+
+FRESH = {
+    "jit": lambda x: fg.jit(lambda x: fnp.sin(x) * 2.0)(x),
+    "jit of grad": lambda x: fg.jit(lambda x: fg.grad(looped)(x))(x),
+    "jit of a rule": lambda x: fg.jit(lambda x: fg.grad(lambda x: doubled(x).sum())(x))(x),
+    "scan": lambda x: fg.grad(lambda x: looped(x))(x),
+    "while": lambda x: lax.while_loop(
+        lambda s: s[0] < 2, lambda s: (s[0] + 1, s[1] * s[1]), (0, x)
+    ),
+    "cond": lambda x: fg.vmap(lambda x: lax.cond(x > 0, lambda x: x, lambda x: -x, x))(x),
+    "checkpoint": lambda x: fg.grad(fg.checkpoint(lambda x: fnp.sin(x).sum()))(x),
+    "associative_scan": lambda x: lax.associative_scan(lambda a, b: a * b, x),
+}
+
+
+@pytest.mark.parametrize("name", [*CALLS, *FRESH])
+def test_no_call_leaves_a_reference_cycle(name):
+    call, x = {**CALLS, **FRESH}[name], fnp.asarray(np.linspace(0.1, 1.0, 10))
+    call(x)
+    call(x)
+    gc.collect()
+    gc.disable()
+    try:
+        call(x)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_a_program_keeps_a_bounded_number_of_programs_made_from_it():
+    f = fg.jit(lambda x: fnp.sin(x).sum())
+    batched = fg.vmap(f)
+    for n in range(1, 600):
+        batched(np.ones((n, 2), np.float32))
+    (entry,) = {id(e): e for e in f._cache.values()}.values()
+    assert len(entry.jaxpr.derived) <= 256
+
+
+def test_the_cache_of_a_jitted_function_is_bounded_and_counts():
+    f = fg.jit(lambda x: x * 2.0)
+    for n in range(1, 400):
+        f(np.ones(n, np.float32))
+    info = f.cache_info()
+    assert (info.hits, info.misses) == (0, 399)
+    assert info.currsize <= 257

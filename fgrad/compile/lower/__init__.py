@@ -40,7 +40,10 @@ def lower(jaxpr: Jaxpr, supports: Supports) -> Plan:
         Kernels and library steps, in an order in which they can run.
     """
     assert not jaxpr.constvars, "constants are inputs of a program to be lowered"
-    return _Planner(Program(jaxpr, supports)).plan()
+    planner = _Planner(Program(jaxpr, supports))
+    plan = planner.plan()
+    planner.partition.unlink()
+    return plan
 
 
 class _Planner:

@@ -63,6 +63,12 @@ class Partition:
         """The nodes that were not merged into others."""
         return (n for n in self.nodes if n not in self._merged)
 
+    def unlink(self) -> None:
+        """Drop the edges between nodes, which hold each other in cycles."""
+        for node in self.nodes:
+            node.direct.clear()
+            node.after.clear()
+
     def _write_views(self) -> None:
         """Give nodes to views that have to be in memory."""
         pending = self.program.pending

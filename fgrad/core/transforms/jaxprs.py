@@ -31,6 +31,8 @@ from fgrad.core.transforms.tape import Record, Tape
 
 Policy = Callable[..., bool]
 
+_MOST_DERIVED = 256  # programs kept on one; a new size of a mapped axis makes new ones
+
 
 def derived(jaxpr: Jaxpr, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
     """What `make` builds from `jaxpr`, once for each key and trace configuration."""
@@ -38,7 +40,10 @@ def derived(jaxpr: Jaxpr, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
     kept = jaxpr.derived
     found = kept.get(full)
     if found is None:
-        found = kept[full] = make()
+        found = make()
+        if len(kept) >= _MOST_DERIVED:
+            kept.pop(next(iter(list(kept)), None), None)
+        kept[full] = found
     return found
 
 

@@ -100,6 +100,8 @@ class CustomCall:
         leaves, self.tree = trees.flatten([self.full[i] for i in self.moving])
         values = [as_value(x) for x in leaves]
         self.avals = [v.aval for v in values]
+        for i in self.moving:  # a program that is staged keeps this call, not its arguments
+            self.full[i] = None
         return values
 
     def arguments(self, flat: Values) -> list[Any]:
