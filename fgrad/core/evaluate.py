@@ -166,7 +166,7 @@ def borrow(x: Any) -> Value:
     kind = type(x)
     if kind is np.ndarray:
         check_dtype(x.dtype)
-        return ArrayImpl(x, BORROWED if x.flags.writeable else 0)
+        return ArrayImpl(x, BORROWED if x.flags.writeable or not _is_frozen(x) else 0)
     default = _WEAK_DEFAULTS.get(kind)
     if default is not None:
         return ArrayImpl(_python_scalar(x, default()), WEAK)
@@ -185,6 +185,20 @@ def borrow(x: Any) -> Value:
     raise DtypeError(
         f"expected an array or a number, got {kind.__qualname__}: {str(x)[:60]!r}{advice}"
     )
+
+
+def _is_frozen(x: Any) -> bool:
+    """Whether nobody can write to a read-only array: what it is a view of is read-only too."""
+    while isinstance(x, np.ndarray):
+        if x.flags.writeable:
+            return False
+        x = x.base
+    if x is None:
+        return True
+    try:  # bytes, and files that are mapped for reading
+        return memoryview(x).readonly
+    except TypeError:
+        return False
 
 
 def is_value(x: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.core import basis
+from fgrad.core import basis, dtypes
 from fgrad.core.avals import ShapedArray
 from fgrad.core.basis import Dims
 from fgrad.core.dtype_kinds import NATIVE
@@ -92,6 +92,8 @@ def _row_max(x: Value, axes: Axes) -> Value:
 
 def _in_wide(xp: Any, x: Any, run: Any) -> Any:
     """Run in float32 where `x` is of 8 or 16 bits, and round once."""
+    if not dtypes.is_float(x.dtype):
+        raise ValueError("dtype")  # the abstract rule says it in full
     w = basis.wide(x.dtype)
     return run(xp, x) if w is None else run(xp, x.astype(w)).astype(x.dtype)
 

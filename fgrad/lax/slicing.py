@@ -314,7 +314,7 @@ def _pad_simplify(args: Sequence[Value], params: dict[str, Any]) -> Value | None
     config = params["padding_config"]
     if any(any(c) for c in config) or len(config) != x.ndim or fill.ndim or fill.dtype != x.dtype:
         return None
-    return x
+    return x if fill.weak_type or not x.weak_type else None
 
 
 def _pad_reference(x: Any, fill: Any, *, padding_config: PaddingConfig) -> Any:

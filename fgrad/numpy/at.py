@@ -58,7 +58,7 @@ class _Target:
             i for i, e in enumerate(axes) if isinstance(e, tuple) and abs(e[2]) != 1 and e[1] > 1
         ]
         windows = [i for i, e in enumerate(axes) if isinstance(e, tuple) and i not in strided]
-        self._lay_out(entries, axes, batch, strided, windows)
+        self._lay_out(p, axes, batch, strided, windows)
         self.index = _index_columns(p.shape, axes, batch, strided, wrapped=wrapped)
         pointed = tuple(i for i, e in enumerate(axes) if not _whole(e, p.shape[i]))
         rank = len(batch) + len(strided)
@@ -69,16 +69,17 @@ class _Target:
         )
 
     def _lay_out(
-        self, entries: list[Any], axes: list[Any], batch: Ints, strided: list[int],
+        self, p: indexing.Plan, axes: list[Any], batch: Ints, strided: list[int],
         windows: list[int],
     ) -> None:  # fmt: skip
         """Find the axes of the result and where each goes in the updates."""
         labels: list[Any] = []  # None: a new axis; ("b", k): batch axis k; i: axis i's slice
         axis = 0
         placed = False
+        entries = p.entries
         advanced = any(isinstance(e, Array) for e in entries)
         group: list[Any] = [("b", k) for k in range(len(batch))]
-        if advanced and indexing.front(entries):
+        if advanced and p.front():
             labels.extend(group)
             placed = True
         for e in entries:

@@ -15,6 +15,7 @@ from fgrad.core.primitive import Value
 from fgrad.lax.fourier import fft as transform_last
 from fgrad.numpy import axes as ax
 from fgrad.numpy import shaping, ufuncs
+from fgrad.numpy.creation import to_device
 from fgrad.numpy.promotion import number, promote_inexact
 
 __all__ = [
@@ -189,19 +190,19 @@ def ihfft(a: Any, n: int | None = None, axis: int = -1, norm: str | None = None)
     return ufuncs.conjugate(rfft(a, n, axis, _inverse_norm("ihfft", norm)))
 
 
-def fftfreq(n: int, d: Any = 1.0, *, dtype: Any = None) -> Value:
+def fftfreq(n: int, d: Any = 1.0, *, dtype: Any = None, device: Any = None) -> Value:
     """The frequencies of `fft` of n samples at distance `d`."""
     n = integer(n, "the number of samples n")
     kind = dtypes.default_float() if dtype is None else dtypes.dtype(dtype)
     steps = np.fft.ifftshift(np.arange(n) - n // 2)
-    return ufuncs.divide(ArrayImpl((steps / n).astype(kind)), d)
+    return to_device(ufuncs.divide(ArrayImpl((steps / n).astype(kind)), d), device)
 
 
-def rfftfreq(n: int, d: Any = 1.0, *, dtype: Any = None) -> Value:
+def rfftfreq(n: int, d: Any = 1.0, *, dtype: Any = None, device: Any = None) -> Value:
     """The frequencies of `rfft` of n samples at distance `d`."""
     n = integer(n, "the number of samples n")
     kind = dtypes.default_float() if dtype is None else dtypes.dtype(dtype)
-    return ufuncs.divide(ArrayImpl((np.arange(n // 2 + 1) / n).astype(kind)), d)
+    return to_device(ufuncs.divide(ArrayImpl((np.arange(n // 2 + 1) / n).astype(kind)), d), device)
 
 
 def _shift(name: str, x: Any, axes: Any, sign: int) -> Value:

@@ -38,13 +38,20 @@ class Plan:
         shape: Of the array indexed, with an axis of length 1 for each 0-d mask.
         entries: For each axis of `shape` an integer, a (start, length, step) triple or an integer
             array (a value); None stands between them for each new axis.
+        parted: Whether a ``...`` that stands for no axis parts the index arrays.
     """
 
-    __slots__ = ("entries", "shape")
+    __slots__ = ("entries", "parted", "shape")
 
     def __init__(self, shape: tuple[int, ...], entries: list[Any]) -> None:
         self.shape = shape
         self.entries = entries
+        self.parted = False
+
+    def front(self) -> bool:
+        """Whether the axes of index arrays go first: a slice, new axis or ... parts them."""
+        places = [i for i, e in enumerate(self.entries) if isinstance(e, int | Array)]
+        return self.parted or places[-1] - places[0] + 1 != len(places)
 
     def arrays(self) -> list[tuple[int, Value]]:
         """Axes (of the array indexed) with integer arrays, and these."""
@@ -126,9 +133,12 @@ def plan(x: Value, index: Any, mode: Any = None) -> Plan:
     if Ellipsis not in [e for e in items if not isinstance(e, Array | np.ndarray)]:
         items.append(Ellipsis)
     at = next(i for i, e in enumerate(items) if e is Ellipsis)
+    pointed = [isinstance(e, int | Array | np.ndarray) for e in items]
     items[at : at + 1] = [Slice(None)] * (x.ndim - used)
     raises = GatherScatterMode.from_any(mode) is GatherScatterMode.RAISE
-    return _planned(x, items, raises)
+    found = _planned(x, items, raises)
+    found.parted = any(pointed[:at]) and any(pointed[at + 1 :])
+    return found
 
 
 def span(x: Value, s: Slice, n: int) -> tuple[int, int, int]:
@@ -271,12 +281,6 @@ def columns(indices: list[Value], lengths: list[int], *, wrapped: bool = True) -
     return parts[0] if len(parts) == 1 else lax.concatenate(parts, len(shape))
 
 
-def front(entries: list[Any]) -> bool:
-    """Whether the axes of index arrays go to the front: they are parted by a slice or new axis."""
-    places = [i for i, e in enumerate(entries) if isinstance(e, int | Array)]
-    return places[-1] - places[0] + 1 != len(places)
-
-
 def _static(x: Value, index: Any) -> Value | None:
     """``x[index]`` for integers in bounds and rising slices alone; None for anything else."""
     items = index if type(index) is tuple else (index,)
@@ -362,7 +366,7 @@ def _gathered(
     if any(x.shape[i] == 0 for i in over) and index.size:
         raise IndexOutOfBoundsError(f"indexing: {x.aval} has no elements along axes {over}")
     before = _before(p.entries)
-    place = 0 if front(p.entries) else before
+    place = 0 if p.front() else before
     rest = [i for i in range(x.ndim) if i not in over]
     out_rank = len(batch) + len(rest)
     # New axes are put in at the end; `place` counts only the axes that slices leave before.

@@ -14,6 +14,7 @@ import numpy as np
 from fgrad.core.errors import (
     ArgumentError,
     ConcretizationTypeError,
+    DtypeError,
     FgradError,
     ImmutableArrayError,
     ShapeError,
@@ -271,11 +272,17 @@ def _bare(x: Any) -> Any:
 # ---------------------------------------------------------------------------- exchange of buffers
 
 
+_UNSAID: Any = object()
+
+
 def _dlpack(
     x: Array, *, stream: Any = None, max_version: tuple[int, int] | None = None,
-    dl_device: Any = None, copy: bool | None = None,
+    dl_device: Any = None, copy: bool | None = _UNSAID,
 ) -> Any:  # fmt: skip
     data = _buffer(x)
+    if copy is _UNSAID:
+        # Such a reader (PyTorch) asks for DLPack 1 and then writes to read-only buffers.
+        copy = True if isinstance(data, np.ndarray) else None
     if not isinstance(data, np.ndarray):
         return data.__dlpack__(
             stream=stream, max_version=max_version, dl_device=dl_device, copy=copy
@@ -330,8 +337,13 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> V
         import cupy
 
         return borrow(cupy.from_dlpack(x))
-    found = np.from_dlpack(x, copy=copy)
-    return borrow(found)
+    try:
+        return borrow(np.from_dlpack(x, copy=copy))
+    except (RuntimeError, TypeError) as error:
+        raise DtypeError(
+            f"from_dlpack: NumPy cannot read this {type(x).__name__}: {error}; convert it to a "
+            f"dtype that NumPy has first"
+        ) from error
 
 
 MEMBERS: dict[str, Any] = {

@@ -60,3 +60,11 @@ def test_a_batched_padding_value_reaches_its_own_element():
 def test_wrong_calls_say_why(call, error, match):
     with pytest.raises(error, match=match):
         call(np.ones(3))
+
+
+def test_a_pad_of_nothing_has_the_same_type_in_a_program():
+    x = fg.numpy.full((2,), 2.5)
+    assert x.weak_type
+    for fill in (0.0, np.zeros((), np.float32)):
+        eager = lax.pad(x, fill, [(0, 0, 0)])
+        assert fg.jit(lambda x, f=fill: lax.pad(x, f, [(0, 0, 0)]))(x).aval == eager.aval

@@ -85,3 +85,10 @@ def test_booleans_are_counted():
 def test_what_has_no_meaning_raises(call, error):
     with pytest.raises(error):
         call()
+
+
+@pytest.mark.parametrize("f", [nn.softmax, nn.log_softmax, nn.logsumexp])
+def test_empty_integers_are_refused_as_others_are(f):
+    for wrap in (f, fg.jit(f)):
+        with pytest.raises(DtypeError, match="float"):
+            wrap(np.zeros((2, 0), int))

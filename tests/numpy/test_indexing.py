@@ -182,3 +182,18 @@ def test_a_borrowed_buffer_is_not_aliased_by_slices() -> None:
     data[:] = 9.0
     with warnings.catch_warnings():
         np.testing.assert_array_equal(part, [1, 2, 3])
+
+
+@pytest.mark.parametrize("index", [
+    (None, np.array([0, 1]), ..., np.array([2, 0])), (None, 0, ..., np.array([2, 0])),
+    (None, np.array([0, 1]), ..., 2), (None, np.array([True, False]), ..., np.array([2])),
+    (None, np.array([0, 1]), np.array([2, 0])), (..., np.array([0, 1]), np.array([2, 0])),
+])  # fmt: skip
+def test_an_ellipsis_without_axes_parts_index_arrays(index) -> None:
+    x = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(fnp.asarray(x)[index], x[index])
+    assert fnp.asarray(x)[index].shape == x[index].shape
+    new = np.arange(x[index].size, dtype=float).reshape(x[index].shape)
+    want = x.copy()
+    want[index] = new
+    np.testing.assert_array_equal(fnp.asarray(x).at[index].set(new), want)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ from scipy import special
 
 import fgrad as fg
 import fgrad.numpy as fnp
+from fgrad import lax
 from fgrad.errors import (
     ConcretizationTypeError,
+    DtypeError,
     ImmutableArrayError,
     TracerArrayConversionError,
     UnsupportedCallError,
@@ -232,3 +235,34 @@ def test_save_and_load(tmp_path: Any) -> None:
     np.testing.assert_array_equal(fnp.load(tmp_path / "x.npy"), X)
     fnp.savez(tmp_path / "x.npz", X, y=X)
     assert set(fnp.load(tmp_path / "x.npz")) == {"arr_0", "y"}
+
+
+def test_a_read_only_view_of_a_writable_array_is_copied(tmp_path: Path) -> None:
+    data = np.ones(2)
+    view = data[:]
+    view.flags.writeable = False
+    made = [fnp.asarray(view), fnp.asarray(np.broadcast_to(data, (3, 2))), lax.reshape(view, (2,))]
+    _, pullback = fg.vjp(fnp.square, view)
+    data[:] = 5.0
+    assert all((np.asarray(x) == 1.0).all() for x in made)
+    np.testing.assert_array_equal(pullback(np.ones(2))[0], [2.0, 2.0])
+    for frozen in (np.frombuffer(b"12345678", np.int64), _mapped(tmp_path)):
+        assert np.shares_memory(np.asarray(fnp.asarray(frozen)), frozen)
+
+
+def _mapped(folder: Path) -> np.ndarray[Any, Any]:
+    np.save(folder / "x.npy", np.ones(4))
+    return np.load(folder / "x.npy", mmap_mode="r")
+
+
+@pytest.mark.peers
+def test_pytorch_cannot_write_to_an_array() -> None:
+    torch = pytest.importorskip("torch")
+    x = fnp.arange(3.0)
+    for made in (torch.from_dlpack(x), torch.utils.dlpack.from_dlpack(x)):
+        made[0] = 9.0
+    assert x.tolist() == [0.0, 1.0, 2.0]
+    shared = torch.from_dlpack(x, copy=False)
+    assert shared.data_ptr() == np.asarray(x).ctypes.data
+    with pytest.raises(DtypeError, match="NumPy cannot read"):
+        fnp.from_dlpack(torch.ones(2, dtype=torch.bfloat16))
