@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import fgrad.numpy as fnp
 from fgrad import random
+from fgrad.core import dtypes
 from fgrad.core.errors import ArgumentError, ShapeError
 
 Value = Any
@@ -22,12 +23,12 @@ Distribution = Literal["truncated_normal", "normal", "uniform"]
 _TRUNCATED_STDDEV = 0.87962566103423978
 
 
-def zeros(_key: Value, shape: Sequence[int], dtype: Any = fnp.float32) -> Value:
+def zeros(_key: Value, shape: Sequence[int], dtype: Any = None) -> Value:
     """Zeros; the key is not used.
 
     Args:
         shape: Shape of the result.
-        dtype: Its dtype.
+        dtype: Its dtype; the default float where None.
 
     Returns:
         ``[*shape]``.
@@ -40,12 +41,12 @@ def zeros(_key: Value, shape: Sequence[int], dtype: Any = fnp.float32) -> Value:
     return fnp.zeros(shape, dtype)
 
 
-def ones(_key: Value, shape: Sequence[int], dtype: Any = fnp.float32) -> Value:
+def ones(_key: Value, shape: Sequence[int], dtype: Any = None) -> Value:
     """Ones; the key is not used.
 
     Args:
         shape: Shape of the result.
-        dtype: Its dtype.
+        dtype: Its dtype; the default float where None.
 
     Returns:
         ``[*shape]``.
@@ -58,12 +59,12 @@ def ones(_key: Value, shape: Sequence[int], dtype: Any = fnp.float32) -> Value:
     return fnp.ones(shape, dtype)
 
 
-def constant(value: float | Value, dtype: Any = fnp.float32) -> Initializer:
+def constant(value: float | Value, dtype: Any = None) -> Initializer:
     """An initialiser that gives ``value`` everywhere.
 
     Args:
         value: A scalar, or an array that broadcasts to the shape.
-        dtype: dtype of the result unless ``init`` is given one.
+        dtype: dtype of the result unless ``init`` is given one; the default float where None.
 
     Returns:
         ``init(key, shape, dtype)``; the key is not used.
@@ -75,17 +76,17 @@ def constant(value: float | Value, dtype: Any = fnp.float32) -> Initializer:
     """
 
     def init(_key: Value, shape: Sequence[int], dtype: Any = dtype) -> Value:
-        return fnp.full(shape, value, dtype)
+        return fnp.full(shape, value, dtypes.default_float() if dtype is None else dtype)
 
     return init
 
 
-def uniform(scale: float = 1e-2, dtype: Any = fnp.float32) -> Initializer:
+def uniform(scale: float = 1e-2, dtype: Any = None) -> Initializer:
     """An initialiser that draws from [0, scale).
 
     Args:
         scale: Upper end.
-        dtype: dtype of the result unless ``init`` is given one.
+        dtype: dtype of the result unless ``init`` is given one; the default float where None.
 
     Returns:
         ``init(key, shape, dtype)``.
@@ -104,12 +105,12 @@ def uniform(scale: float = 1e-2, dtype: Any = fnp.float32) -> Initializer:
     return init
 
 
-def normal(stddev: float = 1e-2, dtype: Any = fnp.float32) -> Initializer:
+def normal(stddev: float = 1e-2, dtype: Any = None) -> Initializer:
     """An initialiser that draws from a normal distribution of mean 0.
 
     Args:
         stddev: Its standard deviation.
-        dtype: dtype of the result unless ``init`` is given one.
+        dtype: dtype of the result unless ``init`` is given one; the default float where None.
 
     Returns:
         ``init(key, shape, dtype)``.
@@ -129,13 +130,13 @@ def normal(stddev: float = 1e-2, dtype: Any = fnp.float32) -> Initializer:
 
 
 def truncated_normal(
-    stddev: float = 1e-2, dtype: Any = fnp.float32, lower: float = -2.0, upper: float = 2.0
+    stddev: float = 1e-2, dtype: Any = None, lower: float = -2.0, upper: float = 2.0
 ) -> Initializer:
     """An initialiser that draws from a normal distribution cut off on both sides.
 
     Args:
         stddev: Standard deviation before the cut.
-        dtype: dtype of the result unless ``init`` is given one.
+        dtype: dtype of the result unless ``init`` is given one; the default float where None.
         lower: Lower end, in standard deviations.
         upper: Upper end, in standard deviations.
 
@@ -203,7 +204,7 @@ def variance_scaling(
     in_axis: int | Sequence[int] = -2,
     out_axis: int | Sequence[int] = -1,
     batch_axis: int | Sequence[int] = (),
-    dtype: Any = fnp.float32,
+    dtype: Any = None,
 ) -> Initializer:
     """An initialiser of variance ``scale / n``, where ``n`` is a count of connections.
 
@@ -216,7 +217,7 @@ def variance_scaling(
         in_axis: Axis or axes of the inputs.
         out_axis: Axis or axes of the outputs.
         batch_axis: Axes of independent weights.
-        dtype: dtype of the result unless ``init`` is given one.
+        dtype: dtype of the result unless ``init`` is given one; the default float where None.
 
     Returns:
         ``init(key, shape, dtype)``.
@@ -277,7 +278,7 @@ def _preset(
         in_axis: int | Sequence[int] = -2,
         out_axis: int | Sequence[int] = -1,
         batch_axis: int | Sequence[int] = (),
-        dtype: Any = fnp.float32,
+        dtype: Any = None,
     ) -> Initializer:
         return variance_scaling(scale, mode, distribution, in_axis, out_axis, batch_axis, dtype)
 
@@ -288,7 +289,7 @@ def _preset(
         in_axis: Axis or axes of the inputs.
         out_axis: Axis or axes of the outputs.
         batch_axis: Axes of independent weights.
-        dtype: dtype of the result unless ``init`` is given one.
+        dtype: dtype of the result unless ``init`` is given one; the default float where None.
 
     Returns:
         ``init(key, shape, dtype)``.
@@ -319,7 +320,7 @@ xavier_uniform, xavier_normal = glorot_uniform, glorot_normal
 kaiming_uniform, kaiming_normal = he_uniform, he_normal
 
 
-def orthogonal(scale: float = 1.0, column_axis: int = -1, dtype: Any = fnp.float32) -> Initializer:
+def orthogonal(scale: float = 1.0, column_axis: int = -1, dtype: Any = None) -> Initializer:
     """An initialiser of matrices with orthonormal columns (or rows, whichever are fewer).
 
     The shape is read as a matrix, with ``column_axis`` against all other axes. Its distribution is
@@ -328,7 +329,7 @@ def orthogonal(scale: float = 1.0, column_axis: int = -1, dtype: Any = fnp.float
     Args:
         scale: Factor of the result.
         column_axis: Axis of the columns.
-        dtype: dtype of the result unless ``init`` is given one.
+        dtype: dtype of the result unless ``init`` is given one; the default float where None.
 
     Returns:
         ``init(key, shape, dtype)``.

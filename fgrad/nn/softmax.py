@@ -133,13 +133,13 @@ def log_softmax(x: Value, axis: Axes = -1, where: Value | None = None) -> Value:
     return fnp.where(where, difference, -fnp.inf)
 
 
-def one_hot(x: Value, num_classes: int, *, dtype: Any = fnp.float32, axis: int = -1) -> Value:
+def one_hot(x: Value, num_classes: int, *, dtype: Any = None, axis: int = -1) -> Value:
     """Ones at the given classes, zeros elsewhere.
 
     Args:
         x: ``[...]``, integer classes. A class outside [0, num_classes) gives zeros only.
         num_classes: Size of the new axis.
-        dtype: dtype of the result.
+        dtype: dtype of the result; the default float where None.
         axis: Where the new axis stands in the result.
 
     Returns:
@@ -164,6 +164,8 @@ def one_hot(x: Value, num_classes: int, *, dtype: Any = fnp.float32, axis: int =
         message = f"one_hot: num_classes must not be negative, got {num_classes}"
         raise ArgumentError(message)
     axis = axis if axis >= 0 else axis + x.ndim + 1
+    if x.dtype.itemsize < 4:  # which may not hold every class
+        x = x.astype(fnp.int32)
     classes = fnp.arange(num_classes, dtype=x.dtype)
     classes = classes.reshape((num_classes,) + (1,) * (x.ndim - axis))
     return (fnp.expand_dims(x, axis) == classes).astype(dtype)

@@ -27,7 +27,7 @@ from fgrad.numpy import (
     ufuncs,
 )
 from fgrad.numpy.polynomials import trim_zeros
-from fgrad.numpy.promotion import astype, promote_inexact, value
+from fgrad.numpy.promotion import NUMBERS, astype, promote_inexact, value
 
 s_ = np.s_
 index_exp = np.index_exp
@@ -115,7 +115,10 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, period: Any = 2 * np.pi)
     if n == 0:
         return x
     steps = cumulative.diff(x, axis=place)
-    half = ufuncs.divide(period, 2)
+    if type(period) in NUMBERS:
+        half = ufuncs.const(period / 2, x)
+    else:
+        half = ufuncs.divide(period, 2)
     wrapped = ufuncs.subtract(ufuncs.remainder(ufuncs.add(steps, half), period), half)
     edge = lax.bitwise_and(bitwise.equal(wrapped, ufuncs.negative(half)), bitwise.greater(steps, 0))
     wrapped = selection.where(edge, half, wrapped)

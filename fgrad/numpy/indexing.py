@@ -142,12 +142,7 @@ def plan(x: Value, index: Any, mode: Any = None) -> Plan:
 
 
 def span(x: Value, s: Slice, n: int) -> tuple[int, int, int]:
-    """Start, stop and step of a slice of an axis of length n.
-
-    Raises:
-        DtypeError: A bound is no integer.
-        ArgumentError: The step is 0.
-    """
+    """Start, stop and step of a slice of an axis of length n."""
     try:
         return s.indices(n)
     except FgradError:

@@ -12,7 +12,7 @@ from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
 from fgrad.numpy import indexing, reductions, ufuncs
 from fgrad.numpy.elementary import isinf, isnan
-from fgrad.numpy.promotion import number, promote_inexact
+from fgrad.numpy.promotion import NUMBERS, number, promote_inexact
 from fgrad.numpy.sorting import sort
 
 __all__ = [
@@ -39,9 +39,13 @@ def percentile(
     method: str = "linear", keepdims: bool = False,
 ) -> Value:  # fmt: skip
     """`quantile`, with `q` in percent."""
-    return quantile(
-        a, ufuncs.divide(_levels(q), 100.0), axis, out, overwrite_input, method, keepdims
-    )
+    return quantile(a, _fractions(q), axis, out, overwrite_input, method, keepdims)
+
+
+def _fractions(q: Any) -> Any:
+    """Percent as fractions; those of Python numbers are Python's, which round less."""
+    levels = _levels(q)
+    return levels / 100.0 if type(levels) in NUMBERS else ufuncs.divide(levels, 100.0)
 
 
 def _levels(q: Any) -> Any:
@@ -81,9 +85,7 @@ def nanpercentile(
     method: str = "linear", keepdims: bool = False,
 ) -> Value:  # fmt: skip
     """`percentile`, ignoring NaN."""
-    return nanquantile(
-        a, ufuncs.divide(_levels(q), 100.0), axis, out, overwrite_input, method, keepdims
-    )
+    return nanquantile(a, _fractions(q), axis, out, overwrite_input, method, keepdims)
 
 
 def nanmedian(

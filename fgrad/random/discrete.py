@@ -69,14 +69,20 @@ def randint(key: Key, shape: Shape, minval: Any, maxval: Any, dtype: Any = None)
     kind = dtypes.default_int() if dtype is None else dtypes.dtype(dtype)
     if kind.kind not in "iu":
         raise DtypeError(f"randint draws integers, not {kind}")
-    info = dtypes.iinfo(kind)
     low, high = as_value(minval), as_value(maxval)
     for v in (low, high):
         if v.dtype.kind not in "iu":
             raise DtypeError(f"randint takes integer bounds, got {v.aval}")
-    beyond = high > int(info.max)
+    if kind.itemsize < 4:
+        # Drawn in 32 bits, as in JAX: remainders of fewer would be biased.
+        info = dtypes.iinfo(kind)
+        first = lax.convert_element_type(_within(low, info.min, info.max), np.int32)
+        last = lax.convert_element_type(_within(high, info.min, info.max + 1), np.int32)
+        return lax.convert_element_type(randint(key, shape, first, last, np.int32), kind)
+    greatest = int(dtypes.iinfo(kind).max)
+    beyond = high > min(greatest, int(dtypes.iinfo(high.dtype).max))
     bottom, top = (
-        lax.convert_element_type(fnp.clip(v, int(info.min), int(info.max)), kind)
+        lax.convert_element_type(_within(v, dtypes.iinfo(kind).min, greatest), kind)
         for v in (low, high)
     )
     word = np.dtype(f"u{kind.itemsize}")
@@ -93,6 +99,12 @@ def randint(key: Key, shape: Shape, minval: Any, maxval: Any, dtype: Any = None)
     multiplier = lax.rem(multiplier * multiplier, span)
     offset = lax.rem(high_bits, span) * multiplier + lax.rem(low_bits, span)
     return bottom + lax.convert_element_type(lax.rem(offset, span), kind)
+
+
+def _within(v: Value, least: int, greatest: int) -> Value:
+    """Integers clipped to a range, of which their dtype may hold a part only."""
+    info = dtypes.iinfo(v.dtype)
+    return fnp.clip(v, max(int(least), int(info.min)), min(int(greatest), int(info.max)))
 
 
 def permutation(key: Key, x: Any, axis: int = 0, independent: bool = False) -> Value:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fgrad import numpy as fnp
+from fgrad.core import dtypes
 from fgrad.core.config import config
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import ArrayImpl, as_value
@@ -237,15 +238,15 @@ def fold_in(key: Key, data: Any) -> Key:
     return like_key(key, random_fold_in(words, convert_element_type(value, np.uint32)))
 
 
-def bits(key: Key, shape: Sequence[int] = (), dtype: Any = np.uint32) -> Value:
-    """Uniform random words of an unsigned dtype.
+def bits(key: Key, shape: Sequence[int] = (), dtype: Any = None) -> Value:
+    """Uniform random words of an unsigned dtype; 64 bits wide under `enable_x64` where None.
 
     Example:
         >>> import fgrad as fg
         >>> fg.random.bits(fg.random.key(42), (2,))
         Array([2098992034, 2919706841], dtype=uint32)
     """
-    kind = np.dtype(dtype)
+    kind = np.dtype(f"u{dtypes.default_int().itemsize}" if dtype is None else dtype)
     if kind.kind != "u":
         raise DtypeError(f"bits makes unsigned integers, not {kind}")
     return random_bits(single(key), ax.shape_of(shape), kind.itemsize * 8)

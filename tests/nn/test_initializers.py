@@ -155,3 +155,17 @@ def test_same_key_gives_the_numbers_of_jax(name):
     ours = getattr(nn.initializers, name)()(fg.random.key(7), (5, 3), np.float32)
     theirs = getattr(jax.nn.initializers, name)()(jax.random.key(7), (5, 3), np.float32)
     np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [nn.initializers.zeros, nn.initializers.ones, nn.initializers.constant(2.0),
+     nn.initializers.uniform(), nn.initializers.normal(), nn.initializers.truncated_normal(),
+     nn.initializers.orthogonal(), nn.initializers.glorot_normal(),
+     lambda k, _shape: nn.Linear(k, 2, 2).weight, lambda k, _shape: nn.Embedding(k, 2, 2).weight,
+     lambda _k, _shape: nn.LayerNorm(2).weight, lambda _k, _shape: nn.one_hot(np.arange(2), 2)],
+)  # fmt: skip
+def test_the_dtype_is_the_default_float(make):
+    assert make(fg.random.key(0), (2, 2)).dtype == np.float32
+    with fg.enable_x64():
+        assert make(fg.random.key(0), (2, 2)).dtype == np.float64

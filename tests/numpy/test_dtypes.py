@@ -92,3 +92,24 @@ def test_empty_integers_are_refused_as_others_are(f):
     for wrap in (f, fg.jit(f)):
         with pytest.raises(DtypeError, match="float"):
             wrap(np.zeros((2, 0), int))
+
+
+DOUBLE = {
+    "norm": (lambda x: fnp.linalg.norm(x, 3), lambda x: np.linalg.norm(x, 3)),
+    "vector_norm": (
+        lambda x: fnp.linalg.vector_norm(x, ord=2.5), lambda x: np.linalg.vector_norm(x, ord=2.5),
+    ),
+    "percentile": (lambda x: fnp.percentile(x, 30), lambda x: np.percentile(x, 30)),
+    "nanpercentile": (lambda x: fnp.nanpercentile(x, 7.7), lambda x: np.nanpercentile(x, 7.7)),
+    "unwrap": (
+        lambda x: fnp.unwrap(x * 9, period=0.3), lambda x: np.unwrap(x * 9, period=0.3),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DOUBLE)
+def test_parameters_that_are_python_numbers_cost_no_precision(name):
+    f, expected = DOUBLE[name]
+    x = np.random.default_rng(0).normal(size=20)
+    for wrap in (f, fg.jit(f)):
+        np.testing.assert_allclose(wrap(x), expected(x), rtol=1e-14)

@@ -210,3 +210,27 @@ def test_a_key_is_a_pytree():
     assert leaf.shape == (2,)
     assert fg.jit(lambda k: random.fold_in(k, 1))(k).shape == ()
     assert random.split(random.key(3), (2, 3)).shape == (2, 3)
+
+
+def test_narrow_integers_are_drawn_in_32_bits():
+    k = random.PRNGKey(0)
+    wide = random.randint(k, (50,), -100, 100, np.int32)
+    for dtype in (np.int8, np.int16):
+        draws = random.randint(k, (50,), -100, 100, dtype)
+        assert draws.dtype == dtype
+        np.testing.assert_array_equal(draws, wide)
+    assert int(random.randint(k, (2000,), 0, 256, np.uint8).max()) > 250
+    assert random.randint(k, (3,), 5, 300, np.int8).dtype == np.int8
+
+
+@pytest.mark.parametrize("dtype", ["uint32", "int64", "uint64", "uint8"])
+def test_bounds_that_are_python_numbers_fit_every_dtype(dtype):
+    draws = np.asarray(random.randint(random.PRNGKey(1), (100,), 3, 9, dtype))
+    assert draws.dtype == dtype
+    assert set(draws) == set(range(3, 9))
+
+
+def test_bits_are_as_wide_as_integers_are_by_default():
+    assert random.bits(random.PRNGKey(0)).dtype == np.uint32
+    with fg.enable_x64():
+        assert random.bits(random.PRNGKey(0)).dtype == np.uint64

@@ -24,7 +24,7 @@ class MultiHeadAttention(Module):
         embed_dim: Size of the query and of the result.
         num_heads: Number of heads; divides ``embed_dim``.
         bias: Whether the projections have a bias.
-        dtype: dtype of the parameters.
+        dtype: dtype of the parameters; the default float where None.
 
     Attributes:
         in_proj_weight: ``[3 · embed_dim, embed_dim]``, of query, key and value, uniform within
@@ -58,7 +58,7 @@ class MultiHeadAttention(Module):
         embed_dim: int,
         num_heads: int,
         bias: bool = True,
-        dtype: Any = fnp.float32,
+        dtype: Any = None,
     ) -> None:
         if num_heads < 1 or embed_dim % num_heads:
             message = f"MultiHeadAttention: {num_heads} heads do not divide embed_dim={embed_dim}"

@@ -3,7 +3,6 @@
 import math
 from typing import Any, Literal
 
-import fgrad.numpy as fnp
 from fgrad import random
 from fgrad.core.errors import ArgumentError
 from fgrad.nn.convolution import conv
@@ -33,7 +32,7 @@ class Conv2d(Module):
         dilation: Distance of the kernel's elements.
         groups: Groups of channels that are convolved apart; divides both numbers of channels.
         bias: Whether to add a bias.
-        dtype: dtype of the parameters.
+        dtype: dtype of the parameters; the default float where None.
 
     Attributes:
         weight: ``[out_channels, in_channels / groups, height, width]``, uniform within 1/√n, n
@@ -69,7 +68,7 @@ class Conv2d(Module):
         dilation: Sizes = 1,
         groups: int = 1,
         bias: bool = True,
-        dtype: Any = fnp.float32,
+        dtype: Any = None,
     ) -> None:
         if groups < 1 or in_channels % groups or out_channels % groups:
             message = (

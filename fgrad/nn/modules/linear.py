@@ -41,7 +41,7 @@ class Linear(Module):
         in_features: Size of the last axis of the input.
         out_features: Size of the last axis of the result.
         bias: Whether to add a bias.
-        dtype: dtype of the parameters.
+        dtype: dtype of the parameters; the default float where None.
 
     Attributes:
         weight: ``[out_features, in_features]``, uniform within 1/√in_features.
@@ -73,7 +73,7 @@ class Linear(Module):
         in_features: int,
         out_features: int,
         bias: bool = True,
-        dtype: Any = fnp.float32,
+        dtype: Any = None,
     ) -> None:
         weight_key, bias_key = random.split(key)
         bound = 1 / math.sqrt(in_features) if in_features else 0.0
@@ -98,7 +98,7 @@ class Embedding(Module):
         num_embeddings: Number of rows.
         embedding_dim: Size of each.
         padding_idx: A row of zeros that gets no gradient, or None.
-        dtype: dtype of the table.
+        dtype: dtype of the table; the default float where None.
 
     Attributes:
         weight: ``[num_embeddings, embedding_dim]``, standard normal.
@@ -120,7 +120,7 @@ class Embedding(Module):
         num_embeddings: int,
         embedding_dim: int,
         padding_idx: int | None = None,
-        dtype: Any = fnp.float32,
+        dtype: Any = None,
     ) -> None:
         weight = random.normal(key, (num_embeddings, embedding_dim), dtype)
         if padding_idx is not None:

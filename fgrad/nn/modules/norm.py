@@ -34,7 +34,7 @@ class LayerNorm(Module):
         eps: Added to the variance.
         elementwise_affine: Whether to have a weight and a bias.
         bias: Whether to have a bias.
-        dtype: dtype of the parameters.
+        dtype: dtype of the parameters; the default float where None.
 
     Attributes:
         weight: ``normalized_shape``, ones, or None.
@@ -58,7 +58,7 @@ class LayerNorm(Module):
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
-        dtype: Any = fnp.float32,
+        dtype: Any = None,
     ) -> None:
         shape = _shape(normalized_shape)
         self.normalized_shape, self.eps = shape, eps
@@ -78,7 +78,7 @@ class RMSNorm(Module):
         normalized_shape: Sizes of the last axes, over which to normalise.
         eps: Added to the mean square; None takes the machine epsilon of the input's dtype.
         elementwise_affine: Whether to have a weight.
-        dtype: dtype of the weight.
+        dtype: dtype of the weight; the default float where None.
 
     Attributes:
         weight: ``normalized_shape``, ones, or None.
@@ -99,7 +99,7 @@ class RMSNorm(Module):
         normalized_shape: int | Sequence[int],
         eps: float | None = None,
         elementwise_affine: bool = True,
-        dtype: Any = fnp.float32,
+        dtype: Any = None,
     ) -> None:
         shape = _shape(normalized_shape)
         self.normalized_shape, self.eps = shape, eps
@@ -121,7 +121,7 @@ class GroupNorm(Module):
         num_channels: Size of axis 1 of the input.
         eps: Added to the variance.
         affine: Whether to have a weight and a bias for each channel.
-        dtype: dtype of the parameters.
+        dtype: dtype of the parameters; the default float where None.
 
     Attributes:
         weight: ``[num_channels]``, ones, or None.
@@ -150,7 +150,7 @@ class GroupNorm(Module):
         num_channels: int,
         eps: float = 1e-5,
         affine: bool = True,
-        dtype: Any = fnp.float32,
+        dtype: Any = None,
     ) -> None:
         if num_groups < 1 or num_channels % num_groups:
             message = f"GroupNorm: {num_groups} groups do not divide {num_channels} channels"

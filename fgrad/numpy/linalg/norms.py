@@ -36,9 +36,9 @@ def vector_norm_over(x: Value, order: Any, axes: Any, keepdims: bool) -> Value:
         return reductions.sum(size, axes, keepdims=keepdims)
     if order in ("fro", "nuc", "f"):
         raise ArgumentError(f"norm: order {order!r} is for matrices; vectors take a number")
-    power = value(order)
     total = reductions.sum(ufuncs.power(size, order), axes, keepdims=keepdims)
-    inverse = ufuncs.divide(1.0, power)
+    # In the dtype of the sum: a Python number would be divided in the default one.
+    inverse = ufuncs.divide(1.0, convert_element_type(value(order), total.dtype))
     zero = lax.eq(total, ufuncs.zero_like(total))
     root = ufuncs.power(select_n(zero, total, ufuncs.const(1, total)), inverse)
     # A norm of 0 has the derivative 0; a negative order of it is 0 too.
