@@ -48,7 +48,7 @@ __all__ = [
 
 
 def _squared(x: Any) -> tuple[Any, Any]:
-    """Squares of float64 numbers and their rounding errors, by halves of 26 digits (Dekker 1971)."""
+    """Squares of float64 numbers and their rounding errors, by halves of 26 bits (Dekker 1971)."""
     scaled = (2.0**27 + 1) * x
     high = scaled - (scaled - x)
     low, square = x - high, x * x
