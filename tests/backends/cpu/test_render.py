@@ -13,7 +13,18 @@ from fgrad.backends.cpu import layout
 from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.render import module, render
 from fgrad.compile.interpret import compute, run_kernel
-from fgrad.compile.kernel import COMPUTED, Const, Load, Map, Store, check_kernel, show
+from fgrad.compile.kernel import (
+    COMPUTED,
+    Bound,
+    Const,
+    Kernel,
+    Load,
+    Map,
+    Operand,
+    Store,
+    check_kernel,
+    show,
+)
 from fgrad.compile.run_plan import run_plan
 from fgrad.core.errors import CompilationError
 from fgrad.core.scalar import OPS
@@ -80,6 +91,20 @@ def test_nothing_outside_of_operands_is_touched(lanes, rng, at_end):
     run_kernel(kernel, buffers)
     machine.run(kernel, found, lanes)  # a fault ends the process
     assert all(same(x, y) for x, y in zip(buffers, found, strict=True)), show(kernel)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects pages of memory by mprotect")
+@pytest.mark.parametrize("lanes", WIDTHS)
+def test_lanes_past_a_row_read_nothing_though_their_bounds_hold(lanes):
+    bound = Bound(1000, 0, (0, 1))
+    body = (Load(0, Map(0, (5, 1)), F32, (bound,), -1), Store(1, Map(0, (5, 1)), 0))
+    kernel = Kernel("bounded", (3,), (5,), (Operand(F32), Operand(F32, written=True)), body)
+    check_kernel(kernel)
+    fenced = machine.Fenced()
+    x, y = np.arange(15, dtype=np.float32), np.zeros(15, np.float32)
+    found = [fenced.copy(b, at_end=True) for b in (x, y)]
+    machine.run(kernel, found, lanes)  # a fault ends the process
+    assert same(found[1], x)
 
 
 @pytest.mark.parametrize("lanes", WIDTHS)
