@@ -321,11 +321,8 @@ def _of_type(text: str) -> ArrayImpl:
 
 
 def _dtype_named(short: str) -> np.dtype[Any]:
-    for name in dtypes.__all__:
-        try:
-            dtype: np.dtype[Any] = np.dtype(getattr(dtypes, name))
-        except TypeError:
-            continue
+    found = (getattr(dtypes, name) for name in dtypes.__all__)
+    for dtype in (np.dtype(kind) for kind in found if isinstance(kind, type | np.dtype)):
         if dtype.names is None and dtype.kind != "O" and dtypes.short_name(dtype) == short:
             return dtype
     raise RuleError(f"no dtype has the short name {short!r}")
