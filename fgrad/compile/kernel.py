@@ -23,7 +23,7 @@ widened by `Load` and rounded by `Store`; where a program rounds an intermediate
 says so ('round_bfloat16', …).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -145,9 +145,9 @@ class Operand:
     written: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Kernel:
-    """One fused loop nest.
+    """One fused loop nest; kernels are compared by identity.
 
     Attributes:
         name: For people.
@@ -166,7 +166,7 @@ class Kernel:
     operands: tuple[Operand, ...]
     body: tuple[Instr, ...]
     kept: int = 0
-    eqns: tuple[int, ...] = field(default=(), compare=False)
+    eqns: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 from fgrad.compile.memory import ALIGNMENT
 from fgrad.core.errors import OutOfMemoryError
 
-LEAST_BYTES = 256 << 10
+LEAST_BYTES = 128 << 10  # from here on the C library, too, asks the system for each block
 LIMIT_BYTES = 512 << 20  # of blocks that wait
 _PAGE = 4096
 _HUGE = 4 << 20  # from here on the kernel is asked for large pages

@@ -249,13 +249,13 @@ def _shape(instr: Any, first: int) -> Key:
         case Load(operand=o, map=m, dtype=dtype, bounds=bounds, fill=fill):
             parts = tuple(map_class(bound, first) for bound in bounds)
             number = repr(special(fill, dtype)) if bounds else ""
-            return ("load", o, map_class(m, first), dtype.name, parts, number)
+            return ("load", o, map_class(m, first), dtype.num, parts, number)
         case Const(value=value, dtype=dtype):
-            return ("const", dtype.name, repr(special(value, dtype)))
+            return ("const", dtype.num, repr(special(value, dtype)))
         case Index(axis=axis, dtype=dtype):
-            return ("index", axis, dtype.name)
+            return ("index", axis, dtype.num)
         case Compute(op=op, args=args, dtype=dtype):
-            return (op, args, dtype.name)
+            return (op, args, dtype.num)
         case Reduce(monoid=monoid, arg=arg):
             return ("reduce", monoid, arg)
         case Store(operand=o, map=m, arg=arg):

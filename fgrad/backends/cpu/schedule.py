@@ -10,6 +10,7 @@ last pass, or after it: a store may overwrite what a load has read, and every pa
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from fgrad.compile.kernel import (
     CONVERSIONS,
@@ -155,8 +156,9 @@ def _needed(kernel: Kernel, roots: Iterable[int], level: list[int], ready: set[i
     return sorted(found)
 
 
+@lru_cache(64)  # a kernel's words, units and code all ask for it
 def schedule(kernel: Kernel) -> Schedule:
-    """The order in which a kernel's instructions run."""
+    """The order in which a kernel's instructions run; nobody changes what this returns."""
     level, stage = _levels(kernel), stages(kernel)
     costs, costly = _costs(kernel, level)
     count = 1 + max(
