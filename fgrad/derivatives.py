@@ -11,7 +11,7 @@ from fgrad.core.errors import GradientTypeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import entering
-from fgrad.core.transforms.flat import name_of
+from fgrad.core.transforms.flat import check_callable, name_of
 from fgrad.core.transforms.grad import grad, vjp
 from fgrad.core.transforms.tangents import jvp
 from fgrad.core.transforms.vmap import vmap
@@ -210,6 +210,7 @@ def _partial(
     fun: Fun, argnums: Argnums, args: Sequence[Any], kwargs: dict[str, Any]
 ) -> tuple[Fun, Any]:
     """`fun` as a function of the differentiated arguments alone, and those arguments."""
+    check_callable(fun)
     several = not isinstance(argnums, int)
     numbers = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
     positions = []

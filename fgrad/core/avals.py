@@ -136,7 +136,7 @@ class ShapeDtypeStruct(ShapedArray):
     __slots__ = ()
 
     def __init__(self, shape: Iterable[int], dtype: Any) -> None:
-        super().__init__(tuple(shape), dtypes.dtype(dtype))
+        super().__init__(integers(shape, "ShapeDtypeStruct: shape"), dtypes.dtype(dtype))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ShapeDtypeStruct, (self.shape, self.dtype)

@@ -242,6 +242,8 @@ def variance_scaling(
             f"got {mode!r}"
         )
         raise ArgumentError(message)
+    if not scale >= 0:
+        raise ArgumentError(f"variance_scaling: scale must not be negative, got {scale}")
     if distribution not in ("truncated_normal", "normal", "uniform"):
         message = (
             "variance_scaling: distribution is one of 'truncated_normal', 'normal', 'uniform'; "

@@ -141,7 +141,9 @@ def arctan2(x1: Any, x2: Any, /) -> Value:
     Derivatives:
         0 at the origin.
     """
-    return lax.atan2(*promote_inexact("arctan2", x1, x2))
+    x, y = promote_inexact("arctan2", x1, x2)
+    _refuse_complex("arctan2", x)
+    return lax.atan2(x, y)
 
 
 atan2 = arctan2
@@ -158,7 +160,9 @@ def hypot(x1: Any, x2: Any, /) -> Value:
 
 def logaddexp(x1: Any, x2: Any, /) -> Value:
     """``log(exp(x1) + exp(x2))`` without overflow between."""
-    return _log_add(*promote_inexact("logaddexp", x1, x2))
+    x, y = promote_inexact("logaddexp", x1, x2)
+    _refuse_complex("logaddexp", x)
+    return _log_add(x, y)
 
 
 def _log_add(x: Value, y: Value) -> Value:
@@ -174,6 +178,7 @@ def _log_add(x: Value, y: Value) -> Value:
 def logaddexp2(x1: Any, x2: Any, /) -> Value:
     """``log2(2**x1 + 2**x2)`` without overflow between."""
     x, y = promote_inexact("logaddexp2", x1, x2)
+    _refuse_complex("logaddexp2", x)
     ln2 = const(math.log(2), x)
     return lax.div(_log_add(lax.mul(x, ln2), lax.mul(y, ln2)), ln2)
 

@@ -11,7 +11,7 @@ from fgrad.core.primitive import Value
 from fgrad.numpy import creation, grids, joining, shaping, statistics, ufuncs
 from fgrad.numpy.linalg import eigvals, lstsq
 from fgrad.numpy.printing import host
-from fgrad.numpy.promotion import promote, promote_inexact, value
+from fgrad.numpy.promotion import promote, promote_inexact, promote_numeric, value
 
 
 def _vector(name: str, p: Any) -> Value:
@@ -34,7 +34,7 @@ def polyval(p: Any, x: Any, *, unroll: int = 16) -> Value:
         Array(11., dtype=float32)
     """
     del unroll
-    coefficients, points = promote("polyval", _vector("polyval", p), x)
+    coefficients, points = promote_numeric("polyval", _vector("polyval", p), x)
     out = lax.full_like(points, 0)
     for c in joining.unstack(coefficients):
         out = lax.add(lax.mul(out, points), c)

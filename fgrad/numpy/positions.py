@@ -1,5 +1,6 @@
 """Positions: of nonzero elements, of triangles and diagonals, and their arithmetic."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from fgrad import lax
 from fgrad.core import basis, dtypes
 from fgrad.core.avals import integer
 from fgrad.core.basis import convert_element_type, select_n
+from fgrad.core.config import config
 from fgrad.core.errors import (
     ConcretizationTypeError,
     IndexOutOfBoundsError,
@@ -16,7 +18,7 @@ from fgrad.core.errors import (
 )
 from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
-from fgrad.numpy import joining, shaping, ufuncs
+from fgrad.numpy import bitwise, joining, shaping, ufuncs
 from fgrad.numpy.printing import host
 from fgrad.numpy.promotion import number, operands, promote, value
 
@@ -104,9 +106,24 @@ def argwhere(a: Any, *, size: int | None = None, fill_value: Any = None) -> Valu
 
 
 def unravel_index(indices: Any, shape: Any) -> tuple[Value, ...]:
-    """Positions in the flattened array as positions along each axis."""
+    """Positions in the flattened array as positions along each axis; -1 is the last one.
+
+    Raises:
+        IndexOutOfBoundsError: A position is known and lies outside; traced ones are clamped.
+    """
     lengths = ax.shape_of(shape, "unravel_index")
     rest = value(np.asarray(indices) if isinstance(indices, list | tuple) else indices)
+    size, known = math.prod(lengths), rest.concrete()
+    if known is not None and config.out_of_bounds == "raise":
+        data = host(known)
+        if data.size and not (data.min() >= -size and data.max() < size):
+            raise IndexOutOfBoundsError(
+                f"unravel_index: positions from {data.min()} to {data.max()} lie outside of an "
+                f"array of {size} elements"
+            )
+    negative = bitwise.less(rest, 0)
+    rest = select_n(negative, rest, ufuncs.add(rest, size)) if rest.dtype.kind == "i" else rest
+    rest = ufuncs.maximum(ufuncs.minimum(rest, max(size - 1, 0)), 0)
     found = []
     for n in reversed(lengths):
         rest, part = ufuncs.divmod(rest, max(n, 1))

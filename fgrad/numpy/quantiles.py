@@ -12,6 +12,7 @@ from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
 from fgrad.numpy import indexing, reductions, ufuncs
 from fgrad.numpy.elementary import isinf, isnan
+from fgrad.numpy.printing import host
 from fgrad.numpy.promotion import NUMBERS, number, promote_inexact
 from fgrad.numpy.sorting import sort
 
@@ -106,6 +107,9 @@ def _quantile(
             f"nearest"
         )
     x, level = promote_inexact(name, *promote_inexact(name, a), _levels(q))
+    known = level.concrete()
+    if known is not None and not ((host(known) >= 0) & (host(known) <= 1)).all():
+        raise ArgumentError(f"{name}: levels must lie in [0, 1], percentages in [0, 100]; got {q}")
     axes = ax.several(name, axis, x.ndim)
     rest = [i for i in range(x.ndim) if i not in axes]
     rows = basis.transpose(x, (*rest, *axes))

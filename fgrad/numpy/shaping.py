@@ -349,6 +349,8 @@ def repeat(
         x, axis = ravel(x), 0
     axis = ax.one("repeat", axis, x.ndim)
     n = x.shape[axis]
+    if isinstance(repeats, int | np.integer) and repeats < 0:
+        raise ShapeError(f"repeat: repeats must not be negative, got {repeats}")
     if isinstance(repeats, int | np.integer) and total_repeat_length is None:
         spread = expand_dims(x, axis + 1)
         full = (*x.shape[: axis + 1], int(repeats), *x.shape[axis + 1 :])

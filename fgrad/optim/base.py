@@ -97,6 +97,9 @@ def chain(*transformations: GradientTransformation) -> GradientTransformation:
         >>> print(step.update(np.array([4.0, 0.5], np.float32), state)[0])
         [-0.5  -0.25]
     """
+    for step in transformations:
+        if not (hasattr(step, "init") and hasattr(step, "update")):
+            raise ArgumentError(f"chain takes gradient transformations, got {type(step).__name__}")
 
     def init(params: PyTree) -> PyTree:
         return tuple(transformation.init(params) for transformation in transformations)

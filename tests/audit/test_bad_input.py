@@ -8,7 +8,7 @@ import pytest
 
 import fgrad as fg
 import fgrad.numpy as fnp
-from fgrad import errors, lax, nn, random
+from fgrad import errors, lax, nn, optim, random
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Absent, all_primitives
 from fgrad.core.tracing import bind
@@ -94,6 +94,7 @@ SHAPES = {
     "iterate": (lambda: list(fnp.ones(())), "cannot iterate"),
     "len": (lambda: len(fnp.ones(())), r"has no len\(\): f32\[\]"),
     "axis_size": (lambda: fg.vmap(lambda: 1.0, axis_size=-1)(), "must not be negative, got -1"),
+    "repeat": (lambda: fnp.repeat(X, -1), "repeats must not be negative"),
     "random": (lambda: random.normal(random.key(0), (-1,)), "must not be negative"),
     "split": (lambda: random.split(random.key(0), -1), "must not be negative"),
 }  # fmt: skip
@@ -155,6 +156,7 @@ INDICES = {
     "jit": (lambda: fg.jit(lambda x: x[5])(X), "index 5"),
     "grad": (lambda: fg.grad(lambda x: x[0, 3])(X), "index 3"),
     "vmap": (lambda: fg.vmap(lambda x: x[3])(X), "index 3"),
+    "unravel": (lambda: fnp.unravel_index(99, (2, 3)), "positions from 99 to 99 lie outside"),
 }
 
 
@@ -448,6 +450,8 @@ STATIC = {
     "beyond": (lambda: fg.jit(lambda x: x, static_argnums=1), "name no parameter"),
     "text as number": (lambda: fg.jit(lambda x: x, static_argnums="x"), "takes int or a sequence"),
     "number as text": (lambda: fg.jit(lambda x: x, static_argnames=0), "takes str or a sequence"),
+    "checkpoint": (lambda: fg.checkpoint(lambda x: x, static_argnums=5)(X), "name no argument"),
+    "make_jaxpr": (lambda: fg.make_jaxpr(lambda x: x, static_argnums=-2)(X), "name no argument"),
 }  # fmt: skip
 
 
@@ -499,6 +503,7 @@ VALUES = {
     "tri": (lambda: fnp.tri(np.ones(3)), "N must be an integer, got ndarray"),
     "neg": (lambda: lax.neg(np.array(True)), r"neg takes numbers, got b\[\]"),
     "random shape": (lambda: random.normal(random.key(0), "ab"), "sequence of integers"),
+    "type": (lambda: fg.ShapeDtypeStruct((2.5,), np.float32), "sequence of integers"),
 }
 
 
@@ -525,6 +530,19 @@ ARGUMENTS = {
     "norm": (lambda: fnp.linalg.norm(X, ord="foo"), "order 'foo' of a matrix is not known"),
     "pad": (lambda: fnp.pad(X, 1, mode="f"), "mode 'f' is not known"),
     "fft": (lambda: fnp.fft.fft(X, norm="f"), "norm must be"),
+    "grad of None": (lambda: fg.vjp(None, 1.0), "expected a function to transform, got NoneType"),
+    "jvp of None": (lambda: fg.jvp(None, (1.0,), (1.0,)), "expected a function"),
+    "jacfwd of None": (lambda: fg.jacfwd(None)(1.0), "expected a function"),
+    "make_jaxpr": (lambda: fg.make_jaxpr(3), "expected a function to transform, got int"),
+    "eval_shape": (lambda: fg.eval_shape(None, 1.0), "expected a function"),
+    "residuals": (lambda: fg.saved_residuals(3, 1.0), "expected a function"),
+    "percentile": (lambda: fnp.percentile(X, 150), r"levels must lie in \[0, 1\]"),
+    "quantile": (lambda: fnp.quantile(X, np.array([0.5, np.nan])), "levels must lie in"),
+    "initializer": (
+        lambda: nn.initializers.variance_scaling(-1.0, "fan_in", "normal"),
+        "must not be negative",
+    ),
+    "chain": (lambda: optim.chain(optim.sgd(0.1), 3.0), "gradient transformations, got float"),
 }
 
 

@@ -12,6 +12,7 @@ import fgrad.numpy as fnp
 from fgrad import lax, nn, random
 from fgrad.errors import (
     DonationError,
+    DtypeError,
     IndexOutOfBoundsError,
     KeyReuseError,
     NonFiniteError,
@@ -215,6 +216,41 @@ def test_a_branch_on_a_known_predicate_runs_alone():
     ran = []
     assert lax.cond(True, lambda x: x + 1.0, lambda x: ran.append(x), 1.0) == 2.0
     assert not ran
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, fg.jit], ids=["eager", "jit"])
+def test_complex_numbers_have_no_order(wrap):
+    z = np.array([1 + 2j, 3 - 1j])
+    for f in (fnp.max, fnp.min, fnp.ptp, fnp.nanmax):
+        with pytest.raises(DtypeError, match="complex numbers have no order"):
+            wrap(f)(z)
+    for f in (fnp.arctan2, fnp.logaddexp, fnp.logaddexp2):
+        with pytest.raises(DtypeError, match=f"{f.__name__} takes real numbers"):
+            wrap(f)(z, 1.0)
+
+
+def test_integers_are_not_made_floats_unasked():
+    n = np.arange(4)
+    for f in (nn.elu, nn.softplus, nn.softmax, nn.standardize, nn.layer_norm, nn.relu6):
+        with pytest.raises(DtypeError):
+            f(n)
+    for f in (fnp.convolve, fnp.correlate, fnp.polymul):
+        assert f(n, n).dtype == n.dtype
+
+
+def test_another_library_gets_a_copy_through_dlpack():
+    x = fnp.arange(3.0)
+
+    class Reader:  # asks as PyTorch does, and does not look at the read-only flag
+        def __dlpack_device__(self):
+            return x.__dlpack_device__()
+
+        def __dlpack__(self, **_options):
+            return x.__dlpack__(max_version=(1, 0))
+
+    taken = np.from_dlpack(Reader())
+    assert not np.shares_memory(taken, np.asarray(x))
+    assert np.shares_memory(np.from_dlpack(x), np.asarray(x))
 
 
 def test_the_page_names_a_test_for_each_difference_and_each_test():

@@ -386,3 +386,12 @@ def test_a_pullback_that_adds_a_constant_raises_in_forward_mode(bwd):
     assert fg.grad(lambda x: f(x).sum())(x).shape == (3,)
     with pytest.raises(NonlinearPullbackError, match="adds a constant"):
         fg.jvp(f, (x,), (x,))
+
+
+def test_a_gradient_that_is_the_argument_is_not_the_callers_buffer():
+    f = fg.custom_vjp(lambda x: x * 1.0)
+    f.defvjp(lambda x: (f(x), x), lambda x, ct: (x,))
+    x = X.copy()
+    g = fg.grad(lambda x: f(x).sum())(x)
+    x[:] = 7.0
+    np.testing.assert_array_equal(g, X)

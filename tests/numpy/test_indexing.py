@@ -197,3 +197,11 @@ def test_an_ellipsis_without_axes_parts_index_arrays(index) -> None:
     want = x.copy()
     want[index] = new
     np.testing.assert_array_equal(fnp.asarray(x).at[index].set(new), want)
+
+
+def test_positions_in_a_flat_array_count_from_the_end_and_are_clamped_where_traced() -> None:
+    for i in (5, -1, -6, 0):
+        found = [int(x) for x in fnp.unravel_index(i, (2, 3))]
+        assert found == list(np.unravel_index(i % 6, (2, 3)))
+    clamped = fg.jit(lambda i: fnp.unravel_index(i, (2, 3)))(np.array([99, -99]))
+    np.testing.assert_array_equal(clamped, [[1, 0], [2, 0]])

@@ -7,7 +7,7 @@ import numpy as np
 
 from fgrad.core import trees
 from fgrad.core.avals import ShapedArray
-from fgrad.core.errors import DtypeError, TreeError
+from fgrad.core.errors import ArgumentError, DtypeError, StaticArgumentError, TreeError
 from fgrad.core.evaluate import as_value, borrow
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array, Tracer
@@ -33,6 +33,7 @@ class FlatCall:
         self, fun: Fun, rebuild: Callable[..., Sequence[Any]], kwargs: dict[str, Any],
         *, has_aux: bool = False,
     ) -> None:  # fmt: skip
+        check_callable(fun)
         self.fun = fun
         self.rebuild = rebuild
         self.kwargs = kwargs
@@ -64,6 +65,23 @@ class FlatCall:
         given = iter(values)
         leaves = [next(given) if isinstance(x, Tracer) else x for x in self.aux_leaves]
         return trees.unflatten(self.aux_tree, leaves)
+
+
+def check_callable(fun: Any) -> None:
+    """Raise unless `fun` can be transformed."""
+    if not callable(fun):
+        raise ArgumentError(f"expected a function to transform, got {type(fun).__name__}")
+
+
+def static_positions(fun: Any, numbers: Sequence[int], count: int) -> set[int]:
+    """Positions of static arguments, counted from the front, of a call with `count` arguments."""
+    beyond = [n for n in numbers if not -count <= n < count]
+    if beyond:
+        raise StaticArgumentError(
+            f"static_argnums {tuple(beyond)} name no argument of {name_of(fun)}, which was called "
+            f"with {count}; static arguments must be passed by position"
+        )
+    return {n % count for n in numbers}
 
 
 def name_of(fun: Any) -> str:

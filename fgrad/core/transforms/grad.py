@@ -206,7 +206,7 @@ def _check_scalar(fun: Fun, call: FlatCall, outs: Sequence[Value], holomorphic: 
 def _leaf_gradient(ct: Value | None, primal: Value) -> Value:
     if ct is None:
         return basis.zeros(primal.aval.tangent())
-    return ct
+    return owned(ct)  # a rule may hand out what was borrowed
 
 
 def vjp(fun: Fun, *primals: Any, has_aux: bool = False) -> Any:

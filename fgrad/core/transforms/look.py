@@ -9,7 +9,7 @@ from fgrad.core.errors import TreeError
 from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer, entering, is_open, state
-from fgrad.core.transforms.flat import FlatCall, aval_like
+from fgrad.core.transforms.flat import FlatCall, aval_like, check_callable, static_positions
 from fgrad.core.transforms.stage import eval_jaxpr, stage
 
 Fun = Callable[..., Any]
@@ -37,10 +37,11 @@ def make_jaxpr(
             c:f32[] = mul b 2.0:f32[]
           in (c,) }
     """
+    check_callable(fun)
     numbers = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
 
     def traced(*args: Any, **kwargs: Any) -> Any:
-        static = {i % len(args) for i in numbers} if args else set()
+        static = static_positions(fun, numbers, len(args))
         moving = [i for i in range(len(args)) if i not in static]
         leaves, tree = trees.flatten(([args[i] for i in moving], kwargs))
 

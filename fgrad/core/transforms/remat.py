@@ -18,7 +18,7 @@ from fgrad.core.primitive import (
 )
 from fgrad.core.program import run_program
 from fgrad.core.tracing import bind, entering
-from fgrad.core.transforms.flat import FlatCall, name_of
+from fgrad.core.transforms.flat import FlatCall, name_of, static_positions
 from fgrad.core.transforms.jaxprs import batch_jaxpr, jvp_jaxpr, linearize_jaxpr
 from fgrad.core.transforms.policies import Policy, nothing_saveable
 from fgrad.core.transforms.stage import eval_jaxpr, stage_closed
@@ -72,7 +72,7 @@ def checkpoint(
 
     @functools.wraps(fun, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
-        static = {i % len(args) for i in numbers} if args else set()
+        static = static_positions(fun, numbers, len(args))
         moving = [i for i in range(len(args)) if i not in static]
         leaves, tree = trees.flatten(([args[i] for i in moving], kwargs))
         values = [as_value(x) for x in leaves]

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fgrad.core.tracing import running_again
+from fgrad.core.transforms.flat import check_callable
 from fgrad.core.transforms.grad import vjp
 from fgrad.core.transforms.pullback import Residual
 from fgrad.core.transforms.remat import Fun
@@ -37,6 +38,7 @@ def saved_residuals(fun: Fun, *args: Any, **kwargs: Any) -> SavedResiduals:
         >>> fg.saved_residuals(lambda x: fnp.sin(x).sum(), fnp.ones(4)).nbytes
         16
     """
+    check_callable(fun)
     with running_again():
         _, pullback = vjp(lambda *a: fun(*a, **kwargs), *args)
     return SavedResiduals(pullback.residuals)

@@ -41,6 +41,10 @@ class Custom:
     """What custom_jvp and custom_vjp share: a function, and which arguments have no derivative."""
 
     def __init__(self, fun: Fun, nondiff_argnums: Sequence[int] = ()) -> None:
+        if not callable(fun):
+            raise CustomRuleError(
+                f"{type(self).__name__} takes a function, got {type(fun).__name__}"
+            )
         functools.update_wrapper(self, fun)
         self.fun = fun
         self.identity = Identity(name_of(fun))
