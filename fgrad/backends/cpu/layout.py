@@ -35,6 +35,7 @@ from fgrad.compile.kernel import (
     Compute,
     Const,
     DType,
+    Fold,
     Index,
     Kernel,
     Load,
@@ -73,7 +74,7 @@ def is_blocked(kernel: Kernel, plan: Schedule) -> bool:
     """Whether units are blocks of the only axis."""
     if kernel.outer or len(kernel.inner) > 1 or plan.ending:
         return False
-    return not any(isinstance(instr, Reduce | Accumulate) for instr in kernel.body)
+    return not any(isinstance(instr, Reduce | Accumulate | Fold) for instr in kernel.body)
 
 
 def rows_per_block(kernel: Kernel) -> int:
@@ -161,13 +162,13 @@ class _Offsets:
 
 
 def accumulator(kernel: Kernel, i: int) -> DType:
-    """The dtype in which a `Reduce` or `Accumulate` collects.
+    """The dtype in which a `Reduce`, `Accumulate` or `Fold` collects.
 
     Products of float32 collect in float64: in which order factors come must not decide whether
     part of the product leaves the range of numbers.
     """
     instr = kernel.body[i]
-    assert isinstance(instr, Reduce | Accumulate)
+    assert isinstance(instr, Reduce | Accumulate | Fold)
     dtype = dtype_of(kernel, instr.arg)
     return np.dtype("d") if instr.monoid == "mul" and dtype == np.float32 else dtype
 
@@ -175,7 +176,7 @@ def accumulator(kernel: Kernel, i: int) -> DType:
 def compensates(kernel: Kernel, i: int) -> bool:
     """Whether a reduction or accumulation adds floats, whose rounding errors it must carry."""
     instr = kernel.body[i]
-    assert isinstance(instr, Reduce | Accumulate)
+    assert isinstance(instr, Reduce | Accumulate | Fold)
     return instr.monoid == "add" and dtype_of(kernel, instr.arg).kind == "f"
 
 
@@ -203,7 +204,7 @@ def _walk(kernel: Kernel, plan: Schedule) -> Iterator[tuple[Key, int]]:
                     yield from _map_words(("bound", i, k), bound)
                 if bounds:
                     yield ("number", i), number_bits(fill, dtype)
-            case Store(map=m) | Accumulate(map=m):
+            case Store(map=m) | Accumulate(map=m) | Fold(map=m):
                 yield from _map_words(("map", i), m)
             case Const(value=value, dtype=dtype):
                 yield ("number", i), number_bits(value, dtype)
@@ -261,7 +262,8 @@ def _shape(instr: Any, first: int) -> Key:
         case Store(operand=o, map=m, arg=arg):
             return ("store", o, map_class(m, first), arg)
         case _:
-            return ("accumulate", instr.operand, map_class(instr.map, first), instr.monoid,
+            kind = type(instr).__name__  # Accumulate or Fold
+            return (kind, instr.operand, map_class(instr.map, first), instr.monoid,
                     instr.arg)  # fmt: skip
 
 
