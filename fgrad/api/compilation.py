@@ -1,8 +1,9 @@
 """`jit`: trace once for each signature, then run as a program."""
 
 import functools
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,8 @@ from fgrad.core.transforms.stage import stage
 
 _NUMBERS = (float, int, bool, complex, np.float32, np.float64, np.int32, np.int64)
 _MAXSIZE = 512  # programs kept a function; the least recently used one goes first
+_COMPARED = 32  # of them, with how many a call that is traced is compared
+_REASONS = 64  # reasons kept a function
 
 
 class CacheInfo(NamedTuple):
@@ -40,7 +43,8 @@ class CacheInfo(NamedTuple):
         hits: Calls that found one.
         misses: Calls that traced.
         currsize: Programs kept.
-        reasons: For each miss after the first, what differed from the program before it.
+        reasons: For each of the last misses after the first, what differed from the kept program
+            nearest to it: arguments by name, with types; static values; flags of the configuration.
     """
 
     hits: int
@@ -73,7 +77,7 @@ class Jitted:
         self._plain = not (static_argnums or static_argnames or donate_argnums or donate_argnames)
         self._cache: OrderedDict[Any, Entry] = OrderedDict()
         self._hits = self._misses = 0
-        self._reasons: list[str] = []
+        self._reasons: deque[str] = deque(maxlen=_REASONS)
         self._latest: Any = None  # the signature traced last
 
     def __get__(self, instance: Any, _owner: Any = None) -> Any:
@@ -208,7 +212,8 @@ class Jitted:
             except KeyError:  # another thread has dropped it
                 self._cache[key] = entry
             return entry
-        self._explain_miss(key)
+        self._explain_miss(key, args, kwargs)
+        self._latest = key
         entry = self._trace(static, avals, tree, args, kwargs)
         self._check_usable(entry, args, kwargs)
         if not any(isinstance(c, Tracer) for c in entry.consts):
@@ -237,20 +242,19 @@ class Jitted:
             jaxpr, consts = stage(flat_call, avals, f"jit of {self._name}")
         return Entry(ClosedJaxpr(jaxpr, consts), flat_call.out_tree)
 
-    def _explain_miss(self, key: Any) -> None:
-        words = ("static arguments", "argument tree", "shapes or dtypes", "configuration", "axes")
-        before, self._latest = self._latest, key
+    def _explain_miss(self, key: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         self._misses += 1
-        if before is None:
-            self._reasons.append("first call")
+        if self._misses == 1:
             return
-        changed = [w for w, a, b in zip(words, before, key, strict=True) if a != b]
-        detail = ""
-        if "shapes or dtypes" in changed:
-            was, now = (", ".join(map(str, k[2])) for k in (before, key))
-            detail = f": {was} -> {now}"
-        self._reasons.append(" and ".join(changed) + detail)
-        del self._reasons[:-64]
+        misses = import_module("fgrad.api.misses")  # only for who traces a second time
+        # The short keys of `_quick` have two parts; the keys of other threads may come and go.
+        kept = [k for k in self._cache.copy() if len(k) == len(key)][-_COMPARED:]
+        static, moving = self._split(args, kwargs)
+        numbers = {label for label, *_ in static if isinstance(label, int)}
+        if self._latest == key:
+            kept.append(key)
+        names = misses.names_of(self._fun, numbers)
+        self._reasons.append(misses.reason(key, kept, moving, names))
 
     def _donated(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
         if not (self._donate_argnums or self._donate_argnames):
@@ -306,11 +310,12 @@ class Jitted:
     def cache_info(self) -> CacheInfo:
         """How often calls found their program, and why others did not."""
         kept = {id(e) for e in self._cache.values()}
-        return CacheInfo(self._hits, self._misses, len(kept), tuple(self._reasons[1:]))
+        return CacheInfo(self._hits, self._misses, len(kept), tuple(self._reasons))
 
     def clear_cache(self) -> None:
         """Forget all programs of this function."""
         self._cache.clear()
+        self._latest = None
 
 
 def jit(
