@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.api.execution import runnable
 from fgrad.api.parameters import Fun, parameters_of
-from fgrad.api.programs import Entry, Lowered, run_flat, wrap
+from fgrad.api.programs import Entry, Lowered, run_entry, run_flat
 from fgrad.core import trees
 from fgrad.core.config import config
 from fgrad.core.errors import DonationError, DtypeError, StaticArgumentError
@@ -21,7 +20,6 @@ from fgrad.core.evaluate import (
     DonatedBuffer,
     as_value,
     borrow,
-    library_of,
 )
 from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
@@ -106,7 +104,7 @@ class Jitted:
             entry.jaxpr.key_uses.call([*entry.consts, *values], self._name)
         with entering() as trace:
             if trace is state.quiet and not any(isinstance(v, Tracer) for v in values):
-                outs = self._run(entry, values)
+                outs = run_entry(entry, values, self._name)
             else:
                 outs = call(entry.jaxpr, *entry.consts, *values, name=self._name)
         self._donate(args, kwargs)
@@ -146,20 +144,6 @@ class Jitted:
         self._hits += 1
         outs = run_flat(program, entry.flags, buffers)
         return outs[0] if entry.single else trees.unflatten(entry.out_tree, outs)
-
-    def _run(self, entry: Entry, values: Sequence[Value]) -> list[Value]:
-        buffers = [v._data for v in (*entry.consts, *values)]
-        xp: Any = np
-        for b in buffers:
-            if type(b) is not np.ndarray:
-                xp = library_of(b)
-        if config.debug_nans or config.debug_infs:
-            return call(entry.jaxpr, *entry.consts, *values, name=self._name)
-        if xp is not np:
-            return wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
-        if entry.program is None:
-            entry.program = runnable(entry.jaxpr)
-        return run_flat(entry.program, entry.flags, buffers)
 
     def _split(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Static arguments, hashable; and the others as a tree."""
@@ -305,7 +289,7 @@ class Jitted:
         static, moving = self._split(args, kwargs)
         leaves, tree = trees.flatten(moving)
         entry = self._trace(static, [aval_like(x) for x in leaves], tree, args, kwargs)
-        return Lowered(entry, self._name)
+        return Lowered(entry, self._name, tree)
 
     def cache_info(self) -> CacheInfo:
         """How often calls found their program, and why others did not."""

@@ -60,7 +60,7 @@ def names_of(fun: Any, static: set[int]) -> Callable[[int], str]:
 
 def _distance(a: Key, b: Key) -> int:
     far = _OTHER_TREE if a[1] != b[1] else _count(a[2], b[2])
-    return far + _count(a[0], b[0]) + _count(a[3], b[3]) + (a[4] != b[4])
+    return far + _count(a[0], b[0]) + _count(a[3], b[3]) + int(a[4] != b[4])
 
 
 def _count(a: Sequence[Any], b: Sequence[Any]) -> int:
@@ -98,7 +98,9 @@ def _leaves(near: Key, key: Key, tree: Any, names: Callable[[int], str]) -> list
         return [f"tree of {_named(path, names)}: {describe_def(was)} -> {describe(now)}"]
     pairs = zip(trees.flatten_with_path(tree)[0], near[2], key[2], strict=True)
     changed = [
-        f"{_named(path, names)}: {_typed(was)} -> {_typed(now)}" for (path, _), was, now in pairs if was != now
+        f"{_named(path, names)}: {_typed(was)} -> {_typed(now)}"
+        for (path, _), was, now in pairs
+        if was != now
     ]
     return _some(changed, "leaves")
 
