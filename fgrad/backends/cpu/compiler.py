@@ -2,7 +2,9 @@
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from fgrad.backends.cpu import layout
@@ -35,6 +37,8 @@ def compile_program(jaxpr: Jaxpr, mark: Callable[[], object] | None = None) -> E
     jaxpr = optimize(jaxpr)
     plan = lower(jaxpr, supports)
     made = functions()
+    if os.environ.get("FGRAD_NUM_THREADS"):
+        import_module("fgrad.backends.cpu.blas").share_budget(plan.steps)
     return Executable(jaxpr, plan, load(jaxpr, plan, made), made.ready, mark)
 
 
