@@ -115,7 +115,7 @@ def test_a_literal_minus_zero_is_not_zero():
 
 
 @pytest.mark.parametrize(
-    "numbers, shapes, dtype",
+    ("numbers", "shapes", "dtype"),
     [
         ((((), ()), ((), ())), ((3,), (4, 2)), np.float32),
         ((((1,), (0,)), ((), ())), ((3, 1), (1, 4)), np.float64),
