@@ -211,7 +211,9 @@ def _dot_simplify(args: Sequence[Value], params: dict[str, Any]) -> Value | None
     numbers = params["dimension_numbers"]
     (lc, rc), (lb, rb) = numbers
     plain = params["precision"] is None and params["preferred_element_type"] in (None, x.dtype)
-    if not plain or x.dtype.kind == "b" or any(x.shape[i] != 1 for i in lc):
+    if not plain or x.dtype != y.dtype or x.dtype.kind == "b":
+        return None
+    if fault_of(numbers, x.aval, y.aval) is not None or any(x.shape[i] != 1 for i in lc):
         return None
     lf, rf = free_axes(numbers, x.ndim, y.ndim)
     stack, rows, columns = (
