@@ -418,3 +418,20 @@ def test_transposes_walk_over_tiles(lanes, cuts, shape):
     assert layout.is_tiled(kernel, layout.schedule(kernel)) == (rows > 1)
     x = np.arange(3 * size, dtype=F32).reshape(3, size) ** 2
     agree(kernel, list(x), lanes, cuts)
+
+
+@pytest.mark.parametrize("dtype", "bBhHiIqQ")
+@pytest.mark.parametrize("op", ["div", "rem"])
+def test_integer_division_is_exact_beside_multiples(op, dtype):
+    rng = np.random.default_rng(0)
+    info = np.iinfo(dtype)
+    y = rng.integers(info.min, info.max, 4000, dtype, endpoint=True) >> rng.integers(
+        0, info.bits, 4000
+    ).astype(dtype)
+    y[y == 0] = 1
+    with np.errstate(over="ignore"):
+        q = rng.integers(info.min, info.max, 4000, dtype) // y
+        x = q * y + rng.integers(0, 3, 4000).astype(dtype) - np.array(1, dtype)
+    kernel = kernels.pointwise(op, [y.dtype] * 2, y.dtype, len(y))
+    for lanes in WIDTHS:
+        agree(kernel, [x, y, np.zeros_like(x)], lanes)
