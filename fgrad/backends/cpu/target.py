@@ -62,7 +62,7 @@ def report(target: Target) -> None:
         warnings.warn(
             f"this processor ({target.cpu}) has no AVX2 and FMA, for which fgrad's code is made: "
             f"kernels use vectors of 16 bytes and call the C library for each fused "
-            f"multiplication, with the same results but slowly; FGRAD_CPU_COMPILER=numpy may be "
+            f"multiplication, as accurate but slowly; FGRAD_CPU_COMPILER=numpy may be "
             f"faster",
             RuntimeWarning,
             stacklevel=2,
