@@ -79,7 +79,8 @@ def _explain_function(function: str, *types: str) -> str:
     steps = "\n".join([head, *map("".join, zip(lines, found, strict=True))])
     total = lowered.cost_analysis()
     cost = f"in all {total['flops']:,} operations, {total['bytes accessed']:,} bytes"
-    return f"{steps}\n{cost}\n{_memory(lowered)}"
+    wide = "".join(f"\nwidened to 64 bits at {line}" for line in lowered.widened())
+    return f"{steps}\n{cost}\n{_memory(lowered)}{wide}"
 
 
 def _memory(lowered: Any) -> str:

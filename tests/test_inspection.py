@@ -66,6 +66,21 @@ def test_loops_around_functions_of_the_user_are_host_steps():
     assert "host" not in kinds[2:]
 
 
+def test_lines_that_widen_to_64_bits_are_listed_also_in_loops():
+    def f(x, y):
+        x = x + np.float32(1) + 1.0
+        x = fg.lax.scan(lambda c, _: (c, c * np.float64(2)), x, None, length=2)[1]
+        return x * y, fnp.arange(3)
+
+    x, y = np.ones(3, np.float32), np.ones(3)
+    (line,) = fg.jit(f).lower(x, y).widened()
+    assert line.endswith("(test_lines_that_widen_to_64_bits_are_listed_also_in_loops.<locals>.f."
+                         "<locals>.<lambda>): convert_element_type f32[3] -> f64[3]")  # fmt: skip
+    assert fg.jit(lambda x: x + 1.0).lower(x).widened() == ()
+    (line,) = fg.jit(lambda x: x.astype("complex128")).lower(x).widened()
+    assert line.endswith("convert_element_type f32[3] -> c128[3]")
+
+
 # ------------------------------------------------------------------------------------------- HTML
 
 

@@ -8,8 +8,9 @@ from fgrad.api.execution import Runnable
 from fgrad.compile.cost import cost
 from fgrad.compile.memory import Memory
 from fgrad.compile.plan import Launch, Library, Plan
+from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ArgumentError
-from fgrad.core.ir import Eqn, subjaxprs
+from fgrad.core.ir import Eqn, Jaxpr, Var, subjaxprs
 from fgrad.core.primitive import Lowering
 
 
@@ -147,6 +148,26 @@ def cost_of(program: Runnable) -> dict[str, int]:
         "flops": sum(step.flops for step in steps),
         "bytes accessed": sum(step.bytes for step in steps),
     }
+
+
+def widened_in(jaxpr: Jaxpr) -> tuple[str, ...]:
+    """The places where narrower operands give a result of 64 bits (a complex number: of 128)."""
+    found = []
+    for eqn in jaxpr.eqns:
+        inner = list(subjaxprs(eqn.params))
+        given = [a.aval for a in eqn.inputs if isinstance(a, Var)]
+        made = [v.aval for v in eqn.outputs]
+        if inner:
+            found += [line for program in inner for line in widened_in(program)]
+        elif given and any(map(_is_wide, made)) and not any(map(_is_wide, given)):
+            types = (", ".join(map(str, avals)) for avals in (given, made))
+            found.append(f"{eqn.source}: {eqn.primitive.name} {' -> '.join(types)}")
+    return tuple(dict.fromkeys(found))
+
+
+def _is_wide(aval: ShapedArray) -> bool:
+    dtype = aval.dtype
+    return dtype.kind in "iufc" and dtype.itemsize >= (16 if dtype.kind == "c" else 8)
 
 
 def _plan(program: Runnable) -> Plan | None:

@@ -201,6 +201,18 @@ class Lowered:
         found: dict[str, int] = _inspection().cost_of(self._program)
         return found
 
+    def widened(self) -> tuple[str, ...]:
+        """The lines at which narrower operands give a result of 64 bits, with the types.
+
+        Example:
+            >>> import fgrad as fg, numpy as np
+            >>> lowered = fg.jit(lambda x: x * np.float64(0.1)).lower(np.ones(3, np.float32))
+            >>> [line.partition(": ")[2] for line in lowered.widened()]
+            ['convert_element_type f32[3] -> f64[3]']
+        """
+        found: tuple[str, ...] = _inspection().widened_in(self.jaxpr.jaxpr)
+        return found
+
     def as_text(self) -> str:
         """The Python text that runs."""
         return self._program.source
