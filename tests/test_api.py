@@ -93,10 +93,10 @@ def test_a_miss_is_compared_with_the_nearest_program_and_names_all_that_changed(
     f(1, X, X, X)
     fg.vmap(lambda i: f(1, X, X), axis_name="i")(fnp.arange(2))
     assert f.cache_info().reasons == (
-        "static 0: 1 -> 2; x: f64[2,3] -> f64[3,2]; y: f64[2,3] -> f64[3,2]",
+        "static n: 1 -> 2; x: f64[2,3] -> f64[3,2]; y: f64[2,3] -> f64[3,2]",
         "y: f64[2,3] -> f64[3,2]",
-        "static 0: 1 -> 1.0",
-        f"static 'mode': not given -> 'bbb{'b' * 56}…; config.enable_x64: False -> True",
+        "static n: 1 -> 1.0",
+        f"static mode: not given -> 'bbb{'b' * 56}…; config.enable_x64: False -> True",
         "tree of the positional arguments: tuple of length 2 -> tuple of length 3",
         "named axes: none -> i of 2",
     )

@@ -233,12 +233,10 @@ class Jitted:
         misses = import_module("fgrad.api.misses")  # only for who traces a second time
         # The short keys of `_quick` have two parts; the keys of other threads may come and go.
         kept = [k for k in self._cache.copy() if len(k) == len(key)][-_COMPARED:]
-        static, moving = self._split(args, kwargs)
-        numbers = {label for label, *_ in static if isinstance(label, int)}
         if self._latest == key:
             kept.append(key)
-        names = misses.names_of(self._fun, numbers)
-        self._reasons.append(misses.reason(key, kept, moving, names))
+        moving = self._split(args, kwargs)[1]
+        self._reasons.append(misses.reason(self._fun, key, kept, moving))
 
     def _donated(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
         if not (self._donate_argnums or self._donate_argnames):

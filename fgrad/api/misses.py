@@ -1,7 +1,7 @@
 """Why a call of a jitted function was traced again: what differs from the nearest kept program."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -18,23 +18,26 @@ _OTHER_TREE = 1000  # how far apart programs of different trees are, in leaves
 Key = tuple[Any, Any, Any, Any, Any]
 
 
-def reason(key: Key, kept: Sequence[Key], tree: Any, names: Callable[[int], str]) -> str:
+def reason(fun: Any, key: Key, kept: Sequence[Key], tree: Any) -> str:
     """What of a call is not as in the call, among those whose programs are kept, nearest to it.
 
     Args:
+        fun: The function, whose parameters give the names.
         key: Of the call.
         kept: Of the programs kept, those used last at the end.
         tree: The arguments of the call that are not static, as (positional, by keyword).
-        names: The name of the positional argument of that number, static ones not counted.
     """
     if not kept:
         return "no program is kept: the cache was cleared, or all close over values being traced"
     if key in kept:
         return "the program of the same call was not kept: it closes over values being traced"
     near = min(reversed(kept), key=lambda k: _distance(k, key))
+    names = _names(fun)
+    numbers = {label for label, *_ in key[0] if isinstance(label, int)}
+    moving = [name for i, name in enumerate(names) if i not in numbers]
     found = [
-        *_static(near[0], key[0]),
-        *_leaves(near, key, tree, names),
+        *_static(near[0], key[0], names),
+        *_leaves(near, key, tree, moving),
         *_flags(near[3], key[3]),
     ]
     if near[4] != key[4]:
@@ -42,20 +45,21 @@ def reason(key: Key, kept: Sequence[Key], tree: Any, names: Callable[[int], str]
     return "; ".join(found)
 
 
-def names_of(fun: Any, static: set[int]) -> Callable[[int], str]:
-    """The name of a positional argument of a function by number, static ones not counted."""
+def _names(fun: Any) -> list[str]:
+    """The names of the positional parameters of a function."""
     try:
-        parameters = list(inspect.signature(fun).parameters.values())
+        parameters = inspect.signature(fun).parameters.values()
     except (TypeError, ValueError):  # a builtin without a signature
-        parameters = []
-    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        return []
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in parameters if p.kind in kinds]
 
-    def name(number: int) -> str:
-        for i in sorted(static):
-            number += i <= number
-        return known[number] if number < len(known) else f"argument {number}"
 
-    return name
+def _name(label: Any, names: Sequence[str]) -> str:
+    """What an argument is called: by its keyword, or the parameter of its number."""
+    if isinstance(label, str):
+        return label
+    return names[label] if label < len(names) else f"argument {label}"
 
 
 def _distance(a: Key, b: Key) -> int:
@@ -67,7 +71,7 @@ def _count(a: Sequence[Any], b: Sequence[Any]) -> int:
     return sum(x != y for x, y in zip_longest(a, b))
 
 
-def _static(was: Any, now: Any) -> list[str]:
+def _static(was: Any, now: Any, names: Sequence[str]) -> list[str]:
     before, after = ({label: v for label, _, v in s} for s in (was, now))
     kinds = {label: kind for label, kind, _ in was}, {label: kind for label, kind, _ in now}
     labels = [
@@ -76,7 +80,7 @@ def _static(was: Any, now: Any) -> list[str]:
         or kinds[0][label] is not kinds[1][label]
     ]  # fmt: skip
     return _some(
-        [f"static {n!r}: {_value(before, n)} -> {_value(after, n)}" for n in labels],
+        [f"static {_name(n, names)}: {_value(before, n)} -> {_value(after, n)}" for n in labels],
         "static arguments",
     )
 
@@ -88,7 +92,7 @@ def _value(values: dict[Any, Any], label: Any) -> str:
     return text if len(text) <= _LENGTH else f"{text[:_LENGTH]}…"
 
 
-def _leaves(near: Key, key: Key, tree: Any, names: Callable[[int], str]) -> list[str]:
+def _leaves(near: Key, key: Key, tree: Any, names: Sequence[str]) -> list[str]:
     """The first difference of two trees, or all between the types of their leaves."""
     if near[1] != key[1]:
         found = first_difference(near[1], tree)
@@ -109,13 +113,12 @@ def _typed(aval: Any) -> str:
     return f"weak {aval}" if aval.weak_type else str(aval)
 
 
-def _named(path: Any, names: Callable[[int], str]) -> str:
+def _named(path: Any, names: Sequence[str]) -> str:
     """A path in (positional, by keyword) by the names of arguments."""
     if len(path) < 2:
         return ("the positional arguments", "the keyword arguments")[path[0].idx] if path else "all"
-    words = path[0].idx
-    first = path[1].key if words else names(path[1].idx)
-    return f"{first}{keystr(path[2:])}"
+    label = path[1].key if path[0].idx else path[1].idx
+    return f"{_name(label, names)}{keystr(path[2:])}"
 
 
 def _flags(was: Any, now: Any) -> list[str]:
