@@ -117,6 +117,9 @@ def test_html_leads_from_each_user_line_to_its_steps():
     assert f"{first}     h = fnp.tanh(x @ w)  # a < b & c  0 1\n" in text
     assert f"{second}     return fnp.sum(fnp.sort(h, -1) * 2.0, 0)  2 3\n" in text
     assert "kernel tanh outer[] inner[48] kept 0" in text
+    equations = str(lowered().optimized).splitlines()[1:-1]
+    assert len(equations) == 5
+    assert all(e.strip() in text for e in equations)  # variables have the program's names
     assert "4 steps, 2 of them kernels" in text
     assert "<script" not in page
     assert "http" not in page
@@ -199,7 +202,7 @@ def test_a_trace_has_one_event_a_step_in_order(tmp_path, compiler):
     with config.cpu_compiler(compiler):
         low = lowered()
         trace = low.compile().trace(X, W)
-        steps = low.schedule()
+        steps, program = low.schedule(), low.optimized
     assert [s.step for s in trace.slices] == [
         s._replace(equations=t.step.equations) for s, t in zip(steps, trace.slices, strict=True)
     ]
@@ -216,7 +219,9 @@ def test_a_trace_has_one_event_a_step_in_order(tmp_path, compiler):
         assert event["ts"] >= end - 1e-6
         end = event["ts"] + event["dur"]
         assert (event["args"]["bytes"], event["args"]["flops"]) == (step.bytes, step.flops)
-        assert len(event["args"]["equations"]) == len(step.equations)
+        printed = str(program).splitlines()
+        assert event["args"]["equations"]
+        assert all(f"    {e}" in printed for e in event["args"]["equations"])
         assert "test_inspection.py" in event["args"]["lines"][0]
     named = {(e["name"], e["tid"]) for e in read["traceEvents"] if e["ph"] == "M"}
     assert named == {("process_name", 0), ("thread_name", events[0]["tid"])}

@@ -5,11 +5,12 @@ The page needs nothing from elsewhere: no script, no style sheet, no font. Lines
 """
 
 import linecache
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from fgrad.api.execution import Runnable
 from fgrad.api.inspection import StepInfo, loops_of, schedule_of
+from fgrad.core.ir import Eqn, equation_texts
 from fgrad.core.where import Where
 
 _AROUND = 1  # lines shown before and after one that was used
@@ -39,9 +40,9 @@ def page(program: Runnable, name: str) -> str:
     kernels = sum(s.kind == "kernel" for s in steps)
     head = f"<div><b>{escape(name)}</b>: {len(steps)} steps, {kernels} of them kernels</div>"
     left = _source(steps, prefix)
-    right = "".join(
-        _step(i, *pair, prefix) for i, pair in enumerate(zip(steps, loops, strict=True))
-    )
+    named = equation_texts(program.jaxpr)
+    pairs = enumerate(zip(steps, loops, strict=True))
+    right = "".join(_step(i, *pair, named, prefix) for i, pair in pairs)
     return (
         f'<style>{_STYLE}</style>{head}<div class="fgrad"><div>{left}</div><div>{right}</div></div>'
     )
@@ -90,20 +91,22 @@ def _shown(used: Iterable[int], count: int) -> list[int]:
     return sorted(found)
 
 
-def _step(number: int, step: StepInfo, loops: str, prefix: str) -> str:
+def _step(number: int, step: StepInfo, loops: str, named: Mapping[Eqn, str], prefix: str) -> str:
     head = (
         f'<span class="s" style="{_colour(number)}">{number}</span> {step.kind} '
         f"<b>{escape(step.name)}</b> → {escape(', '.join(step.buffers)) or 'nothing'} "
         f'<span class="n">{step.flops:,} operations, {step.bytes:,} bytes</span>'
     )
     inside = "".join(
-        f"<pre>{escape(repr(e))}</pre><pre class='n'>    at {escape(_at(e.source))}</pre>"
+        f"<pre>{escape(named.get(e) or repr(e))}</pre>"
+        f'<pre class="n">    at {escape(_at(e.source))}</pre>'
         for e in step.equations
     )
     if loops:
         inside += f"<details><summary>loops</summary><pre>{escape(loops)}</pre></details>"
+    # A link to what is folded unfolds it, a link to the fold would not.
     return (
-        f'<details id="{prefix}{number}"><summary>{head}</summary><div class="i">{inside}</div>'
+        f'<details><summary>{head}</summary><div class="i" id="{prefix}{number}">{inside}</div>'
         f"</details>"
     )
 

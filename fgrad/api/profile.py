@@ -14,7 +14,7 @@ import numpy as np
 from fgrad.api.execution import measured
 from fgrad.api.inspection import StepInfo, schedule_of, table
 from fgrad.core.errors import ArgumentError
-from fgrad.core.ir import Jaxpr
+from fgrad.core.ir import Jaxpr, equation_texts
 
 
 class Slice(NamedTuple):
@@ -25,12 +25,14 @@ class Slice(NamedTuple):
         start_us: When it began, in microseconds since the first step.
         duration_us: How long it took, the memory of its results included.
         thread: The system's number of the thread that called; others may have helped.
+        equations: Those of the step as the optimised program prints them.
     """
 
     step: StepInfo
     start_us: float
     duration_us: float
     thread: int
+    equations: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -87,7 +89,7 @@ class Trace:
                 "bytes": step.bytes,
                 "flops": step.flops,
                 "writes": list(step.buffers),
-                "equations": [repr(e) for e in step.equations],
+                "equations": list(s.equations),
                 "lines": list(step.lines),
             }
             found.append(
@@ -130,11 +132,15 @@ def trace(jaxpr: Jaxpr, buffers: Sequence[Any], name: str) -> Trace:
         with np.errstate(all="ignore"):
             program(np, buffers)
     thread = threading.get_native_id()
+    named = equation_texts(program.jaxpr)
     steps = schedule_of(program)
     # The clock may tick more slowly than steps run.
     spans = [(a, max(b - a, 1)) for a, b in pairwise(times)]
     slices = [
-        Slice(step, (begin - times[0]) / 1e3, span / 1e3, thread)
+        Slice(
+            step, (begin - times[0]) / 1e3, span / 1e3, thread,
+            tuple(named.get(e) or repr(e) for e in step.equations),
+        )
         for step, (begin, span) in zip(steps, spans, strict=True)
-    ]
+    ]  # fmt: skip
     return Trace(name, slices)
