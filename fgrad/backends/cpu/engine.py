@@ -173,7 +173,7 @@ class Engine:
 def generator_key() -> str:
     """The version of the code generator: a hash of its source."""
     found = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         found.update(path.read_bytes())
     return found.hexdigest()
 
