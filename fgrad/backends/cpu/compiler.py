@@ -37,9 +37,10 @@ def compile_program(jaxpr: Jaxpr, mark: Callable[[], object] | None = None) -> E
     jaxpr = optimize(jaxpr)
     plan = lower(jaxpr, supports)
     made = functions()
+    loaded = load(jaxpr, plan, made)
     if os.environ.get("FGRAD_NUM_THREADS"):
-        import_module("fgrad.backends.cpu.blas").share_budget(plan.steps)
-    return Executable(jaxpr, plan, load(jaxpr, plan, made), made.ready, mark)
+        import_module("fgrad.backends.cpu.budget").share_budget(plan.steps)
+    return Executable(jaxpr, plan, loaded, made.ready, mark)
 
 
 def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
