@@ -1,15 +1,15 @@
 """`jit`: trace once for each signature, then run as a program."""
 
 import functools
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.api.execution import runnable
 from fgrad.api.parameters import Fun, parameters_of
-from fgrad.api.programs import Entry, Lowered, run_flat, wrap
+from fgrad.api.programs import Entry, Lowered, run_entry, run_flat
 from fgrad.core import trees
 from fgrad.core.config import config
 from fgrad.core.errors import DonationError, DtypeError, StaticArgumentError
@@ -20,7 +20,6 @@ from fgrad.core.evaluate import (
     DonatedBuffer,
     as_value,
     borrow,
-    library_of,
 )
 from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
@@ -31,6 +30,8 @@ from fgrad.core.transforms.stage import stage
 
 _NUMBERS = (float, int, bool, complex, np.float32, np.float64, np.int32, np.int64)
 _MAXSIZE = 512  # programs kept a function; the least recently used one goes first
+_COMPARED = 32  # of them, with how many a call that is traced is compared
+_REASONS = 64  # reasons kept a function
 
 
 class CacheInfo(NamedTuple):
@@ -40,7 +41,8 @@ class CacheInfo(NamedTuple):
         hits: Calls that found one.
         misses: Calls that traced.
         currsize: Programs kept.
-        reasons: For each miss after the first, what differed from the program before it.
+        reasons: For each of the last misses after the first, what differed from the kept program
+            nearest to it: arguments by name, with types; static values; flags of the configuration.
     """
 
     hits: int
@@ -73,7 +75,7 @@ class Jitted:
         self._plain = not (static_argnums or static_argnames or donate_argnums or donate_argnames)
         self._cache: OrderedDict[Any, Entry] = OrderedDict()
         self._hits = self._misses = 0
-        self._reasons: list[str] = []
+        self._reasons: deque[str] = deque(maxlen=_REASONS)
         self._latest: Any = None  # the signature traced last
 
     def __get__(self, instance: Any, _owner: Any = None) -> Any:
@@ -102,7 +104,7 @@ class Jitted:
             entry.jaxpr.key_uses.call([*entry.consts, *values], self._name)
         with entering() as trace:
             if trace is state.quiet and not any(isinstance(v, Tracer) for v in values):
-                outs = self._run(entry, values)
+                outs = run_entry(entry, values, self._name)
             else:
                 outs = call(entry.jaxpr, *entry.consts, *values, name=self._name)
         self._donate(args, kwargs)
@@ -142,20 +144,6 @@ class Jitted:
         self._hits += 1
         outs = run_flat(program, entry.flags, buffers)
         return outs[0] if entry.single else trees.unflatten(entry.out_tree, outs)
-
-    def _run(self, entry: Entry, values: Sequence[Value]) -> list[Value]:
-        buffers = [v._data for v in (*entry.consts, *values)]
-        xp: Any = np
-        for b in buffers:
-            if type(b) is not np.ndarray:
-                xp = library_of(b)
-        if config.debug_nans or config.debug_infs:
-            return call(entry.jaxpr, *entry.consts, *values, name=self._name)
-        if xp is not np:
-            return wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
-        if entry.program is None:
-            entry.program = runnable(entry.jaxpr)
-        return run_flat(entry.program, entry.flags, buffers)
 
     def _split(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Static arguments, hashable; and the others as a tree."""
@@ -208,7 +196,8 @@ class Jitted:
             except KeyError:  # another thread has dropped it
                 self._cache[key] = entry
             return entry
-        self._explain_miss(key)
+        self._explain_miss(key, args, kwargs)
+        self._latest = key
         entry = self._trace(static, avals, tree, args, kwargs)
         self._check_usable(entry, args, kwargs)
         if not any(isinstance(c, Tracer) for c in entry.consts):
@@ -237,20 +226,17 @@ class Jitted:
             jaxpr, consts = stage(flat_call, avals, f"jit of {self._name}")
         return Entry(ClosedJaxpr(jaxpr, consts), flat_call.out_tree)
 
-    def _explain_miss(self, key: Any) -> None:
-        words = ("static arguments", "argument tree", "shapes or dtypes", "configuration", "axes")
-        before, self._latest = self._latest, key
+    def _explain_miss(self, key: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         self._misses += 1
-        if before is None:
-            self._reasons.append("first call")
+        if self._misses == 1:
             return
-        changed = [w for w, a, b in zip(words, before, key, strict=True) if a != b]
-        detail = ""
-        if "shapes or dtypes" in changed:
-            was, now = (", ".join(map(str, k[2])) for k in (before, key))
-            detail = f": {was} -> {now}"
-        self._reasons.append(" and ".join(changed) + detail)
-        del self._reasons[:-64]
+        misses = import_module("fgrad.api.misses")  # only for who traces a second time
+        # The short keys of `_quick` have two parts; the keys of other threads may come and go.
+        kept = [k for k in self._cache.copy() if len(k) == len(key)][-_COMPARED:]
+        if self._latest == key:
+            kept.append(key)
+        moving = self._split(args, kwargs)[1]
+        self._reasons.append(misses.reason(self._fun, key, kept, moving))
 
     def _donated(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
         if not (self._donate_argnums or self._donate_argnames):
@@ -301,16 +287,17 @@ class Jitted:
         static, moving = self._split(args, kwargs)
         leaves, tree = trees.flatten(moving)
         entry = self._trace(static, [aval_like(x) for x in leaves], tree, args, kwargs)
-        return Lowered(entry, self._name)
+        return Lowered(entry, self._name, tree)
 
     def cache_info(self) -> CacheInfo:
         """How often calls found their program, and why others did not."""
         kept = {id(e) for e in self._cache.values()}
-        return CacheInfo(self._hits, self._misses, len(kept), tuple(self._reasons[1:]))
+        return CacheInfo(self._hits, self._misses, len(kept), tuple(self._reasons))
 
     def clear_cache(self) -> None:
         """Forget all programs of this function."""
         self._cache.clear()
+        self._latest = None
 
 
 def jit(

@@ -2,7 +2,9 @@
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from fgrad.backends.cpu import layout
@@ -22,11 +24,12 @@ from fgrad.core.errors import KernelMismatchError
 from fgrad.core.ir import Jaxpr
 
 
-def compile_program(jaxpr: Jaxpr) -> Executable:
+def compile_program(jaxpr: Jaxpr, mark: Callable[[], object] | None = None) -> Executable:
     """The executable of a closed program.
 
     Args:
         jaxpr: The program, before the passes.
+        mark: Called before the first step and after each; None: nothing is measured.
 
     Raises:
         CompilationError: The code of a kernel is rejected.
@@ -34,7 +37,9 @@ def compile_program(jaxpr: Jaxpr) -> Executable:
     jaxpr = optimize(jaxpr)
     plan = lower(jaxpr, supports)
     made = functions()
-    return Executable(jaxpr, plan, load(jaxpr, plan, made), made.ready)
+    if os.environ.get("FGRAD_NUM_THREADS"):
+        import_module("fgrad.backends.cpu.blas").share_budget(plan.steps)
+    return Executable(jaxpr, plan, load(jaxpr, plan, made), made.ready, mark)
 
 
 def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:

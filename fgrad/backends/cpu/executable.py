@@ -55,6 +55,7 @@ class Executable:
         plan: Its steps.
         loaded: A kernel for each `Launch`, in order; `None` for other steps.
         ready: Whether all of some arrays are contiguous and aligned.
+        mark: Called before the first step and after each, to measure them; None: not called.
 
     Attributes:
         jaxpr: As given.
@@ -73,12 +74,12 @@ class Executable:
 
     def __init__(
         self, jaxpr: Jaxpr, plan: Plan, loaded: Sequence[Loaded | None],
-        ready: Callable[..., bool],
+        ready: Callable[..., bool], mark: Callable[[], object] | None = None,
     ) -> None:  # fmt: skip
         self.jaxpr, self.plan = jaxpr, plan
         scratch = {i: k.scratch_bytes for i, k in enumerate(loaded) if k is not None}
         self.memory = plan_memory(plan, scratch=scratch, elsewhere=_made_by_libraries(plan))
-        writer = _Writer(plan, self.memory, loaded, ready)
+        writer = _Writer(plan, self.memory, loaded, ready, mark)
         self.source = writer.text()
         self.fresh = writer.fresh
         self.silent = all(isinstance(step, Launch) for step in plan.steps)
@@ -232,7 +233,7 @@ class _Writer:
 
     def __init__(
         self, plan: Plan, memory: Memory, loaded: Sequence[Loaded | None],
-        ready: Callable[..., bool],
+        ready: Callable[..., bool], mark: Callable[[], object] | None,
     ) -> None:  # fmt: skip
         self.plan, self.memory, self.loaded = plan, memory, loaded
         self.constants: dict[str, Any] = {
@@ -240,6 +241,8 @@ class _Writer:
             "prepare": _prepare, "strided": _strided, "copy": _copied,
             "settle": functools.partial(_settle, None),
         }  # fmt: skip
+        self.marked = mark is not None
+        self.constants["mark"] = mark
         self.views: dict[str, tuple[View, Any, int]] = {}
         self._name_of_view: dict[Any, str] = {}
         self.step_of_line: dict[int, Step] = {}
@@ -259,6 +262,7 @@ class _Writer:
             self.line(f"if not ready({inputs}):")
             self.line(f"    {inputs}{',' * (plan.inputs == 1)} = prepare({inputs})")
         last = last_uses(plan)
+        self.mark()
         for i, step in enumerate(plan.steps):
             if isinstance(step, Launch):
                 self.launch(i, step)
@@ -268,11 +272,16 @@ class _Writer:
             dead = [b for b, at in last.items() if at == i and self.is_local(b)]
             if dead:
                 self.line(f"del {', '.join(f'b{b}' for b in sorted(dead))}")
+            self.mark()
         self.line(f"return [{', '.join(map(self.result, plan.results))}]")
         return "\n".join(self.lines) + "\n"
 
     def line(self, text: str) -> None:
         self.lines.append(f"    {text}")
+
+    def mark(self) -> None:
+        if self.marked:
+            self.line("mark()")
 
     def is_local(self, b: int) -> bool:
         """Whether a buffer is a temporary that a library has made."""
