@@ -23,14 +23,23 @@ if TYPE_CHECKING:
 
 
 class Entry:
-    """A traced call: its program, the values it closed over, and the structure of its result."""
+    """A traced call: its program, the values it closed over, and the structure of its result.
 
-    __slots__ = ("cached", "closed", "consts", "flags", "jaxpr", "out_tree", "program", "single")
+    Args:
+        closed: The program and what it closed over.
+        out_tree: The structure of the result.
+        donated: The positions of donated arguments among the inputs; closed-over values come first.
+    """
 
-    def __init__(self, closed: ClosedJaxpr, out_tree: Any) -> None:
+    __slots__ = (
+        "cached", "closed", "consts", "donated", "flags", "jaxpr", "out_tree", "program", "single",
+    )  # fmt: skip
+
+    def __init__(self, closed: ClosedJaxpr, out_tree: Any, donated: tuple[int, ...] = ()) -> None:
         self.closed = closed
         self.jaxpr: Jaxpr = hoist(closed.jaxpr)
         self.consts = closed.consts
+        self.donated = tuple(len(self.consts) + i for i in donated)
         self.out_tree = out_tree
         self.flags = [WEAK if a.weak_type else 0 for a in self.jaxpr.out_avals]
         self.program: Runnable | None = None
@@ -57,7 +66,8 @@ def run_flat(program: Runnable, flags: Sequence[int], buffers: Sequence[Any]) ->
         raise
     if program.fresh:
         return [ArrayImpl(x, flag) for x, flag in zip(outs, flags, strict=True)]
-    return wrap(outs, flags, buffers)
+    taken = program.taken
+    return wrap(outs, flags, [b for i, b in enumerate(buffers) if i not in taken])
 
 
 def wrap(outs: Sequence[Any], flags: Sequence[int], buffers: Sequence[Any]) -> list[Value]:
@@ -133,7 +143,7 @@ class Lowered:
 
     @property
     def _program(self) -> Runnable:
-        return runnable(self._entry.jaxpr)
+        return runnable(self._entry.jaxpr, donated=self._entry.donated)
 
     @property
     def optimized(self) -> Jaxpr:
@@ -175,7 +185,10 @@ class Lowered:
         return self._program.source
 
     def compile(self) -> Callable[..., Any]:
-        """The program as a function of flat arrays that returns the call's result."""
+        """The program as a function of flat arrays that returns the call's result.
+
+        It leaves its arguments alone, donated or not.
+        """
         entry = self._entry
         program = runnable(entry.jaxpr)
 

@@ -3,10 +3,14 @@
 Buffers share memory when their lives do not overlap. A kernel's result takes over the memory of an
 operand that dies there, where it is read and written element by element. Such buffers form a
 *slot*; slots are placed by best fit, in the order of time and, if that leaves gaps, by size.
+
+A result takes over the memory of a donated input in the same way, or where nothing reads the input
+any more.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 from fgrad.compile.kernel import FULL, Accumulate, Fold, Kernel, Load, Store, levels, stages
@@ -27,6 +31,7 @@ class Memory:
         bound_bytes: The most that is alive in it at once: no placement can be smaller.
         input_bytes: The inputs.
         result_bytes: The results that the call allocates.
+        taken: For each result that lies in the memory of a donated input, that input.
         peak_bytes: The most that is alive at once: inputs, results, the arena, and temporaries
             that libraries allocate.
         reused: How many temporaries took over the memory of an operand.
@@ -38,6 +43,7 @@ class Memory:
     bound_bytes: int
     input_bytes: int
     result_bytes: int
+    taken: Mapping[int, int]
     peak_bytes: int
     reused: int
 
@@ -51,17 +57,23 @@ class _Slot(NamedTuple):
 
 
 def plan_memory(
-    plan: Plan, *, scratch: Mapping[int, int] | None = None, elsewhere: Collection[int] = ()
+    plan: Plan,
+    *,
+    scratch: Mapping[int, int] | None = None,
+    elsewhere: Collection[int] = (),
+    donated: Collection[int] = (),
 ) -> Memory:
     """Place the temporaries of a plan.
 
     Args:
         plan: The plan.
         scratch: Bytes of scratch memory that a step needs while it runs.
-        elsewhere: Temporaries that are not in the arena, since a library allocates them.
+        elsewhere: Buffers that a library allocates.
+        donated: Inputs whose memory results may take over.
     """
     last = last_uses(plan)
     skip = set(elsewhere)
+    taken = take_over(plan, donated, skip)
     slot_of, slots, reused = _slots(plan, last, skip)
     scratch_slots = {}
     for step, size in (scratch or {}).items():
@@ -71,15 +83,16 @@ def plan_memory(
     places, total = _place(slots)
     bound = max(_live(slots, len(plan.steps)), default=0)
     inputs = sum(b.nbytes for b in plan.buffers if b.role == INPUT)
-    results = sum(b.nbytes for b in plan.buffers if b.role == RESULT)
+    fresh = [b for i, b in enumerate(plan.buffers) if b.role == RESULT and i not in taken]
     return Memory(
         offsets={b: places[s] for b, s in slot_of.items()},
         scratch={step: places[s] for step, s in scratch_slots.items()},
         arena_bytes=total,
         bound_bytes=bound,
         input_bytes=inputs,
-        result_bytes=results,
-        peak_bytes=inputs + total + _outside(plan, last, skip),
+        result_bytes=sum(b.nbytes for b in fresh),
+        taken=taken,
+        peak_bytes=inputs + total + _outside(plan, last, skip, taken),
         reused=reused,
     )
 
@@ -91,6 +104,44 @@ def last_uses(plan: Plan) -> dict[int, int]:
         for b in reads_of(step) | writes_of(step):
             last[b] = i
     return last
+
+
+def take_over(
+    plan: Plan, donated: Collection[int], elsewhere: Collection[int] = ()
+) -> dict[int, int]:
+    """For each result that can be written into a donated input, that input.
+
+    The input has the shape and dtype of the result and is read for the last time before the result
+    is written, or by the kernel that writes it, element by element. Inputs that are results
+    themselves stay as they are, and so do those of which a library may have returned a view.
+
+    Args:
+        plan: The plan.
+        donated: Inputs.
+        elsewhere: Buffers that a library allocates; no such result is written into an input.
+    """
+    last = last_uses(plan)
+    shown = {b for s in plan.steps if writes_of(s) & set(elsewhere) for b in reads_of(s)}
+    free: dict[tuple[tuple[int, ...], object], dict[int, None]] = {}
+    for a in sorted(set(donated) - {r for r in plan.results if isinstance(r, int)} - shown):
+        free.setdefault(_type(plan, a), {})[a] = None
+    taken: dict[int, int] = {}
+    for i, step in enumerate(plan.steps) if free else ():
+        for b in sorted(writes_of(step)):
+            fitting = free.get(_type(plan, b))
+            if not fitting or plan.buffers[b].role != RESULT or b in elsewhere:
+                continue
+            here = (a for a in _overwritable(step, b) if a in fitting and last[a] == i)
+            before = (a for a in fitting if last.get(a, -1) < i)
+            for a in chain(here, before):
+                taken[b] = a
+                del fitting[a]
+                break
+    return taken
+
+
+def _type(plan: Plan, b: int) -> tuple[tuple[int, ...], object]:
+    return plan.buffers[b].shape, plan.buffers[b].dtype
 
 
 def _rounded(size: int) -> int:
@@ -152,7 +203,8 @@ def _same_elements(kernel: Kernel, buffers: tuple[int, ...], a: int, store: Stor
     """
     level, stage = levels(kernel), stages(kernel)
     at = kernel.body.index(store)
-    if level[at] != FULL or stage[at] != max(stage) or store.map.indirect:
+    passes = [n for n, kind in zip(stage, level, strict=True) if kind == FULL]
+    if level[at] != FULL or stage[at] != max(passes) or store.map.indirect:
         return False
     found = False
     for i, instr in enumerate(kernel.body):
@@ -181,12 +233,14 @@ def _live(slots: list[_Slot], steps: int) -> list[int]:
     return [total := total + c for c in change]
 
 
-def _outside(plan: Plan, last: Mapping[int, int], skip: set[int]) -> int:
+def _outside(plan: Plan, last: Mapping[int, int], skip: set[int], taken: Collection[int]) -> int:
     """The most that results, and temporaries outside the arena, take at once."""
     lives = []
     for i, step in enumerate(plan.steps):
         for b in writes_of(step):
             buffer = plan.buffers[b]
+            if b in taken:
+                continue
             if buffer.role == RESULT:
                 lives.append(_Slot(buffer.nbytes, i, len(plan.steps) - 1))
             elif b in skip:

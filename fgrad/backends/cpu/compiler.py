@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from fgrad.backends.cpu import layout
@@ -22,11 +22,12 @@ from fgrad.core.errors import KernelMismatchError
 from fgrad.core.ir import Jaxpr
 
 
-def compile_program(jaxpr: Jaxpr) -> Executable:
+def compile_program(jaxpr: Jaxpr, donated: Collection[int] = ()) -> Executable:
     """The executable of a closed program.
 
     Args:
         jaxpr: The program, before the passes.
+        donated: Inputs whose memory results may take over.
 
     Raises:
         CompilationError: The code of a kernel is rejected.
@@ -34,7 +35,7 @@ def compile_program(jaxpr: Jaxpr) -> Executable:
     jaxpr = optimize(jaxpr)
     plan = lower(jaxpr, supports)
     made = functions()
-    return Executable(jaxpr, plan, load(jaxpr, plan, made), made.ready)
+    return Executable(jaxpr, plan, load(jaxpr, plan, made), made.ready, donated)
 
 
 def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
