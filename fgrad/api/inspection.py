@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from fgrad.api.execution import Runnable
 from fgrad.compile.cost import cost
 from fgrad.compile.memory import Memory
-from fgrad.compile.plan import Launch, Library, Plan
+from fgrad.compile.plan import Library, Plan, launches_of, writes_of
 from fgrad.core.errors import ArgumentError
 from fgrad.core.ir import Eqn
 from fgrad.core.primitive import Lowering
@@ -67,8 +67,8 @@ def kernels_of(program: Runnable) -> list[KernelInfo]:
     compiler = import_module("fgrad.backends.cpu.compiler")
     found = []
     for step in plan.steps:
-        if isinstance(step, Launch):
-            kernel = step.kernel
+        for launch in launches_of(step):
+            kernel = launch.kernel
             eqns = tuple(program.jaxpr.eqns[i] for i in kernel.eqns)
             price = cost(kernel)
             found.append(
@@ -95,11 +95,11 @@ def schedule_of(program: Runnable) -> list[StepInfo]:
             types = tuple(str(v.aval) for v in eqn.outputs)
             found.append(StepInfo(_kind(eqn), eqn.primitive.name, types, _lines([eqn])))
         else:
-            pairs = zip(step.buffers, step.kernel.operands, strict=True)
-            written = [plan.buffers[b] for b, operand in pairs if operand.written]
+            kernels = [launch.kernel for launch in launches_of(step)]
+            written = [plan.buffers[b] for b in sorted(writes_of(step))]
             types = tuple(f"{b.dtype.name}{list(b.shape)}" for b in written)
-            eqns = [program.jaxpr.eqns[i] for i in step.kernel.eqns]
-            found.append(StepInfo("kernel", step.kernel.name, types, _lines(eqns)))
+            eqns = [program.jaxpr.eqns[i] for kernel in kernels for i in kernel.eqns]
+            found.append(StepInfo("kernel", kernels[0].name, types, _lines(eqns)))
     return found
 
 
@@ -123,10 +123,10 @@ def cost_of(program: Runnable) -> dict[str, int]:
     plan = _plan(program)
     flops = moved = 0
     for step in plan.steps if plan is not None else ():
-        if isinstance(step, Launch):
-            price = cost(step.kernel)
+        for launch in launches_of(step):
+            price = cost(launch.kernel)
             flops, moved = flops + price.flops, moved + price.bytes
-        else:
+        if isinstance(step, Library):
             flops += _product_flops(step.eqn)
             reads = sum(_size(a) for a in step.eqn.inputs)
             moved += reads + sum(_size(v) for v in step.eqn.outputs)

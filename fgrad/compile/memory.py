@@ -8,13 +8,24 @@ A result takes over the memory of a donated input in the same way, or where noth
 any more.
 """
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
-from fgrad.compile.kernel import FULL, Accumulate, Fold, Kernel, Load, Store, levels, stages
-from fgrad.compile.plan import INPUT, RESULT, TEMP, Launch, Plan, Step, reads_of, writes_of
+from fgrad.compile.kernel import FULL, Accumulate, Fold, Load, Store, levels, stages
+from fgrad.compile.plan import (
+    INPUT,
+    RESULT,
+    TEMP,
+    Launch,
+    Plan,
+    Step,
+    launches_of,
+    reads_of,
+    writes_of,
+)
 
 ALIGNMENT = 64  # a cache line, and the widest vector
 _EXACT = 300  # slots up to which a second way of placing them is worth its time (it is quadratic)
@@ -48,6 +59,10 @@ class Memory:
     reused: int
 
 
+# For each step, and each buffer that it writes: those that this may overwrite.
+_Overwritable = Sequence[Mapping[int, Sequence[int]]]
+
+
 class _Slot(NamedTuple):
     """Memory of one size that is in use from one step to another, both included."""
 
@@ -73,8 +88,9 @@ def plan_memory(
     """
     last = last_uses(plan)
     skip = set(elsewhere)
-    taken = take_over(plan, donated, skip)
-    slot_of, slots, reused = _slots(plan, last, skip)
+    over = [_overwritable(step) for step in plan.steps]
+    taken = _take_over(plan, over, last, donated, skip)
+    slot_of, slots, reused = _slots(plan, over, last, skip)
     scratch_slots = {}
     for step, size in (scratch or {}).items():
         if size:
@@ -106,22 +122,17 @@ def last_uses(plan: Plan) -> dict[int, int]:
     return last
 
 
-def take_over(
-    plan: Plan, donated: Collection[int], elsewhere: Collection[int] = ()
-) -> dict[int, int]:
+def _take_over(
+    plan: Plan, over: _Overwritable, last: Mapping[int, int], donated: Collection[int],
+    skip: set[int],
+) -> dict[int, int]:  # fmt: skip
     """For each result that can be written into a donated input, that input.
 
     The input has the shape and dtype of the result and is read for the last time before the result
     is written, or by the kernel that writes it, element by element. Inputs that are results
     themselves stay as they are, and so do those of which a library may have returned a view.
-
-    Args:
-        plan: The plan.
-        donated: Inputs.
-        elsewhere: Buffers that a library allocates; no such result is written into an input.
     """
-    last = last_uses(plan)
-    shown = {b for s in plan.steps if writes_of(s) & set(elsewhere) for b in reads_of(s)}
+    shown = {b for s in plan.steps if writes_of(s) & skip for b in reads_of(s)}
     free: dict[tuple[tuple[int, ...], object], dict[int, None]] = {}
     for a in sorted(set(donated) - {r for r in plan.results if isinstance(r, int)} - shown):
         free.setdefault(_type(plan, a), {})[a] = None
@@ -129,9 +140,9 @@ def take_over(
     for i, step in enumerate(plan.steps) if free else ():
         for b in sorted(writes_of(step)):
             fitting = free.get(_type(plan, b))
-            if not fitting or plan.buffers[b].role != RESULT or b in elsewhere:
+            if not fitting or plan.buffers[b].role != RESULT or b in skip:
                 continue
-            here = (a for a in _overwritable(step, b) if a in fitting and last[a] == i)
+            here = (a for a in over[i].get(b, ()) if a in fitting and last[a] == i)
             before = (a for a in fitting if last.get(a, -1) < i)
             for a in chain(here, before):
                 taken[b] = a
@@ -149,7 +160,7 @@ def _rounded(size: int) -> int:
 
 
 def _slots(
-    plan: Plan, last: Mapping[int, int], skip: set[int]
+    plan: Plan, over: _Overwritable, last: Mapping[int, int], skip: set[int]
 ) -> tuple[dict[int, int], list[_Slot], int]:
     """The slot of each temporary in the arena, the slots, and how many buffers were put on one."""
     slot_of: dict[int, int] = {}
@@ -162,7 +173,7 @@ def _slots(
             if buffer.role != TEMP or b in skip:
                 continue
             size = _rounded(buffer.nbytes)
-            for a in _overwritable(step, b):
+            for a in over[i].get(b, ()):
                 if a not in slot_of or a in taken or last[a] != i or not size:
                     continue
                 s = slot_of[a]
@@ -178,49 +189,51 @@ def _slots(
     return slot_of, slots, reused
 
 
-def _overwritable(step: Step, output: int) -> list[int]:
-    """Buffers whose memory a launch may write `output` into, element by element."""
-    if not isinstance(step, Launch):
-        return []
-    kernel = step.kernel
-    where = {b: k for k, b in enumerate(step.buffers)}  # a written buffer is one operand
-    stores = [i for i in kernel.body if isinstance(i, Store) and i.operand == where[output]]
-    whole = any(isinstance(i, Accumulate) and i.operand == where[output] for i in kernel.body)
-    if whole or len(stores) != 1:
-        return []
-    return [
-        a
-        for a in dict.fromkeys(step.buffers)
-        if a != output and _same_elements(kernel, step.buffers, a, stores[0])
-    ]
+def _overwritable(step: Step) -> dict[int, list[int]]:
+    """For each buffer that a step writes, those into whose memory it may be written.
+
+    Element by element, that is, while other launches of the step run.
+    """
+    launches = launches_of(step)
+    used = Counter(b for launch in launches for b in set(launch.buffers))
+    found: dict[int, list[int]] = {}
+    for launch in launches:
+        kernel = launch.kernel
+        level, stage = levels(kernel), stages(kernel)
+        passes = max((n for n, kind in zip(stage, level, strict=True) if kind == FULL), default=0)
+        stores: dict[int, list[int]] = {}
+        for i, instr in enumerate(kernel.body):
+            if isinstance(instr, Store | Accumulate | Fold):
+                stores.setdefault(launch.buffers[instr.operand], []).append(i)
+        for b, (i, *more) in stores.items():
+            store = kernel.body[i]
+            if more or not isinstance(store, Store) or store.map.indirect:
+                continue
+            if level[i] == FULL and stage[i] == passes:
+                found[b] = [
+                    a
+                    for a in dict.fromkeys(launch.buffers)
+                    if a not in stores and used[a] == 1 and _same_elements(launch, a, store, level)
+                ]
+    return found
 
 
-def _same_elements(kernel: Kernel, buffers: tuple[int, ...], a: int, store: Store) -> bool:
+def _same_elements(launch: Launch, a: int, store: Store, level: Sequence[str]) -> bool:
     """Whether each element of buffer `a` is read just before it would be overwritten.
 
     That holds if all its loads have the map of the store, and the store is in the last pass over
     the row, after which no pass can read it again.
     """
-    level, stage = levels(kernel), stages(kernel)
-    at = kernel.body.index(store)
-    passes = [n for n, kind in zip(stage, level, strict=True) if kind == FULL]
-    if level[at] != FULL or stage[at] != max(passes) or store.map.indirect:
-        return False
-    found = False
-    for i, instr in enumerate(kernel.body):
-        if isinstance(instr, Store | Accumulate | Fold) and buffers[instr.operand] == a:
-            return False
-        if isinstance(instr, Load) and buffers[instr.operand] == a:
-            found = True
-            same = kernel.operands[instr.operand].dtype.itemsize
-            if (
-                instr.map != store.map
-                or instr.bounds
-                or level[i] != FULL
-                or same != kernel.operands[store.operand].dtype.itemsize
-            ):
-                return False
-    return found
+    kernel = launch.kernel
+    size = kernel.operands[store.operand].dtype.itemsize
+    return all(
+        instr.map == store.map
+        and not instr.bounds
+        and level[i] == FULL
+        and kernel.operands[instr.operand].dtype.itemsize == size
+        for i, instr in enumerate(kernel.body)
+        if isinstance(instr, Load) and launch.buffers[instr.operand] == a
+    )
 
 
 def _live(slots: list[_Slot], steps: int) -> list[int]:

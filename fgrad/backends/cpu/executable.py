@@ -28,6 +28,7 @@ from fgrad.compile.plan import (
     INPUT,
     RESULT,
     TEMP,
+    Batch,
     Buffer,
     Launch,
     Library,
@@ -35,6 +36,8 @@ from fgrad.compile.plan import (
     Step,
     View,
     contiguous,
+    launches_of,
+    writes_of,
 )
 from fgrad.core.errors import FgradError, ShapeError
 from fgrad.core.ir import Eqn, Jaxpr, Literal
@@ -96,7 +99,7 @@ class Executable:
         writer = _Writer(plan, self.memory, loaded, ready, self.taken)
         self.source = writer.text()
         self.fresh = writer.fresh
-        self.silent = all(isinstance(step, Launch) for step in plan.steps)
+        self.silent = all(launches_of(step) for step in plan.steps)
         self._lines, self._first = writer.step_of_line, writer.first
         names = writer.constants
         exec(compile(self.source, f"<fgrad program {id(self):x}>", "exec"), names)
@@ -165,7 +168,7 @@ def equations(jaxpr: Jaxpr, step: Step) -> list[Eqn]:
     """The equations that a step computes."""
     if isinstance(step, Library):
         return [step.eqn]
-    return [jaxpr.eqns[i] for i in step.kernel.eqns]
+    return [jaxpr.eqns[i] for launch in launches_of(step) for i in launch.kernel.eqns]
 
 
 class _Binder:
@@ -265,7 +268,7 @@ class _Writer:
                     self.allocate(b)
         self.first = len(self.lines) + 1
         for i, step in enumerate(plan.steps):
-            if isinstance(step, Launch):
+            if isinstance(step, Launch | Batch):
                 self.launch(i, step)
             else:
                 self.library(step)
@@ -294,18 +297,19 @@ class _Writer:
         """What a buffer that is not in the arena is called."""
         return f"b{self.memory.taken.get(b, b)}"
 
-    def launch(self, i: int, step: Launch) -> None:
+    def launch(self, i: int, step: Launch | Batch) -> None:
         kernel = self.loaded[i]
         assert kernel is not None
-        for b, operand in zip(step.buffers, step.kernel.operands, strict=True):
-            if operand.written and self.plan.buffers[b].role == RESULT:
+        for b in sorted(writes_of(step)):
+            if self.plan.buffers[b].role == RESULT:
                 self.allocate(b)
-        args = [self.whole(b) for b in step.buffers]
+        launches = launches_of(step)
+        args = [self.whole(b) for launch in launches for b in launch.buffers]
         if kernel.scratch_bytes:
             view = View(-1, 0, (kernel.scratch_bytes,), (1,))
             args.append(self.in_arena(view, np.dtype(np.uint8), self.memory.scratch[i]))
         self.constants.setdefault("keep", []).append(kernel.keep)
-        name = self.constant(kernel.call, f"{_identifier(step.kernel.name)}_")
+        name = self.constant(kernel.call, f"{_identifier(launches[0].kernel.name)}_")
         self.line(f"{name}({', '.join(args)})")
 
     def library(self, step: Library) -> None:
