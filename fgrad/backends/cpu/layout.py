@@ -30,6 +30,7 @@ import numpy as np
 
 from fgrad.backends.cpu.schedule import LANE, ROW, Schedule, dtype_of, schedule
 from fgrad.compile.kernel import (
+    MAPPED,
     Accumulate,
     Bound,
     Compute,
@@ -45,6 +46,7 @@ from fgrad.compile.kernel import (
 )
 
 BLOCK = 4096
+TILE = 32  # rows, and elements of each, that are walked together where a kernel transposes
 FLUSH = 64  # rows that one chain of additions covers
 # Results of this size leave the caches before anything reads them: they are written past these.
 STREAM_BYTES = 1 << 25
@@ -75,6 +77,20 @@ def is_blocked(kernel: Kernel, plan: Schedule) -> bool:
     if kernel.outer or len(kernel.inner) > 1 or plan.ending:
         return False
     return not any(isinstance(instr, Reduce | Accumulate | Fold) for instr in kernel.body)
+
+
+def is_tiled(kernel: Kernel, plan: Schedule) -> bool:
+    """Whether a kernel transposes: elements that are neighbours in memory lie in different rows.
+
+    Then it walks over tiles of rows and columns, so that what one row brings into the caches is
+    still there for the next.
+    """
+    if not kernel.outer or len(kernel.inner) > 1 or plan.ending:
+        return False
+    if any(isinstance(instr, Reduce | Accumulate | Fold) for instr in kernel.body):
+        return False
+    maps = [instr.map for instr in kernel.body if isinstance(instr, MAPPED)]
+    return any(abs(m.strides[-1]) > 1 and abs(m.strides[-2]) == 1 for m in maps)
 
 
 def rows_per_block(kernel: Kernel) -> int:
@@ -232,7 +248,8 @@ def structure(kernel: Kernel) -> Hashable:
     operands = tuple((op.dtype.name, op.written) for op in kernel.operands)
     body = tuple(_shape(instr, first) for instr in kernel.body)
     kept = kernel.kept if accumulates(kernel) else 0
-    return (first, len(kernel.inner), kept, streams(kernel), operands, body)
+    tiled = is_tiled(kernel, schedule(kernel))
+    return (first, len(kernel.inner), kept, streams(kernel), tiled, operands, body)
 
 
 def streams(kernel: Kernel) -> bool:

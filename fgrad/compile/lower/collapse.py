@@ -36,7 +36,7 @@ def collapsed(
     runs = runs_of(body, limits)
     new_sizes = [prod(sizes[a] for a in run) for run in runs]
     if division is None:
-        inner = _row(new_sizes)
+        inner = len(runs) - 1 if _transposes(body, runs) else _row(new_sizes)
         across = inner
     else:
         across, inner = (sum(run[0] < d for run in runs) for d in division)
@@ -74,6 +74,16 @@ def runs_of(body: Body, limits: set[int]) -> list[list[int]]:
                 continue
         runs.append([axis])
     return runs
+
+
+def _transposes(body: Body, runs: list[list[int]]) -> bool:
+    """Whether something moves by one element along the last axis but one, and further along it."""
+    if len(runs) < 2:
+        return False
+    pairs = [
+        (m.strides[runs[-2][-1]], m.strides[runs[-1][-1]]) for i in body.code for m in _maps(i)
+    ]
+    return any(abs(before) == 1 and abs(last) > 1 for before, last in pairs)
 
 
 def _row(sizes: list[int]) -> int:
