@@ -1,24 +1,22 @@
 """`jit`: trace once for each signature, then run as a program."""
 
 import functools
-from collections import Counter, OrderedDict, deque
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fgrad.api.donation import check_donated, check_usable, donated_leaves, give_away
 from fgrad.api.parameters import Fun, parameters_of
 from fgrad.api.programs import Entry, Lowered, run_entry, run_flat
 from fgrad.core import trees
 from fgrad.core.config import config
 from fgrad.core.errors import DonationError, DtypeError, StaticArgumentError
 from fgrad.core.evaluate import (
-    BORROWED,
     WEAK,
     ArrayImpl,
-    DonatedBuffer,
-    as_value,
     borrow,
 )
 from fgrad.core.ir import ClosedJaxpr
@@ -96,18 +94,20 @@ class Jitted:
             values = [borrow(x) for x in leaves]
         except DtypeError:
             raise self._refused(args, kwargs) from None
-        self._check_donated(args, kwargs)
         entry = self._entry(static, values, tree, args, kwargs)
+        inputs = (*entry.consts, *values)
+        if entry.donated:
+            check_donated(inputs, entry.donated, self._name)
         if short and entry.cached:
             self._cache[short[0]] = entry
         if entry.jaxpr.key_uses is not None:
-            entry.jaxpr.key_uses.call([*entry.consts, *values], self._name)
+            entry.jaxpr.key_uses.call(inputs, self._name)
         with entering() as trace:
             if trace is state.quiet and not any(isinstance(v, Tracer) for v in values):
-                outs = run_entry(entry, values, self._name)
+                outs = run_entry(entry, inputs, self._name)
             else:
-                outs = call(entry.jaxpr, *entry.consts, *values, name=self._name)
-        self._donate(args, kwargs)
+                outs = call(entry.jaxpr, *inputs, name=self._name)
+        give_away(inputs, entry.donated, self._name)
         return trees.unflatten(entry.out_tree, outs)
 
     def _quick(self, args: tuple[Any, ...], short: list[Any]) -> Any:
@@ -199,7 +199,10 @@ class Jitted:
         self._explain_miss(key, args, kwargs)
         self._latest = key
         entry = self._trace(static, avals, tree, args, kwargs)
-        self._check_usable(entry, args, kwargs)
+        if entry.donated:
+            check_donated((*entry.consts, *values), entry.donated, self._name)
+            given = [avals[i - len(entry.consts)] for i in entry.donated]
+            check_usable(given, entry.jaxpr.out_avals, self._name)
         if not any(isinstance(c, Tracer) for c in entry.consts):
             entry.cached = True
             self._cache[key] = entry
@@ -224,7 +227,23 @@ class Jitted:
         flat_call = FlatCall(run, lambda *flat: trees.unflatten(tree, flat), {})
         with entering():
             jaxpr, consts = stage(flat_call, avals, f"jit of {self._name}")
-        return Entry(ClosedJaxpr(jaxpr, consts), flat_call.out_tree)
+        donated: tuple[int, ...] = ()
+        if self._donate_argnums or self._donate_argnames:
+            donated = self._donated(args, kwargs, labels)
+        return Entry(ClosedJaxpr(jaxpr, consts), flat_call.out_tree, donated)
+
+    def _donated(
+        self, args: Sequence[Any], kwargs: dict[str, Any], static: Collection[int | str]
+    ) -> tuple[int, ...]:
+        """The positions of donated leaves among those that are not static."""
+        numbers = {i % len(args) for i in self._donate_argnums if -len(args) <= i < len(args)}
+        names = set(self._donate_argnames)
+        moving = [i for i in range(len(args)) if i not in static]
+        return donated_leaves(
+            [args[i] for i in moving],
+            {k: v for k, v in kwargs.items() if k not in static},
+            lambda k: k in names if isinstance(k, str) else moving[k] in numbers,
+        )
 
     def _explain_miss(self, key: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         self._misses += 1
@@ -237,45 +256,6 @@ class Jitted:
             kept.append(key)
         moving = self._split(args, kwargs)[1]
         self._reasons.append(misses.reason(self._fun, key, kept, moving))
-
-    def _donated(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
-        if not (self._donate_argnums or self._donate_argnames):
-            return []
-        given = [args[i] for i in self._donate_argnums if -len(args) <= i < len(args)]
-        given += [kwargs[k] for k in self._donate_argnames if k in kwargs]
-        leaves: list[Any] = trees.leaves(given)
-        return leaves
-
-    def _check_donated(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-        """A buffer can be given away once, and only if the call does not get it otherwise."""
-        given = {id(x) for x in self._donated(args, kwargs) if type(x) is ArrayImpl}
-        if not given:
-            return
-        times = Counter(id(x) for x in trees.leaves((args, kwargs)))
-        for x in trees.leaves((args, kwargs)):
-            if id(x) in given and times[id(x)] > 1:
-                raise DonationError(
-                    f"{self._name} got the same {x.aval} {times[id(x)]} times, donated; pass a "
-                    f"copy, or do not donate it"
-                )
-
-    def _check_usable(self, entry: Entry, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-        """A donated buffer must fit a result."""
-        room = Counter((a.shape, a.dtype) for a in entry.jaxpr.out_avals)
-        for x in self._donated(args, kwargs):
-            aval = as_value(x).aval
-            room[aval.shape, aval.dtype] -= 1
-            if room[aval.shape, aval.dtype] < 0:
-                raise DonationError(
-                    f"the donated {aval} of {self._name} fits no result that another donated "
-                    f"argument does not take: its results are "
-                    f"{', '.join(map(str, entry.jaxpr.out_avals))}; do not donate it"
-                )
-
-    def _donate(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-        for x in self._donated(args, kwargs):
-            if type(x) is ArrayImpl and not x._flags & BORROWED:
-                x._data = DonatedBuffer(x._data, self._name)
 
     def lower(self, *args: Any, **kwargs: Any) -> "Lowered":
         """The program of a call, without running it.

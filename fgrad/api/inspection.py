@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from fgrad.api.execution import Runnable
 from fgrad.compile.cost import cost
+from fgrad.compile.kernel import Kernel
 from fgrad.compile.memory import Memory
-from fgrad.compile.plan import Launch, Library, Plan
+from fgrad.compile.plan import Library, Plan, launches_of, writes_of
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ArgumentError
 from fgrad.core.ir import Eqn, Jaxpr, Var, subjaxprs
@@ -73,13 +74,14 @@ def kernels_of(program: Runnable) -> list[KernelInfo]:
         return []
     compiler = import_module("fgrad.backends.cpu.compiler")
     found = []
-    for step, info in zip(plan.steps, schedule_of(program), strict=True):
-        if isinstance(step, Launch):
-            kernel = step.kernel
+    for step in plan.steps:
+        for launch in launches_of(step):
+            kernel = launch.kernel
+            eqns, price = _fused(program, kernel), cost(kernel)
             found.append(
                 KernelInfo(
                     kernel.name, str(kernel), compiler.text_of(kernel), compiler.grid_of(kernel),
-                    info.flops, info.bytes, info.equations, info.lines,
+                    price.flops, price.bytes, eqns, _lines(eqns),
                 )
             )  # fmt: skip
     return found
@@ -90,7 +92,7 @@ def loops_of(program: Runnable) -> list[str]:
     plan = _plan(program)
     if plan is None:
         return [""] * len(program.jaxpr.eqns)
-    return [str(s.kernel) if isinstance(s, Launch) else "" for s in plan.steps]
+    return ["\n".join(str(launch.kernel) for launch in launches_of(s)) for s in plan.steps]
 
 
 def schedule_of(program: Runnable) -> list[StepInfo]:
@@ -103,17 +105,20 @@ def schedule_of(program: Runnable) -> list[StepInfo]:
         if isinstance(step, Library):
             found.append(_called(step.eqn))
         else:
-            pairs = zip(step.buffers, step.kernel.operands, strict=True)
-            written = [plan.buffers[b] for b, operand in pairs if operand.written]
+            kernels = [launch.kernel for launch in launches_of(step)]
+            written = [plan.buffers[b] for b in sorted(writes_of(step))]
             types = tuple(f"{b.dtype.name}{list(b.shape)}" for b in written)
-            eqns = tuple(program.jaxpr.eqns[i] for i in step.kernel.eqns)
-            price = cost(step.kernel)
+            eqns = tuple(eqn for kernel in kernels for eqn in _fused(program, kernel))
+            prices = [cost(kernel) for kernel in kernels]
+            flops, moved = sum(p.flops for p in prices), sum(p.bytes for p in prices)
             found.append(
-                StepInfo(
-                    "kernel", step.kernel.name, types, _lines(eqns), price.flops, price.bytes, eqns
-                )
+                StepInfo("kernel", kernels[0].name, types, _lines(eqns), flops, moved, eqns)
             )
     return found
+
+
+def _fused(program: Runnable, kernel: Kernel) -> tuple[Eqn, ...]:
+    return tuple(program.jaxpr.eqns[i] for i in kernel.eqns)
 
 
 def _called(eqn: Eqn) -> StepInfo:

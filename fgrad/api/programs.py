@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fgrad.api.donation import Donation
 from fgrad.api.execution import Runnable, runnable
 from fgrad.core import trees
 from fgrad.core.config import config
@@ -25,14 +26,23 @@ if TYPE_CHECKING:
 
 
 class Entry:
-    """A traced call: its program, the values it closed over, and the structure of its result."""
+    """A traced call: its program, the values it closed over, and the structure of its result.
 
-    __slots__ = ("cached", "closed", "consts", "flags", "jaxpr", "out_tree", "program", "single")
+    Args:
+        closed: The program and what it closed over.
+        out_tree: The structure of the result.
+        donated: The positions of donated arguments among the inputs; closed-over values come first.
+    """
 
-    def __init__(self, closed: ClosedJaxpr, out_tree: Any) -> None:
+    __slots__ = (
+        "cached", "closed", "consts", "donated", "flags", "jaxpr", "out_tree", "program", "single",
+    )  # fmt: skip
+
+    def __init__(self, closed: ClosedJaxpr, out_tree: Any, donated: tuple[int, ...] = ()) -> None:
         self.closed = closed
         self.jaxpr: Jaxpr = hoist(closed.jaxpr)
         self.consts = closed.consts
+        self.donated = tuple(len(self.consts) + i for i in donated)
         self.out_tree = out_tree
         self.flags = [WEAK if a.weak_type else 0 for a in self.jaxpr.out_avals]
         self.program: Runnable | None = None
@@ -40,26 +50,37 @@ class Entry:
         self.single = out_tree.is_leaf()
 
 
-def run_entry(entry: Entry, values: Sequence[Value], name: str) -> list[Value]:
+def run_entry(
+    entry: Entry, inputs: Sequence[Value], name: str, *, donate: bool = True
+) -> list[Value]:
     """The results of a traced call for concrete arguments.
 
     Args:
         entry: The call.
-        values: Its arguments.
+        inputs: What it closed over, and its arguments.
         name: Of the function.
+        donate: Whether results may take the memory of donated arguments.
     """
-    buffers = [v._data for v in (*entry.consts, *values)]
-    xp: Any = np
-    for b in buffers:
-        if type(b) is not np.ndarray:
-            xp = library_of(b)
+    buffers = [v._data for v in inputs]
+    libraries = {library_of(b) for b in buffers if type(b) is not np.ndarray}
     if config.debug_nans or config.debug_infs:
-        return call(entry.jaxpr, *entry.consts, *values, name=name)
-    if xp is not np:
+        return call(entry.jaxpr, *inputs, name=name)
+    if libraries - {np}:
+        (xp,) = libraries - {np}
         return wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
-    if entry.program is None:
-        entry.program = runnable(entry.jaxpr)
-    return run_flat(entry.program, entry.flags, buffers)
+    if entry.donated and not donate:
+        return run_flat(runnable(entry.jaxpr), entry.flags, buffers)
+    program = entry.program
+    if program is None:
+        program = entry.program = runnable(entry.jaxpr, donated=entry.donated)
+    if not program.taken:
+        return run_flat(program, entry.flags, buffers)
+    donation = Donation(program, inputs, buffers, entry.donated, name)
+    try:
+        return run_flat(program, entry.flags, buffers)
+    except BaseException as error:
+        donation.failed(error)
+        raise
 
 
 def run_flat(program: Runnable, flags: Sequence[int], buffers: Sequence[Any]) -> list[Value]:
@@ -81,7 +102,8 @@ def run_flat(program: Runnable, flags: Sequence[int], buffers: Sequence[Any]) ->
         raise
     if program.fresh:
         return [ArrayImpl(x, flag) for x, flag in zip(outs, flags, strict=True)]
-    return wrap(outs, flags, buffers)
+    taken = program.taken
+    return wrap(outs, flags, [b for i, b in enumerate(buffers) if i not in taken])
 
 
 def wrap(outs: Sequence[Any], flags: Sequence[int], buffers: Sequence[Any]) -> list[Value]:
@@ -164,7 +186,7 @@ class Lowered:
 
     @property
     def _program(self) -> Runnable:
-        return runnable(self._entry.jaxpr)
+        return runnable(self._entry.jaxpr, donated=self._entry.donated)
 
     @property
     def optimized(self) -> Jaxpr:
@@ -246,7 +268,8 @@ class Compiled(Lowered):
                 was compiled for, or are being traced.
         """
         values = self._values(args, kwargs)
-        outs = run_entry(self._entry, values, self._name)
+        inputs = (*self._entry.consts, *values)
+        outs = run_entry(self._entry, inputs, self._name, donate=False)
         return trees.unflatten(self._entry.out_tree, outs)
 
     def trace(self, *args: Any, **kwargs: Any) -> "Trace":

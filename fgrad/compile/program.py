@@ -4,7 +4,7 @@ Variables are locals and are deleted after their last use, so the peak of memory
 live values. The text can be read: `Program.source`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -34,6 +34,7 @@ class Program:
     __slots__ = ("_code", "_functions", "_lines", "jaxpr", "source")
 
     fresh = silent = False  # rules may return what they are given, and NumPy may warn
+    taken: tuple[int, ...] = ()  # rules do not write to what they are given
 
     def __init__(self, jaxpr: Jaxpr, mark: Callable[[], object] | None = None) -> None:
         self.jaxpr = jaxpr
@@ -69,6 +70,13 @@ class Program:
         host = self._functions[np].__globals__
         constants = {k: xp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in host.items()}
         return FunctionType(self._code, constants)
+
+    def own(self, arrays: list[Any], given: Collection[int], references: int) -> None:
+        """Nothing: rules do not write to what they are given."""
+
+    def began(self, error: BaseException) -> bool:
+        """Whether an error arose when an input may have been overwritten: never."""
+        return False
 
     def explain(self, error: Exception) -> None:
         """Add the equation and the user's line to an error, once."""

@@ -126,7 +126,9 @@ def test_a_program_may_run_inside_itself_and_what_a_callback_keeps_stays():
 def test_loop_bodies_are_compiled_with_the_program_around_them(monkeypatch):
     made = []
     monkeypatch.setattr(
-        execution, "_compiler", lambda: lambda j: made.append(j) or compiler.compile_program(j)
+        execution,
+        "_compiler",
+        lambda: lambda j, d: made.append(j) or compiler.compile_program(j, d),
     )
 
     def f(x):
