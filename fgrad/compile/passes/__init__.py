@@ -7,11 +7,12 @@ nobody uses. Effects keep their order, and equations of different phases are nev
 from fgrad.compile.passes.cse import cse
 from fgrad.compile.passes.fold import fold
 from fgrad.compile.passes.inline import inline
+from fgrad.compile.passes.mincut import mincut
 from fgrad.compile.passes.simplify import simplify
 from fgrad.core.ir import Jaxpr
 from fgrad.core.transforms.jaxprs import dce
 
-PASSES = (inline, simplify, fold, cse, dce)
+PASSES = (inline, simplify, fold, cse, dce, mincut)
 
 
 def optimize(jaxpr: Jaxpr) -> Jaxpr:

@@ -13,9 +13,9 @@ from fgrad.core.tracing import (
     Trace,
     Tracer,
     bind,
-    current,
     is_open,
     leaked,
+    staging,
     state,
 )
 from fgrad.core.where import here, local
@@ -126,7 +126,7 @@ class StageTrace(Trace):
                 return list(found) if prim.multiple_results else found
         avals = prim.abstract(*[a.aval for a in atoms], **params)
         outs = tuple([Var(a) for a in avals]) if prim.multiple_results else (Var(avals),)
-        self.eqns.append(Eqn(prim, tuple(atoms), outs, params, here(), state.phase))
+        self.eqns.append(Eqn(prim, tuple(atoms), outs, params, here(), state.phase, state.pullback))
         tracers = [StageTracer(self, v) for v in outs]
         result: Any = tracers if prim.multiple_results else tracers[0]
         if key is not None:
@@ -159,7 +159,7 @@ def stage(
     trace = StageTrace(parent, words)
     invars = [Var(a) for a in avals]
     tracers = [StageTracer(trace, v) for v in invars]
-    with current(trace):
+    with staging(trace):
         results = [as_value(x) for x in f(*tracers)]
         outs = [trace.atom(x) for x in results]
     eqns, live = live_equations(trace.eqns, outs)
@@ -216,12 +216,13 @@ def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Value], *args: Value) -> list[Valu
     """
     env: dict[Var, Value] = dict(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
-    before = local.source, state.phase
+    before = local.source, state.phase, state.pullback
     try:
         for eqn, dead in zip(jaxpr.eqns, jaxpr.last_uses, strict=True):
             inputs = [read(env, a) for a in eqn.inputs]
             local.source = eqn.source or before[0]
             state.phase = before[1] if eqn.phase is None else (before[1], eqn.phase)
+            state.pullback = within(before[2], eqn.pullback)
             outs = bind(eqn.primitive, *inputs, **eqn.params)
             if eqn.primitive.multiple_results:
                 env.update(zip(eqn.outputs, outs, strict=True))
@@ -230,8 +231,15 @@ def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Value], *args: Value) -> list[Valu
             for v in dead:
                 env.pop(v, None)
     finally:
-        local.source, state.phase = before
+        local.source, state.phase, state.pullback = before
     return [read(env, a) for a in jaxpr.outvars]
+
+
+def within(outer: Any, own: Any) -> Any:
+    """The pullback of an equation (see `Eqn.pullback`) of a program run in a pullback."""
+    if outer is None or own is None:
+        return own if outer is None else outer
+    return outer[0], outer[1] or own[1]
 
 
 def read(env: dict[Var, Value], atom: Atom) -> Value:
