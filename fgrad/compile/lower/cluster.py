@@ -133,8 +133,10 @@ class Merge:
         a, b = self.a, self.b
         if a.phase == b.phase:
             return True
-        one_run = a.run is not None and a.run is b.run
-        return related and (one_run or (b.phase is None and len(b.items) == 1))
+        if a.run is not None and a.run is b.run:
+            # Of one backward pass: what `mincut` repeats, in the phase (None, run), is cheap.
+            return related or (a.phase or b.phase) == (None, a.run)
+        return related and b.phase is None and len(b.items) == 1
 
     # ------------------------------------------------------------------------- atoms
 
