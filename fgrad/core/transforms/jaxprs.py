@@ -47,9 +47,11 @@ def derived(jaxpr: Jaxpr, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
     return found
 
 
-def stage_derived(f: Callable[..., Sequence[Value]], avals: Sequence[ShapedArray]) -> Jaxpr:
+def stage_derived(
+    f: Callable[..., Sequence[Value]], avals: Sequence[ShapedArray], *, look_back: bool = False
+) -> Jaxpr:
     """The closed program of `f`, which closes over no tracer; arrays become literals."""
-    trace = StageTrace(state.trace, "a derived program", embed=True)
+    trace = StageTrace(state.trace, "a derived program", embed=True, look_back=look_back)
     invars = [Var(a) for a in avals]
     with staging(trace):
         outs = [trace.atom(x) for x in f(*[StageTracer(trace, v) for v in invars])]

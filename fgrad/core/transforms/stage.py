@@ -51,15 +51,21 @@ class StageTrace(Trace):
         words: How the transform is called in messages.
         embed: Write concrete arrays into the program as literals, instead of as constants; for
             programs that are derived from closed ones and must stay closed.
+        look_back: Let identities look at the equations that made their operands.
 
     Attributes:
+        origins: With `look_back`, the equation of each variable: primitive, operands, parameters
+            and phase (see `basis.made_by`); else None.
         uses: The random keys that the program uses, once there is one (see `key_uses`).
     """
 
-    __slots__ = ("consts", "embed", "eqns", "seen", "uses", "words_")
+    __slots__ = ("consts", "embed", "eqns", "origins", "seen", "uses", "words_")
 
-    def __init__(self, parent: Trace, words: str = "jit", *, embed: bool = False) -> None:
+    def __init__(
+        self, parent: Trace, words: str = "jit", *, embed: bool = False, look_back: bool = False
+    ) -> None:
         super().__init__(parent)
+        self.origins: dict[Var, tuple[Any, ...]] | None = {} if look_back else None
         self.embed = embed
         self.eqns: list[Eqn] = []
         self.consts: dict[int, tuple[Var, Value]] = {}
@@ -75,7 +81,7 @@ class StageTrace(Trace):
     def close(self) -> None:
         """Forget the tracers: they hold the trace, and nothing is recorded any more."""
         self.seen.clear()
-        self.uses = None
+        self.origins = self.uses = None
 
     def atom(self, x: Value) -> Atom:
         """The variable or literal of a value; arrays and outer tracers become constants."""
@@ -127,6 +133,8 @@ class StageTrace(Trace):
         avals = prim.abstract(*[a.aval for a in atoms], **params)
         outs = tuple([Var(a) for a in avals]) if prim.multiple_results else (Var(avals),)
         self.eqns.append(Eqn(prim, tuple(atoms), outs, params, here(), state.phase, state.pullback))
+        if self.origins is not None and not prim.multiple_results:
+            self.origins[outs[0]] = prim, args, params, state.phase
         tracers = [StageTracer(self, v) for v in outs]
         result: Any = tracers if prim.multiple_results else tracers[0]
         if key is not None:
