@@ -108,7 +108,7 @@ def _slots(
         taken: set[int] = set()
         for b in sorted(writes_of(step)):
             buffer = plan.buffers[b]
-            if buffer.role != TEMP or b in skip:
+            if buffer.role != TEMP or b in skip or b in slot_of:  # or it was begun before
                 continue
             size = _rounded(buffer.nbytes)
             for a in _overwritable(step, b):
@@ -184,8 +184,11 @@ def _live(slots: list[_Slot], steps: int) -> list[int]:
 def _outside(plan: Plan, last: Mapping[int, int], skip: set[int]) -> int:
     """The most that results, and temporaries outside the arena, take at once."""
     lives = []
+    seen: set[int] = set()
     for i, step in enumerate(plan.steps):
-        for b in writes_of(step):
+        new = writes_of(step) - seen
+        seen |= new
+        for b in new:
             buffer = plan.buffers[b]
             if buffer.role == RESULT:
                 lives.append(_Slot(buffer.nbytes, i, len(plan.steps) - 1))

@@ -8,8 +8,9 @@
     Library   one equation by its primitive's eager rule: products, factorisations, loops, …
     Plan      inputs, buffers, steps, results
 
-Every buffer is contiguous in row-major order, and is written once, before it is read. Views are
-how transposes, slices and broadcasts reach a step without a copy.
+Every buffer is contiguous in row-major order. Each element is written once, before any element of
+the buffer is read; several launches may write the parts of a concatenation. Views are how
+transposes, slices and broadcasts reach a step without a copy.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.compile.kernel import Kernel, check_kernel
+from fgrad.compile.kernel import Kernel, Store, check_kernel
 from fgrad.core.ir import Eqn, Literal
 
 INPUT, TEMP, RESULT = "input", "temp", "result"
@@ -133,6 +134,8 @@ def writes_of(step: Step) -> set[int]:
 def check_plan(plan: Plan) -> None:
     """Raise `AssertionError` unless a plan is well formed."""
     written = set(range(plan.inputs))
+    read = set(written)
+    filled = dict.fromkeys(written, 0)
     assert all(b.role == INPUT for b in plan.buffers[: plan.inputs]), "the inputs come first"
     for i, step in enumerate(plan.steps):
         if isinstance(step, Launch):
@@ -140,12 +143,30 @@ def check_plan(plan: Plan) -> None:
             for b, op in zip(step.buffers, step.kernel.operands, strict=True):
                 assert plan.buffers[b].dtype == op.dtype, f"step {i}: dtype of b{b}"
         assert reads_of(step) <= written, f"step {i} reads what no step before it wrote"
-        assert not writes_of(step) & written, f"step {i} writes a buffer a second time"
+        read |= reads_of(step)
+        assert not writes_of(step) & read, f"step {i} writes a buffer that was read"
+        for b, size in _elements(step):
+            filled[b] = filled.get(b, 0) + size
+            enough = filled[b] <= plan.buffers[b].size
+            assert enough, f"step {i} writes elements a second time"
         written |= writes_of(step)
     for r in plan.results:
         if isinstance(r, int):
             assert r in written, f"result b{r} is never written"
             assert plan.buffers[r].role != TEMP, f"result b{r} belongs to the plan"
+
+
+def _elements(step: Step) -> list[tuple[int, int]]:
+    """Buffers and how many of their elements a launch stores, one for each store."""
+    if isinstance(step, Library):
+        return []
+    kernel = step.kernel
+    sizes = (*kernel.outer, *kernel.inner)
+    return [
+        (step.buffers[i.operand], prod(n for n, s in zip(sizes, i.map.strides, strict=True) if s))
+        for i in kernel.body
+        if isinstance(i, Store) and not i.map.indirect
+    ]
 
 
 def show(plan: Plan) -> str:

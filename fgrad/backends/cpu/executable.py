@@ -244,6 +244,7 @@ class _Writer:
         self._name_of_view: dict[Any, str] = {}
         self.step_of_line: dict[int, Step] = {}
         self.fresh = True
+        self.begun: set[int] = set()  # results that exist; several steps may write to one
         self.lines: list[str] = []
 
     def constant(self, value: Any, prefix: str) -> str:
@@ -289,7 +290,8 @@ class _Writer:
         kernel = self.loaded[i]
         assert kernel is not None
         for b, operand in zip(step.buffers, step.kernel.operands, strict=True):
-            if operand.written and self.plan.buffers[b].role == RESULT:
+            if operand.written and self.plan.buffers[b].role == RESULT and b not in self.begun:
+                self.begun.add(b)
                 self.allocate(b)
         args = [self.whole(b) for b in step.buffers]
         if kernel.scratch_bytes:
