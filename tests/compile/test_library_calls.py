@@ -25,7 +25,6 @@ INDEXED = "reads or writes at computed positions that may repeat"
 CUMULATIVE = "a value depends on those before it along the axis"
 WINDOWED = "reduces over windows that overlap"
 ITERATED = "a series or continued fraction that runs until it has converged"
-COPIED = "its parts have unequal sizes"
 COMPLEX = "kernels compute in real numbers"
 EXCEPTIONS = {
     **dict.fromkeys(((p, False) for p in (
@@ -43,9 +42,6 @@ EXCEPTIONS = {
         "erf_inv", "lgamma", "digamma", "polygamma", "zeta", "bessel_i0e", "bessel_i1e", "igamma",
         "igammac", "gamma_quantile_slope", "regularized_incomplete_beta",
     )), ITERATED),
-    **dict.fromkeys(((p, False) for p in (
-        "pad", "bitcast_convert_type",
-    )), COPIED),
     **dict.fromkeys(((p, True) for p in (
         "abs", "acos", "acosh", "add", "add_any", "asin", "asinh", "atan", "atanh",
         "broadcast_in_dim", "complex", "concatenate", "conj", "convert_element_type", "copy",

@@ -83,13 +83,7 @@ class Program:
     def _add(self, eqn: Eqn, origin: int, supports: Supports) -> None:
         if self.renamed:
             eqn = eqn.replace(inputs=tuple(self.read(a) for a in eqn.inputs))
-        lower = eqn.primitive.lower
-        if (
-            isinstance(lower, Lowering)
-            and lower.kind in (REDUCE, RANDOM)
-            and lower.decompose
-            and all(computed(a.aval.dtype) is not None for a in eqn.inputs)
-        ):
+        if is_composed(eqn) and all(computed(a.aval.dtype) is not None for a in eqn.inputs):
             self._expand(eqn, origin, supports)
             return
         item = classify(eqn, origin, supports)
@@ -182,6 +176,16 @@ def _composed(prim: Any, avals: Any, params: Any) -> Jaxpr:
         return out if prim.multiple_results else [out]
 
     return stage_derived(run, avals)
+
+
+def is_composed(eqn: Eqn) -> bool:
+    """Whether other primitives take the place of an equation's."""
+    lower = eqn.primitive.lower
+    if not isinstance(lower, Lowering) or lower.decompose is None:
+        return False
+    if lower.kind == VIEW:
+        return not is_regular(eqn)
+    return lower.kind != POINTWISE or isinstance(expression(eqn), Absent)
 
 
 def classify(eqn: Eqn, origin: int, supports: Supports) -> Item:
