@@ -101,7 +101,20 @@ class Library:
         self.last = position
 
 
-Node = Cluster | Library
+class Join:
+    """A concatenation whose parts are stored straight into it by more than one kernel."""
+
+    def __init__(self, number: int, position: int, whole: Var, parts: Sequence[Var]) -> None:
+        self.whole = whole
+        self.parts = parts
+        self.mask = 1 << number
+        self.up = 0
+        self.direct: set[Node] = set()
+        self.after: set[Node] = set()
+        self.last = position
+
+
+Node = Cluster | Library | Join
 
 
 class Merge:
