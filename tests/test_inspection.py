@@ -228,6 +228,21 @@ def test_a_trace_has_one_event_a_step_in_order(tmp_path, compiler):
     assert re.match(r"dot_general +library +[\d.]+ µs +[\d.]+ GB/s +[\d.]+ Gop/s\n", repr(trace))
 
 
+def test_kernels_of_one_form_are_one_step_and_donated_arguments_stay():
+    many = [np.full((4 + i, 8), i, np.float32) for i in range(6)]
+    f = fg.jit(lambda ps, gs: [p - fnp.tanh(g) for p, g in zip(ps, gs, strict=True)],
+               donate_argnums=0)  # fmt: skip
+    given = [fnp.array(p) for p in many]
+    low = f.lower(given, many)
+    (step,) = low.schedule()
+    assert len(step.buffers) == len(low.kernels()) == 6
+    assert len(step.equations) == 12
+    assert low._repr_html_().count("kernel tanh_sub") == 6
+    (one,) = low.compile().trace(given, many).slices
+    assert (one.step.flops, one.step.bytes) == (step.flops, step.bytes)
+    np.testing.assert_array_equal(given[5], many[5])
+
+
 def test_a_trace_measures_what_takes_long():
     def slow(x):
         import time

@@ -28,7 +28,7 @@ from fgrad.core.transforms.stage import stage
 
 _NUMBERS = (float, int, bool, complex, np.float32, np.float64, np.int32, np.int64)
 _MAXSIZE = 512  # programs kept a function; the least recently used one goes first
-_COMPARED = 32  # of them, with how many a call that is traced is compared
+_COMPARED = 8  # of them, with how many a call that is traced is compared
 _REASONS = 64  # reasons kept a function
 
 

@@ -79,10 +79,10 @@ def _static(was: Any, now: Any, names: Sequence[str]) -> list[str]:
         if label not in before or label not in after or before[label] != after[label]
         or kinds[0][label] is not kinds[1][label]
     ]  # fmt: skip
-    return _some(
-        [f"static {_name(n, names)}: {_value(before, n)} -> {_value(after, n)}" for n in labels],
-        "static arguments",
-    )
+    return [
+        f"static {_name(n, names)}: {_value(before, n)} -> {_value(after, n)}"
+        for n in labels[: _shown(labels)]
+    ] + _more(labels, "static arguments")
 
 
 def _value(values: dict[Any, Any], label: Any) -> str:
@@ -100,13 +100,12 @@ def _leaves(near: Key, key: Key, tree: Any, names: Sequence[str]) -> list[str]:
             return [f"tree: {near[1]} -> {key[1]}"]
         path, was, now = found
         return [f"tree of {_named(path, names)}: {describe_def(was)} -> {describe(now)}"]
-    pairs = zip(trees.flatten_with_path(tree)[0], near[2], key[2], strict=True)
-    changed = [
-        f"{_named(path, names)}: {_typed(was)} -> {_typed(now)}"
-        for (path, _), was, now in pairs
-        if was != now
-    ]
-    return _some(changed, "leaves")
+    changed = [i for i, (was, now) in enumerate(zip(near[2], key[2], strict=True)) if was != now]
+    paths = trees.flatten_with_path(tree)[0] if changed else []
+    return [
+        f"{_named(paths[i][0], names)}: {_typed(near[2][i])} -> {_typed(key[2][i])}"
+        for i in changed[: _shown(changed)]
+    ] + _more(changed, "leaves")
 
 
 def _typed(aval: Any) -> str:
@@ -130,6 +129,11 @@ def _axes(axes: Any) -> str:
     return ", ".join(f"{name} of {size}" for name, size in axes) or "none"
 
 
-def _some(texts: list[str], what: str) -> list[str]:
-    more = len(texts) - _SHOWN
-    return texts if more < 2 else [*texts[:_SHOWN], f"{more} more {what}"]
+def _shown(changed: Sequence[Any]) -> int:
+    """How many differences are spelt out: all but those that would fill more than a line."""
+    return _SHOWN if len(changed) > _SHOWN + 1 else len(changed)
+
+
+def _more(changed: Sequence[Any], what: str) -> list[str]:
+    rest = len(changed) - _shown(changed)
+    return [f"{rest} more {what}"] if rest else []

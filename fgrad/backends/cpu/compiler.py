@@ -44,9 +44,10 @@ def compile_program(
     jaxpr = optimize(jaxpr)
     plan = batched(lower(jaxpr, supports))
     made = functions()
+    loaded = load(jaxpr, plan, made)
     if os.environ.get("FGRAD_NUM_THREADS"):
-        import_module("fgrad.backends.cpu.blas").share_budget(plan.steps)
-    return Executable(jaxpr, plan, load(jaxpr, plan, made), made.ready, donated, mark)
+        import_module("fgrad.backends.cpu.budget").share_budget(plan.steps)
+    return Executable(jaxpr, plan, loaded, made.ready, donated, mark)
 
 
 def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fgrad.backends.cpu import blas
+from fgrad.backends.cpu import budget
 
 CODE = """
 import sys
@@ -61,13 +61,13 @@ class Unknown:
 
 
 def test_a_library_that_cannot_be_bounded_is_told_once(monkeypatch):
-    monkeypatch.setattr(blas, "ThreadpoolController", Unknown)
-    monkeypatch.setattr(blas, "cores", lambda: 4)
-    blas.bound.cache_clear()
+    monkeypatch.setattr(budget, "ThreadpoolController", Unknown)
+    monkeypatch.setattr(budget, "cores", lambda: 4)
+    budget.bound.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match="does not know the BLAS library"):
-            blas.bound(2, False)
-        blas.bound(2, False)  # said once
-        blas.bound(4, False)  # nothing to say: as many as cores
+            budget.bound(2, False)
+        budget.bound(2, False)  # said once
+        budget.bound(4, False)  # nothing to say: as many as cores
     finally:
-        blas.bound.cache_clear()
+        budget.bound.cache_clear()
