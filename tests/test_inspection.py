@@ -156,6 +156,18 @@ def test_html_shows_cells_of_notebooks_and_does_without_sources(kept):
     assert ("   2 (the source is not available)  0\n" in found) is not kept
 
 
+def test_html_leads_from_lines_in_loops_to_the_loop():
+    def f(x):
+        def body(c, _):
+            return fnp.sin(c) + 1.0, None
+
+        return fg.lax.scan(body, x, None, length=3)[0]
+
+    text = "".join(Tags(lowered(f, X)._repr_html_()).text)
+    assert "            return fnp.sin(c) + 1.0, None  0\n" in text
+    assert "        return fg.lax.scan(body, x, None, length=3)[0]  0\n" in text
+
+
 def test_html_of_a_program_that_numpy_runs():
     with config.cpu_compiler("numpy"):
         tags = Tags(lowered()._repr_html_())
