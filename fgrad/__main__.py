@@ -9,7 +9,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -65,9 +65,19 @@ def jaxpr(function: str, *types: str) -> str:
 def kernels(function: str, *types: str) -> str:
     """What `jit` makes of a function: its steps, its kernels, its memory."""
     lowered = fgrad.jit(_function(function)).lower(*map(_type, types))
-    steps = table([(s.kind, s.name, " ".join(s.buffers)) for s in lowered.schedule()] or [("",)])
+    steps = table(_rows(lowered.schedule()) or [("",)])
     loops = "\n\n".join(k.loops for k in lowered.kernels())
     return f"{steps}\n\n{loops}\n\npeak {lowered.memory_analysis().peak_bytes} bytes"
+
+
+def _rows(steps: Iterable[Any], indent: str = "") -> list[tuple[str, ...]]:
+    """A line for each step, those of loops further in."""
+    rows: list[tuple[str, ...]] = []
+    for s in steps:
+        reason = f"({s.reason})" if s.reason else ""
+        rows.append((indent + s.kind, s.name, " ".join(s.buffers), reason))
+        rows += _rows(s.steps, indent + "  ")
+    return rows
 
 
 _COMMANDS: dict[str, Callable[..., str]] = {

@@ -1,15 +1,15 @@
 """What a compiled program consists of: its kernels, steps, memory and cost, as plain data."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
 from fgrad.api.execution import Runnable
 from fgrad.compile.cost import cost
 from fgrad.compile.memory import Memory
-from fgrad.compile.plan import Launch, Library, Plan
+from fgrad.compile.plan import Launch, Loop, Plan, Step
 from fgrad.core.errors import ArgumentError
-from fgrad.core.ir import Eqn
+from fgrad.core.ir import Eqn, Jaxpr
 from fgrad.core.primitive import Lowering
 
 
@@ -46,17 +46,22 @@ class StepInfo(NamedTuple):
     """A step of a program.
 
     Attributes:
-        kind: 'kernel', 'library' (an eager rule, such as a matrix product) or 'host' (a function
-            of the user).
+        kind: 'kernel', 'library' (an eager rule, such as a matrix product), 'loop' (its steps run
+            without Python) or 'host' (a function of the user, or a loop with a step that only
+            Python can run).
         name: Of the kernel or the primitive.
         buffers: The types of what it writes.
         lines: The user's lines that asked for it.
+        steps: Of a loop: the steps of its programs.
+        reason: Of a loop that Python runs: why.
     """
 
     kind: str
     name: str
     buffers: tuple[str, ...]
     lines: tuple[str, ...]
+    steps: "tuple[StepInfo, ...]" = ()
+    reason: str = ""
 
 
 def kernels_of(program: Runnable) -> list[KernelInfo]:
@@ -64,20 +69,23 @@ def kernels_of(program: Runnable) -> list[KernelInfo]:
     plan = _plan(program)
     if plan is None:
         return []
-    compiler = import_module("fgrad.backends.cpu.compiler")
-    found = []
+    return list(_kernels(program.jaxpr, plan, import_module("fgrad.backends.cpu.compiler")))
+
+
+def _kernels(jaxpr: Jaxpr, plan: Plan, compiler: Any) -> Iterator[KernelInfo]:
+    """The kernels of a plan and of its loops."""
     for step in plan.steps:
         if isinstance(step, Launch):
             kernel = step.kernel
-            eqns = tuple(program.jaxpr.eqns[i] for i in kernel.eqns)
+            eqns = tuple(jaxpr.eqns[i] for i in kernel.eqns)
             price = cost(kernel)
-            found.append(
-                KernelInfo(
-                    kernel.name, str(kernel), compiler.text_of(kernel), compiler.grid_of(kernel),
-                    price.flops, price.bytes, eqns, _lines(eqns),
-                )
+            yield KernelInfo(
+                kernel.name, str(kernel), compiler.text_of(kernel), compiler.grid_of(kernel),
+                price.flops, price.bytes, eqns, _lines(eqns),
             )  # fmt: skip
-    return found
+        elif isinstance(step, Loop):
+            for inner, body in zip(step.jaxprs, step.plans, strict=True):
+                yield from _kernels(inner, body, compiler)
 
 
 def schedule_of(program: Runnable) -> list[StepInfo]:
@@ -88,19 +96,31 @@ def schedule_of(program: Runnable) -> list[StepInfo]:
             StepInfo(_kind(e), e.primitive.name, tuple(str(v.aval) for v in e.outputs), _lines([e]))
             for e in program.jaxpr.eqns
         ]
-    found = []
-    for step in plan.steps:
-        if isinstance(step, Library):
-            eqn = step.eqn
-            types = tuple(str(v.aval) for v in eqn.outputs)
-            found.append(StepInfo(_kind(eqn), eqn.primitive.name, types, _lines([eqn])))
-        else:
-            pairs = zip(step.buffers, step.kernel.operands, strict=True)
-            written = [plan.buffers[b] for b, operand in pairs if operand.written]
-            types = tuple(f"{b.dtype.name}{list(b.shape)}" for b in written)
-            eqns = [program.jaxpr.eqns[i] for i in step.kernel.eqns]
-            found.append(StepInfo("kernel", step.kernel.name, types, _lines(eqns)))
-    return found
+    return [_step(step, program.jaxpr, plan) for step in plan.steps]
+
+
+def _step(step: Step, jaxpr: Jaxpr, plan: Plan) -> StepInfo:
+    if isinstance(step, Launch):
+        pairs = zip(step.buffers, step.kernel.operands, strict=True)
+        written = [plan.buffers[b] for b, operand in pairs if operand.written]
+        types = tuple(f"{b.dtype.name}{list(b.shape)}" for b in written)
+        eqns = [jaxpr.eqns[i] for i in step.kernel.eqns]
+        return StepInfo("kernel", step.kernel.name, types, _lines(eqns))
+    eqn = step.eqn
+    types = tuple(str(v.aval) for v in eqn.outputs)
+    if not isinstance(step, Loop):
+        return StepInfo(_kind(eqn), eqn.primitive.name, types, _lines([eqn]))
+    inner = tuple(
+        _step(s, body, own)
+        for body, own in zip(step.jaxprs, step.plans, strict=True)
+        for s in own.steps
+    )
+    culprit = import_module("fgrad.backends.cpu.sequence").obstacle_of(step)
+    reason = ""
+    if culprit is not None:
+        reason = f"only Python can run {culprit.primitive.name}, asked for at {culprit.source}"
+    kind = "host" if reason else "loop"
+    return StepInfo(kind, eqn.primitive.name, types, _lines([eqn]), inner, reason)
 
 
 def memory_of(program: Runnable) -> Memory:
@@ -119,18 +139,34 @@ def memory_of(program: Runnable) -> Memory:
 
 
 def cost_of(program: Runnable) -> dict[str, int]:
-    """Operations and bytes of all steps together."""
+    """Operations and bytes of all steps together; see `_cost`."""
     plan = _plan(program)
+    flops, moved = _cost(plan) if plan is not None else (0, 0)
+    return {"flops": flops, "bytes accessed": moved}
+
+
+def _cost(plan: Plan) -> tuple[int, int]:
+    """Operations and bytes of a plan; a while loop counts as one step of it."""
     flops = moved = 0
-    for step in plan.steps if plan is not None else ():
+    for step in plan.steps:
         if isinstance(step, Launch):
             price = cost(step.kernel)
             flops, moved = flops + price.flops, moved + price.bytes
+        elif isinstance(step, Loop):
+            costs = [_cost(inner) for inner in step.plans]
+            one = (
+                max(costs)
+                if step.eqn.primitive.name == "cond"
+                else map(sum, zip(*costs, strict=True))
+            )
+            work, traffic = one
+            times = step.eqn.params.get("length", 1)
+            flops, moved = flops + times * work, moved + times * traffic
         else:
             flops += _product_flops(step.eqn)
             reads = sum(_size(a) for a in step.eqn.inputs)
             moved += reads + sum(_size(v) for v in step.eqn.outputs)
-    return {"flops": flops, "bytes accessed": moved}
+    return flops, moved
 
 
 def _plan(program: Runnable) -> Plan | None:

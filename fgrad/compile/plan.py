@@ -5,7 +5,8 @@
     Buffer    shape, dtype, role: 'input', 'temp' (the plan's own) or 'result' (handed out)
     View      part of a buffer: offset and strides in elements
     Launch    a fused kernel over whole buffers
-    Library   one equation by its primitive's eager rule: products, factorisations, loops, …
+    Library   one equation by its primitive's eager rule: products, factorisations, …
+    Loop      a scan, a while loop or a choice of branches, whose programs are plans themselves
     Plan      inputs, buffers, steps, results
 
 Every buffer is contiguous in row-major order, and is written once, before it is read. Views are
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.compile.kernel import Kernel, check_kernel
-from fgrad.core.ir import Eqn, Literal
+from fgrad.core.ir import Eqn, Jaxpr, Literal
 
 INPUT, TEMP, RESULT = "input", "temp", "result"
 
@@ -75,6 +76,22 @@ class Library:
     index: int
     inputs: tuple[View | Literal, ...]
     outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loop(Library):
+    """A scan, a while loop or a choice of branches; its eager rule computes the same.
+
+    Rows of its operands are contiguous: those of stacked inputs of a scan may lie apart.
+
+    Attributes:
+        jaxprs: The programs that its plans came from, after all passes.
+        plans: Of a scan the body, of a while loop the condition and the body, of a choice the
+            branches.
+    """
+
+    jaxprs: tuple[Jaxpr, ...]
+    plans: tuple["Plan", ...]
 
 
 Step = Launch | Library
@@ -139,6 +156,8 @@ def check_plan(plan: Plan) -> None:
             check_kernel(step.kernel)
             for b, op in zip(step.buffers, step.kernel.operands, strict=True):
                 assert plan.buffers[b].dtype == op.dtype, f"step {i}: dtype of b{b}"
+        for inner in step.plans if isinstance(step, Loop) else ():
+            check_plan(inner)
         assert reads_of(step) <= written, f"step {i} reads what no step before it wrote"
         assert not writes_of(step) & written, f"step {i} writes a buffer a second time"
         written |= writes_of(step)
@@ -157,6 +176,9 @@ def show(plan: Plan) -> str:
         else:
             args = " ".join(f"b{v.buffer}" if isinstance(v, View) else str(v) for v in step.inputs)
             outs = " ".join(f"b{b}" for b in step.outputs)
-            lines.append(f"library {outs} = {step.eqn.primitive.name} {args}")
+            kind = "loop" if isinstance(step, Loop) else "library"
+            lines.append(f"{kind} {outs} = {step.eqn.primitive.name} {args}")
+            for inner in step.plans if isinstance(step, Loop) else ():
+                lines += [f"    {line}" for line in show(inner).splitlines()]
     results = " ".join(f"b{r}" if isinstance(r, int) else str(r) for r in plan.results)
     return "\n".join([*lines, f"results {results}"])

@@ -7,7 +7,8 @@ import numpy as np
 
 from fgrad.compile.interpret import run_kernel
 from fgrad.compile.kernel import Kernel
-from fgrad.compile.plan import Launch, Library, Plan, View
+from fgrad.compile.loops import groups_of
+from fgrad.compile.plan import Launch, Library, Loop, Plan, View
 from fgrad.core.ir import Literal
 
 Array = np.ndarray[Any, Any]
@@ -30,6 +31,9 @@ def run_plan(
     for step in plan.steps:
         if isinstance(step, Launch):
             run(step.kernel, [memory[b] for b in step.buffers])
+        elif isinstance(step, Loop):
+            found = _run_loop(step, [_operand(a, memory) for a in step.inputs], run)
+            _write(step, found, memory)
         else:
             _run_library(step, memory)
     return [
@@ -48,10 +52,38 @@ def seen(view: View, memory: Sequence[Array]) -> Array:
     return np.lib.stride_tricks.as_strided(data[view.offset :], view.shape, strides)
 
 
+def _operand(a: View | Literal, memory: Sequence[Array]) -> Any:
+    return a.value if isinstance(a, Literal) else seen(a, memory)
+
+
 def _run_library(step: Library, memory: Sequence[Array]) -> None:
-    args = [a.value if isinstance(a, Literal) else seen(a, memory) for a in step.inputs]
     prim = step.eqn.primitive
     with np.errstate(all="ignore"):
-        out = prim.eager(np, *args, **step.eqn.params)
-    for b, y in zip(step.outputs, out if prim.multiple_results else (out,), strict=True):
+        out = prim.eager(np, *(_operand(a, memory) for a in step.inputs), **step.eqn.params)
+    _write(step, out if prim.multiple_results else (out,), memory)
+
+
+def _write(step: Library, results: Sequence[Any], memory: Sequence[Array]) -> None:
+    for b, y in zip(step.outputs, results, strict=True):
         memory[b][:] = np.asarray(y).reshape(-1)
+
+
+def _run_loop(step: Loop, args: Sequence[Any], run: Callable[..., None]) -> list[Any]:
+    """The results of a loop, by those of its plans."""
+    params, plans = step.eqn.params, step.plans
+    if step.eqn.primitive.name == "cond":
+        return list(run_plan(plans[int(args[0])], args[1:], run))
+    before, consts, carry, xs = groups_of(step, args)
+    if step.eqn.primitive.name == "while":
+        while run_plan(plans[0], [*before, *carry], run)[0]:
+            carry = run_plan(plans[1], [*consts, *carry], run)
+        return list(carry)
+    n, order = len(carry), range(params["length"])
+    shapes = [(len(order), *a.shape) for a in step.jaxprs[0].out_avals[n:]]
+    ys = [np.empty(s, a.dtype) for s, a in zip(shapes, step.jaxprs[0].out_avals[n:], strict=True)]
+    for i in reversed(order) if params["reverse"] else order:
+        outs = run_plan(plans[0], [*consts, *carry, *(x[i] for x in xs)], run)
+        carry = outs[:n]
+        for stacked, y in zip(ys, outs[n:], strict=True):
+            stacked[i] = y
+    return [*carry, *ys]

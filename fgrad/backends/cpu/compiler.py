@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fgrad.backends.cpu import layout
+from fgrad.backends.cpu.assemble import assemble
+from fgrad.backends.cpu.engine import Code
 from fgrad.backends.cpu.executable import Executable, Loaded
 from fgrad.backends.cpu.functions import Functions, Launcher, functions
 from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.render import module, render
+from fgrad.backends.cpu.sequence import kernels_of, prepared, runs_compiled
 from fgrad.backends.cpu.target import host
 from fgrad.compile.bounds import fault
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.lower import lower
 from fgrad.compile.passes import optimize
-from fgrad.compile.plan import Launch, Plan
+from fgrad.compile.plan import Launch, Loop, Plan
 from fgrad.core.config import config
 from fgrad.core.errors import KernelMismatchError
 from fgrad.core.ir import Jaxpr
@@ -32,7 +35,7 @@ def compile_program(jaxpr: Jaxpr) -> Executable:
         CompilationError: The code of a kernel is rejected.
     """
     jaxpr = optimize(jaxpr)
-    plan = lower(jaxpr, supports)
+    plan = prepared(lower(jaxpr, supports))
     made = functions()
     return Executable(jaxpr, plan, load(jaxpr, plan, made), made.ready)
 
@@ -43,9 +46,9 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
     With `config.check` each compares what its kernel has written with what that means.
     """
     steps = plan.steps
-    kernels = {
-        name_of(step.kernel, made): step.kernel for step in steps if isinstance(step, Launch)
-    }
+    # With `config.check` loops stay with Python, and their kernels are checked one by one.
+    loops = set() if config.check else {i for i, s in enumerate(steps) if runs_compiled(s)}
+    kernels = {name_of(kernel, made): kernel for kernel in kernels_of(plan)}
     width = made.engine.target.vector_bytes
 
     def text(names: Sequence[str]) -> str:
@@ -54,6 +57,10 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
     codes = made.engine.load(list(kernels), text)
     found: list[Loaded | None] = []
     for i, step in enumerate(steps):
+        if i in loops:
+            assert isinstance(step, Loop)
+            found.append(_loop(step, codes, made))
+            continue
         if not isinstance(step, Launch):
             found.append(None)
             continue
@@ -73,6 +80,20 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
             call = functools.partial(_checked, call, kernel, _told(jaxpr, kernel))
         found.append(Loaded(call, made.scratch_bytes(scratch), codes[name]))
     return found
+
+
+def _loop(step: Loop, codes: Mapping[str, Code], made: Functions) -> Loaded:
+    """A loop as one function."""
+    used: list[Any] = []
+
+    def addresses(kernel: Kernel) -> tuple[int, int]:
+        name = name_of(kernel, made)
+        code = codes[name]
+        used.append(code)
+        return code.addresses[name], code.addresses.get(f"{name}_combine", 0)
+
+    tape = assemble(step, addresses, made)
+    return Loaded(made.loop(tape), tape.bytes, (used, tape))
 
 
 def _text(kernels: Mapping[str, Kernel], width: int) -> str:

@@ -77,11 +77,11 @@ class Executable:
     ) -> None:  # fmt: skip
         self.jaxpr, self.plan = jaxpr, plan
         scratch = {i: k.scratch_bytes for i, k in enumerate(loaded) if k is not None}
-        self.memory = plan_memory(plan, scratch=scratch, elsewhere=_made_by_libraries(plan))
+        self.memory = plan_memory(plan, scratch=scratch, elsewhere=_made_by_libraries(plan, loaded))
         writer = _Writer(plan, self.memory, loaded, ready)
         self.source = writer.text()
         self.fresh = writer.fresh
-        self.silent = all(isinstance(step, Launch) for step in plan.steps)
+        self.silent = all(kernel is not None for kernel in loaded)
         self._lines = writer.step_of_line
         names = writer.constants
         exec(compile(self.source, f"<fgrad program {id(self):x}>", "exec"), names)
@@ -216,12 +216,12 @@ def _strided(base: Any, view: View) -> Any:
     return _array(base.view(plain), 0, view, plain).view(dtype)
 
 
-def _made_by_libraries(plan: Plan) -> set[int]:
+def _made_by_libraries(plan: Plan, loaded: Sequence[Loaded | None]) -> set[int]:
     """The temporaries that eager rules return."""
     return {
         b
-        for step in plan.steps
-        if isinstance(step, Library) and product_of(step.eqn) is None
+        for step, kernel in zip(plan.steps, loaded, strict=True)
+        if kernel is None and isinstance(step, Library) and product_of(step.eqn) is None
         for b in step.outputs
         if plan.buffers[b].role == TEMP
     }
@@ -262,6 +262,8 @@ class _Writer:
         for i, step in enumerate(plan.steps):
             if isinstance(step, Launch):
                 self.launch(i, step)
+            elif self.loaded[i] is not None:
+                self.loop(i, step)
             else:
                 self.library(step)
             self.step_of_line[len(self.lines)] = step
@@ -291,12 +293,29 @@ class _Writer:
         for b, operand in zip(step.buffers, step.kernel.operands, strict=True):
             if operand.written and self.plan.buffers[b].role == RESULT:
                 self.allocate(b)
-        args = [self.whole(b) for b in step.buffers]
+        self.call(i, step.kernel.name, [self.whole(b) for b in step.buffers])
+
+    def loop(self, i: int, step: Library) -> None:
+        """A loop that runs as one function."""
+        for b in step.outputs:
+            if self.plan.buffers[b].role == RESULT:
+                self.allocate(b)
+        args = [
+            self.constant(np.array(a.value, a.aval.dtype), "c") if isinstance(a, Literal)
+            else self.operand(a)
+            for a in step.inputs
+        ]  # fmt: skip
+        self.call(i, step.eqn.primitive.name, [*args, *map(self.whole, step.outputs)])
+
+    def call(self, i: int, name: str, args: list[str]) -> None:
+        """Call what was loaded for a step, with scratch memory behind its arguments."""
+        kernel = self.loaded[i]
+        assert kernel is not None
         if kernel.scratch_bytes:
             view = View(-1, 0, (kernel.scratch_bytes,), (1,))
             args.append(self.in_arena(view, np.dtype(np.uint8), self.memory.scratch[i]))
         self.constants.setdefault("keep", []).append(kernel.keep)
-        name = self.constant(kernel.call, f"{_identifier(step.kernel.name)}_")
+        name = self.constant(kernel.call, f"{_identifier(name)}_")
         self.line(f"{name}({', '.join(args)})")
 
     def library(self, step: Library) -> None:
