@@ -6,6 +6,7 @@
     View      part of a buffer: offset and strides in elements
     Launch    a fused kernel over whole buffers
     Library   one equation by its primitive's eager rule: products, factorisations, …
+    Added     a product that is added to what its buffer holds
     Loop      a scan, a while loop or a choice of branches, whose programs are plans themselves
     Plan      inputs, buffers, steps, results
 
@@ -94,6 +95,11 @@ class Loop(Library):
     plans: tuple["Plan", ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Added(Library):
+    """A matrix product that is added to an input of the plan, which must be updated in place."""
+
+
 Step = Launch | Library
 
 
@@ -105,12 +111,14 @@ class Plan:
         buffers: All of them; the first are the inputs, one each.
         steps: In an order in which every buffer is written before it is read.
         results: For each result a buffer of role 'result', an input, or a literal.
+        updated: Inputs that a step writes, after all others have read them.
     """
 
     inputs: int
     buffers: tuple[Buffer, ...]
     steps: tuple[Step, ...]
     results: tuple[int | Literal, ...]
+    updated: frozenset[int] = frozenset()
 
     def __str__(self) -> str:
         return show(self)
@@ -152,6 +160,9 @@ def check_plan(plan: Plan) -> None:
     written = set(range(plan.inputs))
     assert all(b.role == INPUT for b in plan.buffers[: plan.inputs]), "the inputs come first"
     for i, step in enumerate(plan.steps):
+        for later in plan.steps[i + 1 :]:
+            both = writes_of(step) & plan.updated & (reads_of(later) | writes_of(later))
+            assert not both, f"step {i} updates what a step after it touches"
         if isinstance(step, Launch):
             check_kernel(step.kernel)
             for b, op in zip(step.buffers, step.kernel.operands, strict=True):
@@ -159,7 +170,8 @@ def check_plan(plan: Plan) -> None:
         for inner in step.plans if isinstance(step, Loop) else ():
             check_plan(inner)
         assert reads_of(step) <= written, f"step {i} reads what no step before it wrote"
-        assert not writes_of(step) & written, f"step {i} writes a buffer a second time"
+        old = plan.updated if isinstance(step, Added) else frozenset()
+        assert not (writes_of(step) - old) & written, f"step {i} writes a buffer a second time"
         written |= writes_of(step)
     for r in plan.results:
         if isinstance(r, int):
@@ -176,7 +188,7 @@ def show(plan: Plan) -> str:
         else:
             args = " ".join(f"b{v.buffer}" if isinstance(v, View) else str(v) for v in step.inputs)
             outs = " ".join(f"b{b}" for b in step.outputs)
-            kind = "loop" if isinstance(step, Loop) else "library"
+            kind = type(step).__name__.lower()
             lines.append(f"{kind} {outs} = {step.eqn.primitive.name} {args}")
             for inner in step.plans if isinstance(step, Loop) else ():
                 lines += [f"    {line}" for line in show(inner).splitlines()]

@@ -8,7 +8,7 @@ import numpy as np
 from fgrad.compile.interpret import run_kernel
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.loops import groups_of
-from fgrad.compile.plan import Launch, Library, Loop, Plan, View
+from fgrad.compile.plan import Added, Launch, Library, Loop, Plan, View
 from fgrad.core.ir import Literal
 
 Array = np.ndarray[Any, Any]
@@ -27,6 +27,8 @@ def run_plan(
         run: What runs kernels.
     """
     memory = [np.ascontiguousarray(x).reshape(-1) for x in inputs]
+    for b in plan.updated:
+        memory[b] = memory[b].copy()
     memory += [np.empty(b.size, b.dtype) for b in plan.buffers[len(inputs) :]]
     for step in plan.steps:
         if isinstance(step, Launch):
@@ -65,7 +67,8 @@ def _run_library(step: Library, memory: Sequence[Array]) -> None:
 
 def _write(step: Library, results: Sequence[Any], memory: Sequence[Array]) -> None:
     for b, y in zip(step.outputs, results, strict=True):
-        memory[b][:] = np.asarray(y).reshape(-1)
+        flat = np.asarray(y).reshape(-1)
+        memory[b][:] = memory[b] + flat if isinstance(step, Added) else flat
 
 
 def _run_loop(step: Loop, args: Sequence[Any], run: Callable[..., None]) -> list[Any]:

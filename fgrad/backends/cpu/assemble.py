@@ -14,7 +14,7 @@ from fgrad.backends.cpu.tape import POLL_NS, Assembled, Frame, Op
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.loops import groups_of
-from fgrad.compile.plan import Buffer, Launch, Library, Loop, Plan, View
+from fgrad.compile.plan import Added, Buffer, Launch, Library, Loop, Plan, View
 from fgrad.core.ir import Literal
 
 _STEP_NS = 5.0  # what an instruction takes beside its work
@@ -179,7 +179,7 @@ class _Writer:
         (out,) = step.outputs
         dtype = plan.buffers[out].dtype
         item = dtype.itemsize
-        block = blas.parameters(found, dtype)
+        block = blas.parameters(found, dtype, added=isinstance(step, Added))
         self.keep.append(block)
         self.code += [
             Op.GEMM, blas.address(dtype), block.ctypes.data, words[y.buffer], words[x.buffer],
@@ -284,7 +284,12 @@ class _Writer:
     ) -> "_State":
         """Words for the carries and the places they are written to; `last` is the last step."""
         state = _State([self.word() for _ in init], {})
-        pairs = [*zip(state.words, init, strict=True)]
+        pairs = []
+        for k, (word, first) in enumerate(zip(state.words, init, strict=True)):
+            stays = k in room.updated  # in the result, in place
+            if stays:
+                self.copy(outs[k], first, room.updated[k])
+            pairs.append((word, outs[k] if stays else first))
         for b, offsets in room.rings.items():
             sources = [self.place(base + offset) for offset in offsets]
             own = room.owner[b]

@@ -114,8 +114,8 @@ def cost_ns(p: Product, dtype: Any) -> float:
     return _CALL_NS + p.stack * p.rows * p.columns * p.inner * _FLOP_NS * size / 4
 
 
-def parameters(p: Product, dtype: Any) -> Any:
-    """What `tape.Op.GEMM` calls parameters, as bytes.
+def parameters(p: Product, dtype: Any, *, added: bool) -> Any:
+    """What `tape.Op.GEMM` calls parameters, as bytes; the product may be added to what is there.
 
     BLAS reads columns first: it computes the transposed product from the operands, exchanged.
     """
@@ -123,6 +123,7 @@ def parameters(p: Product, dtype: Any) -> Any:
     assert p.right is not None
     block = np.zeros(64, np.uint8)
     block[:16].view(dtype)[0] = 1
+    block[16:32].view(dtype)[0] = added
     sizes = (p.columns, p.rows, p.inner, p.right.lead, p.left.lead, p.columns)
     block[32:56].view(np.int32)[:] = sizes
     block[56:58] = [ord("T" if m.flipped else "N") for m in (p.right, p.left)]

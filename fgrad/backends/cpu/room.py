@@ -34,6 +34,7 @@ class LoopRoom:
         rings: For each buffer of the body that becomes a carry, where its places lie. One of
             them is the result of the loop, where that is possible.
         owner: For each such buffer the carry whose result is one of the places, or None.
+        updated: The carries that steps update in place, and their sizes.
         flag: Where the condition is written.
         bytes: The size of all.
     """
@@ -43,11 +44,15 @@ class LoopRoom:
         self.bytes: int = max(aligned(r.memory.arena_bytes) for r in self.plans)
         self.rings: dict[int, list[int]] = {}
         self.owner: dict[int, int | None] = {}
+        self.updated: dict[int, int] = {}
         self.flag = self._take(1)
         if loop.eqn.primitive.name == "cond":
             return
         body = loop.plans[-1]
         _, consts, carries, _ = groups_of(loop, range(len(loop.inputs)))
+        for k in range(len(carries)):
+            if len(consts) + k in body.updated:
+                self.updated[k] = body.buffers[len(consts) + k].nbytes
         for b, count in places(body, len(consts), len(carries)).items():
             shown = [k for k in range(len(carries)) if body.results[k] == b]
             own = shown[0] if len(shown) == 1 and count == 2 else None

@@ -4,8 +4,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from fgrad.backends.cpu import blas
-from fgrad.compile.kernel import COMPUTED, Kernel, Load, Map, Operand, Store
-from fgrad.compile.plan import TEMP, Buffer, Launch, Library, Loop, Plan, Step, View, contiguous
+from fgrad.compile.kernel import COMPUTED, Compute, Kernel, Load, Map, Operand, Store
+from fgrad.compile.loops import groups_of
+from fgrad.compile.plan import (
+    TEMP,
+    Added,
+    Buffer,
+    Launch,
+    Library,
+    Loop,
+    Plan,
+    Step,
+    View,
+    contiguous,
+    reads_of,
+    writes_of,
+)
 from fgrad.core.ir import Eqn
 
 
@@ -44,7 +58,11 @@ def prepared(plan: Plan) -> Plan:
     steps: list[Step] = []
     for step in plan.steps:
         if isinstance(step, Loop) and runs_compiled(step):
-            step = replace(step, plans=tuple(_readable(prepared(p)) for p in step.plans))
+            plans = [_readable(prepared(p)) for p in step.plans]
+            if step.eqn.primitive.name != "cond":
+                _, consts, carries, _ = groups_of(step, range(len(step.inputs)))
+                plans[-1] = added(plans[-1], len(consts), len(carries))
+            step = replace(step, plans=tuple(plans))
         steps.append(step)
     return replace(plan, steps=tuple(steps))
 
@@ -84,6 +102,58 @@ def _packed(view: View, axes: tuple[int, ...], buffers: list[Buffer]) -> tuple[L
     strides = tuple(dense[axes.index(a)] for a in range(len(axes)))
     made = len(buffers) - 1
     return Launch(kernel, (view.buffer, made)), View(made, 0, view.shape, strides)
+
+
+def added(body: Plan, consts: int, carries: int) -> Plan:
+    """The body of a loop in which products are added to carries in place, where nothing else is.
+
+    Args:
+        body: The body.
+        consts: How many of its inputs come before the carries.
+        carries: How many carries there are: they are its first results.
+    """
+    steps, results = list(body.steps), list(body.results)
+    readers: dict[int, list[int]] = {}
+    makers: dict[int, int] = {}
+    for i, step in enumerate(steps):
+        makers.update(dict.fromkeys(writes_of(step), i))
+        for b in reads_of(step):
+            readers.setdefault(b, []).append(i)
+    updated, gone = set(), set()
+    for k in range(carries):
+        carry, result = consts + k, results[k]
+        if not isinstance(result, int) or results.count(result) > 1 or carry in results:
+            continue
+        at = makers.get(result)
+        term = None if at is None else _term(steps[at], carry, result)
+        if term is None or readers[term] != [at] or readers[carry] != [at]:
+            continue
+        source = steps[makers[term]] if term in makers else None
+        if type(source) is Library and body.buffers[term].shape == body.buffers[carry].shape:
+            assert at is not None
+            steps[makers[term]] = Added(source.eqn, source.index, source.inputs, (carry,))
+            results[k] = carry
+            updated.add(carry)
+            gone.add(at)
+    kept = tuple(s for i, s in enumerate(steps) if i not in gone)
+    return replace(body, steps=kept, results=tuple(results), updated=frozenset(updated))
+
+
+def _term(step: Step, carry: int, result: int) -> int | None:
+    """What a kernel adds to a carry, if that is all it does: ``result = carry + term``."""
+    if not isinstance(step, Launch) or len(step.buffers) != 3:
+        return None
+    match step.kernel.body:
+        case (
+            Load(operand=a, map=m),
+            Load(operand=b, map=n),
+            Compute("add", (0, 1) | (1, 0)),
+            Store(operand=c, map=o, arg=2),
+        ) if m == n == o:
+            pair = {step.buffers[a], step.buffers[b]}
+            if carry in pair and len(pair) == 2 and step.buffers[c] == result:
+                return (pair - {carry}).pop()
+    return None
 
 
 def kernels_of(plan: Plan) -> Iterator[Kernel]:

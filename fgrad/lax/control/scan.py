@@ -138,7 +138,8 @@ class _Cut:
         linear: The body, cut in two.
         forward: The body with the stacked residuals as further outputs.
         hoisted: Constants → residuals that are the same in each step.
-        kinds: For each residual ('const', i), ('xs', i), ('hoisted', i) or ('stacked', i).
+        kinds: For each residual ('const', i), ('xs', i), ('ys', i), ('hoisted', i) or
+            ('stacked', i).
     """
 
     __slots__ = ("carry", "forward", "hoisted", "kinds", "linear", "needed")
@@ -158,11 +159,14 @@ class _Cut:
         hoisted: list[Any] = []
         stacked: list[Any] = []
         self.kinds: list[tuple[str, int]] = []
+        ys = {v: i for i, v in enumerate(full.outvars[num_carry:n_out]) if isinstance(v, Var)}
         for v, position in zip(kept, self.linear.residual_inputs, strict=True):
             if position is not None and position < num_consts:
                 self.kinds.append(("const", position))
             elif position is not None and position >= num_consts + num_carry:
                 self.kinds.append(("xs", position - num_consts - num_carry))
+            elif isinstance(v, Var) and v in ys:
+                self.kinds.append(("ys", ys[v]))
             elif isinstance(v, Var) and v in live:
                 self.kinds.append(("stacked", len(stacked)))
                 stacked.append(v)
@@ -184,7 +188,7 @@ def _forward(
     n_out = len(jaxpr.outvars)
     consts, _, xs = _groups(primals, n_c, n_k)
     pools = {
-        "const": consts, "xs": xs, "stacked": results[n_out:],
+        "const": consts, "xs": xs, "ys": results[n_k:n_out], "stacked": results[n_out:],
         "hoisted": eval_jaxpr(cut.hoisted, (), *consts),
     }  # fmt: skip
     return results[:n_out], (*[pools[kind][i] for kind, i in cut.kinds], cut)

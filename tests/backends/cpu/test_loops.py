@@ -15,7 +15,7 @@ from fgrad.backends.cpu import compiler
 from fgrad.backends.cpu.engine import engine
 from fgrad.backends.cpu.functions import Functions
 from fgrad.compile.loops import places
-from fgrad.compile.plan import Loop, check_plan
+from fgrad.compile.plan import Added, Loop, check_plan
 from fgrad.compile.run_plan import run_plan
 from fgrad.core import config
 from fgrad.errors import KernelMismatchError
@@ -203,6 +203,24 @@ def test_a_plan_means_what_its_loops_compute(name):
     inputs = [*(np.asarray(c) for c in entry.consts), *args]
     want = run_plan(runnable(entry.jaxpr).plan, inputs)
     assert_close(fg.tree.leaves(fg.jit(f)(*args)), want)
+
+
+def test_products_are_added_to_a_carry_in_place():
+    def f(a, x):
+        return lax.scan(lambda c, v: (c + v.T @ v, v.sum()), a, x)
+
+    def shown(a, x):
+        return lax.scan(lambda c, v: (c + v.T @ v, c), a, x)
+
+    a, x = normal(3, 3), normal(5, 4, 3)
+    for g, count in ((f, 1), (shown, 0)):
+        (loop,) = loops_of(runnable(fg.jit(g).lower(a, x)._entry.jaxpr).plan)
+        assert sum(isinstance(s, Added) for s in loop.plans[0].steps) == count
+        with config.cpu_compiler("numpy"):
+            want = fg.jit(g)(a, x)
+        before = a.copy()
+        assert_close(fg.jit(g)(a, x), want)
+        np.testing.assert_array_equal(a, before)
 
 
 def test_results_are_not_shared_with_operands_or_later_calls():
