@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+_PAUSE = 0.02  # seconds
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -38,6 +39,9 @@ class Row:
         times: dict[str, list[float]] = {name: [] for name in self.contenders}
         for _ in range(samples):
             for name, f in self.contenders.items():
+                # Worker threads of the one before it still spin, and caches hold its data.
+                time.sleep(_PAUSE)
+                f()
                 start = time.perf_counter()
                 for _ in range(self.number):
                     f()

@@ -18,6 +18,7 @@ from fgrad.compile.kernel import (
     Accumulate,
     Compute,
     Const,
+    Fold,
     Index,
     Instr,
     Kernel,
@@ -83,6 +84,11 @@ class _Bounded(Run):
                 case Accumulate(operand=o, map=m, monoid=monoid, arg=arg):
                     axes = tuple(range(self.kernel.kept, len(self.kernel.outer)))
                     found = self.compare(o, m, *self.fold(monoid, arg, axes))
+                    if found is not None:
+                        return found
+                case Fold(operand=o, map=m, monoid=monoid, arg=arg):
+                    last = (len(self.shape) - 1,)
+                    found = self.compare(o, m, *self.fold(monoid, arg, last))
                     if found is not None:
                         return found
                 case _:

@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 from fgrad.compile.kernel import (
     FULL,
+    MAPPED,
     Accumulate,
     Compute,
+    Fold,
     Kernel,
     Load,
     Map,
     Reduce,
-    Store,
     levels,
 )
 
@@ -60,14 +61,14 @@ def cost(kernel: Kernel) -> Cost:
             case Compute(op=op, dtype=dtype):
                 flops += times
                 ns += times * _WEIGHTS.get(op, 1) * _OPERATION_NS * max(1, dtype.itemsize / 4)
-            case Reduce(arg=arg) | Accumulate(arg=arg):
+            case Reduce(arg=arg) | Accumulate(arg=arg) | Fold(arg=arg):
                 full = level[arg] == FULL
                 count = kernel.rows * (kernel.length if full else 1)
                 flops += count
                 ns += count * _OPERATION_NS * 2
             case _:
                 pass
-        if isinstance(instr, Load | Store | Accumulate):
+        if isinstance(instr, MAPPED):
             size = kernel.operands[instr.operand].dtype.itemsize
             touched = _touched(instr.map, sizes) * size
             if isinstance(instr, Load):

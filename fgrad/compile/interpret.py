@@ -10,6 +10,7 @@ from fgrad.compile.kernel import (
     Bound,
     Compute,
     Const,
+    Fold,
     Index,
     Kernel,
     Load,
@@ -68,6 +69,10 @@ class Run:
                     axes = tuple(range(self.kernel.kept, len(self.kernel.outer)))
                     value = self.values[arg]
                     self.store(o, m, self.reduce(monoid, value, axes, value.dtype))
+                case Fold(operand=o, map=m, monoid=monoid, arg=arg):
+                    value = self.values[arg]
+                    last = (len(self.shape) - 1,)
+                    self.store(o, m, self.reduce(monoid, value, last, value.dtype))
 
     def along(self, axis: int) -> Array:
         """The positions along an axis, as an array that broadcasts over the others."""

@@ -12,6 +12,7 @@ the row, so a body is a sequence of passes (`stages`)::
     Reduce(monoid, arg)                    over `inner`
     Store(operand, map, arg)               to an element of an operand
     Accumulate(operand, map, monoid, arg)  over the outer axes from `kept` on
+    Fold(operand, map, monoid, arg)        over the last inner axis
 
 An index map is affine: element ``offset + Σ strides[a]·index[a]`` of the operand, counted from
 its start in elements, over the outer and then the inner axes; `indirect` adds ``stride·value``
@@ -134,7 +135,21 @@ class Accumulate:
     arg: int
 
 
-Instr = Load | Const | Index | Compute | Reduce | Store | Accumulate
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Reduce over the last inner axis, into an operand: a result for each segment of a row.
+
+    The map has stride 0 along that axis.
+    """
+
+    operand: int
+    map: Map
+    monoid: str
+    arg: int
+
+
+MAPPED = (Load, Store, Accumulate, Fold)  # they have an operand and a map
+Instr = Load | Const | Index | Compute | Reduce | Store | Accumulate | Fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +218,8 @@ def levels(kernel: Kernel) -> list[str]:
                 full = found[arg] == FULL or varies(m)
             case Accumulate(arg=arg):
                 full = found[arg] == FULL
+            case Fold():
+                full = True
             case Const() | Reduce():
                 full = False
         found.append(FULL if full else ROW)
@@ -229,7 +246,7 @@ def uses(instr: Instr) -> tuple[int, ...]:
             return tuple(v for part in parts for v, _ in part.indirect)
         case Compute(args=args):
             return args
-        case Reduce(arg=arg) | Accumulate(arg=arg):
+        case Reduce(arg=arg) | Accumulate(arg=arg) | Fold(arg=arg):
             return (arg,)
         case Store(arg=arg, map=m):
             return (arg, *(v for v, _ in m.indirect))
@@ -263,11 +280,13 @@ def check_kernel(kernel: Kernel) -> None:
                 assert m in MONOIDS, f"%{i}: no monoid {m}"
                 assert instr.dtype == _dtype(kernel, arg), f"%{i} changes the dtype"
                 assert level[arg] == FULL or kernel.length == 1, f"%{i} reduces a row value"
-            case Store(operand=o) | Accumulate(operand=o):
+            case Store(operand=o) | Accumulate(operand=o) | Fold(operand=o):
                 assert kernel.operands[o].written, f"%{i} writes to an operand that is read only"
         if isinstance(instr, Accumulate):
             still = instr.map.strides[kernel.kept : len(kernel.outer)]
             assert not any(still), f"%{i} accumulates over axes along which it moves"
+        if isinstance(instr, Fold):
+            assert not instr.map.strides[-1], f"%{i} folds an axis along which it moves"
 
 
 def _dtype(kernel: Kernel, value: int) -> DType:
@@ -276,7 +295,7 @@ def _dtype(kernel: Kernel, value: int) -> DType:
 
 
 def _check_maps(instr: Instr, axes: int, name: str) -> None:
-    parts: list[Map | Bound] = [instr.map] if isinstance(instr, Load | Store | Accumulate) else []
+    parts: list[Map | Bound] = [instr.map] if isinstance(instr, MAPPED) else []
     parts += instr.bounds if isinstance(instr, Load) else ()
     for part in parts:
         assert len(part.strides) == axes, f"{name}: a map needs a stride for each axis"
@@ -312,6 +331,8 @@ def _show(i: int, instr: Instr, first: int) -> str:
             return f"p{o}[{_affine(m, first)}] = %{arg}"
         case Accumulate(operand=o, map=m, monoid=monoid, arg=arg):
             return f"p{o}[{_affine(m, first)}] {monoid}= %{arg}"
+        case Fold(operand=o, map=m, monoid=monoid, arg=arg):
+            return f"p{o}[{_affine(m, first)}] = fold {monoid} %{arg}"
 
 
 def _axis(axis: int, first: int) -> str:

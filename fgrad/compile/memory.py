@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fgrad.compile.kernel import FULL, Accumulate, Kernel, Load, Store, levels, stages
+from fgrad.compile.kernel import FULL, Accumulate, Fold, Kernel, Load, Store, levels, stages
 from fgrad.compile.plan import INPUT, RESULT, TEMP, Launch, Plan, Step, reads_of, writes_of
 
 ALIGNMENT = 64  # a cache line, and the widest vector
@@ -156,7 +156,7 @@ def _same_elements(kernel: Kernel, buffers: tuple[int, ...], a: int, store: Stor
         return False
     found = False
     for i, instr in enumerate(kernel.body):
-        if isinstance(instr, Store | Accumulate) and buffers[instr.operand] == a:
+        if isinstance(instr, Store | Accumulate | Fold) and buffers[instr.operand] == a:
             return False
         if isinstance(instr, Load) and buffers[instr.operand] == a:
             found = True

@@ -29,7 +29,7 @@ from fgrad.core.primitive import (
     Value,
 )
 from fgrad.core.tracing import bind
-from fgrad.lax.arithmetic import operands
+from fgrad.lax.arithmetic import mul, operands
 from fgrad.lax.contract_plans import (
     MATMUL,
     Axes,
@@ -205,6 +205,28 @@ def _invalid(types: tuple[str, str], error: type[Exception], match: str, numbers
     )  # fmt: skip
 
 
+def _dot_simplify(args: Sequence[Value], params: dict[str, Any]) -> Value | None:
+    """A sum of one term is a product of elements, which compiles to a kernel."""
+    x, y = args
+    numbers = params["dimension_numbers"]
+    (lc, rc), (lb, rb) = numbers
+    plain = params["precision"] is None and params["preferred_element_type"] in (None, x.dtype)
+    if not plain or x.dtype != y.dtype or x.dtype.kind == "b":
+        return None
+    if fault_of(numbers, x.aval, y.aval) is not None or any(x.shape[i] != 1 for i in lc):
+        return None
+    lf, rf = free_axes(numbers, x.ndim, y.ndim)
+    stack, rows, columns = (
+        [v.shape[i] for i in axes] for v, axes in ((x, lb), (x, lf), (y, rf))
+    )  # fmt: skip
+    left = basis.transpose(x, (*lb, *lf, *lc))
+    right = basis.transpose(y, (*rb, *rf, *rc))
+    return mul(
+        basis.reshape(left, (*stack, *rows, *(1,) * len(columns))),
+        basis.reshape(right, (*stack, *(1,) * len(rows), *columns)),
+    )
+
+
 dot_general_p = Primitive(
     "dot_general",
     "Sums of products over the contracting axes, for each index of the batch axes.",
@@ -215,6 +237,7 @@ dot_general_p = Primitive(
     vjp=Pullback(None, _dot_backward, _dot_select),
     batch=_dot_batch,
     lower=Lowering("library", "gemm"),
+    simplify=_dot_simplify,
     linear="each",
     spec=Spec(
         cases=(

@@ -155,6 +155,12 @@ def group_norm_silu(x, scale):
     return lax.silu(rows.reshape(x.shape) * scale)
 
 
+def channel_norm_silu(x, scale, bias):
+    b, c, h, w = x.shape
+    rows = lax.normalize(x.reshape(b, 2, c // 2, h, w), (2, 3, 4), eps=1e-5)
+    return lax.silu(rows.reshape(x.shape) * scale[:, None, None] + bias[:, None, None])
+
+
 def adam(p, g, m, v, count):
     m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
     mean, square = m / (1 - 0.9**count), v / (1 - 0.99**count)
@@ -179,6 +185,11 @@ KNOWN = {
     "layer_norm": (layer_norm, (f32(12, 20), f32(20), f32(20)), 1, 0),
     "layer_norm_vjp": (vjp_of(layer_norm), (f32(12, 20), f32(12, 20), f32(20), f32(20)), 1, 0),
     "group_norm_silu": (group_norm_silu, (f32(2, 3, 3, 8), f32(8)), 1, 0),
+    # The gradients of scale and bias take a kernel each, which adds up a few numbers.
+    "channel_norm_silu_vjp": (
+        lambda ct, *xs: (lambda y, pull: (y, *pull(ct)))(*fg.vjp(channel_norm_silu, *xs)),
+        (f32(3, 8, 4, 5), f32(3, 8, 4, 5), f32(8), f32(8)), 3, 0,
+    ),
     "chain_gradient": (
         fg.value_and_grad(lambda x: fnp.sum(fnp.sin(fnp.exp(fnp.tanh(x) * 2)))),
         (f32(12, 20),), 1, 0,
@@ -372,6 +383,17 @@ def test_sums_over_much_are_made_of_rows(shape):
     same_as_eager(
         lambda x: [fnp.sum(lax.tanh(x)), lax.mul(x, 2), fnp.sqrt(fnp.sum(x * x))], [x], 1e-5
     )
+
+
+@pytest.mark.parametrize("axes", [(0, 2, 3), (0, 3), (2, 3), (3,), (0, 1, 3), (1, 3), (0, 2), (2,)])
+@pytest.mark.parametrize("dtype", [np.float32, fnp.bfloat16])
+def test_parts_of_rows_are_reduced_beside_the_rows(axes, dtype):
+    def f(x, y):
+        z = lax.normalize(x, (1, 2, 3), eps=1e-5) * y
+        return [lax.tanh(z), fnp.sum(z, axes), fnp.max(z, axes)]
+
+    x, y = (np.asarray(f32(3, 4, 5, 6 + k)[..., :6], dtype) for k in range(2))
+    same_as_eager(f, [x, y], 2e-6 if dtype == np.float32 else 2**-7)
 
 
 def test_a_cluster_that_was_merged_meanwhile_is_not_merged_again():

@@ -112,3 +112,29 @@ def test_effects_survive_all_passes():
 def test_a_literal_minus_zero_is_not_zero():
     jaxpr = program(lambda x: (lax.add(x, 0.0), lax.add(x, -0.0)), np.float32(1))
     assert len(optimize(jaxpr).eqns) == 2
+
+
+@pytest.mark.parametrize(
+    ("numbers", "shapes", "dtype"),
+    [
+        ((((), ()), ((), ())), ((3,), (4, 2)), np.float32),
+        ((((1,), (0,)), ((), ())), ((3, 1), (1, 4)), np.float64),
+        ((((), ()), ((1,), (0,))), ((3, 5), (5, 4)), np.complex64),
+        ((((0, 3), (2, 0)), ((1,), (1,))), ((1, 5, 3, 1), (1, 5, 1, 4)), np.int32),
+    ],
+)
+def test_a_sum_of_one_term_is_a_product_of_elements(numbers, shapes, dtype):
+    rng = np.random.default_rng(0)
+    x, y = (rng.integers(-9, 9, s).astype(dtype) for s in shapes)
+    jaxpr = program(lambda x, y: lax.dot_general(x, y, numbers), x, y)
+    out = optimize(jaxpr)
+    assert "dot_general" not in str(out)
+    assert "mul" in str(out)
+    np.testing.assert_array_equal(
+        eval_jaxpr(out, (), x, y)[0], np.asarray(lax.dot_general(x, y, numbers))
+    )
+
+
+def test_a_sum_of_two_terms_stays_a_contraction():
+    x = np.ones((3, 2), np.float32)
+    assert "dot_general" in str(optimize(program(lambda x: x @ x.T, x)))

@@ -6,7 +6,7 @@ from fgrad.backends.cpu import layout
 from fgrad.backends.cpu.ops import scalar_of
 from fgrad.backends.cpu.schedule import LANE, Schedule, dtype_of
 from fgrad.backends.cpu.text import Builder, number
-from fgrad.compile.kernel import Accumulate, Compute, Const, Kernel, Reduce, Store
+from fgrad.compile.kernel import Accumulate, Compute, Const, Fold, Kernel, Reduce, Store
 
 
 class Frame:
@@ -100,7 +100,7 @@ class Frame:
 def _met_by_vectors(kernel: Kernel, plan: Schedule) -> set[int]:
     found: set[int] = set()
     for i, instr in enumerate(kernel.body):
-        if isinstance(instr, Reduce):
+        if isinstance(instr, Reduce | Fold):
             found.add(instr.arg)
         elif plan.level[i] == LANE:
             match instr:

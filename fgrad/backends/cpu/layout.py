@@ -30,11 +30,13 @@ import numpy as np
 
 from fgrad.backends.cpu.schedule import LANE, ROW, Schedule, dtype_of, schedule
 from fgrad.compile.kernel import (
+    MAPPED,
     Accumulate,
     Bound,
     Compute,
     Const,
     DType,
+    Fold,
     Index,
     Kernel,
     Load,
@@ -44,6 +46,7 @@ from fgrad.compile.kernel import (
 )
 
 BLOCK = 4096
+TILE = 32  # rows, and elements of each, that are walked together where a kernel transposes
 FLUSH = 64  # rows that one chain of additions covers
 # Results of this size leave the caches before anything reads them: they are written past these.
 STREAM_BYTES = 1 << 25
@@ -73,7 +76,21 @@ def is_blocked(kernel: Kernel, plan: Schedule) -> bool:
     """Whether units are blocks of the only axis."""
     if kernel.outer or len(kernel.inner) > 1 or plan.ending:
         return False
-    return not any(isinstance(instr, Reduce | Accumulate) for instr in kernel.body)
+    return not any(isinstance(instr, Reduce | Accumulate | Fold) for instr in kernel.body)
+
+
+def is_tiled(kernel: Kernel, plan: Schedule) -> bool:
+    """Whether a kernel transposes: elements that are neighbours in memory lie in different rows.
+
+    Then it walks over tiles of rows and columns, so that what one row brings into the caches is
+    still there for the next.
+    """
+    if not kernel.outer or len(kernel.inner) > 1 or plan.ending:
+        return False
+    if any(isinstance(instr, Reduce | Accumulate | Fold) for instr in kernel.body):
+        return False
+    maps = [instr.map for instr in kernel.body if isinstance(instr, MAPPED)]
+    return any(abs(m.strides[-1]) > 1 and abs(m.strides[-2]) == 1 for m in maps)
 
 
 def rows_per_block(kernel: Kernel) -> int:
@@ -161,13 +178,13 @@ class _Offsets:
 
 
 def accumulator(kernel: Kernel, i: int) -> DType:
-    """The dtype in which a `Reduce` or `Accumulate` collects.
+    """The dtype in which a `Reduce`, `Accumulate` or `Fold` collects.
 
     Products of float32 collect in float64: in which order factors come must not decide whether
     part of the product leaves the range of numbers.
     """
     instr = kernel.body[i]
-    assert isinstance(instr, Reduce | Accumulate)
+    assert isinstance(instr, Reduce | Accumulate | Fold)
     dtype = dtype_of(kernel, instr.arg)
     return np.dtype("d") if instr.monoid == "mul" and dtype == np.float32 else dtype
 
@@ -175,7 +192,7 @@ def accumulator(kernel: Kernel, i: int) -> DType:
 def compensates(kernel: Kernel, i: int) -> bool:
     """Whether a reduction or accumulation adds floats, whose rounding errors it must carry."""
     instr = kernel.body[i]
-    assert isinstance(instr, Reduce | Accumulate)
+    assert isinstance(instr, Reduce | Accumulate | Fold)
     return instr.monoid == "add" and dtype_of(kernel, instr.arg).kind == "f"
 
 
@@ -203,7 +220,7 @@ def _walk(kernel: Kernel, plan: Schedule) -> Iterator[tuple[Key, int]]:
                     yield from _map_words(("bound", i, k), bound)
                 if bounds:
                     yield ("number", i), number_bits(fill, dtype)
-            case Store(map=m) | Accumulate(map=m):
+            case Store(map=m) | Accumulate(map=m) | Fold(map=m):
                 yield from _map_words(("map", i), m)
             case Const(value=value, dtype=dtype):
                 yield ("number", i), number_bits(value, dtype)
@@ -231,7 +248,8 @@ def structure(kernel: Kernel) -> Hashable:
     operands = tuple((op.dtype.name, op.written) for op in kernel.operands)
     body = tuple(_shape(instr, first) for instr in kernel.body)
     kept = kernel.kept if accumulates(kernel) else 0
-    return (first, len(kernel.inner), kept, streams(kernel), operands, body)
+    tiled = is_tiled(kernel, schedule(kernel))
+    return (first, len(kernel.inner), kept, streams(kernel), tiled, operands, body)
 
 
 def streams(kernel: Kernel) -> bool:
@@ -261,7 +279,8 @@ def _shape(instr: Any, first: int) -> Key:
         case Store(operand=o, map=m, arg=arg):
             return ("store", o, map_class(m, first), arg)
         case _:
-            return ("accumulate", instr.operand, map_class(instr.map, first), instr.monoid,
+            kind = type(instr).__name__  # Accumulate or Fold
+            return (kind, instr.operand, map_class(instr.map, first), instr.monoid,
                     instr.arg)  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from fgrad.backends.cpu.memory import (
 from fgrad.backends.cpu.ops import convert, scalar_of
 from fgrad.backends.cpu.schedule import LANE, ROW, SEGMENT, dtype_of
 from fgrad.backends.cpu.text import Operand
-from fgrad.compile.kernel import Accumulate, Bound, Load, Map, Store
+from fgrad.compile.kernel import MAPPED, Bound, Load, Map
 
 _INT64 = np.dtype("q")
 
@@ -103,11 +103,11 @@ class Place:
 
 
 class Access:
-    """A `Load`, `Store` or `Accumulate` and the places of its map and bounds."""
+    """A `Load`, `Store`, `Accumulate` or `Fold` and the places of its map and bounds."""
 
     def __init__(self, frame: Frame, i: int) -> None:
         instr = frame.kernel.body[i]
-        assert isinstance(instr, Load | Store | Accumulate)
+        assert isinstance(instr, MAPPED)
         self.frame, self.i, self.instr = frame, i, instr
         self.map = Place(frame, ("map", i), instr.map)
         bounds = instr.bounds if isinstance(instr, Load) else ()

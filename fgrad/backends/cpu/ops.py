@@ -206,9 +206,22 @@ def _divide(b: Builder, op: str, x: str, y: str, signed: bool) -> str:
         lowest = b.icmp("eq", x, -(2 ** (int(b.scalar(x)[1:]) - 1)))
         bad = b.binary("or", zero, b.binary("and", lowest, b.icmp("eq", y, -1)))
     safe = b.select(bad, 1, y)
+    quotient = _quotient(b, x, safe, signed)
     if op == "div":
-        return b.select(zero, -1, b.binary("sdiv" if signed else "udiv", x, safe))
-    return b.select(zero, x, b.binary("srem" if signed else "urem", x, safe))
+        return b.select(zero, -1, quotient)
+    return b.select(zero, x, b.binary("sub", x, b.binary("mul", quotient, safe)))
+
+
+def _quotient(b: Builder, x: str, y: str, signed: bool) -> str:
+    bits = int(b.scalar(x)[1:])
+    if bits == 64 or b.width == 1:
+        return b.binary("sdiv" if signed else "udiv", x, y)
+    # There are no vectors of integer divisions. Floats of twice the digits round no quotient to an
+    # integer that it does not reach.
+    wide = "double" if bits == 32 else "float"
+    there, back = ("sitofp", "fptosi") if signed else ("uitofp", "fptoui")
+    quotient = b.binary("fdiv", b.cast(there, x, wide), b.cast(there, y, wide))
+    return b.cast(back, quotient, b.scalar(x))
 
 
 def _shift(b: Builder, op: str, x: str, y: str, kind: DType) -> str:

@@ -16,7 +16,7 @@ from fgrad.backends.cpu.memory import Address, load, store, stored_scalar
 from fgrad.backends.cpu.schedule import ROW, dtype_of
 from fgrad.backends.cpu.text import Builder, Variable
 from fgrad.compile.interpret import identity
-from fgrad.compile.kernel import Accumulate, DType, Reduce
+from fgrad.compile.kernel import Accumulate, DType, Fold, Reduce
 
 
 def two_sum(b: Builder, x: str, y: str) -> tuple[str, str]:
@@ -34,19 +34,19 @@ def settled(b: Builder, total: str, carry: str) -> str:
 
 
 class RowSum:
-    """The accumulators of one `Reduce`.
+    """The accumulators of one `Reduce` or `Fold`.
 
     Args:
         f: The function.
-        i: The position of the `Reduce`.
+        i: The position of the instruction.
         unroll: The number of accumulators.
     """
 
     def __init__(self, f: Frame, i: int, unroll: int) -> None:
         instr = f.kernel.body[i]
-        assert isinstance(instr, Reduce)
+        assert isinstance(instr, Reduce | Fold)
         self.f, self.i, self.monoid, self.arg = f, i, instr.monoid, instr.arg
-        self.result, self.dtype = instr.dtype, layout.accumulator(f.kernel, i)
+        self.result, self.dtype = dtype_of(f.kernel, instr.arg), layout.accumulator(f.kernel, i)
         self.scalar = ops.scalar_of(self.dtype)
         self.neutral = identity(self.monoid, self.dtype).item()
         self.zero = f.b.named(self.neutral, self.scalar, f.b.width)
@@ -54,6 +54,13 @@ class RowSum:
         self.wide: list[Variable] = []
         if layout.compensates(f.kernel, i):
             self.wide = [f.b.variable(0, self.scalar, f.b.width) for _ in range(2)]
+
+    def clear(self) -> None:
+        """Begin anew."""
+        for part in self.parts:
+            part.value = self.zero
+        for part in self.wide:
+            part.value = self.f.b.named(0, self.scalar, self.f.b.width)
 
     @property
     def carried(self) -> list[Variable]:

@@ -10,7 +10,7 @@ from fgrad.backends.cpu.loops import Counter
 from fgrad.backends.cpu.reduction import Partial
 from fgrad.backends.cpu.rows import row
 from fgrad.backends.cpu.schedule import schedule
-from fgrad.backends.cpu.text import Builder
+from fgrad.backends.cpu.text import Builder, Operand
 from fgrad.compile.kernel import Kernel
 
 
@@ -89,6 +89,8 @@ class _Writer:
             self._blocks_of_rows(f)
         elif layout.is_blocked(self.kernel, self.plan):
             self._blocks_of_elements(f)
+        elif layout.is_tiled(self.kernel, self.plan):
+            self._tiles(f)
         else:
             self._rows(f, "%lo", "%hi", {})
         return self._text(name, f)
@@ -100,7 +102,18 @@ class _Writer:
         with b.when(b.icmp("slt", first, stop)):  # then the scalars of the row exist
             row(f, {}, first, stop)
 
-    def _rows(self, f: Frame, first: str, stop: str, partials: dict[int, Partial]) -> None:
+    def _tiles(self, f: Frame) -> None:
+        b, size = f.b, f.word("size", len(self.kernel.outer))
+        with b.loop("%lo", "%hi", layout.TILE) as top, b.loop(0, size, layout.TILE) as left:
+            bottom = b.call("smin", b.binary("add", top, layout.TILE), "%hi")
+            right = b.call("smin", b.binary("add", left, layout.TILE), size)
+            self._rows(f, top, bottom, {}, (left, right))
+
+    def _rows(
+        self, f: Frame, first: str, stop: str, partials: dict[int, Partial],
+        columns: tuple[Operand, str] = (0, ""),
+    ) -> None:  # fmt: skip
+        """Rows of a range; of each the elements of a range, by default all."""
         b, axes = f.b, len(self.kernel.outer)
         counter = Counter(b, [f.word("size", axis) for axis in range(axes)])
         with b.when(b.icmp("slt", first, stop)):  # then no size is 0
@@ -108,7 +121,7 @@ class _Writer:
             with b.loop(first, stop, 1, counter.digits):
                 for axis, digit in enumerate(counter.digits):
                     f.index[axis] = digit.value
-                row(f, partials)
+                row(f, partials, *columns)
                 counter.advance()
 
     def _blocks_of_rows(self, f: Frame) -> None:

@@ -13,7 +13,7 @@ from fgrad.backends.cpu.memory import Address, load, store, stored_scalar
 from fgrad.backends.cpu.reduction import Partial, RowSum
 from fgrad.backends.cpu.schedule import LANE, SEGMENT, Pass, dtype_of
 from fgrad.backends.cpu.text import Operand, Variable
-from fgrad.compile.kernel import Accumulate, Compute, Const, DType, Index, Load, Store
+from fgrad.compile.kernel import MAPPED, Accumulate, Compute, Const, DType, Index, Load, Store
 
 CHAIN = 28  # turns between two looks at the length of chains; see `_Pass.sums`
 LONG = 32  # turns after which chains end
@@ -27,7 +27,7 @@ def row(f: Frame, partials: dict[int, Partial], first: Operand = 0, stop: str = 
     for p in f.plan.passes:
         for i in p.before:
             scalar(f, i)
-        if p.reduces or p.accumulates or p.stores:
+        if p.reduces or p.accumulates or p.folds or p.stores:
             _Pass(f, p, done, partials, first, stop).emit()
         done.update(p.keep)
     for i in f.plan.after:
@@ -82,11 +82,13 @@ class _Pass:
         self.level = f.plan.level
         self.accesses = {
             i: Access(f, i)
-            for i in (*p.body, *p.stores)
-            if isinstance(f.kernel.body[i], Load | Store) and i not in done
+            for i in (*p.body, *p.folds, *p.stores)
+            if isinstance(f.kernel.body[i], MAPPED) and i not in done
         }
         self.unroll = self._unroll()
-        self.sums = [RowSum(f, i, self.unroll) for i in p.reduces]
+        self.rows = [RowSum(f, i, self.unroll) for i in p.reduces]
+        self.folds = [RowSum(f, i, self.unroll) for i in p.folds]
+        self.sums = self.rows + self.folds
         self.pending = f.b.variable(0, "i64")
         self.carried = [v for s in self.sums for v in s.carried]
         self.flushes = any(s.wide for s in self.sums)
@@ -96,7 +98,7 @@ class _Pass:
         """Enough independent chains of additions, and of short code only: it takes time to make."""
         work = sum(1 for i in self.p.body if self.level[i] == LANE)
         costly = any(self.f.plan.cost[i] >= 16 for i in self.p.body)
-        if self.p.reduces and work <= 2:
+        if (self.p.reduces or self.p.folds) and work <= 2:
             return 4
         return 2 if work <= 6 and not costly else 1
 
@@ -104,8 +106,13 @@ class _Pass:
         f = self.f
         for access in self.accesses.values():
             access.start_row()
-        carried = [*self.carried, self.pending] if self.flushes else self.carried
-        with segments(f, carried) as start:
+        held = [v for s in self.rows for v in s.carried]
+        carried = self.carried
+        if self.flushes:
+            held, carried = [*held, self.pending], [*carried, self.pending]
+        with segments(f, held) as start:
+            for total in self.folds:
+                total.clear()
             for i in self.p.body:
                 if self.level[i] == SEGMENT:
                     self._start(i)
@@ -119,9 +126,10 @@ class _Pass:
             self._along(stop, carried)
             for i in self.p.stores:
                 if self.level[i] == SEGMENT:
-                    self._start(i)
-                    self._store_segment(i)
-        for total in self.sums:
+                    self._write(i, f.scalars[f.kernel.body[i].arg])  # type: ignore[union-attr]
+            for total in self.folds:
+                self._write(total.i, total.finish())
+        for total in self.rows:
             f.set_scalar(total.i, total.finish())
 
     def _start(self, i: int) -> None:
@@ -130,11 +138,11 @@ class _Pass:
             access.start_segment()
             access.finish_segment()
 
-    def _store_segment(self, i: int) -> None:
-        instr = self.f.kernel.body[i]
-        assert isinstance(instr, Store)
+    def _write(self, i: int, value: str) -> None:
+        """Store a value of the segment."""
+        self._start(i)
         with self.f.b.lanes(1):
-            self.accesses[i].store_scalar(self.f.scalars[instr.arg])
+            self.accesses[i].store_scalar(value)
 
     def _along(self, stop: str, carried: Sequence[Variable]) -> None:
         b = self.f.b

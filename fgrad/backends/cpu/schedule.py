@@ -19,6 +19,7 @@ from fgrad.compile.kernel import (
     Compute,
     Const,
     DType,
+    Fold,
     Index,
     Kernel,
     Load,
@@ -51,6 +52,7 @@ class Pass:
         body: Values to compute for each segment or element, in order.
         reduces: The `Reduce` that take their argument from it.
         accumulates: The `Accumulate` of full values that run in it.
+        folds: The `Fold` that run in it.
         stores: The `Store` that run in it.
         keep: Values to write to their buffers.
     """
@@ -59,13 +61,14 @@ class Pass:
     body: list[int] = field(default_factory=list)
     reduces: list[int] = field(default_factory=list)
     accumulates: list[int] = field(default_factory=list)
+    folds: list[int] = field(default_factory=list)
     stores: list[int] = field(default_factory=list)
     keep: list[int] = field(default_factory=list)
 
     def roots(self, kernel: Kernel) -> set[int]:
         """The values that its results need."""
         found: set[int] = set()
-        for i in (*self.reduces, *self.accumulates, *self.stores):
+        for i in (*self.reduces, *self.accumulates, *self.folds, *self.stores):
             found.update(uses(kernel.body[i]))
         return found
 
@@ -120,6 +123,8 @@ def _levels(kernel: Kernel) -> list[int]:
                 found = max(level[a] for a in args)
             case Store(arg=arg, map=m) | Accumulate(arg=arg, map=m):
                 found = max(level[arg], map_level(m, first, level))
+            case Fold():
+                found = SEGMENT
         level.append(found)
     return level
 
@@ -165,7 +170,7 @@ def schedule(kernel: Kernel) -> Schedule:
         (stage[i] - isinstance(instr, Reduce)
          for i, instr in enumerate(kernel.body)
          if isinstance(instr, Reduce)
-         or (isinstance(instr, Store | Accumulate) and level[i] != ROW)),
+         or (isinstance(instr, Store | Accumulate | Fold) and level[i] != ROW)),
         default=0,
     )  # fmt: skip
     passes = [Pass() for _ in range(count)]
@@ -196,6 +201,8 @@ def _place(found: Schedule, i: int, instr: object, stage: int) -> None:
             passes[-1].stores.append(i)
         case Accumulate():
             passes[stage].accumulates.append(i)
+        case Fold():
+            passes[stage].folds.append(i)
         case Load() | Compute() | Index() if row:
             (passes[stage].before if stage < len(passes) else found.after).append(i)
         case Const():

@@ -97,11 +97,11 @@ class _Planner:
             mine = [v for v in node.layouts if v in needed]
             mine += [p for whole, parts in node.joins.items() if whole in needed for p in parts]
             if mine:
-                kernel, order = kernel_of(
+                kernels = kernel_of(
                     self.program, node, mine, lambda v: self._is_cheap_again(v, needed)
                 )
-                needed.update(order)
-                out.append((kernel, order))
+                needed.update(v for _, order in kernels for v in order)
+                out += reversed(kernels)
         return out[::-1]
 
     def _is_cheap_again(self, var: Var, needed: set[Var]) -> bool:

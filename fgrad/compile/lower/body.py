@@ -10,6 +10,7 @@ from fgrad.compile.kernel import (
     Bound,
     Compute,
     Const,
+    Fold,
     Index,
     Instr,
     Load,
@@ -131,6 +132,12 @@ class Body:
         if not var.aval.size:
             return
         self.code.append(Accumulate(o, Map(at.offset, at.strides), monoid, arg))
+        self._full.append(False)
+
+    def fold(self, var: Var, at: Affine, monoid: str, arg: int) -> None:
+        """Reduce over the last axis, into the buffer of a value."""
+        o = self.operand(var, written=True)
+        self.code.append(Fold(o, Map(at.offset, at.strides), monoid, arg))
         self._full.append(False)
 
     # --------------------------------------------------------------------------- composed

@@ -2,7 +2,8 @@
 
 The *domain* of a cluster is the set of its atoms. A kernel has one way to divide it into rows:
 `inner` are the atoms of a row. A reduction over exactly those gives a row value, which later
-equations of the cluster may use; one over all others, or over others from some on, accumulates.
+equations of the cluster may use; one over all others, or over others from some on, accumulates;
+one over some of them, the fastest among these, is folded: a result for each part of a row.
 """
 
 from collections.abc import Iterable, Sequence
@@ -210,7 +211,8 @@ class Merge:
         sets = [leaves(r) for r in a.reduced.values()]
         sets += [self._mine(r) for r in b.reduced.values()]
         self.inner = inner
-        return divisions(inner, [s for s in sets if s])
+        last = _fastest(a)
+        return divisions(inner, [s for s in sets if s], last and _only(last))
 
     def _spreads(self, whole: Cluster, part: Cluster, extra: list[Atom]) -> bool:
         """Whether all of `part` can be row values of `whole`, whose rows are `extra`."""
@@ -273,8 +275,10 @@ def _is_row(cluster: Cluster, var: Var) -> bool:
     return not walk or walk[-1] in reduced or size_of(walk) <= _SMALL
 
 
-def divisions(inner: Sequence[Atom] | None, sets: Sequence[Sequence[Atom]]) -> bool:
-    """Whether reductions over those sets of atoms fit in one kernel."""
+def divisions(
+    inner: Sequence[Atom] | None, sets: Sequence[Sequence[Atom]], last: Atom | None
+) -> bool:
+    """Whether reductions over those sets of atoms fit in one kernel; `last` is the fastest atom."""
     distinct = {frozenset(s) for s in sets}
     if inner is None:
         if len(distinct) < 2:
@@ -287,7 +291,8 @@ def divisions(inner: Sequence[Atom] | None, sets: Sequence[Sequence[Atom]]) -> b
     rest = set()
     for s in distinct:
         if s != row:
-            if s & row and not row < s:
+            if not s & row or row < s:
+                rest.add(s - row)
+            elif last not in s or last not in row:
                 return False
-            rest.add(s - row)
     return len(rest) <= 1

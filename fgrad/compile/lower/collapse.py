@@ -3,7 +3,18 @@
 from dataclasses import replace
 from math import prod
 
-from fgrad.compile.kernel import Accumulate, Bound, Index, Instr, Kernel, Load, Map, Store
+from fgrad.compile.kernel import (
+    MAPPED,
+    Accumulate,
+    Bound,
+    Fold,
+    Index,
+    Instr,
+    Kernel,
+    Load,
+    Map,
+    Store,
+)
 from fgrad.compile.lower.body import Body
 
 _ROW = 512  # elements that a row has at least where rows are free to choose
@@ -22,10 +33,10 @@ def collapsed(
     """
     sizes = body.sizes
     limits = {0, len(sizes)} if division is None else {0, *division, len(sizes)}
-    runs = _runs(body, limits)
+    runs = runs_of(body, limits)
     new_sizes = [prod(sizes[a] for a in run) for run in runs]
     if division is None:
-        inner = _row(new_sizes)
+        inner = len(runs) - 1 if _transposes(body, runs) else _row(new_sizes)
         across = inner
     else:
         across, inner = (sum(run[0] < d for run in runs) for d in division)
@@ -43,7 +54,7 @@ def collapsed(
     )
 
 
-def _runs(body: Body, limits: set[int]) -> list[list[int]]:
+def runs_of(body: Body, limits: set[int]) -> list[list[int]]:
     """Axes to be merged, slowest first."""
     maps = [m for i in body.code for m in _maps(i)]
     fixed = {i.axis for i in body.code if isinstance(i, Index)}
@@ -65,6 +76,16 @@ def _runs(body: Body, limits: set[int]) -> list[list[int]]:
     return runs
 
 
+def _transposes(body: Body, runs: list[list[int]]) -> bool:
+    """Whether something moves by one element along the last axis but one, and further along it."""
+    if len(runs) < 2:
+        return False
+    pairs = [
+        (m.strides[runs[-2][-1]], m.strides[runs[-1][-1]]) for i in body.code for m in _maps(i)
+    ]
+    return any(abs(before) == 1 and abs(last) > 1 for before, last in pairs)
+
+
 def _row(sizes: list[int]) -> int:
     """Where the inner axes begin, if rows are free: they should not be short."""
     at, length = len(sizes), 1
@@ -75,7 +96,7 @@ def _row(sizes: list[int]) -> int:
 
 
 def _maps(instr: Instr) -> list[Map | Bound]:
-    out: list[Map | Bound] = [instr.map] if isinstance(instr, Load | Store | Accumulate) else []
+    out: list[Map | Bound] = [instr.map] if isinstance(instr, MAPPED) else []
     return [*out, *instr.bounds] if isinstance(instr, Load) else out
 
 
@@ -87,7 +108,7 @@ def _remapped(instr: Instr, runs: list[list[int]], extra: bool) -> Instr:
         case Load(map=m, bounds=bounds):
             moved = tuple(replace(b, strides=strides(b)) for b in bounds)
             return replace(instr, map=replace(m, strides=strides(m)), bounds=moved)
-        case Store(map=m) | Accumulate(map=m):
+        case Store(map=m) | Accumulate(map=m) | Fold(map=m):
             return replace(instr, map=replace(m, strides=strides(m)))
         case Index(axis=axis):
             return replace(instr, axis=next(i for i, run in enumerate(runs) if axis in run))

@@ -3,21 +3,25 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from fgrad.compile.kernel import Bound, Kernel
+from fgrad.compile.kernel import Accumulate, Bound, Kernel, Load, Map, Operand
 from fgrad.compile.lower.axes import Atom, Layout, flat, leaves, size_of, split
 from fgrad.compile.lower.body import I64, Body
 from fgrad.compile.lower.cluster import Cluster
-from fgrad.compile.lower.collapse import collapsed
+from fgrad.compile.lower.collapse import collapsed, runs_of
 from fgrad.compile.lower.program import POINTWISE, REDUCE, VIEW, Item, Program
 from fgrad.compile.lower.scalars import computed
 from fgrad.compile.lower.views import Affine, Inexpressible, index_of, total
 from fgrad.compile.plan import contiguous
-from fgrad.core.ir import Atom as Operand
+from fgrad.core.avals import ShapedArray
+from fgrad.core.ir import Atom as Value
 from fgrad.core.ir import Eqn, Literal, Var
 
 Index = tuple[Affine, ...]
 _LONG = 2**16  # elements that are reduced by several threads
 _ROW = 512  # elements of their rows, at most: an accumulating thread takes 64 rows at least
+
+
+Written = tuple[Kernel, list[Var]]  # with the value behind each operand
 
 
 class Rows(NamedTuple):
@@ -30,8 +34,8 @@ class Rows(NamedTuple):
 
 def kernel_of(
     program: Program, cluster: Cluster, needed: Sequence[Var], again: Callable[[Var], bool]
-) -> tuple[Kernel, list[Var]]:
-    """The kernel that stores what is needed of a cluster, and the value behind each operand.
+) -> list[Written]:
+    """The kernel that stores what is needed of a cluster, and kernels that add up parts of it.
 
     Args:
         program: The program.
@@ -40,7 +44,7 @@ def kernel_of(
         again: Whether a value that others make is better computed once more than read.
     """
     writer = _Writer(program, cluster, needed, again)
-    return writer.kernel(), writer.body.order
+    return [(writer.kernel(), writer.body.order), *writer.ends]
 
 
 class _Writer:
@@ -68,6 +72,8 @@ class _Writer:
         self.body = Body(self.sizes, first)
         self.known: dict[object, int] = {}
         self.places = {v: self.index(cluster.layouts[v]) for v in self.items}
+        self.folds: list[tuple[Var, int, set[Atom]]] = []
+        self.ends: list[Written] = []
 
     # --------------------------------------------------------------------------- axes
 
@@ -109,7 +115,7 @@ class _Writer:
                 row = _tail(order)
                 order = leaves(order)
                 sets = [frozenset(order)]
-        across = frozenset[Atom]().union(*(s - row for s in sets))
+        across = frozenset[Atom]().union(*(s - row for s in sets if row <= s or not s & row))
         return Rows(
             [a for a in order if a not in row and a not in across],
             [a for a in order if a in across],
@@ -152,15 +158,14 @@ class _Writer:
                     self._store(var)
             else:
                 self._reduce(var, item)
-        kept, across, inner = self.rows
+        self._fold()
         origins = sorted({item.origin for item in self.items.values()})
         name = "_".join(dict.fromkeys(i.eqn.primitive.name for i in self.items.values()))[:60]
-        return collapsed(
-            name,
-            self.body,
-            (len(kept), len(kept) + len(across)) if inner is not None else None,
-            tuple(origins),
-        )
+        return collapsed(name, self.body, self._division(), tuple(origins))
+
+    def _division(self) -> tuple[int, int] | None:
+        kept, across, inner = self.rows
+        return None if inner is None else (len(kept), len(kept) + len(across))
 
     def index(self, layout: Layout) -> Index:
         """The index of a value of that layout, at the current point of the kernel."""
@@ -186,6 +191,9 @@ class _Writer:
         reduced = set(leaves(self.cluster.reduced[var]))
         inner = set(self.rows.inner or ())
         value = self.value(eqn.inputs[0], self.index(walk))
+        if reduced & inner and not inner <= reduced:
+            self.folds.append((var, value, reduced))
+            return
         if reduced and inner <= reduced:
             value = self.body.reduce(item.expr, value)
             reduced -= inner
@@ -198,8 +206,33 @@ class _Writer:
         if var in self.needed:
             self._store(var)
 
+    def _fold(self) -> None:
+        """Reduce over some axes of a row: here over the last ones, over others in `ends`."""
+        if not self.folds:
+            return
+        runs = runs_of(self.body, {0, *(self._division() or ()), len(self.sizes)})
+        atoms = list(self.place)
+        for var, value, reduced in self.folds:
+            here: set[Atom] = set()
+            for axis in reversed(runs[-1]):
+                if atoms[axis] not in reduced:
+                    break
+                here.add(atoms[axis])
+            rest = [a for a in atoms if a in reduced and a not in here]
+            count = size_of(rest)
+            whole, layout = var, self.cluster.layouts[var]
+            if count > 1:
+                whole = Var(ShapedArray((count, *var.aval.shape), self.body.dtype(value)))
+                layout = [rest, *layout]
+                self.ends.append(_added_up(self.items[var], whole))
+            at = total(self.index(layout), contiguous(whole.aval.shape), len(self.sizes))
+            if here:
+                self.body.fold(whole, at, self.items[var].expr, value)
+            else:
+                self.body.store(whole, at, value)
+
     def value(
-        self, atom: Operand, index: Sequence[Affine], bounds: tuple[Bound, ...] = (),
+        self, atom: Value, index: Sequence[Affine], bounds: tuple[Bound, ...] = (),
         fill: object = None,
     ) -> int:  # fmt: skip
         """The computed value of an element."""
@@ -275,7 +308,7 @@ class _Writer:
         where = self.body.inside(step.bounds)
         return self.body.compute("select", (where, inside, outside), self.body.dtype(inside))
 
-    def _is_load(self, atom: Operand) -> bool:
+    def _is_load(self, atom: Value) -> bool:
         """Whether a value is read from memory, through views that have no bounds of their own."""
         while atom not in self.cluster.memory and (view := self.program.view_of(atom)) is not None:
             if not view[0].inputs or len(view[0].inputs) > 1:
@@ -294,10 +327,28 @@ class _Writer:
         return body.compute("min", (wide, body.const(limit, I64)), I64)
 
 
-def bases(program: Program, atom: Operand) -> set[Var]:
+def _added_up(item: Item, parts: Var) -> Written:
+    """A kernel that reduces over the first axis of `parts`, whose other axes are those of a result.
+
+    Args:
+        item: The reduction that it completes.
+        parts: Its results for parts of what it reduces.
+    """
+    (var,) = item.eqn.outputs
+    count, size, dtype = parts.aval.shape[0], var.aval.size, parts.aval.dtype
+    body = (
+        Load(0, Map(0, (size, 1)), dtype),
+        Accumulate(1, Map(0, (0, 1)), item.expr, 0),
+    )
+    operands = (Operand(dtype), Operand(var.aval.dtype, written=True))
+    name = item.eqn.primitive.name
+    return Kernel(name, (count,), (size,), operands, body, 0, (item.origin,)), [parts, var]
+
+
+def bases(program: Program, atom: Value) -> set[Var]:
     """The values in which views end."""
     out: set[Var] = set()
-    waiting: list[Operand] = [atom]
+    waiting: list[Value] = [atom]
     while waiting:
         a = waiting.pop()
         if type(a) is not Var:

@@ -86,9 +86,26 @@ class Program:
             self._expand(eqn, origin, supports)
             return
         item = classify(eqn, origin, supports)
+        before = self._unreshaped(item)
+        if before is not None:
+            self.renamed[eqn.outputs[0]] = before
+            return
         for k, v in enumerate(eqn.outputs):
             self.made[v] = (len(self.items), k)
         self.items.append(item)
+
+    def _unreshaped(self, item: Item) -> Atom | None:
+        """The value of which a reshape gives the shape back."""
+        shape = item.eqn.outputs[0].aval.shape if item.eqn.outputs else ()
+        while item.form == VIEW and item.eqn.primitive.lower.data == "reshape":  # type: ignore[union-attr]
+            atom = item.eqn.inputs[0]
+            if atom.aval.shape == shape:
+                return atom
+            made = self.made.get(atom) if type(atom) is Var else None
+            if made is None:
+                return None
+            item = self.items[made[0]]
+        return None
 
     def _expand(self, eqn: Eqn, origin: int, supports: Supports) -> None:
         """Put the equations that a primitive is composed of in its place."""

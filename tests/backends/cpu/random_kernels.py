@@ -13,6 +13,7 @@ from fgrad.compile.kernel import (
     Bound,
     Compute,
     Const,
+    Fold,
     Index,
     Kernel,
     Load,
@@ -233,6 +234,12 @@ class Maker:
         o = self.operand(self.dtype(v), count, True)
         self.push(Accumulate(o, index, monoid, v))
 
+    def fold(self):
+        v, monoid = self.summand()
+        index, count = self.target(range(len(self.sizes) - 1))
+        o = self.operand(self.stored(self.dtype(v)), count, True)
+        self.push(Fold(o, index, monoid, v))
+
 
 def random_kernel(rng):
     """A kernel and buffers for its operands."""
@@ -244,6 +251,8 @@ def random_kernel(rng):
     if rng.randrange(3) == 0:
         for _ in range(rng.randrange(1, 3)):
             maker.accumulate()
+    if rng.randrange(3) == 0:
+        maker.fold()
     for _ in range(rng.randrange(1, 4)):
         maker.store(rng.choice(maker.values()))
     return maker.kernel(), maker.buffers

@@ -400,3 +400,38 @@ def test_kernels_of_every_primitive_agree_with_eager_rules(number):
             for i, (y, e) in enumerate(zip(got, evaluate(f, problem.args), strict=True)):
                 assert y.dtype == e.dtype
                 assert_close(y, e, bound_of(problem, i, e), f"code of {problem}, result {i}")
+
+
+@pytest.mark.parametrize("lanes", WIDTHS)
+@pytest.mark.parametrize("cuts", [(), (1,), (40, 7)])
+@pytest.mark.parametrize("shape", [(2, 3, 5), (1, 33, 70), (3, 65, 64), (1, 100, 1), (2, 0, 4)])
+def test_transposes_walk_over_tiles(lanes, cuts, shape):
+    stack, rows, n = shape
+    size = stack * rows * n
+    across, down = Map(0, (rows * n, n, 1)), Map(0, (rows * n, 1, rows))
+    kernel = Kernel(
+        "transpose", (stack, rows), (n,),
+        (Operand(F32), Operand(F32), Operand(F32, True)),
+        (Load(0, down, F32), Load(1, across, F32), kernels.Compute("sub", (0, 1), F32),
+         Store(2, across, 2)),
+    )  # fmt: skip
+    assert layout.is_tiled(kernel, layout.schedule(kernel)) == (rows > 1)
+    x = np.arange(3 * size, dtype=F32).reshape(3, size) ** 2
+    agree(kernel, list(x), lanes, cuts)
+
+
+@pytest.mark.parametrize("dtype", "bBhHiIqQ")
+@pytest.mark.parametrize("op", ["div", "rem"])
+def test_integer_division_is_exact_beside_multiples(op, dtype):
+    rng = np.random.default_rng(0)
+    info = np.iinfo(dtype)
+    y = rng.integers(info.min, info.max, 4000, dtype, endpoint=True) >> rng.integers(
+        0, info.bits, 4000
+    ).astype(dtype)
+    y[y == 0] = 1
+    with np.errstate(over="ignore"):
+        q = rng.integers(info.min, info.max, 4000, dtype) // y
+        x = q * y + rng.integers(0, 3, 4000).astype(dtype) - np.array(1, dtype)
+    kernel = kernels.pointwise(op, [y.dtype] * 2, y.dtype, len(y))
+    for lanes in WIDTHS:
+        agree(kernel, [x, y, np.zeros_like(x)], lanes)
