@@ -5,14 +5,24 @@ from typing import Any
 
 import numpy as np
 
+from fgrad.core import basis
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ArgumentError
 from fgrad.core.ir import Jaxpr
-from fgrad.core.primitive import Absent, Lowering, Primitive
+from fgrad.core.primitive import Absent, Lowering, Primitive, Value
 from fgrad.core.program import run_program
 from fgrad.core.tracing import bind
 from fgrad.core.transforms.jaxprs import Linearized, linearize_jaxpr
-from fgrad.lax.control.programs import Flags, carry_fixpoint, given, spread, without_debug
+from fgrad.lax.control.programs import (
+    Flags,
+    carry_fixpoint,
+    given,
+    program,
+    run_inner,
+    spread,
+    without_debug,
+)
+from fgrad.lax.control.scan import scan_p
 from fgrad.lax.control.while_shared import groups
 
 KEPT = 64  # carries kept along a loop; even, since every second one is dropped when all are taken
@@ -26,8 +36,13 @@ def spacing_of(steps: int) -> int:
     return spacing
 
 
+def powers(steps: int) -> list[int]:
+    """Powers of two that add up to a number of steps, largest first."""
+    return [1 << i for i in reversed(range(steps.bit_length())) if steps >> i & 1]
+
+
 class PullCut:
-    """How one step of a loop is pulled back.
+    """How a loop is pulled back: programs of a number of steps, which is a power of two.
 
     Attributes:
         consts: Which constants of the body are differentiated.
@@ -43,6 +58,64 @@ class PullCut:
         self.consts = consts
         self.carry = carry_fixpoint(self.replay, consts, carry, (), body.out_avals)
         self.linear: Linearized = linearize_jaxpr(self.replay, (*consts, *self.carry))
+
+    def advance(self, steps: int) -> Jaxpr:
+        """(constants, carry) → the carry after some steps."""
+        return self._scan("advance", self.replay, steps, len(self.carry))
+
+    def track(self, steps: int) -> Jaxpr:
+        """(constants, carry) → the carry after some steps, and those before each, stacked."""
+        n = len(self.consts)
+
+        def step(*args: Value) -> list[Value]:
+            return [*run_inner(self.replay, *args), *args[n:]]
+
+        inner = program(self.replay, ("tracked step",), step, self.replay.in_avals)
+        return self._scan("track", inner, steps, len(self.carry))
+
+    def pull(self, steps: int) -> Jaxpr:
+        """(constants, cotangents, sums, stacked carries) → cotangents and sums before the steps.
+
+        Cotangents are those of the carries that are differentiated; sums are those of the
+        constants, added up.
+        """
+        n, linear, replay = len(self.consts), self.linear, self.replay
+        n_cts = sum(self.carry)
+        sums = given(replay.in_avals[:n], self.consts)
+
+        def step(*args: Value) -> list[Value]:
+            consts, cts = args[:n], args[n : n + n_cts]
+            old, carry = args[n + n_cts : n + n_cts + len(sums)], args[n + n_cts + len(sums) :]
+            results = run_inner(linear.forward, *consts, *carry)
+            full = spread(cts, self.carry)
+            active = [ct for ct, on in zip(full, linear.active, strict=True) if on]
+            back = run_inner(linear.backward, *results[len(carry) :], *active)
+            more = [basis.add_any(a, b) for a, b in zip(old, back, strict=False)]
+            return [*back[len(sums) :], *more]
+
+        avals = [
+            *replay.in_avals[:n],
+            *(a.tangent() for a in (*given(replay.out_avals, self.carry), *sums)),
+            *replay.in_avals[n:],
+        ]
+        inner = program(replay, ("pulled step", self.consts, self.carry), step, avals)
+        return self._scan("pull", inner, steps, n_cts + len(sums))
+
+    def _scan(self, name: str, inner: Jaxpr, steps: int, num_carry: int) -> Jaxpr:
+        """A scan of a program over some steps, as a program; 'pull' goes back."""
+        fixed = len(self.consts) + num_carry
+        avals = [
+            *inner.in_avals[:fixed],
+            *(a.update(shape=(steps, *a.shape)) for a in inner.in_avals[fixed:]),
+        ]
+
+        def run(*args: Value) -> list[Value]:
+            return bind(  # type: ignore[no-any-return]
+                scan_p, *args, jaxpr=inner, length=steps, reverse=name == "pull",
+                num_consts=len(self.consts), num_carry=num_carry, unroll=1,
+            )  # fmt: skip
+
+        return program(inner, (name, steps, num_carry), run, avals)
 
 
 def pull_abstract(
@@ -71,7 +144,12 @@ def pull_eager(
     ]
     walk = _Walk(xp, cut, consts, given(cts, cut.carry), given(body.in_avals[:num_body], n_consts))
     spacing = spacing_of(steps)
-    for slot in reversed(range(-(-steps // spacing))):
+    if spacing == 1:  # every carry was kept
+        stop = steps
+        for n in reversed(powers(steps)):
+            walk.pull([s[stop - n : stop] for s in stacks], n)
+            stop -= n
+    for slot in reversed(range(-(-steps // spacing) if spacing > 1 else 0)):
         start = slot * spacing
         walk.back([s[slot, ...] for s in stacks], min(spacing, steps - start))
     ignored = [
@@ -103,31 +181,32 @@ class _Walk:
 
     def back(self, carry: list[Any], steps: int) -> None:
         """Go back over the `steps` steps that start with `carry`."""
-        if steps == 1:
-            self.pull(carry)
+        if steps <= KEPT:
+            stacks = []
+            for n in powers(steps):
+                found = self._run(self.cut.track(n), carry)
+                carry = found[: len(carry)]
+                stacks.append((n, found[len(carry) :]))
+            for n, kept in reversed(stacks):
+                self.pull(kept, n)
             return
         stride = -(-steps // KEPT)
-        kept = []
+        firsts = []
         for i in range(0, steps, stride):
-            kept.append(carry)
+            firsts.append(carry)
             if i + stride < steps:
-                for _ in range(stride):
-                    carry = run_program(self.cut.replay, self.xp, [*self.consts, *carry])
-        for i in reversed(range(len(kept))):
-            self.back(kept.pop(), min(stride, steps - i * stride))
+                for n in powers(stride):
+                    carry = self._run(self.cut.advance(n), carry)
+        for i in reversed(range(len(firsts))):
+            self.back(firsts.pop(), min(stride, steps - i * stride))
 
-    def pull(self, carry: list[Any]) -> None:
-        """Go back over one step."""
-        cut, linear = self.cut, self.cut.linear
-        n = len(carry)
-        results = run_program(linear.forward, self.xp, [*self.consts, *carry])
-        full = spread(self.cts, cut.carry)
-        active = [ct for ct, on in zip(full, linear.active, strict=True) if on]
-        back = run_program(linear.backward, self.xp, [*results[n:], *active])
-        k = len(self.sums)
-        for i, ct in enumerate(back[:k]):
-            self.sums[i] = self.sums[i] + ct
-        self.cts = back[k:]
+    def pull(self, kept: Sequence[Any], steps: int) -> None:
+        """Go back over steps whose carries are stacked; their number is a power of two."""
+        found = self._run(self.cut.pull(steps), [*self.cts, *self.sums, *kept])
+        self.cts, self.sums = found[: len(self.cts)], found[len(self.cts) :]
+
+    def _run(self, jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
+        return run_program(jaxpr, self.xp, [*self.consts, *args])
 
 
 def _steps_eager(xp: Any, steps: Any) -> Any:
