@@ -81,6 +81,8 @@ def _run_loop(step: Loop, args: Sequence[Any], run: Callable[..., None]) -> list
         while run_plan(plans[0], [*before, *carry], run)[0]:
             carry = run_plan(plans[1], [*consts, *carry], run)
         return list(carry)
+    if step.eqn.primitive.name == "while_saved":
+        return _run_saved(step, before, consts, carry, run)
     n, order = len(carry), range(params["length"])
     shapes = [(len(order), *a.shape) for a in step.jaxprs[0].out_avals[n:]]
     ys = [np.empty(s, a.dtype) for s, a in zip(shapes, step.jaxprs[0].out_avals[n:], strict=True)]
@@ -90,3 +92,23 @@ def _run_loop(step: Loop, args: Sequence[Any], run: Callable[..., None]) -> list
         for stacked, y in zip(ys, outs[n:], strict=True):
             stacked[i] = y
     return [*carry, *ys]
+
+
+def _run_saved(
+    step: Loop, before: Any, consts: Any, carry: Any, run: Callable[..., None]
+) -> list[Any]:
+    """The results of a while loop that keeps carries: rows of a stack at distances that double."""
+    shapes = [v.aval for v in step.eqn.outputs[len(carry) : -1]]
+    stacks = [np.zeros(a.shape, a.dtype) for a in shapes]
+    spacing, steps = 1, 0
+    while run_plan(step.plans[0], [*before, *carry], run)[0]:
+        if steps % spacing == 0:
+            if steps == spacing * shapes[0].shape[0]:
+                spacing *= 2
+                for s in stacks:
+                    s[: len(s) // 2] = s[::2].copy()
+            for s, x in zip(stacks, carry, strict=True):
+                s[steps // spacing] = x
+        carry = run_plan(step.plans[1], [*consts, *carry], run)
+        steps += 1
+    return [*carry, *stacks, np.int64(steps)]

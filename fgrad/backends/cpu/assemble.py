@@ -16,6 +16,7 @@ from fgrad.compile.kernel import Kernel
 from fgrad.compile.loops import groups_of
 from fgrad.compile.plan import Added, Buffer, Launch, Library, Loop, Plan, View
 from fgrad.core.ir import Literal
+from fgrad.lax.control.while_walk import KEPT
 
 _STEP_NS = 5.0  # what an instruction takes beside its work
 Addresses = Callable[[Kernel], tuple[int, int]]
@@ -195,7 +196,9 @@ class _Writer:
         self, loop: Loop, room: LoopRoom, base: int, ins: Sequence[int], outs: Sequence[int]
     ) -> _Time:
         """A loop whose operands and results `ins` and `outs` point to; how long it takes."""
-        kind = {"scan": self.scan, "while": self.while_, "cond": self.cond}
+        kind = {
+            "scan": self.scan, "while": self.while_, "while_saved": self.while_, "cond": self.cond,
+        }  # fmt: skip
         return kind[loop.eqn.primitive.name](loop, room, base, ins, outs)
 
     def scan(
@@ -238,6 +241,15 @@ class _Writer:
         test, body = loop.plans
         before, consts, init, _ = groups_of(loop, ins)
         state = self.begin(room, base, init, outs, last=0)
+        n, stacks = len(init), outs[len(init) : -1]
+        sizes = [_bytes_of(r, body) for r in body.results]
+        saved = loop.eqn.primitive.name == "while_saved"
+        if saved:
+            for word, size in zip(stacks, sizes, strict=True):
+                self.code += [Op.ZERO, word, KEPT * size]
+            self.code += [Op.ZERO, outs[-1], 8]
+            spacing = self.word()
+            self.code += [Op.SET, spacing, 1]
         top = len(self.code)
         words = dict(enumerate([*before, *state.words]))
         (flag,) = test.results
@@ -246,6 +258,9 @@ class _Writer:
         ns = self.plan(test, room.plans[0], base, words).own
         self.code += [Op.UNLESS, self.result(flag, words), 0]
         leave = len(self.code) - 1
+        if saved:
+            self.code += [Op.SAVE, n, outs[-1], spacing, KEPT]
+            self.code += [x for row in zip(stacks, state.words, sizes, strict=True) for x in row]
         ns += self.body(body, room.plans[1], base, [*consts, *state.words], state, ()).own
         self.code += [Op.JUMP, top, _whole(ns)]
         self.code[leave] = len(self.code)

@@ -1,6 +1,8 @@
 """The LLVM text of what the larger instructions of tapes do (see `tape.Op`)."""
 
 _TEXT = """
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+
 define internal i64 @operand(ptr %pc, i64 %i) alwaysinline {{
   %v = call i64 @word(ptr %pc, i64 %i)
   ret i64 %v
@@ -155,6 +157,80 @@ writing:
   %j1 = add i64 %j, 1
   br label %write
 end:
+  ret void
+}}
+
+; Stores each carry in row `slot` of its stack; where that is negative, keeps every second row.
+define internal void @keep(ptr %frame, ptr %pc, i64 %kept, i64 %slot) {{
+entry:
+  %count = call i64 @operand(ptr %pc, i64 1)
+  %list = getelementptr i64, ptr %pc, i64 5
+  %half = udiv i64 %kept, 2
+  %thin = icmp slt i64 %slot, 0
+  br label %arrays
+arrays:
+  %j = phi i64 [0, %entry], [%j1, %done]
+  %more = icmp slt i64 %j, %count
+  br i1 %more, label %array, label %end
+array:
+  %at = mul i64 %j, 3
+  %at1 = add i64 %at, 1
+  %at2 = add i64 %at, 2
+  %stack = call ptr @pointer(ptr %frame, ptr %list, i64 %at)
+  %carry = call ptr @pointer(ptr %frame, ptr %list, i64 %at1)
+  %bytes = call i64 @operand(ptr %list, i64 %at2)
+  br i1 %thin, label %rows, label %store
+store:
+  %place = mul i64 %slot, %bytes
+  %target = getelementptr i8, ptr %stack, i64 %place
+  call void @llvm.memcpy.p0.p0.i64(ptr %target, ptr %carry, i64 %bytes, i1 false)
+  br label %done
+rows:
+  %i = phi i64 [1, %array], [%i1, %row]
+  %rest = icmp slt i64 %i, %half
+  br i1 %rest, label %row, label %done
+row:
+  %low = mul i64 %i, %bytes
+  %high = shl i64 %low, 1
+  %to = getelementptr i8, ptr %stack, i64 %low
+  %from = getelementptr i8, ptr %stack, i64 %high
+  call void @llvm.memcpy.p0.p0.i64(ptr %to, ptr %from, i64 %bytes, i1 false)
+  %i1 = add i64 %i, 1
+  br label %rows
+done:
+  %j1 = add i64 %j, 1
+  br label %arrays
+end:
+  ret void
+}}
+
+define internal void @save(ptr %frame, ptr %pc) {{
+entry:
+  %stepsp = call ptr @pointer(ptr %frame, ptr %pc, i64 2)
+  %steps = load i64, ptr %stepsp
+  %where = call i64 @operand(ptr %pc, i64 3)
+  %spacing = call i64 @word(ptr %frame, i64 %where)
+  %kept = call i64 @operand(ptr %pc, i64 4)
+  %over = urem i64 %steps, %spacing
+  %due = icmp eq i64 %over, 0
+  br i1 %due, label %look, label %end
+look:
+  %most = mul i64 %kept, %spacing
+  %full = icmp eq i64 %steps, %most
+  br i1 %full, label %thin, label %store
+thin:
+  call void @keep(ptr %frame, ptr %pc, i64 %kept, i64 -1)
+  %twice = shl i64 %spacing, 1
+  call void @put(ptr %frame, i64 %where, i64 %twice)
+  br label %store
+store:
+  %now = call i64 @word(ptr %frame, i64 %where)
+  %slot = udiv i64 %steps, %now
+  call void @keep(ptr %frame, ptr %pc, i64 %kept, i64 %slot)
+  br label %end
+end:
+  %next = add i64 %steps, 1
+  store i64 %next, ptr %stepsp
   ret void
 }}
 """

@@ -66,7 +66,7 @@ loop:
   %pc = phi ptr [%code, %place], [%after_launch, %launch], [%after_gemm, %gemm],
     [%after_copy, %copying], [%after_copy, %copy], [%after_move, %move], [%after_add, %add],
     [%after_set, %set], [%after_next, %next], [%after_jump, %jump], [%after_unless, %unless],
-    [%after_switch, %switch]
+    [%after_switch, %switch], [%after_save, %save], [%after_zero, %zero]
   %op = load i64, ptr %pc
   switch i64 %op, label %done [
     i64 {O.LAUNCH}, label %launch
@@ -79,6 +79,8 @@ loop:
     i64 {O.JUMP}, label %jumping
     i64 {O.UNLESS}, label %unless
     i64 {O.SWITCH}, label %switch
+    i64 {O.SAVE}, label %save
+    i64 {O.ZERO}, label %zero
   ]
 launch:
   call void @one_launch(ptr %context, ptr %frame, ptr %pc)
@@ -165,6 +167,19 @@ switch:
   %entry_of = add i64 %index2, 3
   %branch = call i64 @operand(ptr %pc, i64 %entry_of)
   %after_switch = getelementptr i64, ptr %code, i64 %branch
+  br label %loop
+save:
+  call void @save(ptr %frame, ptr %pc)
+  %carries = call i64 @operand(ptr %pc, i64 1)
+  %thrice = mul i64 %carries, 3
+  %length_of_save = add i64 %thrice, 5
+  %after_save = getelementptr i64, ptr %pc, i64 %length_of_save
+  br label %loop
+zero:
+  %nothing = call ptr @pointer(ptr %frame, ptr %pc, i64 1)
+  %much = call i64 @operand(ptr %pc, i64 2)
+  call void @llvm.memset.p0.i64(ptr %nothing, i8 0, i64 %much, i1 false)
+  %after_zero = getelementptr i64, ptr %pc, i64 3
   br label %loop
 interrupted:
   ret i64 1

@@ -49,7 +49,9 @@ class Op(IntEnum):
     JUMP = 8  # target, cost
     UNLESS = 9  # word of a pointer to a bool, target
     SWITCH = 10  # word of a pointer to an i32, count, targets
-    COUNT = 11  # how many there are
+    SAVE = 11  # count, word of a pointer to the steps so far, word of the spacing, how many are
+    #            kept, then (stack, carry, bytes) for each: see `lax.control.while_prims`
+    ZERO = 12  # word, bytes
 
 
 class Assembled(NamedTuple):

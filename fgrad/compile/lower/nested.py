@@ -1,4 +1,7 @@
-"""Equations whose programs are lowered with the program around them: scan, while, cond."""
+"""Equations whose programs are lowered with the program around them: scan, while, cond.
+
+`while_saved` is `while` that also keeps carries on the way (see `lax.control.while_prims`).
+"""
 
 from collections.abc import Sequence
 
@@ -17,7 +20,7 @@ def programs_of(eqn: Eqn) -> tuple[Jaxpr, ...]:
     match eqn.primitive.name:
         case "scan":
             return (params["jaxpr"],)
-        case "while":
+        case "while" | "while_saved":
             return params["cond"], params["body"]
         case "cond":
             return tuple(params["branches"])

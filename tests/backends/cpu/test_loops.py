@@ -155,6 +155,18 @@ CASES = {
             x[0]),
         [(4, 3)],
     ),
+    "pullback of a while loop": (
+        lambda x: fg.vjp(newton, x)[1]((x, np.zeros((), fg.dtypes.float0))), [(4,)],
+    ),
+    "lanes": (
+        fg.vmap(lambda v: lax.while_loop(lambda s: s.sum() < 100, lambda s: s * s + 1.5, v)),
+        [(5, 3)],
+    ),
+    "lanes of lanes": (
+        fg.vmap(fg.vmap(
+            lambda v: lax.while_loop(lambda s: s.sum() < 100, lambda s: s * s + 1.5, v))),
+        [(2, 5, 3)],
+    ),
     "maps": (lambda x: lax.map(lambda v: v * v.sum(), x), [(5, 3)]),
 }  # fmt: skip
 
@@ -203,6 +215,24 @@ def test_a_plan_means_what_its_loops_compute(name):
     inputs = [*(np.asarray(c) for c in entry.consts), *args]
     want = run_plan(runnable(entry.jaxpr).plan, inputs)
     assert_close(fg.tree.leaves(fg.jit(f)(*args)), want)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 63, 64, 65, 128, 129, 200, 1000, 5000])
+def test_a_while_loop_keeps_what_its_pullback_needs(steps):
+    def f(w, x):
+        def step(s):
+            i, x = s
+            return i + 1, fnp.sin(x * w) + x * 0.5
+
+        return lax.while_loop(lambda s: s[0] < steps, step, (0, x))[1].sum()
+
+    w, x = normal(3, dtype="d"), normal(3, dtype="d")
+    g = fg.jit(fg.grad(f, (0, 1)))
+    kinds = {s.name: s.kind for s in g.lower(w, x).schedule()}
+    assert kinds["while_saved"] == "loop"
+    with config.cpu_compiler("numpy"):
+        want = fg.jit(fg.grad(f, (0, 1)))(w, x)
+    assert_close(g(w, x), want, 1e-9)
 
 
 def test_products_are_added_to_a_carry_in_place():
