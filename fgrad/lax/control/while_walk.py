@@ -12,7 +12,7 @@ from fgrad.core.ir import Jaxpr
 from fgrad.core.primitive import Absent, Lowering, Primitive, Value
 from fgrad.core.program import run_program
 from fgrad.core.tracing import bind
-from fgrad.core.transforms.jaxprs import Linearized, linearize_jaxpr
+from fgrad.core.transforms.jaxprs import Linearized, derived, linearize_jaxpr
 from fgrad.lax.control.programs import (
     Flags,
     carry_fixpoint,
@@ -51,9 +51,10 @@ class PullCut:
         replay: The body without debugging.
     """
 
-    __slots__ = ("carry", "consts", "linear", "replay")
+    __slots__ = ("_made", "carry", "consts", "linear", "replay")
 
     def __init__(self, body: Jaxpr, consts: Flags, carry: Flags) -> None:
+        self._made: dict[tuple[str, int], Jaxpr] = {}
         self.replay = without_debug(body)
         self.consts = consts
         self.carry = carry_fixpoint(self.replay, consts, carry, (), body.out_avals)
@@ -63,15 +64,24 @@ class PullCut:
         """(constants, carry) → the carry after some steps."""
         return self._scan("advance", self.replay, steps, len(self.carry))
 
-    def track(self, steps: int) -> Jaxpr:
-        """(constants, carry) → the carry after some steps, and those before each, stacked."""
-        n = len(self.consts)
+    def segment(self, steps: int) -> Jaxpr:
+        """(constants, cotangents, sums, carry) → cotangents and sums before steps from a carry."""
+        n, back = len(self.consts), self.pull(steps)
+        kept = len(self.carry)
 
         def step(*args: Value) -> list[Value]:
             return [*run_inner(self.replay, *args), *args[n:]]
 
         inner = program(self.replay, ("tracked step",), step, self.replay.in_avals)
-        return self._scan("track", inner, steps, len(self.carry))
+        track = self._scan("track", inner, steps, kept)
+        fixed = len(back.invars) - kept
+
+        def run(*args: Value) -> list[Value]:
+            stacks = run_inner(track, *args[:n], *args[fixed:])[kept:]
+            return run_inner(back, *args[:fixed], *stacks)
+
+        avals = [*back.in_avals[:fixed], *self.replay.in_avals[n:]]
+        return program(self.replay, ("segment", steps, self.consts, self.carry), run, avals)
 
     def pull(self, steps: int) -> Jaxpr:
         """(constants, cotangents, sums, stacked carries) → cotangents and sums before the steps.
@@ -100,6 +110,13 @@ class PullCut:
         ]
         inner = program(replay, ("pulled step", self.consts, self.carry), step, avals)
         return self._scan("pull", inner, steps, n_cts + len(sums))
+
+    def named(self, name: str, steps: int) -> Jaxpr:
+        """The program 'advance', 'segment' or 'pull' of a number of steps."""
+        found = self._made.get((name, steps))
+        if found is None:
+            found = self._made[name, steps] = getattr(self, name)(steps)
+        return found
 
     def _scan(self, name: str, inner: Jaxpr, steps: int, num_carry: int) -> Jaxpr:
         """A scan of a program over some steps, as a program; 'pull' goes back."""
@@ -135,7 +152,8 @@ def pull_eager(
     consts = args[num_cond : num_cond + num_body]
     stacks, steps = args[n_in : n_in + n_k], int(args[n_in + n_k])
     n_cond, n_consts, n_carry = groups(needed, num_cond, num_body)
-    cut = PullCut(body, n_consts, n_carry)
+    key = ("pull cut", n_consts, n_carry)
+    cut: PullCut = derived(body, key, lambda: PullCut(body, n_consts, n_carry))
     avals = body.out_avals
     full = spread(args[n_in + n_k + 1 :], present)
     cts = [
@@ -181,28 +199,33 @@ class _Walk:
 
     def back(self, carry: list[Any], steps: int) -> None:
         """Go back over the `steps` steps that start with `carry`."""
+        stride = 0  # none: the parts are short enough for a program each
         if steps <= KEPT:
-            stacks = []
-            for n in powers(steps):
-                found = self._run(self.cut.track(n), carry)
-                carry = found[: len(carry)]
-                stacks.append((n, found[len(carry) :]))
-            for n, kept in reversed(stacks):
-                self.pull(kept, n)
-            return
-        stride = -(-steps // KEPT)
-        firsts = []
-        for i in range(0, steps, stride):
+            parts = powers(steps)
+        else:
+            stride = KEPT
+            while stride * KEPT < steps:
+                stride *= KEPT
+            parts = [min(stride, steps - i) for i in range(0, steps, stride)]
+        firsts = [carry]
+        for part in parts[:-1]:
+            for n in powers(part):
+                carry = self._run(self.cut.named("advance", n), carry)
             firsts.append(carry)
-            if i + stride < steps:
-                for n in powers(stride):
-                    carry = self._run(self.cut.advance(n), carry)
-        for i in reversed(range(len(firsts))):
-            self.back(firsts.pop(), min(stride, steps - i * stride))
+        for part in reversed(parts):
+            first = firsts.pop()
+            if stride:
+                self.back(first, part)
+            else:
+                self._move(self.cut.named("segment", part), first)
 
     def pull(self, kept: Sequence[Any], steps: int) -> None:
         """Go back over steps whose carries are stacked; their number is a power of two."""
-        found = self._run(self.cut.pull(steps), [*self.cts, *self.sums, *kept])
+        self._move(self.cut.named("pull", steps), kept)
+
+    def _move(self, jaxpr: Jaxpr, carries: Sequence[Any]) -> None:
+        """Run a program that goes back."""
+        found = self._run(jaxpr, [*self.cts, *self.sums, *carries])
         self.cts, self.sums = found[: len(self.cts)], found[len(self.cts) :]
 
     def _run(self, jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
