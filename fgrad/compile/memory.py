@@ -108,7 +108,7 @@ def _slots(
         taken: set[int] = set()
         for b in sorted(writes_of(step)):
             buffer = plan.buffers[b]
-            if buffer.role != TEMP or b in skip:
+            if buffer.role != TEMP or b in skip or b in slot_of:  # a patch writes it again
                 continue
             size = _rounded(buffer.nbytes)
             for a in _overwritable(step, b):

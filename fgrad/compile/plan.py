@@ -6,6 +6,7 @@
     View      part of a buffer: offset and strides in elements
     Launch    a fused kernel over whole buffers
     Library   one equation by its primitive's eager rule: products, factorisations, …
+    Patch     a kernel that overwrites part of a buffer
     Added     a product that is added to what its buffer holds
     Loop      a scan, a while loop or a choice of branches, whose programs are plans themselves
     Plan      inputs, buffers, steps, results
@@ -64,6 +65,11 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Patch(Launch):
+    """A kernel that overwrites part of what its last buffer holds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Library:
     """An equation that is no kernel.
 
@@ -111,7 +117,7 @@ class Plan:
         buffers: All of them; the first are the inputs, one each.
         steps: In an order in which every buffer is written before it is read.
         results: For each result a buffer of role 'result', an input, or a literal.
-        updated: Inputs that a step writes, after all others have read them.
+        updated: Inputs that steps change: those after them read the new value.
     """
 
     inputs: int
@@ -160,9 +166,6 @@ def check_plan(plan: Plan) -> None:
     written = set(range(plan.inputs))
     assert all(b.role == INPUT for b in plan.buffers[: plan.inputs]), "the inputs come first"
     for i, step in enumerate(plan.steps):
-        for later in plan.steps[i + 1 :]:
-            both = writes_of(step) & plan.updated & (reads_of(later) | writes_of(later))
-            assert not both, f"step {i} updates what a step after it touches"
         if isinstance(step, Launch):
             check_kernel(step.kernel)
             for b, op in zip(step.buffers, step.kernel.operands, strict=True):
@@ -170,8 +173,11 @@ def check_plan(plan: Plan) -> None:
         for inner in step.plans if isinstance(step, Loop) else ():
             check_plan(inner)
         assert reads_of(step) <= written, f"step {i} reads what no step before it wrote"
-        old = plan.updated if isinstance(step, Added) else frozenset()
-        assert not (writes_of(step) - old) & written, f"step {i} writes a buffer a second time"
+        again = writes_of(step) & written
+        if isinstance(step, Added | Patch):  # in place
+            own = {b for b in again if plan.buffers[b].role != INPUT}
+            again -= plan.updated | (own if isinstance(step, Patch) else set())
+        assert not again, f"step {i} writes a buffer a second time"
         written |= writes_of(step)
     for r in plan.results:
         if isinstance(r, int):
@@ -184,7 +190,8 @@ def show(plan: Plan) -> str:
     lines = [f"b{i}: {b.role} {b.dtype.name}{list(b.shape)}" for i, b in enumerate(plan.buffers)]
     for step in plan.steps:
         if isinstance(step, Launch):
-            lines += [f"launch {' '.join(f'b{b}' for b in step.buffers)}", str(step.kernel)]
+            kind = type(step).__name__.lower()
+            lines += [f"{kind} {' '.join(f'b{b}' for b in step.buffers)}", str(step.kernel)]
         else:
             args = " ".join(f"b{v.buffer}" if isinstance(v, View) else str(v) for v in step.inputs)
             outs = " ".join(f"b{b}" for b in step.outputs)

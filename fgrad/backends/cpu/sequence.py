@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from fgrad.backends.cpu import blas
-from fgrad.compile.kernel import COMPUTED, Compute, Kernel, Load, Map, Operand, Store
+from fgrad.compile.kernel import COMPUTED, Compute, Kernel, Load, Store
 from fgrad.compile.loops import groups_of
 from fgrad.compile.plan import (
     TEMP,
@@ -20,6 +20,7 @@ from fgrad.compile.plan import (
     reads_of,
     writes_of,
 )
+from fgrad.compile.updates import copied, is_update, with_patches
 from fgrad.core.ir import Eqn
 
 
@@ -30,7 +31,9 @@ def obstacle(plan: Plan) -> Eqn | None:
             found = obstacle_of(step)
             if found is not None:
                 return found
-        elif isinstance(step, Library) and not _is_product(step, plan):
+        elif isinstance(step, Library) and not (
+            _is_product(step, plan) or is_update(step, plan.buffers)
+        ):
             return step.eqn
     return None
 
@@ -58,13 +61,20 @@ def prepared(plan: Plan) -> Plan:
     steps: list[Step] = []
     for step in plan.steps:
         if isinstance(step, Loop) and runs_compiled(step):
-            plans = [_readable(prepared(p)) for p in step.plans]
-            if step.eqn.primitive.name != "cond":
-                _, consts, carries, _ = groups_of(step, range(len(step.inputs)))
-                plans[-1] = added(plans[-1], len(consts), len(carries))
-            step = replace(step, plans=tuple(plans))
+            step = replace(step, plans=tuple(_prepared_plans(step)))
         steps.append(step)
     return replace(plan, steps=tuple(steps))
+
+
+def _prepared_plans(loop: Loop) -> Iterator[Plan]:
+    for plan in loop.plans:
+        own = _readable(prepared(plan))
+        if plan is not loop.plans[-1] or loop.eqn.primitive.name == "cond":
+            yield with_patches(own, 0, 0)
+            continue
+        _, consts, carries, _ = groups_of(loop, range(len(loop.inputs)))
+        changed = with_patches(own, len(consts), len(carries))
+        yield added(changed, len(consts), len(carries))
 
 
 def _readable(plan: Plan) -> Plan:
@@ -91,17 +101,11 @@ def _packed(view: View, axes: tuple[int, ...], buffers: list[Buffer]) -> tuple[L
     """A copy of a view whose axes lie in an order, as a step and as a view of the same shape."""
     shape = tuple(view.shape[a] for a in axes)
     dense = contiguous(shape)
-    dtype = buffers[view.buffer].dtype
-    body = (
-        Load(0, Map(view.offset, tuple(view.strides[a] for a in axes)), dtype),
-        Store(1, Map(0, dense), 0),
-    )
-    operands = (Operand(dtype), Operand(dtype, written=True))
-    kernel = Kernel("pack", shape[:-1], shape[-1:], operands, body)
-    buffers.append(Buffer(shape, dtype, TEMP))
-    strides = tuple(dense[axes.index(a)] for a in range(len(axes)))
+    buffers.append(Buffer(shape, buffers[view.buffer].dtype, TEMP))
     made = len(buffers) - 1
-    return Launch(kernel, (view.buffer, made)), View(made, 0, view.shape, strides)
+    ordered = View(view.buffer, view.offset, shape, tuple(view.strides[a] for a in axes))
+    strides = tuple(dense[axes.index(a)] for a in range(len(axes)))
+    return copied(ordered, buffers, made), View(made, 0, view.shape, strides)
 
 
 def added(body: Plan, consts: int, carries: int) -> Plan:
@@ -124,6 +128,8 @@ def added(body: Plan, consts: int, carries: int) -> Plan:
         carry, result = consts + k, results[k]
         if not isinstance(result, int) or results.count(result) > 1 or carry in results:
             continue
+        if result in readers:
+            continue
         at = makers.get(result)
         term = None if at is None else _term(steps[at], carry, result)
         if term is None or readers[term] != [at] or readers[carry] != [at]:
@@ -136,7 +142,7 @@ def added(body: Plan, consts: int, carries: int) -> Plan:
             updated.add(carry)
             gone.add(at)
     kept = tuple(s for i, s in enumerate(steps) if i not in gone)
-    return replace(body, steps=kept, results=tuple(results), updated=frozenset(updated))
+    return replace(body, steps=kept, results=tuple(results), updated=body.updated | updated)
 
 
 def _term(step: Step, carry: int, result: int) -> int | None:

@@ -15,7 +15,7 @@ from fgrad.backends.cpu import compiler
 from fgrad.backends.cpu.engine import engine
 from fgrad.backends.cpu.functions import Functions
 from fgrad.compile.loops import places
-from fgrad.compile.plan import Added, Loop, check_plan
+from fgrad.compile.plan import Added, Launch, Loop, Patch, check_plan
 from fgrad.compile.run_plan import run_plan
 from fgrad.core import config
 from fgrad.errors import KernelMismatchError
@@ -167,6 +167,37 @@ CASES = {
             lambda v: lax.while_loop(lambda s: s.sum() < 100, lambda s: s * s + 1.5, v))),
         [(2, 5, 3)],
     ),
+    "boxes in place": (
+        lambda x: lax.fori_loop(
+            0, 6, lambda i, c: lax.dynamic_update_slice(c, c.sum(0)[None, :2] * i, (i, i)), x),
+        [(5, 3)],
+    ),
+    "boxes of two versions": (
+        lambda x: lax.scan(
+            lambda c, i: (lax.dynamic_update_slice(
+                lax.dynamic_update_slice(c, c[1:2] + i, (i - 1, 0)), c[:1, :1], (0, i)), c.sum()),
+            x, fnp.arange(7, dtype=fnp.int8)),
+        [(5, 3)],
+    ),
+    "boxes of a carry that is shown": (
+        lambda x: lax.scan(
+            lambda c, i: ((lambda d: (d, d + c))(lax.dynamic_update_slice(c, x[:2], (i, 0)))),
+            x, fnp.arange(4)),
+        [(5, 3)],
+    ),
+    "boxes and what they make": (
+        lambda x: lax.scan(
+            lambda c, i: ((lambda d: (d, fnp.tanh(d).sum(1)))(
+                lax.dynamic_update_slice(c, x[:2] * 2, (i, 0)))),
+            x, fnp.arange(4)),
+        [(5, 3)],
+    ),
+    "a box of a scalar": (
+        lambda x: lax.fori_loop(
+            0, 4, lambda i, c: (lax.dynamic_update_slice(c[0], c[1][None], (2 * i,)), c[1] + 1),
+            (x, x[0])),
+        [(5,)],
+    ),
     "maps": (lambda x: lax.map(lambda v: v * v.sum(), x), [(5, 3)]),
 }  # fmt: skip
 
@@ -198,7 +229,10 @@ def test_a_compiled_loop_equals_the_eager_rule(name, dtype):
     steps = compiled.lower(*args).schedule()
     assert "loop" in {s.kind for s in steps}
     assert not any(s.reason for s in steps)
+    before = [x.copy() for x in args]
     got = compiled(*args), compiled(*args)
+    for x, old in zip(args, before, strict=True):
+        np.testing.assert_array_equal(x, old)
     with config.cpu_compiler("numpy"):
         want = fg.jit(f)(*args)
     for values in got:
@@ -222,11 +256,11 @@ def test_a_while_loop_keeps_what_its_pullback_needs(steps):
     def f(w, x):
         def step(s):
             i, x = s
-            return i + 1, fnp.sin(x * w) + x * 0.5
+            return i + 1, fnp.sin(x * w) * 0.3 + x * 0.5
 
         return lax.while_loop(lambda s: s[0] < steps, step, (0, x))[1].sum()
 
-    w, x = normal(3, dtype="d"), normal(3, dtype="d")
+    w, x = np.array([0.3, -0.9, 1.2]), np.array([0.5, 1.0, -2.0])
     g = fg.jit(fg.grad(f, (0, 1)))
     kinds = {s.name: s.kind for s in g.lower(w, x).schedule()}
     assert kinds["while_saved"] == "loop"
@@ -242,8 +276,11 @@ def test_products_are_added_to_a_carry_in_place():
     def shown(a, x):
         return lax.scan(lambda c, v: (c + v.T @ v, c), a, x)
 
+    def used(a, x):
+        return lax.scan(lambda c, v: (c + v.T @ v, v @ (c + v.T @ v)), a, x)
+
     a, x = normal(3, 3), normal(5, 4, 3)
-    for g, count in ((f, 1), (shown, 0)):
+    for g, count in ((f, 1), (shown, 0), (used, 0)):
         (loop,) = loops_of(runnable(fg.jit(g).lower(a, x)._entry.jaxpr).plan)
         assert sum(isinstance(s, Added) for s in loop.plans[0].steps) == count
         with config.cpu_compiler("numpy"):
@@ -251,6 +288,19 @@ def test_products_are_added_to_a_carry_in_place():
         before = a.copy()
         assert_close(fg.jit(g)(a, x), want)
         np.testing.assert_array_equal(a, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "patches", "copies"),
+    [("boxes in place", 1, 0), ("boxes of two versions", 2, 2), ("boxes and what they make", 1, 0),
+     ("boxes of a carry that is shown", 1, 1), ("a box of a scalar", 1, 0)],
+)  # fmt: skip
+def test_boxes_of_a_carry_are_written_in_place(name, patches, copies):
+    f, shapes = CASES[name]
+    (loop,) = loops_of(runnable(fg.jit(f).lower(*arrays(shapes))._entry.jaxpr).plan)
+    steps = loop.plans[0].steps
+    assert sum(isinstance(s, Patch) for s in steps) == patches
+    assert sum(isinstance(s, Launch) and s.kernel.name == "copy" for s in steps) == copies
 
 
 def test_results_are_not_shared_with_operands_or_later_calls():
