@@ -5,7 +5,7 @@ from typing import Any
 
 from fgrad.core.ir import Eqn
 from fgrad.core.primitive import Lowering
-from fgrad.core.program import local
+from fgrad.core.program import compiled_inside
 
 
 def is_host(eqn: Eqn) -> bool:
@@ -21,10 +21,7 @@ def rule_of(eqn: Eqn) -> Callable[..., Any]:
         return rule
 
     def run(xp: Any, *arrays: Any, **params: Any) -> Any:
-        before, local.inside = local.inside, True
-        try:
+        with compiled_inside():
             return rule(xp, *arrays, **params)
-        finally:
-            local.inside = before
 
     return run

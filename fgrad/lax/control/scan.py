@@ -8,7 +8,7 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ShapeError
 from fgrad.core.ir import Jaxpr, Var
 from fgrad.core.primitive import Absent, Lowering, MappedAxis, Primitive, Pullback, Unknown, Value
-from fgrad.core.program import run_program
+from fgrad.core.program import may_compile, run_program
 from fgrad.core.tracing import bind
 from fgrad.core.transforms.jaxprs import (
     Linearized,
@@ -21,6 +21,7 @@ from fgrad.core.transforms.jaxprs import (
 )
 from fgrad.core.transforms.stage import eval_jaxpr
 from fgrad.lax.control.programs import (
+    LONG,
     Flags,
     Values,
     carry_fixpoint,
@@ -29,6 +30,7 @@ from fgrad.lax.control.programs import (
     needed_equations,
     program,
     rearranged,
+    run_alone,
     run_inner,
     spread,
     tangent_flags,
@@ -57,17 +59,15 @@ def _abstract(
     ]
 
 
-def _eager(
-    xp: Any, *args: Any, jaxpr: Jaxpr, length: int, reverse: bool, num_consts: int,
-    num_carry: int, unroll: int,
-) -> list[Any]:  # fmt: skip
-    consts = args[:num_consts]
-    carry = list(args[num_consts : num_consts + num_carry])
-    xs = args[num_consts + num_carry :]
+def _eager(xp: Any, *args: Any, **params: Any) -> list[Any]:
+    jaxpr, length, num_carry = params["jaxpr"], params["length"], params["num_carry"]
+    if length >= LONG and may_compile(xp, jaxpr):
+        return run_alone(scan_p, jaxpr, args, params)
+    consts, carry, xs = _groups(args, params["num_consts"], num_carry)
     if any(x.shape[0] != length for x in xs):
         raise ValueError("lengths")
     ys = [xp.empty((length, *a.shape), a.dtype) for a in jaxpr.out_avals[num_carry:]]
-    for i in reversed(range(length)) if reverse else range(length):
+    for i in reversed(range(length)) if params["reverse"] else range(length):
         outs = run_program(jaxpr, xp, [*consts, *carry, *[x[i, ...] for x in xs]])
         carry = outs[:num_carry]
         for stacked, y in zip(ys, outs[num_carry:], strict=True):

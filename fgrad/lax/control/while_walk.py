@@ -10,14 +10,16 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ArgumentError
 from fgrad.core.ir import Jaxpr
 from fgrad.core.primitive import Absent, Lowering, Primitive, Value
-from fgrad.core.program import run_program
+from fgrad.core.program import compiled_inside, may_compile, run_program
 from fgrad.core.tracing import bind
 from fgrad.core.transforms.jaxprs import Linearized, derived, linearize_jaxpr
 from fgrad.lax.control.programs import (
+    LONG,
     Flags,
     carry_fixpoint,
     given,
     program,
+    run_alone,
     run_inner,
     spread,
     without_debug,
@@ -39,6 +41,28 @@ def spacing_of(steps: int) -> int:
 def powers(steps: int) -> list[int]:
     """Powers of two that add up to a number of steps, largest first."""
     return [1 << i for i in reversed(range(steps.bit_length())) if steps >> i & 1]
+
+
+def saved_eager(
+    prim: Primitive, xp: Any, *args: Any, cond: Jaxpr, body: Jaxpr, **sizes: int
+) -> list[Any]:
+    """Run a loop, and keep carries along it; `prim` is the primitive whose rule this is."""
+    cond_consts, consts, carry = groups(args, **sizes)
+    stacks = [xp.zeros((KEPT, *a.shape), a.dtype) for a in body.out_avals]
+    spacing, steps = 1, 0
+    while bool(run_program(cond, xp, [*cond_consts, *carry])[0]):
+        if steps == LONG and may_compile(xp, cond) and may_compile(xp, body):  # from its start
+            return run_alone(prim, body, args, {"cond": cond, "body": body, **sizes})
+        if steps % spacing == 0:
+            if steps == KEPT * spacing:
+                for s in stacks:
+                    s[: KEPT // 2] = s[::2].copy()
+                spacing *= 2
+            for s, x in zip(stacks, carry, strict=True):
+                s[steps // spacing] = x
+        carry = run_program(body, xp, [*consts, *carry])
+        steps += 1
+    return [*carry, *stacks, xp.asarray(steps, np.int64)]
 
 
 class PullCut:
@@ -147,10 +171,22 @@ def pull_eager(
     present: Flags,
 ) -> list[Any]:  # fmt: skip
     """Go back over a loop: one segment between two kept carries after another."""
+    params = {"num_cond": num_cond, "num_body": num_body, "needed": needed, "present": present}
+    steps = int(args[num_cond + num_body + 2 * len(present)])
+    if steps >= LONG and may_compile(xp, body):
+        with compiled_inside():
+            return _go_back(xp, args, steps, body, **params)  # type: ignore[arg-type]
+    return _go_back(xp, args, steps, body, **params)  # type: ignore[arg-type]
+
+
+def _go_back(
+    xp: Any, args: Sequence[Any], steps: int, body: Jaxpr, *, num_cond: int, num_body: int,
+    needed: Flags, present: Flags,
+) -> list[Any]:  # fmt: skip
     n_k = len(present)
     n_in = num_cond + num_body + n_k
     consts = args[num_cond : num_cond + num_body]
-    stacks, steps = args[n_in : n_in + n_k], int(args[n_in + n_k])
+    stacks = args[n_in : n_in + n_k]
     n_cond, n_consts, n_carry = groups(needed, num_cond, num_body)
     key = ("pull cut", n_consts, n_carry)
     cut: PullCut = derived(body, key, lambda: PullCut(body, n_consts, n_carry))

@@ -140,7 +140,9 @@ def test_loop_bodies_are_compiled_with_the_program_around_them(monkeypatch):
     np.testing.assert_allclose(fg.jit(with_a_library)(normal(3)).shape, (5, 3))
     assert len(made) == 3  # Python runs the loop, each step compiled
     f(normal(3))
-    assert len(made) == 3  # eager loops compile nothing
+    assert len(made) == 3  # short eager loops compile nothing
+    fg.lax.scan(lambda c, _: (fnp.tanh(c) + 1, c), normal(3), None, length=300)
+    assert len(made) == 4
 
 
 def test_a_new_batch_size_needs_no_new_code(monkeypatch):
