@@ -5,6 +5,7 @@
     Buffer    shape, dtype, role: 'input', 'temp' (the plan's own) or 'result' (handed out)
     View      part of a buffer: offset and strides in elements
     Launch    a fused kernel over whole buffers
+    Batch     launches that do not depend on each other, run together
     Library   one equation by its primitive's eager rule: products, factorisations, …
     Patch     a kernel that overwrites part of a buffer
     Added     a product that is added to what its buffer holds
@@ -86,6 +87,13 @@ class Library:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """Launches that run together: none reads or writes what another one writes."""
+
+    launches: tuple[Launch, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Loop(Library):
     """A scan, a while loop or a choice of branches; its eager rule computes the same.
 
@@ -106,7 +114,7 @@ class Added(Library):
     """A matrix product that is added to an input of the plan, which must be updated in place."""
 
 
-Step = Launch | Library
+Step = Launch | Batch | Library
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +153,17 @@ def whole(buffer: int, shape: tuple[int, ...]) -> View:
     return View(buffer, 0, shape, contiguous(shape))
 
 
+def launches_of(step: Step) -> tuple[Launch, ...]:
+    """The launches of a step; none if it is a library's."""
+    if isinstance(step, Launch):
+        return (step,)
+    return step.launches if isinstance(step, Batch) else ()
+
+
 def reads_of(step: Step) -> set[int]:
     """The buffers that a step reads."""
+    if isinstance(step, Batch):
+        return set[int]().union(*map(reads_of, step.launches))
     if isinstance(step, Library):
         return {v.buffer for v in step.inputs if isinstance(v, View)}
     pairs = zip(step.buffers, step.kernel.operands, strict=True)
@@ -155,6 +172,8 @@ def reads_of(step: Step) -> set[int]:
 
 def writes_of(step: Step) -> set[int]:
     """The buffers that a step writes."""
+    if isinstance(step, Batch):
+        return set[int]().union(*map(writes_of, step.launches))
     if isinstance(step, Library):
         return set(step.outputs)
     pairs = zip(step.buffers, step.kernel.operands, strict=True)
@@ -166,12 +185,15 @@ def check_plan(plan: Plan) -> None:
     written = set(range(plan.inputs))
     assert all(b.role == INPUT for b in plan.buffers[: plan.inputs]), "the inputs come first"
     for i, step in enumerate(plan.steps):
-        if isinstance(step, Launch):
-            check_kernel(step.kernel)
-            for b, op in zip(step.buffers, step.kernel.operands, strict=True):
+        for launch in launches_of(step):
+            check_kernel(launch.kernel)
+            for b, op in zip(launch.buffers, launch.kernel.operands, strict=True):
                 assert plan.buffers[b].dtype == op.dtype, f"step {i}: dtype of b{b}"
         for inner in step.plans if isinstance(step, Loop) else ():
             check_plan(inner)
+        if isinstance(step, Batch):
+            count = sum(len(writes_of(launch)) for launch in step.launches)
+            assert count == len(writes_of(step)), f"step {i}: two launches write a buffer"
         assert reads_of(step) <= written, f"step {i} reads what no step before it wrote"
         again = writes_of(step) & written
         if isinstance(step, Added | Patch):  # in place
@@ -189,10 +211,12 @@ def show(plan: Plan) -> str:
     """A plan as text: its buffers and steps, kernels in full."""
     lines = [f"b{i}: {b.role} {b.dtype.name}{list(b.shape)}" for i, b in enumerate(plan.buffers)]
     for step in plan.steps:
-        if isinstance(step, Launch):
-            kind = type(step).__name__.lower()
-            lines += [f"{kind} {' '.join(f'b{b}' for b in step.buffers)}", str(step.kernel)]
-        else:
+        if isinstance(step, Batch):
+            lines.append(f"batch of {len(step.launches)}")
+        for launch in launches_of(step):
+            kind = type(launch).__name__.lower()
+            lines += [f"{kind} {' '.join(f'b{b}' for b in launch.buffers)}", str(launch.kernel)]
+        if isinstance(step, Library):
             args = " ".join(f"b{v.buffer}" if isinstance(v, View) else str(v) for v in step.inputs)
             outs = " ".join(f"b{b}" for b in step.outputs)
             kind = type(step).__name__.lower()

@@ -8,7 +8,7 @@ import numpy as np
 from fgrad.compile.interpret import run_kernel
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.loops import groups_of
-from fgrad.compile.plan import Added, Launch, Library, Loop, Plan, View
+from fgrad.compile.plan import Added, Library, Loop, Plan, View, launches_of
 from fgrad.core.ir import Literal
 
 Array = np.ndarray[Any, Any]
@@ -31,12 +31,12 @@ def run_plan(
         memory[b] = memory[b].copy()
     memory += [np.empty(b.size, b.dtype) for b in plan.buffers[len(inputs) :]]
     for step in plan.steps:
-        if isinstance(step, Launch):
-            run(step.kernel, [memory[b] for b in step.buffers])
-        elif isinstance(step, Loop):
+        for launch in launches_of(step):
+            run(launch.kernel, [memory[b] for b in launch.buffers])
+        if isinstance(step, Loop):
             found = _run_loop(step, [_operand(a, memory) for a in step.inputs], run)
             _write(step, found, memory)
-        else:
+        elif isinstance(step, Library):
             _run_library(step, memory)
     return [
         np.asarray(r.value) if isinstance(r, Literal)

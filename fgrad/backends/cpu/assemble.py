@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.backends.cpu import blas, layout
+from fgrad.backends.cpu import gemm, layout
 from fgrad.backends.cpu.functions import Functions
 from fgrad.backends.cpu.pool import SPIN
 from fgrad.backends.cpu.room import LoopRoom, Room, aligned
@@ -122,6 +122,7 @@ class _Writer:
                 outs = [words[b] for b in step.outputs]
                 time = self.loop(step, room.loops[i], base + memory.scratch[i], ins, outs)
             else:
+                assert isinstance(step, Library)
                 time = self.product(step, plan, words)
             total, own = total + time.total, own + time.own
         return _Time(total, own)
@@ -171,7 +172,7 @@ class _Writer:
         return _Time(price + _STEP_NS, price + _STEP_NS)
 
     def product(self, step: Library, plan: Plan, words: dict[int, int]) -> _Time:
-        found = blas.product(step, plan.buffers)
+        found = gemm.product(step, plan.buffers)
         assert found is not None
         right, left = found.right, found.left
         assert right is not None
@@ -180,14 +181,14 @@ class _Writer:
         (out,) = step.outputs
         dtype = plan.buffers[out].dtype
         item = dtype.itemsize
-        block = blas.parameters(found, dtype, added=isinstance(step, Added))
+        block = gemm.parameters(found, dtype, added=isinstance(step, Added))
         self.keep.append(block)
         self.code += [
-            Op.GEMM, blas.address(dtype), block.ctypes.data, words[y.buffer], words[x.buffer],
+            Op.GEMM, gemm.address(dtype), block.ctypes.data, words[y.buffer], words[x.buffer],
             words[out], right.offset * item, left.offset * item, 0, found.stack,
             right.stride * item, left.stride * item, found.rows * found.columns * item,
         ]  # fmt: skip
-        ns = blas.cost_ns(found, dtype) + _STEP_NS
+        ns = gemm.cost_ns(found, dtype) + _STEP_NS
         return _Time(ns, ns)
 
     # ------------------------------------------------------------------------------- loops

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fgrad.backends.cpu import blas
+from fgrad.backends.cpu import gemm
 from fgrad.compile.kernel import COMPUTED, Compute, Kernel, Load, Store
 from fgrad.compile.loops import groups_of
 from fgrad.compile.plan import (
@@ -17,6 +17,7 @@ from fgrad.compile.plan import (
     Step,
     View,
     contiguous,
+    launches_of,
     reads_of,
     writes_of,
 )
@@ -49,7 +50,7 @@ def runs_compiled(step: Step) -> bool:
 
 
 def _is_product(step: Library, plan: Plan) -> bool:
-    found = blas.product(step, plan.buffers)
+    found = gemm.product(step, plan.buffers)
     if found is None:
         return False
     readable = found.left is not None and found.right is not None
@@ -82,7 +83,7 @@ def _readable(plan: Plan) -> Plan:
     buffers = list(plan.buffers)
     steps: list[Step] = []
     for step in plan.steps:
-        found = blas.product(step, buffers) if type(step) is Library else None
+        found = gemm.product(step, buffers) if type(step) is Library else None
         if found is not None and (found.left is None or found.right is None):
             assert isinstance(step, Library)
             inputs = list(step.inputs)
@@ -165,8 +166,7 @@ def _term(step: Step, carry: int, result: int) -> int | None:
 def kernels_of(plan: Plan) -> Iterator[Kernel]:
     """The kernels of a plan and of its compiled loops, in order."""
     for step in plan.steps:
-        if isinstance(step, Launch):
-            yield step.kernel
-        elif isinstance(step, Loop) and runs_compiled(step):
+        yield from (launch.kernel for launch in launches_of(step))
+        if isinstance(step, Loop) and runs_compiled(step):
             for inner in step.plans:
                 yield from kernels_of(inner)
