@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.backends.cpu import gemm, layout
+from fgrad.backends.cpu import gemm, layout, small
 from fgrad.backends.cpu.functions import Functions
 from fgrad.backends.cpu.pool import SPIN
 from fgrad.backends.cpu.room import LoopRoom, Room, aligned
@@ -181,13 +181,26 @@ class _Writer:
         (out,) = step.outputs
         dtype = plan.buffers[out].dtype
         item = dtype.itemsize
-        block = gemm.parameters(found, dtype, added=isinstance(step, Added))
-        self.keep.append(block)
-        self.code += [
-            Op.GEMM, gemm.address(dtype), block.ctypes.data, words[y.buffer], words[x.buffer],
-            words[out], right.offset * item, left.offset * item, 0, found.stack,
-            right.stride * item, left.stride * item, found.rows * found.columns * item,
-        ]  # fmt: skip
+        added = isinstance(step, Added)
+        places = (words[x.buffer], words[y.buffer], words[out])
+        offsets = (left.offset * item, right.offset * item, 0)
+        strides = (left.stride * item, right.stride * item, found.rows * found.columns * item)
+        if gemm.is_small(found, dtype):
+            code = small.code()
+            self.keep.append(code)
+            down, across = (1, left.lead) if left.flipped else (left.lead, 1)
+            self.code += [
+                Op.SMALL, code.addresses[small.NAMES[dtype.name]], *places, *offsets, found.stack,
+                *strides, found.rows, found.columns, found.inner, down, across, right.lead, added,
+            ]  # fmt: skip
+        else:
+            block = gemm.parameters(found, dtype, added=added)
+            self.keep.append(block)
+            (a, b, c), (ao, bo, co), (da, db, dc) = places, offsets, strides
+            self.code += [
+                Op.GEMM, gemm.address(dtype), block.ctypes.data, b, a, c, bo, ao, co, found.stack,
+                db, da, dc,
+            ]  # fmt: skip
         ns = gemm.cost_ns(found, dtype) + _STEP_NS
         return _Time(ns, ns)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fgrad.backends.cpu import small
 from fgrad.backends.cpu.pool import thread_count
 from fgrad.compile.plan import Buffer, Library, View
 from fgrad.core.ir import Literal
@@ -108,6 +109,13 @@ def _merged(axes: list[tuple[int, int]]) -> tuple[int, int] | None:
         if outer != n * inner:
             return None
     return prod(n for n, _ in wide), wide[-1][1] if wide else 0
+
+
+def is_small(p: Product, dtype: Any) -> bool:
+    """Whether code of our own is quicker than BLAS, which has to prepare itself."""
+    if dtype.name not in small.NAMES or p.right is None or p.right.flipped:
+        return False
+    return p.inner <= small.DEEPEST and p.rows * p.columns * p.inner <= small.LARGEST
 
 
 def cost_ns(p: Product, dtype: Any) -> float:

@@ -127,6 +127,50 @@ end:
   ret void
 }}
 
+define internal void @small(ptr %frame, ptr %pc) {{
+entry:
+  %f = call i64 @operand(ptr %pc, i64 1)
+  %function = inttoptr i64 %f to ptr
+  %a0 = call ptr @pointer(ptr %frame, ptr %pc, i64 2)
+  %b0 = call ptr @pointer(ptr %frame, ptr %pc, i64 3)
+  %c0 = call ptr @pointer(ptr %frame, ptr %pc, i64 4)
+  %ao = call i64 @operand(ptr %pc, i64 5)
+  %bo = call i64 @operand(ptr %pc, i64 6)
+  %co = call i64 @operand(ptr %pc, i64 7)
+  %count = call i64 @operand(ptr %pc, i64 8)
+  %as = call i64 @operand(ptr %pc, i64 9)
+  %bs = call i64 @operand(ptr %pc, i64 10)
+  %cs = call i64 @operand(ptr %pc, i64 11)
+  %m = call i64 @operand(ptr %pc, i64 12)
+  %n = call i64 @operand(ptr %pc, i64 13)
+  %k = call i64 @operand(ptr %pc, i64 14)
+  %ars = call i64 @operand(ptr %pc, i64 15)
+  %acs = call i64 @operand(ptr %pc, i64 16)
+  %brs = call i64 @operand(ptr %pc, i64 17)
+  %add = call i64 @operand(ptr %pc, i64 18)
+  %a1 = getelementptr i8, ptr %a0, i64 %ao
+  %b1 = getelementptr i8, ptr %b0, i64 %bo
+  %c1 = getelementptr i8, ptr %c0, i64 %co
+  br label %loop
+loop:
+  %i = phi i64 [0, %entry], [%i1, %run]
+  %a = phi ptr [%a1, %entry], [%a2, %run]
+  %b = phi ptr [%b1, %entry], [%b2, %run]
+  %c = phi ptr [%c1, %entry], [%c2, %run]
+  %more = icmp slt i64 %i, %count
+  br i1 %more, label %run, label %end
+run:
+  call void %function(ptr %a, i64 %ars, i64 %acs, ptr %b, i64 %brs, ptr %c, i64 %n, i64 %m, i64 %n,
+    i64 %k, i64 %add)
+  %i1 = add i64 %i, 1
+  %a2 = getelementptr i8, ptr %a, i64 %as
+  %b2 = getelementptr i8, ptr %b, i64 %bs
+  %c2 = getelementptr i8, ptr %c, i64 %cs
+  br label %loop
+end:
+  ret void
+}}
+
 define internal void @moves(ptr %frame, ptr %pc) {{
 entry:
   %count = call i64 @operand(ptr %pc, i64 1)

@@ -66,7 +66,8 @@ loop:
   %pc = phi ptr [%code, %place], [%after_launch, %launch], [%after_gemm, %gemm],
     [%after_copy, %copying], [%after_copy, %copy], [%after_move, %move], [%after_add, %add],
     [%after_set, %set], [%after_next, %next], [%after_jump, %jump], [%after_unless, %unless],
-    [%after_switch, %switch], [%after_save, %save], [%after_zero, %zero]
+    [%after_switch, %switch], [%after_save, %save], [%after_zero, %zero],
+    [%after_small, %small]
   %op = load i64, ptr %pc
   switch i64 %op, label %done [
     i64 {O.LAUNCH}, label %launch
@@ -81,6 +82,7 @@ loop:
     i64 {O.SWITCH}, label %switch
     i64 {O.SAVE}, label %save
     i64 {O.ZERO}, label %zero
+    i64 {O.SMALL}, label %small
   ]
 launch:
   call void @one_launch(ptr %context, ptr %frame, ptr %pc)
@@ -180,6 +182,10 @@ zero:
   %much = call i64 @operand(ptr %pc, i64 2)
   call void @llvm.memset.p0.i64(ptr %nothing, i8 0, i64 %much, i1 false)
   %after_zero = getelementptr i64, ptr %pc, i64 3
+  br label %loop
+small:
+  call void @small(ptr %frame, ptr %pc)
+  %after_small = getelementptr i64, ptr %pc, i64 19
   br label %loop
 interrupted:
   ret i64 1

@@ -52,6 +52,8 @@ class Op(IntEnum):
     SAVE = 11  # count, word of a pointer to the steps so far, word of the spacing, how many are
     #            kept, then (stack, carry, bytes) for each: see `lax.control.while_prims`
     ZERO = 12  # word, bytes
+    SMALL = 13  # function, words of A, B, C, their offsets, count, their strides, then rows,
+    #             columns, inner size, strides of A, of rows of B, whether to add (see `small`)
 
 
 class Assembled(NamedTuple):
