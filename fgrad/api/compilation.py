@@ -8,16 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fgrad.api.donation import (
-    Donation,
     check_donated,
     check_usable,
     donated_leaves,
     give_away,
+    run_donated,
 )
 from fgrad.api.execution import runnable
 from fgrad.api.parameters import Fun, parameters_of
 from fgrad.api.programs import Entry, Lowered, run_flat, wrap
 from fgrad.core import trees
+from fgrad.core.avals import ShapedArray
 from fgrad.core.config import config
 from fgrad.core.errors import DonationError, DtypeError, StaticArgumentError
 from fgrad.core.evaluate import (
@@ -51,6 +52,15 @@ class CacheInfo(NamedTuple):
     misses: int
     currsize: int
     reasons: tuple[str, ...]
+
+
+def _type_of(x: Value) -> tuple[Any, ...]:
+    """Shape, dtype and weak type, as what hashes quickly."""
+    if type(x) is ArrayImpl:
+        data = x._data
+        return data.shape, data.dtype, bool(x._flags & WEAK)
+    aval = x.aval
+    return aval.shape, aval.dtype, aval.weak_type
 
 
 class Jitted:
@@ -95,7 +105,7 @@ class Jitted:
         static, moving = self._split(args, kwargs)
         leaves, tree = trees.flatten(moving)
         try:
-            values = [borrow(x) for x in leaves]
+            values = [x if type(x) is ArrayImpl else borrow(x) for x in leaves]
         except DtypeError:
             raise self._refused(args, kwargs) from None
         entry = self._entry(static, values, tree, args, kwargs)
@@ -107,11 +117,13 @@ class Jitted:
         if entry.jaxpr.key_uses is not None:
             entry.jaxpr.key_uses.call(inputs, self._name)
         with entering() as trace:
-            if trace is state.quiet and not any(isinstance(v, Tracer) for v in values):
+            if trace is state.quiet and not any(
+                issubclass(k, Tracer) for k in set(map(type, values))
+            ):
                 outs = self._run(entry, inputs)
             else:
                 outs = call(entry.jaxpr, *inputs, name=self._name)
-        give_away(inputs, entry.donated, self._name)
+                give_away(inputs, entry.donated, self._name)
         return trees.unflatten(entry.out_tree, outs)
 
     def _quick(self, args: tuple[Any, ...], short: list[Any]) -> Any:
@@ -152,25 +164,21 @@ class Jitted:
     def _run(self, entry: Entry, values: Sequence[Value]) -> list[Value]:
         buffers = [v._data for v in values]
         xp: Any = np
-        for b in buffers:
-            if type(b) is not np.ndarray:
-                xp = library_of(b)
-        b = None
+        for kind in set(map(type, buffers)) - {np.ndarray}:
+            xp = library_of(next(b for b in buffers if type(b) is kind))
         if config.debug_nans or config.debug_infs:
-            return call(entry.jaxpr, *values, name=self._name)
-        if xp is not np:
-            return wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
-        program = entry.program
-        if program is None:
-            program = entry.program = runnable(entry.jaxpr, donated=entry.donated)
-        if not program.taken:
-            return run_flat(program, entry.flags, buffers)
-        donation = Donation(program, values, buffers, entry.donated, self._name)
-        try:
-            return run_flat(program, entry.flags, buffers)
-        except BaseException as error:
-            donation.failed(error)
-            raise
+            outs = call(entry.jaxpr, *values, name=self._name)
+        elif xp is not np:
+            outs = wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
+        else:
+            program = entry.program
+            if program is None:
+                program = entry.program = runnable(entry.jaxpr, donated=entry.donated)
+            if program.taken:
+                return run_donated(program, entry.flags, values, buffers, entry.donated, self._name)
+            outs = run_flat(program, entry.flags, buffers)
+        give_away(values, entry.donated, self._name)
+        return outs
 
     def _split(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Static arguments, hashable; and the others as a tree."""
@@ -212,9 +220,9 @@ class Jitted:
         self, static: Any, values: Sequence[Value], tree: Any, args: Sequence[Any],
         kwargs: dict[str, Any],
     ) -> Entry:  # fmt: skip
-        avals = tuple(v.aval for v in values)
+        types = tuple(_type_of(v) for v in values)
         axes = tuple((a.name, a.size) for a in state.axes)
-        key = (static, tree, avals, config.trace_key(), axes)
+        key = (static, tree, types, config.trace_key(), axes)
         entry = self._cache.get(key)
         if entry is not None:
             self._hits += 1
@@ -224,6 +232,7 @@ class Jitted:
                 self._cache[key] = entry
             return entry
         self._explain_miss(key)
+        avals = [v.aval for v in values]
         entry = self._trace(static, avals, tree, args, kwargs)
         if entry.donated:
             check_donated((*entry.consts, *values), entry.donated, self._name)
@@ -281,7 +290,7 @@ class Jitted:
         changed = [w for w, a, b in zip(words, before, key, strict=True) if a != b]
         detail = ""
         if "shapes or dtypes" in changed:
-            was, now = (", ".join(map(str, k[2])) for k in (before, key))
+            was, now = (", ".join(str(ShapedArray(*t)) for t in k[2]) for k in (before, key))
             detail = f": {was} -> {now}"
         self._reasons.append(" and ".join(changed) + detail)
         del self._reasons[:-64]

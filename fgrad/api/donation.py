@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fgrad.api.execution import Runnable
+from fgrad.api.programs import run_flat
 from fgrad.core import trees
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import DonationError
@@ -76,53 +77,56 @@ def give_away(values: Sequence[Value], positions: Sequence[int], name: str) -> N
             x._data = DonatedBuffer(x._data, name)
 
 
-class Donation:
-    """The buffers that a call gives to its program.
+def run_donated(
+    program: Runnable, flags: Sequence[int], values: Sequence[Value], buffers: list[Any],
+    positions: Sequence[int], name: str,
+) -> list[Value]:  # fmt: skip
+    """Run a program that writes results into donated buffers.
 
-    They are taken away from their arrays before the program runs, so that no other thread can
-    begin to use them; buffers that somebody holds already, or that belong to the caller, are
-    copied instead.
+    These are taken away from their arrays before it runs, so that no other thread can begin to use
+    them; buffers that somebody holds already, or that belong to the caller, are copied. After an
+    error before its first step the arrays have their buffers again.
 
     Args:
         program: What runs.
-        values: Its inputs.
+        flags: For each result, whether its type is weak.
+        values: The inputs.
         buffers: Those of `values`; copies replace some of them.
         positions: Which of them are donated.
         name: Of the function.
     """
+    given: dict[int, tuple[ArrayImpl, Any]] = {}
+    try:
+        _claim(given, values, buffers, positions, name)
+        program.own(buffers, given, _HELD)
+    except BaseException:
+        _restore(given)
+        raise
+    try:
+        return run_flat(program, flags, buffers)
+    except BaseException as error:
+        if not program.began(error):
+            _restore(given)
+        raise
 
-    def __init__(
-        self, program: Runnable, values: Sequence[Value], buffers: list[Any],
-        positions: Sequence[int], name: str,
-    ) -> None:  # fmt: skip
-        self.program = program
-        self.given: dict[int, tuple[ArrayImpl, Any]] = {}
-        for i in positions:
-            x: Any = values[i]
-            if type(x) is not ArrayImpl or x._flags & BORROWED:
-                continue
+
+_HELD = 2  # references to a buffer that is given: in the list of buffers, and with its array
+
+
+def _claim(
+    given: dict[int, tuple[ArrayImpl, Any]], values: Sequence[Value], buffers: Sequence[Any],
+    positions: Sequence[int], name: str,
+) -> None:  # fmt: skip
+    for i in positions:
+        x = values[i]
+        if type(x) is ArrayImpl and not x._flags & BORROWED:
             data = x._data
             if data is not buffers[i]:  # another thread has donated it meanwhile
-                self.restore()
                 raise data.gone()
             x._data = DonatedBuffer(data, name)
-            self.given[i] = (x, data)
-        x = data = None  # they would count as references
-        try:
-            program.own(buffers, self.given, _HELD)
-        except BaseException:
-            self.restore()
-            raise
-
-    def restore(self) -> None:
-        """Give the buffers back: nothing has been written to them."""
-        for x, data in self.given.values():
-            x._data = data
-
-    def failed(self, error: BaseException) -> None:
-        """After an error: the arrays stay valid if it arose before the first step."""
-        if not self.program.began(error):
-            self.restore()
+            given[i] = (x, data)
 
 
-_HELD = 2  # references to a buffer: in the list of buffers, and in `Donation.given`
+def _restore(given: Mapping[int, tuple[ArrayImpl, Any]]) -> None:
+    for x, data in given.values():
+        x._data = data

@@ -72,14 +72,19 @@ def is_sole(x: Any, references: int) -> bool:
         x: An array.
         references: How many the caller has, beside that of this argument.
     """
-    if type(x) is not np.ndarray or not x.flags.writeable or not x.flags.c_contiguous:
+    if sys.getrefcount(x) != references + _OF_CALL or type(x) is not np.ndarray:
         return False
-    if sys.getrefcount(x) != references + _OF_CALL:
+    flags = x.flags.num
+    if flags & _OURS != _OURS:
         return False
     base = x.base
     if type(base) is _Lease:
         return base._home is not None and sys.getrefcount(base) == 1 + _OF_LOCAL
-    return base is None and x.flags.owndata
+    return base is None and bool(flags & _OWN_DATA)
+
+
+_OWN_DATA = 4  # NumPy's numbers for flags
+_OURS = 0x0001 | 0x0100 | 0x0400  # contiguous in rows, aligned, can be written
 
 
 def _references(x: Any) -> int:
