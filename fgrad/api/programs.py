@@ -8,6 +8,7 @@ import numpy as np
 
 from fgrad.api.execution import Runnable, runnable
 from fgrad.core import trees
+from fgrad.core.errors import OutOfMemoryError
 from fgrad.core.evaluate import (
     WEAK,
     ArrayImpl,
@@ -61,6 +62,9 @@ def run_flat(program: Runnable, flags: Sequence[int], buffers: Sequence[Any]) ->
         else:
             with np.errstate(all="ignore"):
                 outs = program.run(*buffers)
+    except MemoryError as error:
+        program.explain(error)
+        raise OutOfMemoryError(program.shortage()) from error
     except Exception as error:
         program.explain(error)
         raise

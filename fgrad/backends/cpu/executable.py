@@ -39,7 +39,8 @@ from fgrad.compile.plan import (
     launches_of,
     writes_of,
 )
-from fgrad.core.errors import FgradError, ShapeError
+from fgrad.compile.shortage import shortage
+from fgrad.core.errors import FgradError, OutOfMemoryError, ShapeError
 from fgrad.core.ir import Eqn, Jaxpr, Literal
 
 _OWN_ARENA = 64 << 10  # up to here a program keeps arenas of its own rather than looking one up
@@ -124,6 +125,9 @@ class Executable:
                 )
         try:
             return self.run(*arrays)
+        except MemoryError as error:
+            self.explain(error)
+            raise OutOfMemoryError(self.shortage()) from error
         except Exception as error:
             self.explain(error)
             raise
@@ -142,12 +146,19 @@ class Executable:
 
     def began(self, error: BaseException) -> bool:
         """Whether an error arose in a step, so that what was given away may be overwritten."""
-        frame = error.__traceback__
-        while frame is not None:
-            if frame.tb_frame.f_code is self._code and frame.tb_lineno >= self._first:
-                return True
-            frame = frame.tb_next
+        cause: BaseException | None = error
+        while cause is not None:
+            frame = cause.__traceback__
+            while frame is not None:
+                if frame.tb_frame.f_code is self._code and frame.tb_lineno >= self._first:
+                    return True
+                frame = frame.tb_next
+            cause = cause.__cause__
         return False
+
+    def shortage(self) -> str:
+        """What to say when there is no memory for a call."""
+        return shortage(self.jaxpr, self.plan, self.memory)
 
     def explain(self, error: Exception) -> None:
         """Add the equation and the user's line to an error, once."""
