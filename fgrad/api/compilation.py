@@ -1,31 +1,23 @@
 """`jit`: trace once for each signature, then run as a program."""
 
 import functools
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Collection, Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.api.donation import (
-    check_donated,
-    check_usable,
-    donated_leaves,
-    give_away,
-    run_donated,
-)
-from fgrad.api.execution import runnable
+from fgrad.api.donation import check_donated, check_usable, donated_leaves, give_away
 from fgrad.api.parameters import Fun, parameters_of
-from fgrad.api.programs import Entry, Lowered, run_flat, wrap
+from fgrad.api.programs import Entry, Lowered, run_entry, run_flat
 from fgrad.core import trees
-from fgrad.core.avals import ShapedArray
 from fgrad.core.config import config
 from fgrad.core.errors import DonationError, DtypeError, StaticArgumentError
 from fgrad.core.evaluate import (
     WEAK,
     ArrayImpl,
     borrow,
-    library_of,
 )
 from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
@@ -36,6 +28,8 @@ from fgrad.core.transforms.stage import stage
 
 _NUMBERS = (float, int, bool, complex, np.float32, np.float64, np.int32, np.int64)
 _MAXSIZE = 512  # programs kept a function; the least recently used one goes first
+_COMPARED = 8  # of them, with how many a call that is traced is compared
+_REASONS = 64  # reasons kept a function
 
 
 class CacheInfo(NamedTuple):
@@ -45,7 +39,8 @@ class CacheInfo(NamedTuple):
         hits: Calls that found one.
         misses: Calls that traced.
         currsize: Programs kept.
-        reasons: For each miss after the first, what differed from the program before it.
+        reasons: For each of the last misses after the first, what differed from the kept program
+            nearest to it: arguments by name, with types; static values; flags of the configuration.
     """
 
     hits: int
@@ -87,7 +82,7 @@ class Jitted:
         self._plain = not (static_argnums or static_argnames or donate_argnums or donate_argnames)
         self._cache: OrderedDict[Any, Entry] = OrderedDict()
         self._hits = self._misses = 0
-        self._reasons: list[str] = []
+        self._reasons: deque[str] = deque(maxlen=_REASONS)
         self._latest: Any = None  # the signature traced last
 
     def __get__(self, instance: Any, _owner: Any = None) -> Any:
@@ -116,11 +111,10 @@ class Jitted:
             self._cache[short[0]] = entry
         if entry.jaxpr.key_uses is not None:
             entry.jaxpr.key_uses.call(inputs, self._name)
+        kinds = set(map(type, values))
         with entering() as trace:
-            if trace is state.quiet and not any(
-                issubclass(k, Tracer) for k in set(map(type, values))
-            ):
-                outs = self._run(entry, inputs)
+            if trace is state.quiet and not any(issubclass(k, Tracer) for k in kinds):
+                outs = run_entry(entry, inputs, self._name)
             else:
                 outs = call(entry.jaxpr, *inputs, name=self._name)
                 give_away(inputs, entry.donated, self._name)
@@ -160,25 +154,6 @@ class Jitted:
         self._hits += 1
         outs = run_flat(program, entry.flags, buffers)
         return outs[0] if entry.single else trees.unflatten(entry.out_tree, outs)
-
-    def _run(self, entry: Entry, values: Sequence[Value]) -> list[Value]:
-        buffers = [v._data for v in values]
-        xp: Any = np
-        for kind in set(map(type, buffers)) - {np.ndarray}:
-            xp = library_of(next(b for b in buffers if type(b) is kind))
-        if config.debug_nans or config.debug_infs:
-            outs = call(entry.jaxpr, *values, name=self._name)
-        elif xp is not np:
-            outs = wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
-        else:
-            program = entry.program
-            if program is None:
-                program = entry.program = runnable(entry.jaxpr, donated=entry.donated)
-            if program.taken:
-                return run_donated(program, entry.flags, values, buffers, entry.donated, self._name)
-            outs = run_flat(program, entry.flags, buffers)
-        give_away(values, entry.donated, self._name)
-        return outs
 
     def _split(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Static arguments, hashable; and the others as a tree."""
@@ -220,7 +195,7 @@ class Jitted:
         self, static: Any, values: Sequence[Value], tree: Any, args: Sequence[Any],
         kwargs: dict[str, Any],
     ) -> Entry:  # fmt: skip
-        types = tuple(_type_of(v) for v in values)
+        types = tuple(map(_type_of, values))
         axes = tuple((a.name, a.size) for a in state.axes)
         key = (static, tree, types, config.trace_key(), axes)
         entry = self._cache.get(key)
@@ -231,7 +206,8 @@ class Jitted:
             except KeyError:  # another thread has dropped it
                 self._cache[key] = entry
             return entry
-        self._explain_miss(key)
+        self._explain_miss(key, args, kwargs)
+        self._latest = key
         avals = [v.aval for v in values]
         entry = self._trace(static, avals, tree, args, kwargs)
         if entry.donated:
@@ -280,20 +256,17 @@ class Jitted:
             lambda k: k in names if isinstance(k, str) else moving[k] in numbers,
         )
 
-    def _explain_miss(self, key: Any) -> None:
-        words = ("static arguments", "argument tree", "shapes or dtypes", "configuration", "axes")
-        before, self._latest = self._latest, key
+    def _explain_miss(self, key: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         self._misses += 1
-        if before is None:
-            self._reasons.append("first call")
+        if self._misses == 1:
             return
-        changed = [w for w, a, b in zip(words, before, key, strict=True) if a != b]
-        detail = ""
-        if "shapes or dtypes" in changed:
-            was, now = (", ".join(str(ShapedArray(*t)) for t in k[2]) for k in (before, key))
-            detail = f": {was} -> {now}"
-        self._reasons.append(" and ".join(changed) + detail)
-        del self._reasons[:-64]
+        misses = import_module("fgrad.api.misses")  # only for who traces a second time
+        # The short keys of `_quick` have two parts; the keys of other threads may come and go.
+        kept = [k for k in self._cache.copy() if len(k) == len(key)][-_COMPARED:]
+        if self._latest == key:
+            kept.append(key)
+        moving = self._split(args, kwargs)[1]
+        self._reasons.append(misses.reason(self._fun, key, kept, moving))
 
     def lower(self, *args: Any, **kwargs: Any) -> "Lowered":
         """The program of a call, without running it.
@@ -305,16 +278,17 @@ class Jitted:
         static, moving = self._split(args, kwargs)
         leaves, tree = trees.flatten(moving)
         entry = self._trace(static, [aval_like(x) for x in leaves], tree, args, kwargs)
-        return Lowered(entry, self._name)
+        return Lowered(entry, self._name, tree)
 
     def cache_info(self) -> CacheInfo:
         """How often calls found their program, and why others did not."""
         kept = {id(e) for e in self._cache.values()}
-        return CacheInfo(self._hits, self._misses, len(kept), tuple(self._reasons[1:]))
+        return CacheInfo(self._hits, self._misses, len(kept), tuple(self._reasons))
 
     def clear_cache(self) -> None:
         """Forget all programs of this function."""
         self._cache.clear()
+        self._latest = None
 
 
 def jit(

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fgrad.api.execution import Runnable
-from fgrad.api.programs import run_flat
 from fgrad.core import trees
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import DonationError
@@ -77,45 +76,42 @@ def give_away(values: Sequence[Value], positions: Sequence[int], name: str) -> N
             x._data = DonatedBuffer(x._data, name)
 
 
-def run_donated(
-    program: Runnable, flags: Sequence[int], values: Sequence[Value], buffers: list[Any],
-    positions: Sequence[int], name: str,
-) -> list[Value]:  # fmt: skip
-    """Run a program that writes results into donated buffers.
-
-    These are taken away from their arrays before it runs, so that no other thread can begin to use
-    them; buffers that somebody holds already, or that belong to the caller, are copied. After an
-    error before its first step the arrays have their buffers again.
-
-    Args:
-        program: What runs.
-        flags: For each result, whether its type is weak.
-        values: The inputs.
-        buffers: Those of `values`; copies replace some of them.
-        positions: Which of them are donated.
-        name: Of the function.
-    """
-    given: dict[int, tuple[ArrayImpl, Any]] = {}
-    try:
-        _claim(given, values, buffers, positions, name)
-        program.own(buffers, given, _HELD)
-    except BaseException:
-        _restore(given)
-        raise
-    try:
-        return run_flat(program, flags, buffers)
-    except BaseException as error:
-        if not program.began(error):
-            _restore(given)
-        raise
-
-
+Given = dict[int, tuple[ArrayImpl, Any]]
 _HELD = 2  # references to a buffer that is given: in the list of buffers, and with its array
 
 
-def _claim(
-    given: dict[int, tuple[ArrayImpl, Any]], values: Sequence[Value], buffers: Sequence[Any],
-    positions: Sequence[int], name: str,
+def claim(
+    program: Runnable, values: Sequence[Value], buffers: list[Any], positions: Sequence[int],
+    name: str,
+) -> Given:  # fmt: skip
+    """Take donated buffers away from their arrays, before a program writes results into them.
+
+    No other thread can begin to use them then; buffers that somebody holds already, or that belong
+    to the caller, are copied.
+
+    Args:
+        program: What runs.
+        values: Its inputs.
+        buffers: Those of `values`, with no other reference to them; copies replace some of them.
+        positions: Which of them are donated.
+        name: Of the function.
+
+    Returns:
+        What `restore` takes, should nothing have run.
+    """
+    given: Given = {}
+    try:
+        _take(given, values, buffers, positions, name)
+        program.own(buffers, given, _HELD)
+    except BaseException:
+        restore(given)
+        raise
+    return given
+
+
+def _take(
+    given: Given, values: Sequence[Value], buffers: Sequence[Any], positions: Sequence[int],
+    name: str,
 ) -> None:  # fmt: skip
     for i in positions:
         x = values[i]
@@ -127,6 +123,7 @@ def _claim(
             given[i] = (x, data)
 
 
-def _restore(given: Mapping[int, tuple[ArrayImpl, Any]]) -> None:
+def restore(given: Given) -> None:
+    """Give buffers back to their arrays: nothing has been written to them."""
     for x, data in given.values():
         x._data = data

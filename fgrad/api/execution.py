@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fgrad.compile.program import one_by_one, program_of
+from fgrad.compile.passes import optimize
+from fgrad.compile.program import Program, one_by_one, program_of
 from fgrad.core.config import config
 from fgrad.core.ir import Jaxpr
 from fgrad.core.program import install_executor
@@ -64,14 +65,24 @@ def runnable(jaxpr: Jaxpr, xp: ModuleType = np, donated: tuple[int, ...] = ()) -
         xp: The array library.
         donated: Inputs whose memory results may take over.
     """
-    if xp is np and config.cpu_compiler == "llvm":
-        compile_program = _compiler()
-        if compile_program is not None:
-            found: Runnable = derived(
-                jaxpr, ("cpu", donated), lambda: compile_program(jaxpr, donated)
-            )
-            return found
-    return program_of(jaxpr)
+    compile_program = _compiler() if xp is np and config.cpu_compiler == "llvm" else None
+    if compile_program is None:
+        return program_of(jaxpr)
+    found: Runnable = derived(jaxpr, ("cpu", donated), lambda: compile_program(jaxpr, donated))
+    return found
+
+
+def measured(jaxpr: Jaxpr, mark: Callable[[], object]) -> Runnable:
+    """A new program of a closed jaxpr for NumPy arrays that tells how far it is.
+
+    Args:
+        jaxpr: What it computes.
+        mark: Called before the first step and after each.
+    """
+    compile_program = _compiler() if config.cpu_compiler == "llvm" else None
+    if compile_program is None:
+        return Program(optimize(jaxpr), mark)
+    return compile_program(jaxpr, (), mark)
 
 
 @functools.cache

@@ -9,8 +9,9 @@
     Library   one equation by its primitive's eager rule: products, factorisations, loops, …
     Plan      inputs, buffers, steps, results
 
-Every buffer is contiguous in row-major order, and is written once, before it is read. Views are
-how transposes, slices and broadcasts reach a step without a copy.
+Every buffer is contiguous in row-major order. Each element is written once, before any element of
+the buffer is read; several launches may write the parts of a concatenation. Views are how
+transposes, slices and broadcasts reach a step without a copy.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.compile.kernel import Kernel, check_kernel
+from fgrad.compile.kernel import Kernel, Store, check_kernel
 from fgrad.core.ir import Eqn, Literal
 
 INPUT, TEMP, RESULT = "input", "temp", "result"
@@ -152,6 +153,8 @@ def writes_of(step: Step) -> set[int]:
 def check_plan(plan: Plan) -> None:
     """Raise `AssertionError` unless a plan is well formed."""
     written = set(range(plan.inputs))
+    read = set(written)
+    filled = dict.fromkeys(written, 0)
     assert all(b.role == INPUT for b in plan.buffers[: plan.inputs]), "the inputs come first"
     for i, step in enumerate(plan.steps):
         for launch in launches_of(step):
@@ -162,12 +165,29 @@ def check_plan(plan: Plan) -> None:
             count = sum(len(writes_of(launch)) for launch in step.launches)
             assert count == len(writes_of(step)), f"step {i}: two launches write a buffer"
         assert reads_of(step) <= written, f"step {i} reads what no step before it wrote"
-        assert not writes_of(step) & written, f"step {i} writes a buffer a second time"
+        read |= reads_of(step)
+        assert not writes_of(step) & read, f"step {i} writes a buffer that was read"
+        for b, size in _elements(step):
+            filled[b] = filled.get(b, 0) + size
+            enough = filled[b] <= plan.buffers[b].size
+            assert enough, f"step {i} writes elements a second time"
         written |= writes_of(step)
     for r in plan.results:
         if isinstance(r, int):
             assert r in written, f"result b{r} is never written"
             assert plan.buffers[r].role != TEMP, f"result b{r} belongs to the plan"
+
+
+def _elements(step: Step) -> list[tuple[int, int]]:
+    """Buffers and how many of their elements a launch stores, one for each store."""
+    found = []
+    for launch in launches_of(step):
+        sizes = (*launch.kernel.outer, *launch.kernel.inner)
+        for i in launch.kernel.body:
+            if isinstance(i, Store) and not i.map.indirect:
+                moving = (n for n, s in zip(sizes, i.map.strides, strict=True) if s)
+                found.append((launch.buffers[i.operand], prod(moving)))
+    return found
 
 
 def show(plan: Plan) -> str:

@@ -2,7 +2,9 @@
 
 import functools
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib import import_module
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -26,12 +28,15 @@ from fgrad.core.errors import KernelMismatchError
 from fgrad.core.ir import Jaxpr
 
 
-def compile_program(jaxpr: Jaxpr, donated: Collection[int] = ()) -> Executable:
+def compile_program(
+    jaxpr: Jaxpr, donated: Collection[int] = (), mark: Callable[[], object] | None = None
+) -> Executable:
     """The executable of a closed program.
 
     Args:
         jaxpr: The program, before the passes.
         donated: Inputs whose memory results may take over.
+        mark: Called before the first step and after each; None: nothing is measured.
 
     Raises:
         CompilationError: The code of a kernel is rejected.
@@ -39,7 +44,10 @@ def compile_program(jaxpr: Jaxpr, donated: Collection[int] = ()) -> Executable:
     jaxpr = optimize(jaxpr)
     plan = batched(lower(jaxpr, supports))
     made = functions()
-    return Executable(jaxpr, plan, load(jaxpr, plan, made), made.ready, donated)
+    loaded = load(jaxpr, plan, made)
+    if os.environ.get("FGRAD_NUM_THREADS"):
+        import_module("fgrad.backends.cpu.budget").share_budget(plan.steps)
+    return Executable(jaxpr, plan, loaded, made.ready, donated, mark)
 
 
 def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:

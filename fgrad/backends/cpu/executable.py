@@ -6,21 +6,20 @@ fresh. The text can be read: `Executable.source`.
 
 import functools
 from collections.abc import Callable, Collection, Sequence
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fgrad.backends.cpu.arrays import (
-    array,
     copied,
     duplicate,
     prepare,
-    root,
     settle,
     strided,
 )
-from fgrad.backends.cpu.blocks import LEAST_BYTES, Slab, blocks, is_sole, slabs
+from fgrad.backends.cpu.binding import Binder, run_in_own, run_in_slab
+from fgrad.backends.cpu.blocks import LEAST_BYTES, blocks, is_sole
 from fgrad.backends.cpu.nested import is_host, rule_of
 from fgrad.backends.cpu.products import product_of
 from fgrad.compile.memory import Memory, last_uses, plan_memory
@@ -69,6 +68,7 @@ class Executable:
         loaded: A kernel for each `Launch`, in order; `None` for other steps.
         ready: Whether all of some arrays are contiguous and aligned.
         donated: Inputs whose memory results may take over.
+        mark: Called before the first step and after each, to measure them; None: not called.
 
     Attributes:
         jaxpr: As given.
@@ -89,6 +89,7 @@ class Executable:
     def __init__(
         self, jaxpr: Jaxpr, plan: Plan, loaded: Sequence[Loaded | None],
         ready: Callable[..., bool], donated: Collection[int] = (),
+        mark: Callable[[], object] | None = None,
     ) -> None:  # fmt: skip
         self.jaxpr, self.plan = jaxpr, plan
         scratch = {i: k.scratch_bytes for i, k in enumerate(loaded) if k is not None}
@@ -97,7 +98,7 @@ class Executable:
         )
         returned = [r for r in donated if plan.results.count(r) == 1]
         self.taken = frozenset([*self.memory.taken.values(), *returned])
-        writer = _Writer(plan, self.memory, loaded, ready, self.taken)
+        writer = _Writer(plan, self.memory, loaded, ready, self.taken, mark)
         self.source = writer.text()
         self.fresh = writer.fresh
         self.silent = all(launches_of(step) for step in plan.steps)
@@ -109,9 +110,9 @@ class Executable:
         size = self.memory.arena_bytes
         self.run: Callable[..., list[Any]] = function
         if writer.views:
-            bind = _Binder(self._code, names, writer.views)
+            bind = Binder(self._code, names, writer.views)
             own = size <= _OWN_ARENA
-            self.run = functools.partial(_run_in_own if own else _run_in_slab, bind, size)
+            self.run = functools.partial(run_in_own if own else run_in_slab, bind, size)
 
     def __call__(self, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
         """Run on arrays whose types are not known to fit; they are checked."""
@@ -182,52 +183,6 @@ def equations(jaxpr: Jaxpr, step: Step) -> list[Eqn]:
     return [jaxpr.eqns[i] for launch in launches_of(step) for i in launch.kernel.eqns]
 
 
-class _Binder:
-    """Makes the function of a program over an arena.
-
-    Attributes:
-        free: Functions over arenas of this program that no thread is in.
-    """
-
-    __slots__ = ("__weakref__", "_code", "_names", "_views", "free")
-
-    def __init__(self, code: Any, names: dict[str, Any], views: dict[str, Any]) -> None:
-        self._code, self._names, self._views = code, names, views
-        self.free: list[Callable[..., list[Any]]] = []
-
-    def __call__(self, memory: Any) -> Callable[..., list[Any]]:
-        names = dict(self._names)
-        for name, (view, dtype, offset) in self._views.items():
-            names[name] = array(memory, offset, view, dtype)
-        names["settle"] = functools.partial(settle, root(memory))
-        return FunctionType(self._code, names)
-
-
-def _run_in_own(bind: _Binder, size: int, *arrays: Any) -> list[Any]:
-    """Run over an arena of the program's own."""
-    try:
-        function = bind.free.pop()
-    except IndexError:  # the first call, or other threads are in it
-        function = bind(Slab(size).memory)
-    try:
-        return function(*arrays)
-    finally:
-        bind.free.append(function)
-
-
-def _run_in_slab(bind: _Binder, size: int, *arrays: Any) -> list[Any]:
-    """Run over a slab that all programs share."""
-    pool = slabs()
-    slab = pool.take(size)
-    try:
-        function = slab.bound.get(bind)
-        if function is None:
-            function = slab.bound[bind] = bind(slab.memory)
-        return function(*arrays)
-    finally:
-        pool.give(slab)
-
-
 def _made_by_libraries(plan: Plan) -> set[int]:
     """The buffers that eager rules return."""
     return {
@@ -244,6 +199,7 @@ class _Writer:
     def __init__(
         self, plan: Plan, memory: Memory, loaded: Sequence[Loaded | None],
         ready: Callable[..., bool], taken: Collection[int],
+        mark: Callable[[], object] | None,
     ) -> None:  # fmt: skip
         self.plan, self.memory, self.loaded, self.taken = plan, memory, loaded, taken
         self.constants: dict[str, Any] = {
@@ -251,6 +207,8 @@ class _Writer:
             "prepare": prepare, "strided": strided, "copy": copied,
             "settle": functools.partial(settle, None),
         }  # fmt: skip
+        self.marked = mark is not None
+        self.constants["mark"] = mark
         self.views: dict[str, tuple[View, Any, int]] = {}
         self._name_of_view: dict[Any, str] = {}
         self.step_of_line: dict[int, Step] = {}
@@ -277,6 +235,7 @@ class _Writer:
             for b, buffer in enumerate(plan.buffers):
                 if buffer.role == RESULT and b not in elsewhere:
                     self.allocate(b)
+        self.mark()
         self.first = len(self.lines) + 1
         for i, step in enumerate(plan.steps):
             if isinstance(step, Launch | Batch):
@@ -287,11 +246,16 @@ class _Writer:
             dead = [b for b, at in last.items() if at == i and self.is_local(b)]
             if dead:
                 self.line(f"del {', '.join(f'b{b}' for b in sorted(dead))}")
+            self.mark()
         self.line(f"return [{', '.join(map(self.result, plan.results))}]")
         return "\n".join(self.lines) + "\n"
 
     def line(self, text: str) -> None:
         self.lines.append(f"    {text}")
+
+    def mark(self) -> None:
+        if self.marked:
+            self.line("mark()")
 
     def is_local(self, b: int) -> bool:
         """Whether a buffer is a temporary that a library has made."""

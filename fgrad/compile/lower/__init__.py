@@ -7,10 +7,10 @@ out over common `axes`; `kernels` writes the body of each, following `views` as 
 import heapq
 
 from fgrad.compile.kernel import Kernel
-from fgrad.compile.lower.cluster import Cluster, Library, Node
+from fgrad.compile.lower.cluster import Cluster, Join, Library, Node
 from fgrad.compile.lower.kernels import kernel_of
 from fgrad.compile.lower.partition import Partition
-from fgrad.compile.lower.program import POINTWISE, Program, ends, is_plain
+from fgrad.compile.lower.program import POINTWISE, Program, ends, is_drawn, is_plain
 from fgrad.compile.lower.scalars import Supports, is_cheap
 from fgrad.compile.plan import (
     INPUT,
@@ -79,6 +79,10 @@ class _Planner:
                 needed.update(v.base for v in node.inputs if not isinstance(v, Literal))
                 out.append(node)
                 continue
+            if isinstance(node, Join):
+                if node.whole in needed:
+                    needed.update(node.parts)
+                continue
             mine = [v for v in node.layouts if v in needed]
             mine += [p for whole, parts in node.joins.items() if whole in needed for p in parts]
             if mine:
@@ -92,12 +96,15 @@ class _Planner:
     def _is_cheap_again(self, var: Var, needed: set[Var]) -> bool:
         """Whether a value takes a few operations on one array of its size that is in memory anyway.
 
+        Or is made of random bits and few other numbers, however many operations that takes.
         Then a kernel that reads it computes it once more, and perhaps nobody has to store it.
         """
         program = self.program
         made = program.made.get(var)
         if made is None or var in needed:
             return False
+        if is_drawn(program, var):
+            return True
         item = program.items[made[0]]
         if item.form != POINTWISE or not is_cheap(item.expr, _AGAIN):
             return False
@@ -106,7 +113,7 @@ class _Planner:
             if not is_plain(program, a):
                 return False
             for v in ends(program, a):
-                if v not in needed and isinstance(self.partition.owner.get(v), Cluster):
+                if v not in needed and isinstance(self.partition.owner.get(v), Cluster | Join):
                     return False
             if a.aval.size * 2 > var.aval.size:
                 large += a.aval.dtype.itemsize <= var.aval.dtype.itemsize or 2

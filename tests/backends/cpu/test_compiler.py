@@ -235,6 +235,8 @@ def test_without_llvmlite_numpy_runs_programs_and_that_is_said(monkeypatch):
     try:
         with pytest.warns(RuntimeWarning, match="llvmlite is not installed"):
             assert not isinstance(program_of(fnp.sin, normal(4)), Executable)
+        x = normal(4)
+        np.testing.assert_array_equal(fg.jit(fnp.cos)(x), np.cos(x))  # said once: no warning
     finally:
         execution._compiler.cache_clear()
 
