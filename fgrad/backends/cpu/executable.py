@@ -6,21 +6,20 @@ fresh. The text can be read: `Executable.source`.
 
 import functools
 from collections.abc import Callable, Collection, Sequence
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fgrad.backends.cpu.arrays import (
-    array,
     copied,
     duplicate,
     prepare,
-    root,
     settle,
     strided,
 )
-from fgrad.backends.cpu.blocks import LEAST_BYTES, Slab, blocks, is_sole, slabs
+from fgrad.backends.cpu.binding import Binder, run_in_own, run_in_slab
+from fgrad.backends.cpu.blocks import LEAST_BYTES, blocks, is_sole
 from fgrad.backends.cpu.nested import identifier, is_host, made_by_rules, rule_of
 from fgrad.backends.cpu.products import product_of
 from fgrad.compile.memory import Memory, last_uses, plan_memory
@@ -39,7 +38,8 @@ from fgrad.compile.plan import (
     launches_of,
     writes_of,
 )
-from fgrad.core.errors import FgradError, ShapeError
+from fgrad.compile.shortage import shortage
+from fgrad.core.errors import FgradError, OutOfMemoryError, ShapeError
 from fgrad.core.ir import Eqn, Jaxpr, Literal
 
 _OWN_ARENA = 64 << 10  # up to here a program keeps arenas of its own rather than looking one up
@@ -110,9 +110,9 @@ class Executable:
         size = self.memory.arena_bytes
         self.run: Callable[..., list[Any]] = function
         if writer.views:
-            bind = _Binder(self._code, names, writer.views)
+            bind = Binder(self._code, names, writer.views)
             own = size <= _OWN_ARENA
-            self.run = functools.partial(_run_in_own if own else _run_in_slab, bind, size)
+            self.run = functools.partial(run_in_own if own else run_in_slab, bind, size)
 
     def __call__(self, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
         """Run on arrays whose types are not known to fit; they are checked."""
@@ -126,6 +126,9 @@ class Executable:
                 )
         try:
             return self.run(*arrays)
+        except MemoryError as error:
+            self.explain(error)
+            raise OutOfMemoryError(self.shortage()) from error
         except Exception as error:
             self.explain(error)
             raise
@@ -144,12 +147,19 @@ class Executable:
 
     def began(self, error: BaseException) -> bool:
         """Whether an error arose in a step, so that what was given away may be overwritten."""
-        frame = error.__traceback__
-        while frame is not None:
-            if frame.tb_frame.f_code is self._code and frame.tb_lineno >= self._first:
-                return True
-            frame = frame.tb_next
+        cause: BaseException | None = error
+        while cause is not None:
+            frame = cause.__traceback__
+            while frame is not None:
+                if frame.tb_frame.f_code is self._code and frame.tb_lineno >= self._first:
+                    return True
+                frame = frame.tb_next
+            cause = cause.__cause__
         return False
+
+    def shortage(self) -> str:
+        """What to say when there is no memory for a call."""
+        return shortage(self.jaxpr, self.plan, self.memory)
 
     def explain(self, error: Exception) -> None:
         """Add the equation and the user's line to an error, once."""
@@ -171,52 +181,6 @@ def equations(jaxpr: Jaxpr, step: Step) -> list[Eqn]:
     if isinstance(step, Library):
         return [step.eqn]
     return [jaxpr.eqns[i] for launch in launches_of(step) for i in launch.kernel.eqns]
-
-
-class _Binder:
-    """Makes the function of a program over an arena.
-
-    Attributes:
-        free: Functions over arenas of this program that no thread is in.
-    """
-
-    __slots__ = ("__weakref__", "_code", "_names", "_views", "free")
-
-    def __init__(self, code: Any, names: dict[str, Any], views: dict[str, Any]) -> None:
-        self._code, self._names, self._views = code, names, views
-        self.free: list[Callable[..., list[Any]]] = []
-
-    def __call__(self, memory: Any) -> Callable[..., list[Any]]:
-        names = dict(self._names)
-        for name, (view, dtype, offset) in self._views.items():
-            names[name] = array(memory, offset, view, dtype)
-        names["settle"] = functools.partial(settle, root(memory))
-        return FunctionType(self._code, names)
-
-
-def _run_in_own(bind: _Binder, size: int, *arrays: Any) -> list[Any]:
-    """Run over an arena of the program's own."""
-    try:
-        function = bind.free.pop()
-    except IndexError:  # the first call, or other threads are in it
-        function = bind(Slab(size).memory)
-    try:
-        return function(*arrays)
-    finally:
-        bind.free.append(function)
-
-
-def _run_in_slab(bind: _Binder, size: int, *arrays: Any) -> list[Any]:
-    """Run over a slab that all programs share."""
-    pool = slabs()
-    slab = pool.take(size)
-    try:
-        function = slab.bound.get(bind)
-        if function is None:
-            function = slab.bound[bind] = bind(slab.memory)
-        return function(*arrays)
-    finally:
-        pool.give(slab)
 
 
 class _Writer:
