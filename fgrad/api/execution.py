@@ -50,6 +50,9 @@ class Runnable(Protocol):
     def began(self, error: BaseException) -> bool:
         """Whether an error arose when inputs in `taken` may have been overwritten."""
 
+    def shortage(self) -> str:
+        """What to say when there is no memory for a call."""
+
     def explain(self, error: Exception) -> None:
         """Add the equation and the user's line to an error."""
 

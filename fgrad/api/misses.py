@@ -6,6 +6,7 @@ from itertools import zip_longest
 from typing import Any
 
 from fgrad.core import trees
+from fgrad.core.avals import ShapedArray
 from fgrad.core.config import TRACE_FLAGS
 from fgrad.core.tree_registry import keystr
 from fgrad.core.treedef import describe, describe_def, first_difference
@@ -14,7 +15,8 @@ _SHOWN = 3  # differences of one kind that a reason spells out
 _LENGTH = 60  # characters of a static value
 _OTHER_TREE = 1000  # how far apart programs of different trees are, in leaves
 
-# (static arguments, argument tree, types of its leaves, trace configuration, named axes)
+# (static arguments, argument tree, shape, dtype and weak type of its leaves, trace configuration,
+# named axes)
 Key = tuple[Any, Any, Any, Any, Any]
 
 
@@ -108,7 +110,8 @@ def _leaves(near: Key, key: Key, tree: Any, names: Sequence[str]) -> list[str]:
     ] + _more(changed, "leaves")
 
 
-def _typed(aval: Any) -> str:
+def _typed(kind: tuple[Any, ...]) -> str:
+    aval = ShapedArray(*kind)
     return f"weak {aval}" if aval.weak_type else str(aval)
 
 

@@ -43,8 +43,8 @@ class Memory:
         input_bytes: The inputs.
         result_bytes: The results that the call allocates.
         taken: For each result that lies in the memory of a donated input, that input.
-        peak_bytes: The most that is alive at once: inputs, results, the arena, and temporaries
-            that libraries allocate.
+        peak_bytes: The most that is alive at once: inputs, results, the arena, and what libraries
+            return; not what they need while they run.
         reused: How many temporaries took over the memory of an operand.
     """
 

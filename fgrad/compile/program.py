@@ -74,6 +74,13 @@ class Program:
     def own(self, arrays: list[Any], given: Collection[int], references: int) -> None:
         """Nothing: rules do not write to what they are given."""
 
+    def shortage(self) -> str:
+        """What to say when there is no memory for a call; the peak is not known beforehand."""
+        return (
+            "no memory to run a program; make it smaller (a smaller batch, checkpoint), or free "
+            "what is not needed"
+        )
+
     def began(self, error: BaseException) -> bool:
         """Whether an error arose when an input may have been overwritten: never."""
         return False
