@@ -221,7 +221,7 @@ class Lowered:
         return found
 
     def schedule(self) -> "list[StepInfo]":
-        """All steps in order, each a kernel, a library call or a function of the user."""
+        """All steps in order, each a kernel, a library call, a loop or a function of the user."""
         found: list[StepInfo] = _inspection().schedule_of(self._program)
         return found
 

@@ -145,7 +145,7 @@ def address(dtype: Any) -> int:
     """The C function for a dtype."""
     capsules = import_module("scipy.linalg.cython_blas").__pyx_capi__
     if os.environ.get("FGRAD_NUM_THREADS"):
-        import_module("fgrad.backends.cpu.blas").bound(thread_count(), True)
+        import_module("fgrad.backends.cpu.budget").bound(thread_count(), True)
     capsule = capsules[f"{_LETTERS[dtype.name]}gemm"]
     api = ctypes.pythonapi
     name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", api))
