@@ -15,7 +15,7 @@ from fgrad.backends.cpu.functions import Functions, Launcher, functions
 from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.render import module, render
 from fgrad.backends.cpu.target import host
-from fgrad.backends.cpu.together import Part
+from fgrad.backends.cpu.together import Part, scratch_of
 from fgrad.compile.batch import batched
 from fgrad.compile.bounds import fault
 from fgrad.compile.cost import cost
@@ -56,11 +56,9 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
     With `config.check` each compares what its kernel has written with what that means.
     """
     steps = plan.steps
-    kernels = {
-        name_of(launch.kernel, made): launch.kernel
-        for step in steps
-        for launch in launches_of(step)
-    }
+    all_of_them = [launch.kernel for step in steps for launch in launches_of(step)]
+    names = {kernel: name_of(kernel, made) for kernel in all_of_them}
+    kernels = {name: kernel for kernel, name in names.items()}
     width = made.engine.target.vector_bytes
 
     def text(names: Sequence[str]) -> str:
@@ -74,8 +72,8 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
             found.append(None)
             continue
         inside = [launch.kernel for launch in launches]
-        owners = [codes[name_of(kernel, made)] for kernel in inside]
-        parts = [_part(k, name_of(k, made), c) for k, c in zip(inside, owners, strict=True)]
+        owners = [codes[names[kernel]] for kernel in inside]
+        parts = [_part(k, names[k], code) for k, code in zip(inside, owners, strict=True)]
         spin = i + 1 < len(steps) and bool(launches_of(steps[i + 1]))
         call, scratch = _launched(inside, parts, made, spin)
         if config.check:
@@ -89,10 +87,9 @@ def _launched(
 ) -> tuple[Launcher, tuple[int, int]]:
     """A function of the operands of some kernels, and the scratch memory that it needs."""
     ns = sum(cost(kernel).ns for kernel in kernels)
-    own = max(layout.scratch(kernel).thread_bytes for kernel in kernels)
-    scratch = sum(p.shared_bytes for p in parts), own
+    scratch = scratch_of(parts)
     if len(parts) > 1:
-        return made.launch_many(parts, cost_ns=ns, thread_bytes=own, spin=spin), scratch
+        return made.launch_many(parts, cost_ns=ns, spin=spin), scratch
     (p,) = parts
     call = made.launch(
         p.kernel, p.words, p.operands, p.units,
@@ -105,6 +102,7 @@ def _launched(
 
 
 def _part(kernel: Kernel, name: str, code: Code) -> Part:
+    scratch = layout.scratch(kernel)
     return Part(
         code.addresses[name],
         code.addresses[f"{name}_combine"] if layout.accumulates(kernel) else 0,
@@ -112,7 +110,8 @@ def _part(kernel: Kernel, name: str, code: Code) -> Part:
         layout.words(kernel),
         layout.units(kernel),
         layout.combine_units(kernel),
-        layout.scratch(kernel).shared_bytes,
+        scratch.shared_bytes,
+        scratch.thread_bytes,
     )
 
 
