@@ -17,7 +17,7 @@ from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.render import module, render
 from fgrad.backends.cpu.sequence import kernels_of, prepared, runs_compiled
 from fgrad.backends.cpu.target import host
-from fgrad.backends.cpu.together import Part
+from fgrad.backends.cpu.together import Part, scratch_of
 from fgrad.compile.batch import batched
 from fgrad.compile.bounds import fault
 from fgrad.compile.cost import cost
@@ -60,7 +60,8 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
     steps = plan.steps
     # With `config.check` loops stay with Python, and their kernels are checked one by one.
     loops = set() if config.check else {i for i, s in enumerate(steps) if runs_compiled(s)}
-    kernels = {name_of(kernel, made): kernel for kernel in kernels_of(plan)}
+    names = {kernel: name_of(kernel, made) for kernel in kernels_of(plan)}
+    kernels = {name: kernel for kernel, name in names.items()}
     width = made.engine.target.vector_bytes
 
     def text(names: Sequence[str]) -> str:
@@ -78,8 +79,8 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
             found.append(None)
             continue
         inside = [launch.kernel for launch in launches]
-        owners = [codes[name_of(kernel, made)] for kernel in inside]
-        parts = [_part(k, name_of(k, made), c) for k, c in zip(inside, owners, strict=True)]
+        owners = [codes[names[kernel]] for kernel in inside]
+        parts = [_part(k, names[k], code) for k, code in zip(inside, owners, strict=True)]
         spin = i + 1 < len(steps) and bool(launches_of(steps[i + 1]))
         call, scratch = _launched(inside, parts, made, spin)
         if config.check:
@@ -107,10 +108,9 @@ def _launched(
 ) -> tuple[Launcher, tuple[int, int]]:
     """A function of the operands of some kernels, and the scratch memory that it needs."""
     ns = sum(cost(kernel).ns for kernel in kernels)
-    own = max(layout.scratch(kernel).thread_bytes for kernel in kernels)
-    scratch = sum(p.shared_bytes for p in parts), own
+    scratch = scratch_of(parts)
     if len(parts) > 1:
-        return made.launch_many(parts, cost_ns=ns, thread_bytes=own, spin=spin), scratch
+        return made.launch_many(parts, cost_ns=ns, spin=spin), scratch
     (p,) = parts
     call = made.launch(
         p.kernel, p.words, p.operands, p.units,
@@ -123,6 +123,7 @@ def _launched(
 
 
 def _part(kernel: Kernel, name: str, code: Code) -> Part:
+    scratch = layout.scratch(kernel)
     return Part(
         code.addresses[name],
         code.addresses[f"{name}_combine"] if layout.accumulates(kernel) else 0,
@@ -130,7 +131,8 @@ def _part(kernel: Kernel, name: str, code: Code) -> Part:
         layout.words(kernel),
         layout.units(kernel),
         layout.combine_units(kernel),
-        layout.scratch(kernel).shared_bytes,
+        scratch.shared_bytes,
+        scratch.thread_bytes,
     )
 
 

@@ -20,7 +20,7 @@ from fgrad.backends.cpu.engine import Engine, engine
 from fgrad.backends.cpu.pool import SPIN, Workers, thread_count
 from fgrad.backends.cpu.runtime import Context, Word
 from fgrad.backends.cpu.tape import Assembled, Frame, Tape
-from fgrad.backends.cpu.together import Part, table
+from fgrad.backends.cpu.together import Part, scratch_of, table
 
 Launcher = Callable[..., None]
 _FASTCALL = 0x0080
@@ -154,9 +154,7 @@ class Functions:
             return builtin
         return functools.partial(self._portable_loop, tape, assembled.image)
 
-    def launch_many(
-        self, parts: Sequence[Part], *, cost_ns: float, thread_bytes: int, spin: bool
-    ) -> Launcher:
+    def launch_many(self, parts: Sequence[Part], *, cost_ns: float, spin: bool) -> Launcher:
         """A function of the operands of several kernels, which share their units among threads.
 
         It takes the operands of the first, of the second, …, and scratch memory if it needs any.
@@ -164,7 +162,6 @@ class Functions:
         Args:
             parts: The kernels.
             cost_ns: How long all of them take one thread.
-            thread_bytes: Of scratch memory for each thread.
             spin: Whether a kernel may follow soon.
         """
         address = self._code.addresses
@@ -174,7 +171,7 @@ class Functions:
             address["fgrad_many"], [0, 0], int(head[1]), sum(p.units for p in parts),
             cost_ns=cost_ns,
             combine=(address["fgrad_many_combine"], combined) if combined else None,
-            scratch=(sum(p.shared_bytes for p in parts), thread_bytes),
+            scratch=scratch_of(parts),
             spin=spin,
         )  # fmt: skip
         return functools.partial(call, head)

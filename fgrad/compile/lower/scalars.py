@@ -57,20 +57,18 @@ def expression(eqn: Eqn) -> tuple[Expr, list[str]] | Absent:
     return (_substituted(expr, eqn.params, names) if eqn.params else expr), names
 
 
-def _substituted(expr: Expr, params: Mapping[str, Any], names: list[str]) -> Expr:
-    known: dict[int, Expr] = {}
-
-    def walk(expr: Expr) -> Expr:
-        if isinstance(expr, tuple):
-            found = known.get(id(expr))
-            if found is None:
-                found = known[id(expr)] = (expr[0], *map(walk, expr[1:]))
-            return found
-        if isinstance(expr, str) and expr not in names:
-            return params[expr]
-        return expr
-
-    return walk(expr)
+def _substituted(
+    expr: Expr, params: Mapping[str, Any], names: list[str], known: dict[int, Expr] | None = None
+) -> Expr:
+    if known is None:
+        known = {}
+    if isinstance(expr, tuple):
+        found = known.get(id(expr))
+        if found is None:
+            parts = [_substituted(e, params, names, known) for e in expr[1:]]
+            found = known[id(expr)] = (expr[0], *parts)
+        return found
+    return params[expr] if isinstance(expr, str) and expr not in names else expr
 
 
 class Types:
@@ -116,32 +114,31 @@ def is_cheap(expr: Expr, budget: int) -> bool:
     return _cost(expr) <= budget
 
 
-def _cost(expr: Expr) -> int:
-    seen: set[int] = set()
-
-    def walk(expr: Expr) -> int:
-        if not isinstance(expr, tuple) or id(expr) in seen:
-            return 0
-        seen.add(id(expr))
-        return (1 if expr[0] in _CHEAP else 100) + sum(map(walk, expr[1:]))
-
-    return walk(expr)
+def _cost(expr: Expr, seen: set[int] | None = None) -> int:
+    if seen is None:
+        seen = set()
+    if not isinstance(expr, tuple) or id(expr) in seen:
+        return 0
+    seen.add(id(expr))
+    return (1 if expr[0] in _CHEAP else 100) + sum(_cost(e, seen) for e in expr[1:])
 
 
 def is_supported(
     expr: Expr, known: Mapping[str, DType], expected: DType, supports: Supports
 ) -> bool:
     """Whether a backend renders every operation of an expression in its dtype."""
-    types = Types(known)
-    seen: set[tuple[int, DType]] = set()
+    return _is_supported(expr, expected, Types(known), set(), supports)
 
-    def walk(expr: Expr, expected: DType) -> bool:
-        if not isinstance(expr, tuple) or (id(expr), expected) in seen:
-            return True
-        seen.add((id(expr), expected))
-        if expr[0] in CASTS:
-            return walk(expr[1], expected)
-        dtype = types.inside(expr) or expected
-        return supports(expr[0], dtype) and all(walk(a, dtype) for a in expr[1:])
 
-    return walk(expr, expected)
+def _is_supported(
+    expr: Expr, expected: DType, types: Types, seen: set[tuple[int, DType]], supports: Supports
+) -> bool:
+    if not isinstance(expr, tuple) or (id(expr), expected) in seen:
+        return True
+    seen.add((id(expr), expected))
+    if expr[0] in CASTS:
+        return _is_supported(expr[1], expected, types, seen, supports)
+    dtype = types.inside(expr) or expected
+    return supports(expr[0], dtype) and all(
+        _is_supported(a, dtype, types, seen, supports) for a in expr[1:]
+    )
