@@ -5,10 +5,11 @@ must therefore not overwrite what some carry still shows. That is known from the
 each carry becomes a buffer that the body writes, an operand, or what another carry was.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from fgrad.compile.plan import Loop, Plan
+from fgrad.compile.plan import TEMP, Loop, Plan, launches_of, reads_of, writes_of
 
 
 def groups_of(loop: Loop, items: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
@@ -52,4 +53,26 @@ def places(body: Plan, consts: int, carries: int) -> dict[int, int]:
             age, at = age + 1, body.results[carry]
         if isinstance(at, int) and at >= body.inputs and at not in stacked:
             found[at] = max(found.get(at, 0), age + 1)
+    return found
+
+
+def fixed_steps(plan: Plan, fixed: Collection[int]) -> list[int]:
+    """The launches of a step of a loop that compute the same in each, from inputs that stay.
+
+    They run once, before the loop; what they write must then be kept apart from other buffers.
+
+    Args:
+        plan: The body of a loop, or its condition.
+        fixed: The inputs that stay: constants.
+    """
+    writers = Counter(b for step in plan.steps for b in writes_of(step))
+    known = set(fixed) - plan.updated
+    found = []
+    for i, step in enumerate(plan.steps):
+        if not launches_of(step) or not reads_of(step) <= known:
+            continue
+        written = writes_of(step)
+        if all(plan.buffers[b].role == TEMP and writers[b] == 1 for b in written):
+            known |= written
+            found.append(i)
     return found

@@ -110,13 +110,15 @@ class _Writer:
 
     def plan(self, plan: Plan, room: Room, base: int, words: dict[int, int]) -> _Time:
         """The steps of a plan, of which `words` point to inputs and results; how long they take."""
-        memory = room.memory
+        memory, offsets = room.memory, room.offsets
         total = own = 0.0
-        for b, offset in memory.offsets.items():
+        for b, offset in offsets.items():
             words[b] = self.place(base + offset)
         for i, step in enumerate(plan.steps):
+            if i in room.first:
+                continue
             if isinstance(step, Launch):
-                time = self.launch(step, words, base, memory.offsets, memory.scratch.get(i, 0))
+                time = self.launch(step, words, base, offsets, memory.scratch.get(i, 0))
             elif isinstance(step, Loop):
                 ins = [self.operand(a, plan, words) for a in step.inputs]
                 outs = [words[b] for b in step.outputs]
@@ -126,6 +128,14 @@ class _Writer:
                 time = self.product(step, plan, words)
             total, own = total + time.total, own + time.own
         return _Time(total, own)
+
+    def before(self, plan: Plan, room: Room, base: int, consts: Sequence[int]) -> None:
+        """The steps of a loop's plan that run once; `consts` point to its first inputs."""
+        words = dict(enumerate(consts))
+        for i in room.first:
+            step = plan.steps[i]
+            assert isinstance(step, Launch)
+            self.launch(step, words, base, room.offsets, room.memory.scratch.get(i, 0))
 
     def operand(self, a: View | Literal, plan: Plan, words: dict[int, int]) -> int:
         """The word that points to an operand of a loop."""
@@ -185,7 +195,7 @@ class _Writer:
         places = (words[x.buffer], words[y.buffer], words[out])
         offsets = (left.offset * item, right.offset * item, 0)
         strides = (left.stride * item, right.stride * item, found.rows * found.columns * item)
-        if gemm.is_small(found, dtype):
+        if gemm.is_small(found, dtype) and not right.flipped:
             code = small.code()
             self.keep.append(code)
             down, across = (1, left.lead) if left.flipped else (left.lead, 1)
@@ -239,13 +249,14 @@ class _Writer:
                 self.add(row, (length - 1) * step)
         counter = self.word()
         self.code += [Op.SET, counter, length]
+        self.before(body, room.plans[0], base, consts)
         top = len(self.code)
         inputs = [*consts, *state.words, *rows[: len(xs)]]
         time = self.body(body, room.plans[0], base, inputs, state, rows[len(xs) :])
         for row, step in zip(rows, steps, strict=True):
             self.add(row, -step if params["reverse"] else step)
         more = _STEP_NS * len(rows)
-        self.code += [Op.NEXT, counter, top, _whole(time.own + more)]
+        self.code += [Op.NEXT, counter, top, int(time.own + more) + 1]
         self.end(body, state, outs)
         return _Time((time.total + more) * length, _STEP_NS)
 
@@ -255,7 +266,7 @@ class _Writer:
         test, body = loop.plans
         before, consts, init, _ = groups_of(loop, ins)
         state = self.begin(room, base, init, outs, last=0)
-        n, stacks = len(init), outs[len(init) : -1]
+        stacks = outs[len(init) : -1]
         sizes = [_bytes_of(r, body) for r in body.results]
         saved = loop.eqn.primitive.name == "while_saved"
         if saved:
@@ -264,6 +275,8 @@ class _Writer:
             self.code += [Op.ZERO, outs[-1], 8]
             spacing = self.word()
             self.code += [Op.SET, spacing, 1]
+        self.before(test, room.plans[0], base, before)
+        self.before(body, room.plans[1], base, consts)
         top = len(self.code)
         words = dict(enumerate([*before, *state.words]))
         (flag,) = test.results
@@ -273,10 +286,10 @@ class _Writer:
         self.code += [Op.UNLESS, self.result(flag, words), 0]
         leave = len(self.code) - 1
         if saved:
-            self.code += [Op.SAVE, n, outs[-1], spacing, KEPT]
+            self.code += [Op.SAVE, len(init), outs[-1], spacing, KEPT]
             self.code += [x for row in zip(stacks, state.words, sizes, strict=True) for x in row]
         ns += self.body(body, room.plans[1], base, [*consts, *state.words], state, ()).own
-        self.code += [Op.JUMP, top, _whole(ns)]
+        self.code += [Op.JUMP, top, int(ns) + 1]
         self.code[leave] = len(self.code)
         self.end(body, state, outs)
         return _Time(inf, _STEP_NS)
@@ -382,7 +395,3 @@ def _bytes_of(r: int | Literal, plan: Plan) -> int:
 def _row_bytes(a: View | Literal, row: Buffer) -> int:
     """The bytes from one row of a stacked input to the next."""
     return row.nbytes if isinstance(a, Literal) else a.strides[0] * row.dtype.itemsize
-
-
-def _whole(ns: float) -> int:
-    return int(min(ns, 1e15)) + 1

@@ -112,10 +112,9 @@ def _merged(axes: list[tuple[int, int]]) -> tuple[int, int] | None:
 
 
 def is_small(p: Product, dtype: Any) -> bool:
-    """Whether code of our own is quicker than BLAS, which has to prepare itself."""
-    if dtype.name not in small.NAMES or p.right is None or p.right.flipped:
-        return False
-    return p.inner <= small.DEEPEST and p.rows * p.columns * p.inner <= small.LARGEST
+    """Whether code of our own is quicker than BLAS, once rows of the right operand lie dense."""
+    size = p.rows * p.columns * p.inner
+    return dtype.name in small.NAMES and p.inner <= small.DEEPEST and size <= small.LARGEST
 
 
 def cost_ns(p: Product, dtype: Any) -> float:

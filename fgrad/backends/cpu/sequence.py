@@ -68,32 +68,48 @@ def prepared(plan: Plan) -> Plan:
 
 
 def _prepared_plans(loop: Loop) -> Iterator[Plan]:
-    for plan in loop.plans:
-        own = _readable(prepared(plan))
-        if plan is not loop.plans[-1] or loop.eqn.primitive.name == "cond":
-            yield with_patches(own, 0, 0)
-            continue
-        _, consts, carries, _ = groups_of(loop, range(len(loop.inputs)))
-        changed = with_patches(own, len(consts), len(carries))
-        yield added(changed, len(consts), len(carries))
+    if loop.eqn.primitive.name == "cond":
+        for branch in loop.plans:
+            yield with_patches(_readable(prepared(branch), 0), 0, 0)
+        return
+    before, consts, carries, _ = map(len, groups_of(loop, loop.inputs))
+    for test in loop.plans[:-1]:
+        yield with_patches(_readable(prepared(test), before), 0, 0)
+    body = with_patches(_readable(prepared(loop.plans[-1]), consts), consts, carries)
+    yield added(body, consts, carries)
 
 
-def _readable(plan: Plan) -> Plan:
-    """A plan with a kernel before each product that has to copy an operand for BLAS."""
+def _readable(plan: Plan, fixed: int) -> Plan:
+    """A plan with a kernel before each product that has to copy an operand.
+
+    BLAS cannot read every view; and where the right operand of a small product stays the same in a
+    loop, its rows are made contiguous once (see `small`).
+
+    Args:
+        plan: The plan.
+        fixed: How many of its first inputs stay the same in the loop that it is part of.
+    """
     buffers = list(plan.buffers)
     steps: list[Step] = []
     for step in plan.steps:
         found = gemm.product(step, buffers) if type(step) is Library else None
-        if found is not None and (found.left is None or found.right is None):
+        if found is not None:
             assert isinstance(step, Library)
-            inputs = list(step.inputs)
-            for i, (seen, axes) in enumerate(((found.left, found.left_axes),
-                                              (found.right, found.right_axes))):  # fmt: skip
-                view = inputs[i]
-                if seen is None and isinstance(view, View):
-                    launch, inputs[i] = _packed(view, axes, buffers)
-                    steps.append(launch)
-            step = replace(step, inputs=tuple(inputs))
+            x, y = step.inputs
+            if found.left is None and isinstance(x, View):
+                launch, x = _packed(x, found.left_axes, buffers)
+                steps.append(launch)
+            if isinstance(y, View) and (
+                found.right is None
+                or (
+                    y.buffer < fixed
+                    and found.right.flipped
+                    and gemm.is_small(found, buffers[y.buffer].dtype)
+                )
+            ):
+                launch, y = _packed(y, found.right_axes, buffers)
+                steps.append(launch)
+            step = replace(step, inputs=(x, y))
         steps.append(step)
     return replace(plan, buffers=tuple(buffers), steps=tuple(steps))
 

@@ -104,7 +104,7 @@ end:
         ]
         if masked:
             lines += self._masks()
-        lines += [line for r in range(self.rows) for line in self._places(r)]
+        lines += self._rows()
         lines += ["  br label %loop", "loop:", "  %l = phi i64 [0, %entry], [%l1, %loop]"]
         for r, v in self.tiles:
             name = f"%s{r}v{v}"
@@ -139,19 +139,23 @@ end:
         lines += [self._store(f"%w{r}v{v}", f"%c{r}v{v}", v, masked) for r, v in self.tiles]
         return "\n".join([*lines, "  ret void", "}"])
 
-    def _places(self, r: int) -> list[str]:
-        """Where row `r` of the tile lies in A and C; past the last row it is that one again."""
-        return [
-            f"  %r{r} = add i64 %i, {r}",
-            f"  %o{r} = icmp slt i64 %r{r}, %last",
-            f"  %q{r} = select i1 %o{r}, i64 %r{r}, i64 %last",
-            f"  %x{r} = mul i64 %q{r}, %ars",
-            f"  %a{r} = getelementptr {self.kind}, ptr %a, i64 %x{r}",
-            f"  %y{r} = mul i64 %q{r}, %crs",
-            f"  %z{r} = add i64 %y{r}, %j",
-            f"  %c{r}v0 = getelementptr {self.kind}, ptr %c, i64 %z{r}",
-            f"  %c{r}v1 = getelementptr {self.kind}, ptr %c{r}v0, i64 {self.lanes}",
-        ]
+    def _rows(self) -> list[str]:
+        """Pointers to the rows of A and C; past the end to the last ones."""
+        kind = self.kind
+        lines: list[str] = []
+        for r in range(self.rows):
+            lines += [
+                f"  %r{r} = add i64 %i, {r}",
+                f"  %o{r} = icmp slt i64 %r{r}, %last",
+                f"  %q{r} = select i1 %o{r}, i64 %r{r}, i64 %last",
+                f"  %x{r} = mul i64 %q{r}, %ars",
+                f"  %a{r} = getelementptr {kind}, ptr %a, i64 %x{r}",
+                f"  %y{r} = mul i64 %q{r}, %crs",
+                f"  %z{r} = add i64 %y{r}, %j",
+                f"  %c{r}v0 = getelementptr {kind}, ptr %c, i64 %z{r}",
+                f"  %c{r}v1 = getelementptr {kind}, ptr %c{r}v0, i64 {self.lanes}",
+            ]
+        return lines
 
     def _masks(self) -> list[str]:
         steps = ", ".join(f"i64 {i}" for i in range(self.lanes))

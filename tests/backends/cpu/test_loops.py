@@ -14,7 +14,7 @@ from fgrad.api.execution import runnable
 from fgrad.backends.cpu import compiler
 from fgrad.backends.cpu.engine import engine
 from fgrad.backends.cpu.functions import Functions
-from fgrad.compile.loops import places
+from fgrad.compile.loops import fixed_steps, places
 from fgrad.compile.plan import Added, Launch, Loop, Patch, check_plan
 from fgrad.compile.run_plan import run_plan
 from fgrad.core import config
@@ -197,6 +197,23 @@ CASES = {
             0, 4, lambda i, c: (lax.dynamic_update_slice(c[0], c[1][None], (2 * i,)), c[1] + 1),
             (x, x[0])),
         [(5,)],
+    ),
+    "the same in each step": (
+        lambda x, w: lax.scan(lambda c, v: (fnp.tanh((c + v) @ (fnp.exp(w) * 0.1).T), c), x[0], x),
+        [(4, 3, 3), (3, 3)],
+    ),
+    "the same in each inner step": (
+        lambda x, w: lax.fori_loop(
+            0, 3, lambda i, s: (s[0] * 0.5, lax.while_loop(
+                lambda c: c[0] + fnp.exp(s[0]).sum() * 0 < 4,
+                lambda c: (c[0] + 1, (c[1] + 1) @ (s[0] * i).T + fnp.cos(s[0])[0]),
+                (0.0, s[1]))[1]), (w, x)),
+        [(3,), (3, 3)],
+    ),
+    "a box of what stays": (
+        lambda x, w: lax.scan(
+            lambda c, i: (c + 1, lax.dynamic_update_slice(w * 2, c, (i,)).sum()), x, fnp.arange(3)),
+        [(2,), (5,)],
     ),
     "maps": (lambda x: lax.map(lambda v: v * v.sum(), x), [(5, 3)]),
 }  # fmt: skip
@@ -416,6 +433,25 @@ def test_an_interrupt_reaches_the_caller_through_ctypes(monkeypatch):
             f(np.float32(3))
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def test_steps_that_stay_the_same_run_once():
+    f, shapes = CASES["the same in each step"]
+    (loop,) = loops_of(runnable(fg.jit(f).lower(*arrays(shapes))._entry.jaxpr).plan)
+    (body,) = loop.plans
+    once = [body.steps[i].kernel.name for i in fixed_steps(body, range(1))]
+    assert once == ["exp_mul"]
+    assert fixed_steps(body, ()) == []
+    f = fg.jit(lambda w, x: lax.scan(lambda c, v: (c @ w.T, None), x[0], x)[0])
+    w, x = normal(3, 3), normal(4, 3, 3)
+    (loop,) = loops_of(runnable(f.lower(w, x)._entry.jaxpr).plan)
+    once = [loop.plans[0].steps[i].kernel.name for i in fixed_steps(loop.plans[0], range(1))]
+    assert once == ["copy"]  # w transposed, for a small product
+    assert_close(f(w, x), x[0] @ w.T @ w.T @ w.T @ w.T)
+    f, shapes = CASES["a box of what stays"]
+    (loop,) = loops_of(runnable(fg.jit(f).lower(*arrays(shapes))._entry.jaxpr).plan)
+    once = [loop.plans[0].steps[i].kernel.name for i in fixed_steps(loop.plans[0], range(1))]
+    assert once == ["mul"]  # its copy is overwritten in each step
 
 
 def test_places_of_carries():
