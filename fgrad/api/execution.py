@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fgrad.compile.passes import optimize
-from fgrad.compile.program import Program, one_by_one, program_of
+from fgrad.compile.program import Program, one_by_one, optimized, program_of
 from fgrad.core.config import config
 from fgrad.core.ir import Jaxpr
 from fgrad.core.program import install_executor
@@ -81,7 +80,7 @@ def measured(jaxpr: Jaxpr, mark: Callable[[], object]) -> Runnable:
     """
     compile_program = _compiler() if config.cpu_compiler == "llvm" else None
     if compile_program is None:
-        return Program(optimize(jaxpr), mark)
+        return Program(optimized(jaxpr), mark)
     return compile_program(jaxpr, (), mark)
 
 

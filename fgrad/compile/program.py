@@ -150,11 +150,11 @@ def _identifier(name: str) -> str:
 
 def program_of(jaxpr: Jaxpr) -> Program:
     """The program of a closed jaxpr, made once for it and the trace configuration."""
-    program: Program = derived(jaxpr, ("program",), lambda: Program(_optimized(jaxpr)))
+    program: Program = derived(jaxpr, ("program",), lambda: Program(optimized(jaxpr)))
     return program
 
 
-def _optimized(jaxpr: Jaxpr) -> Jaxpr:
+def optimized(jaxpr: Jaxpr) -> Jaxpr:
     """The program after all passes, which are loaded when first needed."""
     out: Jaxpr = import_module("fgrad.compile.passes").optimize(jaxpr)
     return out

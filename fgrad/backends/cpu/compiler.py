@@ -9,11 +9,13 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from fgrad.backends.cpu import layout
+from fgrad.backends.cpu.assemble import assemble
 from fgrad.backends.cpu.engine import Code
 from fgrad.backends.cpu.executable import Executable, Loaded
 from fgrad.backends.cpu.functions import Functions, Launcher, functions
 from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.render import module, render
+from fgrad.backends.cpu.sequence import kernels_of, prepared, runs_compiled
 from fgrad.backends.cpu.target import host
 from fgrad.backends.cpu.together import Part, scratch_of
 from fgrad.compile.batch import batched
@@ -22,7 +24,7 @@ from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.lower import lower
 from fgrad.compile.passes import optimize
-from fgrad.compile.plan import Plan, launches_of
+from fgrad.compile.plan import Loop, Plan, launches_of
 from fgrad.core.config import config
 from fgrad.core.errors import KernelMismatchError
 from fgrad.core.ir import Jaxpr
@@ -42,7 +44,7 @@ def compile_program(
         CompilationError: The code of a kernel is rejected.
     """
     jaxpr = optimize(jaxpr)
-    plan = batched(lower(jaxpr, supports))
+    plan = batched(prepared(lower(jaxpr, supports)))
     made = functions()
     loaded = load(jaxpr, plan, made)
     if os.environ.get("FGRAD_NUM_THREADS"):
@@ -56,8 +58,9 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
     With `config.check` each compares what its kernel has written with what that means.
     """
     steps = plan.steps
-    all_of_them = [launch.kernel for step in steps for launch in launches_of(step)]
-    names = {kernel: name_of(kernel, made) for kernel in all_of_them}
+    # With `config.check` loops stay with Python, and their kernels are checked one by one.
+    loops = set() if config.check else {i for i, s in enumerate(steps) if runs_compiled(s)}
+    names = {kernel: name_of(kernel, made) for kernel in kernels_of(plan)}
     kernels = {name: kernel for kernel, name in names.items()}
     width = made.engine.target.vector_bytes
 
@@ -67,6 +70,10 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
     codes = made.engine.load(list(kernels), text)
     found: list[Loaded | None] = []
     for i, step in enumerate(steps):
+        if i in loops:
+            assert isinstance(step, Loop)
+            found.append(_loop(step, codes, made))
+            continue
         launches = launches_of(step)
         if not launches:
             found.append(None)
@@ -80,6 +87,20 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
             call = functools.partial(_checked, call, inside, [_told(jaxpr, k) for k in inside])
         found.append(Loaded(call, made.scratch_bytes(scratch), owners))
     return found
+
+
+def _loop(step: Loop, codes: Mapping[str, Code], made: Functions) -> Loaded:
+    """A loop as one function."""
+    used: list[Any] = []
+
+    def addresses(kernel: Kernel) -> tuple[int, int]:
+        name = name_of(kernel, made)
+        code = codes[name]
+        used.append(code)
+        return code.addresses[name], code.addresses.get(f"{name}_combine", 0)
+
+    tape = assemble(step, addresses, made)
+    return Loaded(made.loop(tape), tape.bytes, (used, tape))
 
 
 def _launched(

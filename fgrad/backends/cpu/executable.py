@@ -20,7 +20,7 @@ from fgrad.backends.cpu.arrays import (
 )
 from fgrad.backends.cpu.binding import Binder, run_in_own, run_in_slab
 from fgrad.backends.cpu.blocks import LEAST_BYTES, blocks, is_sole
-from fgrad.backends.cpu.nested import is_host, rule_of
+from fgrad.backends.cpu.nested import identifier, is_host, made_by_rules, rule_of
 from fgrad.backends.cpu.products import product_of
 from fgrad.compile.memory import Memory, last_uses, plan_memory
 from fgrad.compile.plan import (
@@ -94,14 +94,14 @@ class Executable:
         self.jaxpr, self.plan = jaxpr, plan
         scratch = {i: k.scratch_bytes for i, k in enumerate(loaded) if k is not None}
         self.memory = plan_memory(
-            plan, scratch=scratch, elsewhere=_made_by_libraries(plan), donated=donated
+            plan, scratch=scratch, elsewhere=made_by_rules(plan, loaded), donated=donated
         )
         returned = [r for r in donated if plan.results.count(r) == 1]
         self.taken = frozenset([*self.memory.taken.values(), *returned])
         writer = _Writer(plan, self.memory, loaded, ready, self.taken, mark)
         self.source = writer.text()
         self.fresh = writer.fresh
-        self.silent = all(launches_of(step) for step in plan.steps)
+        self.silent = all(kernel is not None for kernel in loaded)
         self._lines, self._first = writer.step_of_line, writer.first
         names = writer.constants
         exec(compile(self.source, f"<fgrad program {id(self):x}>", "exec"), names)
@@ -183,16 +183,6 @@ def equations(jaxpr: Jaxpr, step: Step) -> list[Eqn]:
     return [jaxpr.eqns[i] for launch in launches_of(step) for i in launch.kernel.eqns]
 
 
-def _made_by_libraries(plan: Plan) -> set[int]:
-    """The buffers that eager rules return."""
-    return {
-        b
-        for step in plan.steps
-        if isinstance(step, Library) and product_of(step.eqn) is None
-        for b in step.outputs
-    }
-
-
 class _Writer:
     """Writes the text; functions, constants and parameters become globals of it."""
 
@@ -231,7 +221,7 @@ class _Writer:
             self.line(f"    {inputs}{',' * (plan.inputs == 1)} = prepare({inputs})")
         last = last_uses(plan)
         if self.taken:  # no memory for a result: nothing must have been overwritten yet
-            elsewhere = _made_by_libraries(plan)
+            elsewhere = made_by_rules(plan, self.loaded)
             for b, buffer in enumerate(plan.buffers):
                 if buffer.role == RESULT and b not in elsewhere:
                     self.allocate(b)
@@ -240,6 +230,8 @@ class _Writer:
         for i, step in enumerate(plan.steps):
             if isinstance(step, Launch | Batch):
                 self.launch(i, step)
+            elif self.loaded[i] is not None:
+                self.loop(i, step)
             else:
                 self.library(step)
             self.step_of_line[len(self.lines)] = step
@@ -280,11 +272,29 @@ class _Writer:
                 self.allocate(b)
         launches = launches_of(step)
         args = [self.whole(b) for launch in launches for b in launch.buffers]
+        self.call(i, launches[0].kernel.name, args)
+
+    def loop(self, i: int, step: Library) -> None:
+        """A loop that runs as one function."""
+        for b in step.outputs:
+            if self.plan.buffers[b].role == RESULT:
+                self.allocate(b)
+        args = [
+            self.constant(np.array(a.value, a.aval.dtype), "c") if isinstance(a, Literal)
+            else self.operand(a)
+            for a in step.inputs
+        ]  # fmt: skip
+        self.call(i, step.eqn.primitive.name, [*args, *map(self.whole, step.outputs)])
+
+    def call(self, i: int, name: str, args: list[str]) -> None:
+        """Call what was loaded for a step, with scratch memory behind its arguments."""
+        kernel = self.loaded[i]
+        assert kernel is not None
         if kernel.scratch_bytes:
             view = View(-1, 0, (kernel.scratch_bytes,), (1,))
             args.append(self.in_arena(view, np.dtype(np.uint8), self.memory.scratch[i]))
         self.constants.setdefault("keep", []).append(kernel.keep)
-        name = self.constant(kernel.call, f"{_identifier(launches[0].kernel.name)}_")
+        name = self.constant(kernel.call, f"{identifier(name)}_")
         self.line(f"{name}({', '.join(args)})")
 
     def library(self, step: Library) -> None:
@@ -300,7 +310,7 @@ class _Writer:
         eqn = step.eqn
         if is_host(eqn):  # the user's function may keep what it is given
             args = [f"copy({a})" for a in args]
-        rule = self.constant(rule_of(eqn), f"{_identifier(eqn.primitive.name)}_")
+        rule = self.constant(rule_of(eqn), f"{identifier(eqn.primitive.name)}_")
         args += [f"{k}={self.constant(v, 'p')}" for k, v in eqn.params.items()]
         call = f"{rule}(np{''.join(', ' + a for a in args)})"
         outs = ", ".join(f"b{b}" for b in step.outputs)
@@ -352,7 +362,3 @@ class _Writer:
             name = self._name_of_view[key] = f"a{len(self.views)}"
             self.views[name] = (view, dtype, offset)
         return name
-
-
-def _identifier(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in name)

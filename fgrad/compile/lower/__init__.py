@@ -9,21 +9,25 @@ import heapq
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.lower.cluster import Cluster, Join, Library, Node
 from fgrad.compile.lower.kernels import kernel_of
+from fgrad.compile.lower.nested import programs_of
 from fgrad.compile.lower.partition import Partition
 from fgrad.compile.lower.program import POINTWISE, Program, ends, is_drawn, is_plain
 from fgrad.compile.lower.scalars import Supports, is_cheap
+from fgrad.compile.passes import optimize
 from fgrad.compile.plan import (
     INPUT,
     RESULT,
     TEMP,
     Buffer,
     Launch,
+    Loop,
     Plan,
     Step,
     View,
 )
 from fgrad.compile.plan import Library as LibraryStep
 from fgrad.core.ir import Jaxpr, Literal, Var
+from fgrad.core.transforms.jaxprs import derived
 
 _AGAIN = 4  # operations that are rather repeated than their result stored and read
 
@@ -44,6 +48,17 @@ def lower(jaxpr: Jaxpr, supports: Supports) -> Plan:
     plan = planner.plan()
     planner.partition.unlink()
     return plan
+
+
+def planned(jaxpr: Jaxpr, supports: Supports) -> tuple[Jaxpr, Plan]:
+    """A closed program after all passes, and its plan; made once."""
+
+    def make() -> tuple[Jaxpr, Plan]:
+        optimized = optimize(jaxpr)
+        return optimized, lower(optimized, supports)
+
+    found: tuple[Jaxpr, Plan] = derived(jaxpr, ("planned", supports), make)
+    return found
 
 
 class _Planner:
@@ -161,4 +176,8 @@ class _Planner:
             for a, v in pairs
         )  # fmt: skip
         outputs = tuple(map(self._buffer, eqn.outputs))
-        return LibraryStep(eqn, node.item.origin, inputs, outputs)
+        programs = programs_of(eqn)
+        if not programs:
+            return LibraryStep(eqn, node.item.origin, inputs, outputs)
+        jaxprs, plans = zip(*(planned(p, self.program.supports) for p in programs), strict=True)
+        return Loop(eqn, node.item.origin, inputs, outputs, jaxprs, plans)

@@ -9,6 +9,7 @@ from math import prod
 
 from fgrad.compile.lower.axes import Layout, fresh
 from fgrad.compile.lower.cluster import Cluster, Join, Library, Merge, Node
+from fgrad.compile.lower.nested import can_read
 from fgrad.compile.lower.program import (
     JOIN,
     LIBRARY,
@@ -142,12 +143,12 @@ class Partition:
     def _library(self, position: int, item: Item) -> None:
         program, eqn = self.program, item.eqn
         inputs: list[Literal | Strided] = []
-        for a in eqn.inputs:
+        for i, a in enumerate(eqn.inputs):
             if isinstance(a, Literal):
                 inputs.append(a)
                 continue
             view = strided(program, a)
-            if view is None:
+            if view is None or not can_read(eqn, i, view.strides):
                 program.keep(a)
                 view = Strided(a, 0, contiguous(a.aval.shape))
             inputs.append(view)

@@ -64,7 +64,7 @@ class Program:
     """
 
     def __init__(self, jaxpr: Jaxpr, supports: Supports) -> None:
-        self.jaxpr = jaxpr
+        self.jaxpr, self.supports = jaxpr, supports
         self.items: list[Item] = []
         self.made: dict[Var, tuple[int, int]] = {}
         self.renamed: dict[Var, Atom] = {}
