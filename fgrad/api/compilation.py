@@ -11,6 +11,7 @@ import numpy as np
 from fgrad.api.donation import check_donated, check_usable, donated_leaves, give_away
 from fgrad.api.parameters import Fun, parameters_of
 from fgrad.api.programs import Entry, Lowered, run_entry, run_flat
+from fgrad.compile.collector import paused
 from fgrad.core import trees
 from fgrad.core.config import config
 from fgrad.core.errors import DonationError, DtypeError, StaticArgumentError
@@ -236,7 +237,7 @@ class Jitted:
             return self._fun(*full, **{k: v for k, v in kwargs.items() if k in labels}, **words)
 
         flat_call = FlatCall(run, lambda *flat: trees.unflatten(tree, flat), {})
-        with entering():
+        with paused(), entering():
             jaxpr, consts = stage(flat_call, avals, f"jit of {self._name}")
         donated: tuple[int, ...] = ()
         if self._donate_argnums or self._donate_argnames:

@@ -20,6 +20,7 @@ from fgrad.backends.cpu.target import host
 from fgrad.backends.cpu.together import Part, scratch_of
 from fgrad.compile.batch import batched
 from fgrad.compile.bounds import fault
+from fgrad.compile.collector import paused
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.lower import lower
@@ -43,13 +44,14 @@ def compile_program(
     Raises:
         CompilationError: The code of a kernel is rejected.
     """
-    jaxpr = optimize(jaxpr)
-    plan = batched(prepared(lower(jaxpr, supports)))
-    made = functions()
-    loaded = load(jaxpr, plan, made)
-    if os.environ.get("FGRAD_NUM_THREADS"):
-        import_module("fgrad.backends.cpu.budget").share_budget(plan.steps)
-    return Executable(jaxpr, plan, loaded, made.ready, donated, mark)
+    with paused():
+        jaxpr = optimize(jaxpr)
+        plan = batched(prepared(lower(jaxpr, supports)))
+        made = functions()
+        loaded = load(jaxpr, plan, made)
+        if os.environ.get("FGRAD_NUM_THREADS"):
+            import_module("fgrad.backends.cpu.budget").share_budget(plan.steps)
+        return Executable(jaxpr, plan, loaded, made.ready, donated, mark)
 
 
 def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
