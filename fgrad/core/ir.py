@@ -327,6 +327,13 @@ class _Printer:
         return f"{{ {head} let{body}\n{indent}  in {self.outs(jaxpr)} }}"
 
 
+def equation_texts(jaxpr: Jaxpr) -> dict[Eqn, str]:
+    """Each equation as the program prints it, with the names that variables have there."""
+    printer = _Printer()
+    printer.header(jaxpr)
+    return {eqn: printer.eqn(eqn, "") for eqn in jaxpr.eqns}
+
+
 def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 

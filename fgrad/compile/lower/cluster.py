@@ -101,7 +101,20 @@ class Library:
         self.last = position
 
 
-Node = Cluster | Library
+class Join:
+    """A concatenation whose parts are stored straight into it by more than one kernel."""
+
+    def __init__(self, number: int, position: int, whole: Var, parts: Sequence[Var]) -> None:
+        self.whole = whole
+        self.parts = parts
+        self.mask = 1 << number
+        self.up = 0
+        self.direct: set[Node] = set()
+        self.after: set[Node] = set()
+        self.last = position
+
+
+Node = Cluster | Library | Join
 
 
 class Merge:
@@ -218,7 +231,8 @@ class Merge:
         sets += [self._mine(r) for r in b.reduced.values()]
         self.inner = inner
         last = _fastest(a)
-        return divisions(inner, [s for s in sets if s], last and _only(last))
+        small = size_of(left) <= _SMALL
+        return divisions(inner, [s for s in sets if s], last and _only(last), small)
 
     def _spreads(self, whole: Cluster, part: Cluster, extra: list[Atom]) -> bool:
         """Whether all of `part` can be row values of `whole`, whose rows are `extra`."""
@@ -283,9 +297,16 @@ def _is_row(cluster: Cluster, var: Var) -> bool:
 
 
 def divisions(
-    inner: Sequence[Atom] | None, sets: Sequence[Sequence[Atom]], last: Atom | None
+    inner: Sequence[Atom] | None, sets: Sequence[Sequence[Atom]], last: Atom | None, small: bool
 ) -> bool:
-    """Whether reductions over those sets of atoms fit in one kernel; `last` is the fastest atom."""
+    """Whether reductions over those sets of atoms fit in one kernel, and it reads rows of memory.
+
+    Args:
+        inner: The atoms of a row, if they are settled.
+        sets: The atoms of each reduction.
+        last: The fastest atom.
+        small: Whether the order of memory counts less than the number of kernels.
+    """
     distinct = {frozenset(s) for s in sets}
     if inner is None:
         if len(distinct) < 2:
@@ -293,7 +314,9 @@ def divisions(
         if len(distinct) > 2:
             return False
         one, two = sorted(distinct, key=len)
-        return one < two or not one & two
+        if one < two:  # the row is the first, or what the second has beyond it
+            return small or last is None or last in two
+        return not one & two
     row = frozenset(inner)
     rest = set()
     for s in distinct:

@@ -126,16 +126,25 @@ def test_a_program_may_run_inside_itself_and_what_a_callback_keeps_stays():
 def test_loop_bodies_are_compiled_with_the_program_around_them(monkeypatch):
     made = []
     monkeypatch.setattr(
-        execution, "_compiler", lambda: lambda j: made.append(j) or compiler.compile_program(j)
+        execution,
+        "_compiler",
+        lambda: lambda j, d: made.append(j) or compiler.compile_program(j, d),
     )
 
     def f(x):
         return fg.lax.scan(lambda c, _: (fnp.tanh(c) + 1, c), x, None, length=5)[1]
 
+    def with_a_library(x):
+        return fg.lax.scan(lambda c, _: (fnp.sort(c) + 1, c), x, None, length=5)[1]
+
     np.testing.assert_allclose(fg.jit(f)(normal(3)).shape, (5, 3))
-    assert len(made) == 2
+    assert len(made) == 1
+    np.testing.assert_allclose(fg.jit(with_a_library)(normal(3)).shape, (5, 3))
+    assert len(made) == 3  # Python runs the loop, each step compiled
     f(normal(3))
-    assert len(made) == 2  # eager loops compile nothing
+    assert len(made) == 3  # short eager loops compile nothing
+    fg.lax.scan(lambda c, _: (fnp.tanh(c) + 1, c), normal(3), None, length=300)
+    assert len(made) == 4
 
 
 def test_a_new_batch_size_needs_no_new_code(monkeypatch):
@@ -233,6 +242,8 @@ def test_without_llvmlite_numpy_runs_programs_and_that_is_said(monkeypatch):
     try:
         with pytest.warns(RuntimeWarning, match="llvmlite is not installed"):
             assert not isinstance(program_of(fnp.sin, normal(4)), Executable)
+        x = normal(4)
+        np.testing.assert_array_equal(fg.jit(fnp.cos)(x), np.cos(x))  # said once: no warning
     finally:
         execution._compiler.cache_clear()
 
