@@ -129,6 +129,17 @@ def check_programs(problem: Problem) -> None:
         programs.law_identity_rules(f, xs, problem.rng)
 
 
+def check_compiled(problem: Problem) -> None:
+    """Laws 13 and 24 of kernels: each is judged by itself, at a value and at a gradient."""
+    call = prim_call(problem.prim, problem.params)
+    programs.law_donation(call, problem.args, problem.rng)
+    if spec_of(problem.prim).order and problem.active:
+        f, xs = closed(problem)
+        programs.law_mixed(f, xs, ("pullback",), problem.rng)
+    else:
+        programs.law_kernels(call, problem.args)
+
+
 def check_low_derivatives(problem: Problem) -> None:
     """Law 20 of derivatives."""
     f, xs = closed(problem)

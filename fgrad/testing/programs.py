@@ -9,6 +9,9 @@ import numpy as np
 from fgrad.api import jit
 from fgrad.compile.passes import PASSES
 from fgrad.core.check import check_jaxpr
+from fgrad.core.config import check
+from fgrad.core.evaluate import ArrayImpl, as_value
+from fgrad.core.primitive import Value
 from fgrad.core.transforms.custom import custom_jvp, custom_vjp
 from fgrad.core.transforms.policies import dots_saveable, everything_saveable, nothing_saveable
 from fgrad.core.transforms.remat import checkpoint
@@ -17,6 +20,8 @@ from fgrad.testing.functions import (
     Array,
     Flat,
     arrays_of,
+    at,
+    batched,
     evaluate,
     inexact_only,
     pullback,
@@ -32,17 +37,22 @@ Rng = np.random.Generator
 
 
 def law_passes(f: Flat, xs: Arrays) -> None:
-    """13: the staged program computes the same, before and after each pass, and is well typed."""
-    expected = evaluate(f, xs)
+    """13: the staged program computes the same, and each pass leaves it well typed.
+
+    With a pass on and off results are the same to the bit: equation by equation, so nothing but
+    the pass could make a difference.
+    """
     vals = values(xs)
     jaxpr, consts = stage_closed(f, [v.aval for v in vals])
     check_jaxpr(jaxpr)
-    _same(arrays_of(eval_jaxpr(jaxpr, (), *consts, *vals)), expected, "staged = eager")
+    expected = arrays_of(eval_jaxpr(jaxpr, (), *consts, *vals))
+    _same(expected, evaluate(f, xs), "staged = eager")
     for run in PASSES:
         jaxpr = run(jaxpr)
         check_jaxpr(jaxpr)
         got = arrays_of(eval_jaxpr(jaxpr, (), *consts, *vals))
-        _same(got, expected, f"after the pass {run.__name__} = eager")
+        for a, e in zip(got, expected, strict=True):
+            assert_identical(a, e, f"after the pass {run.__name__} = before")
 
 
 def law_jit(f: Flat, xs: Arrays) -> None:
@@ -51,6 +61,68 @@ def law_jit(f: Flat, xs: Arrays) -> None:
     compiled = jit(f)
     for _ in range(2):
         _same(arrays_of(compiled(*values(xs))), expected, "jit = eager")
+
+
+def law_kernels(f: Flat, xs: Arrays) -> None:
+    """13: every kernel of jit(f) computes what it means; the first that does not is named."""
+    expected = evaluate(f, xs)
+    with check():
+        _same(arrays_of(jit(f)(*values(xs))), expected, "checked jit = eager")
+
+
+def law_donation(f: Flat, xs: Arrays, rng: Rng) -> None:
+    """24: with some operands donated, results are the same to the bit and the others unharmed."""
+
+    def g(*args: Value) -> list[Value]:
+        # A result that each operand fits, made from it late.
+        return [
+            *f(*args),
+            *(x ^ True if x.dtype.kind == "b" else x + x for x in map(as_value, args)),
+        ]
+
+    given = [i for i in range(len(xs)) if rng.integers(2)]
+    expected = evaluate(jit(g), xs)
+    fresh = [ArrayImpl(x.copy()) for x in xs]
+    got = arrays_of(jit(g, donate_argnums=given)(*fresh))
+    for a, e in zip(got, expected, strict=True):
+        assert_identical(a, e, "donated = kept")
+    for i, (value, x) in enumerate(zip(fresh, xs, strict=True)):
+        if i not in given:
+            assert_identical(value._data, x, "an operand beside donated ones = as it was")
+
+
+MIXED = ("jit", "vmap", "pullback", "pushforward")
+
+
+def law_mixed(f: Flat, xs: Arrays, names: Sequence[str], rng: Rng) -> None:
+    """13: transforms on top of each other, `jit` at any place among them, = those without `jit`.
+
+    Args:
+        f: The function.
+        xs: Where.
+        names: Some of `MIXED`, the innermost first.
+        rng: Draws directions and the rows of batches.
+    """
+    f = inexact_only(f)
+    plain, compiled = f, f
+    for name in names:
+        if name == "jit":
+            compiled = jit(compiled)
+            continue
+        if name == "vmap":
+            count = len(xs)
+            xs = [np.stack([x, random_like(rng, x)]) for x in xs]
+            plain, compiled = (batched(g, 2, [0] * count) for g in (plain, compiled))
+            continue
+        count = len(xs)
+        more = [random_like(rng, y) for y in (evaluate(plain, xs) if name == "pullback" else xs)]
+        transform = pullback if name == "pullback" else pushforward
+        plain, compiled = (at(transform(g, count), *more) for g in (plain, compiled))
+    expected = evaluate(plain, xs)
+    what = " of ".join(reversed(names))
+    with check():
+        _same(evaluate(compiled, xs), expected, f"{what} = without jit")
+        _same(evaluate(jit(compiled), xs), expected, f"jit of {what} = without jit")
 
 
 def law_jit_derivatives(f: Flat, xs: Arrays, rng: Rng) -> None:

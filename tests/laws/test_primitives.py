@@ -72,3 +72,10 @@ def test_threads_give_what_one_thread_gives():
 def test_a_hundred_repeats_give_the_same_bits(prim):
     for task in tasks_of(prim):
         values.law_repeats(task, 100)
+
+
+@pytest.mark.parametrize("prim", SPECIFIED, ids=lambda p: p.name)
+def test_kernels_compute_what_they_mean(prim):
+    for names in suite.dtype_classes(prim).values():
+        for case in spec_of(prim).cases:
+            suite.check_compiled(example_of(prim, case, dtype_named(names[0])))

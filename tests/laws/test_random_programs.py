@@ -163,6 +163,25 @@ def test_programs_staged_run_as_they_do_eagerly(program, seed):
     programs.law_identity_rules(f, xs, rng)
 
 
+@given(random_programs(), st.integers(0, 2**32 - 1), st.sampled_from(["float64", "float32"]))
+def test_kernels_compute_what_they_mean(program, seed, dtype):
+    steps, xs = program
+    f, rng = as_function(steps), np.random.default_rng(seed)
+    xs = [x.astype(dtype) for x in xs]
+    programs.law_kernels(f, xs)
+    programs.law_donation(f, xs, rng)
+
+
+@given(
+    random_programs(),
+    st.lists(st.sampled_from(programs.MIXED), min_size=1, max_size=3),
+    st.integers(0, 2**32 - 1),
+)
+def test_jit_anywhere_among_transforms_changes_nothing(program, names, seed):
+    steps, xs = program
+    programs.law_mixed(as_function(steps), xs, names, np.random.default_rng(seed))
+
+
 @given(random_programs(), st.integers(0, 2**32 - 1))
 def test_batches_are_loops(program, seed):
     steps, xs = program
