@@ -56,7 +56,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A kernel; `buffers` names one buffer for each of its operands."""
+    """A kernel; `buffers` names one buffer for each of its operands.
+
+    Of a complex buffer the operand is the floats that it holds, real and imaginary parts in turn.
+    """
 
     kernel: Kernel
     buffers: tuple[int, ...]
@@ -141,13 +144,15 @@ def check_plan(plan: Plan) -> None:
         if isinstance(step, Launch):
             check_kernel(step.kernel)
             for b, op in zip(step.buffers, step.kernel.operands, strict=True):
-                assert plan.buffers[b].dtype == op.dtype, f"step {i}: dtype of b{b}"
+                stored = plan.buffers[b].dtype
+                pairs = stored.kind == "c" and op.dtype == f"f{stored.itemsize // 2}"
+                assert stored == op.dtype or pairs, f"step {i}: dtype of b{b}"
         assert reads_of(step) <= written, f"step {i} reads what no step before it wrote"
         read |= reads_of(step)
         assert not writes_of(step) & read, f"step {i} writes a buffer that was read"
         for b, size in _elements(step):
             filled[b] = filled.get(b, 0) + size
-            enough = filled[b] <= plan.buffers[b].size
+            enough = filled[b] <= plan.buffers[b].nbytes
             assert enough, f"step {i} writes elements a second time"
         written |= writes_of(step)
     for r in plan.results:
@@ -157,13 +162,17 @@ def check_plan(plan: Plan) -> None:
 
 
 def _elements(step: Step) -> list[tuple[int, int]]:
-    """Buffers and how many of their elements a launch stores, one for each store."""
+    """Buffers and how many bytes of them a launch stores, one for each store."""
     if isinstance(step, Library):
         return []
     kernel = step.kernel
     sizes = (*kernel.outer, *kernel.inner)
     return [
-        (step.buffers[i.operand], prod(n for n, s in zip(sizes, i.map.strides, strict=True) if s))
+        (
+            step.buffers[i.operand],
+            prod(n for n, s in zip(sizes, i.map.strides, strict=True) if s)
+            * kernel.operands[i.operand].dtype.itemsize,
+        )
         for i in kernel.body
         if isinstance(i, Store) and not i.map.indirect
     ]

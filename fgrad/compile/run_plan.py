@@ -29,7 +29,8 @@ def run_plan(
     memory += [np.empty(b.size, b.dtype) for b in plan.buffers[len(inputs) :]]
     for step in plan.steps:
         if isinstance(step, Launch):
-            run(step.kernel, [memory[b] for b in step.buffers])
+            pairs = zip(step.buffers, step.kernel.operands, strict=True)
+            run(step.kernel, [memory[b].view(op.dtype) for b, op in pairs])
         else:
             _run_library(step, memory)
     return [

@@ -132,7 +132,9 @@ def _block_abstract(*args: ShapedArray, word: int) -> ShapedArray:
     assert word in (0, 1)
     for a in args:
         if a.dtype != np.uint32:
-            raise DtypeError(f"threefry2x32 takes integers of dtype uint32, got {', '.join(map(str, args))}")
+            raise DtypeError(
+                f"threefry2x32 takes integers of dtype uint32, got {', '.join(map(str, args))}"
+            )
     return ShapedArray(basis.broadcast_shapes("threefry2x32", args), args[0].dtype)
 
 

@@ -97,7 +97,8 @@ def _told(jaxpr: Jaxpr, kernel: Kernel) -> str:
 
 
 def _checked(call: Launcher, kernel: Kernel, told: str, *arrays: Any) -> None:
-    flat = [a.reshape(-1) for a in arrays[: len(kernel.operands)]]
+    pairs = zip(arrays, kernel.operands, strict=False)
+    flat = [a.reshape(-1).view(op.dtype) for a, op in pairs]
     before = [a.copy() for a in flat]
     call(*arrays)
     found = fault(kernel, before, flat)

@@ -8,7 +8,9 @@ from fgrad.compile.lower.axes import Atom, Layout, flat, leaves, size_of, split
 from fgrad.compile.lower.body import I64, Body
 from fgrad.compile.lower.cluster import Cluster
 from fgrad.compile.lower.collapse import collapsed, runs_of
-from fgrad.compile.lower.program import POINTWISE, REDUCE, VIEW, Item, Program
+from fgrad.compile.lower.complex import is_complex
+from fgrad.compile.lower.items import POINTWISE, REDUCE, VIEW, Item
+from fgrad.compile.lower.program import Program
 from fgrad.compile.lower.scalars import computed
 from fgrad.compile.lower.views import Affine, Inexpressible, index_of, total
 from fgrad.compile.plan import contiguous
@@ -183,6 +185,7 @@ class _Writer:
         index = self.places[var]
         whole, first = self.program.parts.get(var, (var, 0))
         at = total(index, contiguous(whole.aval.shape), len(self.sizes))
+        at = at.times(2) if is_complex(whole) else at
         self.body.store(whole, at.plus(first), self.value(var, index))
 
     def _reduce(self, var: Var, item: Item) -> None:
@@ -290,6 +293,11 @@ class _Writer:
             place = self.body.whole(index[eqn.params["dimension"]])
             return self.body.rounded(self.body.convert(place, wide), dtype)
         operand = eqn.inputs[0]
+        if is_complex(operand):  # every second float
+            assert type(operand) is Var
+            at = total(index, contiguous(operand.aval.shape), len(self.sizes)).times(2)
+            at = at.plus(int(eqn.primitive.lower.data == "imag"))  # type: ignore[union-attr]
+            return self.body.load(operand, at, bounds, 0 if fill is None else fill)
         try:
             step = index_of(eqn, out, index, self.sizes, lambda i, n: self._start(eqn, i, n))
         except Inexpressible:
