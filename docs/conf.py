@@ -22,6 +22,8 @@ exclude_patterns = ["_build"]
 nitpicky = True
 nitpick_ignore = [
     ("py:class", "collections.abc.Callable"),
+    ("py:class", "collections.abc.Mapping"),
+    ("py:class", "fgrad.core.ir.Eqn"),
     ("py:class", "fgrad.core.treedef.TreeDef"),
     ("py:class", "numpy.dtype"),
 ]

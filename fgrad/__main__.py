@@ -3,8 +3,10 @@
 ::
 
     python -m fgrad explain tanh                        what a primitive is, and where its rules are
+    python -m fgrad explain module:function f32[3,4]    what `jit` makes of a function, step by step
     python -m fgrad jaxpr module:function f32[3,4] i32  the program of a function
-    python -m fgrad kernels module:function f32[3,4]    what `jit` compiles it to
+    python -m fgrad kernels module:function f32[3,4]    its kernels: loops, costs, lines
+    python -m fgrad trace module:function f32[3,4]      the times of a call, on arguments of ones
 """
 
 import re
@@ -46,15 +48,50 @@ def _function(text: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def explain(name: str) -> str:
-    """The card of a primitive: each of its rules and where it is written, or why it is absent."""
+def explain(what: str, *types: str) -> str:
+    """A primitive, or what `jit` makes of a function for arguments of the types given."""
+    if ":" in what:
+        return _explain_function(what, *types)
+    if types:
+        raise ArgumentError(f"{what!r} names no function; write module:function before the types")
     lax.load_all()
     known = {p.name: p for p in all_primitives()}
-    prim = known.get(name)
+    prim = known.get(what)
     if prim is None:
-        close = ", ".join(n for n in sorted(known) if name in n) or "none contains it"
-        raise ArgumentError(f"there is no primitive {name!r}; names like it: {close}")
+        close = ", ".join(n for n in sorted(known) if what in n) or "none contains it"
+        raise ArgumentError(f"there is no primitive {what!r}; names like it: {close}")
     return prim.card()
+
+
+def _lowered(function: str, types: Sequence[str]) -> Any:
+    return fgrad.jit(_function(function)).lower(*map(_type, types))
+
+
+def _explain_function(function: str, *types: str) -> str:
+    """The steps of a program with their costs and the user's lines, then its memory."""
+    lowered = _lowered(function, types)
+    rows = [("step", "kind", "name", "writes", "operations", "bytes")]
+    found = []
+    for i, s in enumerate(lowered.schedule()):
+        rows.append((str(i), s.kind, s.name, " ".join(s.buffers), f"{s.flops:,}", f"{s.bytes:,}"))
+        found.append("".join(f"\n      at {line}" for line in s.lines))
+    head, *lines = table(rows).splitlines()
+    steps = "\n".join([head, *map("".join, zip(lines, found, strict=True))])
+    total = lowered.cost_analysis()
+    cost = f"in all {total['flops']:,} operations, {total['bytes accessed']:,} bytes"
+    wide = "".join(f"\nwidened to 64 bits at {line}" for line in lowered.widened())
+    return f"{steps}\n{cost}\n{_memory(lowered)}{wide}"
+
+
+def _memory(lowered: Any) -> str:
+    try:
+        m = lowered.memory_analysis()
+    except ArgumentError as error:
+        return f"memory: {str(error).partition(chr(10))[0]}"
+    return (
+        f"memory {m.peak_bytes:,} bytes at the peak: inputs {m.input_bytes:,}, results "
+        f"{m.result_bytes:,}, temporaries {m.arena_bytes:,}"
+    )
 
 
 def jaxpr(function: str, *types: str) -> str:
@@ -63,15 +100,20 @@ def jaxpr(function: str, *types: str) -> str:
 
 
 def kernels(function: str, *types: str) -> str:
-    """What `jit` makes of a function: its steps, its kernels, its memory."""
-    lowered = fgrad.jit(_function(function)).lower(*map(_type, types))
-    steps = table([(s.kind, s.name, " ".join(s.buffers)) for s in lowered.schedule()] or [("",)])
-    loops = "\n\n".join(k.loops for k in lowered.kernels())
-    return f"{steps}\n\n{loops}\n\npeak {lowered.memory_analysis().peak_bytes} bytes"
+    """The kernels that `jit` makes of a function, and its memory."""
+    lowered = _lowered(function, types)
+    loops = "\n\n".join(map(repr, lowered.kernels())) or "no kernels"
+    return f"{loops}\n\n{_memory(lowered)}"
+
+
+def trace(function: str, *types: str) -> str:
+    """The steps of one call with their times."""
+    ones = [fgrad.numpy.ones(t.shape, t.dtype) for t in map(_type, types)]
+    return repr(_lowered(function, types).compile().trace(*ones))
 
 
 _COMMANDS: dict[str, Callable[..., str]] = {
-    "explain": explain, "jaxpr": jaxpr, "kernels": kernels,
+    "explain": explain, "jaxpr": jaxpr, "kernels": kernels, "trace": trace,
 }  # fmt: skip
 
 

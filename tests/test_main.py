@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import fgrad as fg
 from fgrad.__main__ import main
+from fgrad.core import config
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,9 +34,37 @@ def test_programs_and_kernels_of_a_function(capsys):
     assert "f32[2,3]" in out
     status, out, _ = run(capsys, "kernels", "fgrad.numpy:tanh", "f32[2,3]")
     assert status == 0
-    assert out.startswith("kernel  tanh  float32[2, 3]")
-    assert "kernel tanh outer[] inner[6]" in out
-    assert "peak 48 bytes" in out
+    assert out.startswith("kernel tanh outer[] inner[6]")
+    assert "6 operations, 48 bytes" in out
+    assert "48 bytes at the peak: inputs 24, results 24, temporaries 0" in out
+
+
+def affine(x, w):
+    return fg.numpy.exp(x @ w)
+
+
+def test_explain_tells_the_steps_of_a_function_with_costs_and_lines(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "affine_module", sys.modules[__name__])
+    status, out, _ = run(capsys, "explain", "affine_module:affine", "f32[2,3]", "f32[3,4]")
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0].split() == ["step", "kind", "name", "writes", "operations", "bytes"]
+    assert lines[1].split() == ["0", "library", "dot_general", "float32[2,", "4]", "48", "104"]
+    line = affine.__code__.co_firstlineno + 1
+    assert lines[2] == f"      at {__file__}:{line} (affine)"
+    assert lines[3].split() == ["1", "kernel", "exp", "float32[2,", "4]", "8", "64"]
+    assert lines[-2] == "in all 56 operations, 168 bytes"
+    assert lines[-1].startswith("memory 168 bytes at the peak")
+    with config.cpu_compiler("numpy"):
+        status, out, _ = run(capsys, "explain", "affine_module:affine", "f32[2,3]", "f32[3,4]")
+    assert status == 0
+    assert "memory: the memory of a program is planned by the compiler" in out
+
+
+def test_trace_tells_the_times_of_a_call(capsys):
+    status, out, _ = run(capsys, "trace", "fgrad.numpy:exp", "f32[2,3]")
+    assert status == 0
+    assert out.split()[:2] == ["exp", "kernel"]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +73,7 @@ def test_programs_and_kernels_of_a_function(capsys):
         ((), "python -m fgrad explain"),
         (("explain",), "python -m fgrad explain"),
         (("what", "tanh"), "python -m fgrad explain"),
+        (("explain", "tanh", "f32"), "write module:function"),
         (("explain", "tan_h"), "no primitive 'tan_h'"),
         (("explain", "anh"), "tanh"),
         (("jaxpr", "fgrad.numpy.tanh", "f32"), "write module:function"),

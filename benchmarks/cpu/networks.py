@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import flux_block
 from peers import (
     THREADS,
     VERSIONS,
@@ -302,6 +303,19 @@ def step_of(name: str) -> Any:
     return transformer_params(), batch(8), batch(6), losses
 
 
+def flux() -> Row:
+    """Gradients of a double-stream and a single-stream block in parameters and tokens."""
+    return gradients(
+        "FLUX blocks, one of each kind (width 256, 2 x 320 tokens), forward + backward",
+        flux_block.data(),
+        flux_block.ours,
+        flux_block.peers(flux_block.Jax),
+        flux_block.peers(flux_block.Torch),
+        "1.0x",
+        1,
+    )
+
+
 def per_sample() -> Row:
     """The gradient of each of 128 samples."""
     params, x, y = mlp_data()
@@ -439,6 +453,7 @@ def main() -> None:
         convolution(),
         training("MLP training step (784-512-256-10, batch 128)", "mlp", 10),
         training("character transformer step (4 layers, width 256, 8 x 256)", "transformer", 1),
+        flux(),
         per_sample(),
     ]
     rows += [*second_order(), recurrent(), embedding()]

@@ -2,11 +2,12 @@
 
 from fgrad.api.compilation import CacheInfo, Jitted, jit
 from fgrad.api.device import block_until_ready
-from fgrad.api.programs import Lowered
+from fgrad.api.programs import Compiled, Lowered
 from fgrad.backends.cuda import arrays
 
 __all__ = [
     "CacheInfo",
+    "Compiled",
     "Jitted",
     "Lowered",
     "block_until_ready",

@@ -1,26 +1,23 @@
 """`jit`: trace once for each signature, then run as a program."""
 
 import functools
-from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Collection, Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.api.execution import runnable
+from fgrad.api.donation import check_donated, check_usable, donated_leaves, give_away
 from fgrad.api.parameters import Fun, parameters_of
-from fgrad.api.programs import Entry, Lowered, run_flat, wrap
+from fgrad.api.programs import Entry, Lowered, run_entry, run_flat
 from fgrad.core import trees
 from fgrad.core.config import config
 from fgrad.core.errors import DonationError, DtypeError, StaticArgumentError
 from fgrad.core.evaluate import (
-    BORROWED,
     WEAK,
     ArrayImpl,
-    DonatedBuffer,
-    as_value,
     borrow,
-    library_of,
 )
 from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
@@ -31,6 +28,8 @@ from fgrad.core.transforms.stage import stage
 
 _NUMBERS = (float, int, bool, complex, np.float32, np.float64, np.int32, np.int64)
 _MAXSIZE = 512  # programs kept a function; the least recently used one goes first
+_COMPARED = 8  # of them, with how many a call that is traced is compared
+_REASONS = 64  # reasons kept a function
 
 
 class CacheInfo(NamedTuple):
@@ -40,7 +39,8 @@ class CacheInfo(NamedTuple):
         hits: Calls that found one.
         misses: Calls that traced.
         currsize: Programs kept.
-        reasons: For each miss after the first, what differed from the program before it.
+        reasons: For each of the last misses after the first, what differed from the kept program
+            nearest to it: arguments by name, with types; static values; flags of the configuration.
     """
 
     hits: int
@@ -73,7 +73,7 @@ class Jitted:
         self._plain = not (static_argnums or static_argnames or donate_argnums or donate_argnames)
         self._cache: OrderedDict[Any, Entry] = OrderedDict()
         self._hits = self._misses = 0
-        self._reasons: list[str] = []
+        self._reasons: deque[str] = deque(maxlen=_REASONS)
         self._latest: Any = None  # the signature traced last
 
     def __get__(self, instance: Any, _owner: Any = None) -> Any:
@@ -94,18 +94,20 @@ class Jitted:
             values = [borrow(x) for x in leaves]
         except DtypeError:
             raise self._refused(args, kwargs) from None
-        self._check_donated(args, kwargs)
         entry = self._entry(static, values, tree, args, kwargs)
+        inputs = (*entry.consts, *values)
+        if entry.donated:
+            check_donated(inputs, entry.donated, self._name)
         if short and entry.cached:
             self._cache[short[0]] = entry
         if entry.jaxpr.key_uses is not None:
-            entry.jaxpr.key_uses.call([*entry.consts, *values], self._name)
+            entry.jaxpr.key_uses.call(inputs, self._name)
         with entering() as trace:
             if trace is state.quiet and not any(isinstance(v, Tracer) for v in values):
-                outs = self._run(entry, values)
+                outs = run_entry(entry, inputs, self._name)
             else:
-                outs = call(entry.jaxpr, *entry.consts, *values, name=self._name)
-        self._donate(args, kwargs)
+                outs = call(entry.jaxpr, *inputs, name=self._name)
+        give_away(inputs, entry.donated, self._name)
         return trees.unflatten(entry.out_tree, outs)
 
     def _quick(self, args: tuple[Any, ...], short: list[Any]) -> Any:
@@ -142,20 +144,6 @@ class Jitted:
         self._hits += 1
         outs = run_flat(program, entry.flags, buffers)
         return outs[0] if entry.single else trees.unflatten(entry.out_tree, outs)
-
-    def _run(self, entry: Entry, values: Sequence[Value]) -> list[Value]:
-        buffers = [v._data for v in (*entry.consts, *values)]
-        xp: Any = np
-        for b in buffers:
-            if type(b) is not np.ndarray:
-                xp = library_of(b)
-        if config.debug_nans or config.debug_infs:
-            return call(entry.jaxpr, *entry.consts, *values, name=self._name)
-        if xp is not np:
-            return wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
-        if entry.program is None:
-            entry.program = runnable(entry.jaxpr)
-        return run_flat(entry.program, entry.flags, buffers)
 
     def _split(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Static arguments, hashable; and the others as a tree."""
@@ -208,9 +196,13 @@ class Jitted:
             except KeyError:  # another thread has dropped it
                 self._cache[key] = entry
             return entry
-        self._explain_miss(key)
+        self._explain_miss(key, args, kwargs)
+        self._latest = key
         entry = self._trace(static, avals, tree, args, kwargs)
-        self._check_usable(entry, args, kwargs)
+        if entry.donated:
+            check_donated((*entry.consts, *values), entry.donated, self._name)
+            given = [avals[i - len(entry.consts)] for i in entry.donated]
+            check_usable(given, entry.jaxpr.out_avals, self._name)
         if not any(isinstance(c, Tracer) for c in entry.consts):
             entry.cached = True
             self._cache[key] = entry
@@ -235,61 +227,35 @@ class Jitted:
         flat_call = FlatCall(run, lambda *flat: trees.unflatten(tree, flat), {})
         with entering():
             jaxpr, consts = stage(flat_call, avals, f"jit of {self._name}")
-        return Entry(ClosedJaxpr(jaxpr, consts), flat_call.out_tree)
+        donated: tuple[int, ...] = ()
+        if self._donate_argnums or self._donate_argnames:
+            donated = self._donated(args, kwargs, labels)
+        return Entry(ClosedJaxpr(jaxpr, consts), flat_call.out_tree, donated)
 
-    def _explain_miss(self, key: Any) -> None:
-        words = ("static arguments", "argument tree", "shapes or dtypes", "configuration", "axes")
-        before, self._latest = self._latest, key
+    def _donated(
+        self, args: Sequence[Any], kwargs: dict[str, Any], static: Collection[int | str]
+    ) -> tuple[int, ...]:
+        """The positions of donated leaves among those that are not static."""
+        numbers = {i % len(args) for i in self._donate_argnums if -len(args) <= i < len(args)}
+        names = set(self._donate_argnames)
+        moving = [i for i in range(len(args)) if i not in static]
+        return donated_leaves(
+            [args[i] for i in moving],
+            {k: v for k, v in kwargs.items() if k not in static},
+            lambda k: k in names if isinstance(k, str) else moving[k] in numbers,
+        )
+
+    def _explain_miss(self, key: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         self._misses += 1
-        if before is None:
-            self._reasons.append("first call")
+        if self._misses == 1:
             return
-        changed = [w for w, a, b in zip(words, before, key, strict=True) if a != b]
-        detail = ""
-        if "shapes or dtypes" in changed:
-            was, now = (", ".join(map(str, k[2])) for k in (before, key))
-            detail = f": {was} -> {now}"
-        self._reasons.append(" and ".join(changed) + detail)
-        del self._reasons[:-64]
-
-    def _donated(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
-        if not (self._donate_argnums or self._donate_argnames):
-            return []
-        given = [args[i] for i in self._donate_argnums if -len(args) <= i < len(args)]
-        given += [kwargs[k] for k in self._donate_argnames if k in kwargs]
-        leaves: list[Any] = trees.leaves(given)
-        return leaves
-
-    def _check_donated(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-        """A buffer can be given away once, and only if the call does not get it otherwise."""
-        given = {id(x) for x in self._donated(args, kwargs) if type(x) is ArrayImpl}
-        if not given:
-            return
-        times = Counter(id(x) for x in trees.leaves((args, kwargs)))
-        for x in trees.leaves((args, kwargs)):
-            if id(x) in given and times[id(x)] > 1:
-                raise DonationError(
-                    f"{self._name} got the same {x.aval} {times[id(x)]} times, donated; pass a "
-                    f"copy, or do not donate it"
-                )
-
-    def _check_usable(self, entry: Entry, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-        """A donated buffer must fit a result."""
-        room = Counter((a.shape, a.dtype) for a in entry.jaxpr.out_avals)
-        for x in self._donated(args, kwargs):
-            aval = as_value(x).aval
-            room[aval.shape, aval.dtype] -= 1
-            if room[aval.shape, aval.dtype] < 0:
-                raise DonationError(
-                    f"the donated {aval} of {self._name} fits no result that another donated "
-                    f"argument does not take: its results are "
-                    f"{', '.join(map(str, entry.jaxpr.out_avals))}; do not donate it"
-                )
-
-    def _donate(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-        for x in self._donated(args, kwargs):
-            if type(x) is ArrayImpl and not x._flags & BORROWED:
-                x._data = DonatedBuffer(x._data, self._name)
+        misses = import_module("fgrad.api.misses")  # only for who traces a second time
+        # The short keys of `_quick` have two parts; the keys of other threads may come and go.
+        kept = [k for k in self._cache.copy() if len(k) == len(key)][-_COMPARED:]
+        if self._latest == key:
+            kept.append(key)
+        moving = self._split(args, kwargs)[1]
+        self._reasons.append(misses.reason(self._fun, key, kept, moving))
 
     def lower(self, *args: Any, **kwargs: Any) -> "Lowered":
         """The program of a call, without running it.
@@ -301,16 +267,17 @@ class Jitted:
         static, moving = self._split(args, kwargs)
         leaves, tree = trees.flatten(moving)
         entry = self._trace(static, [aval_like(x) for x in leaves], tree, args, kwargs)
-        return Lowered(entry, self._name)
+        return Lowered(entry, self._name, tree)
 
     def cache_info(self) -> CacheInfo:
         """How often calls found their program, and why others did not."""
         kept = {id(e) for e in self._cache.values()}
-        return CacheInfo(self._hits, self._misses, len(kept), tuple(self._reasons[1:]))
+        return CacheInfo(self._hits, self._misses, len(kept), tuple(self._reasons))
 
     def clear_cache(self) -> None:
         """Forget all programs of this function."""
         self._cache.clear()
+        self._latest = None
 
 
 def jit(

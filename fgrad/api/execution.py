@@ -2,14 +2,15 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
-from fgrad.compile.program import one_by_one, program_of
+from fgrad.compile.passes import optimize
+from fgrad.compile.program import Program, one_by_one, program_of
 from fgrad.core.config import config
 from fgrad.core.ir import Jaxpr
 from fgrad.core.program import install_executor
@@ -23,7 +24,7 @@ class Runnable(Protocol):
         jaxpr: What it computes, after all passes.
         source: The Python text that runs.
         run: Takes NumPy arrays of the right types, one an input; returns the list of results.
-        fresh: Whether results never share memory with inputs.
+        fresh: Whether results never share memory with inputs, but for those in `taken`.
         silent: Whether NumPy, which would warn of overflows, computes nothing in it.
     """
 
@@ -33,28 +34,56 @@ class Runnable(Protocol):
     silent: bool
 
     @property
+    def taken(self) -> Collection[int]:
+        """Inputs whose memory results take over."""
+
+    @property
     def run(self) -> Callable[..., list[Any]]:
         """Run on NumPy arrays."""
 
     def __call__(self, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
         """Run on buffers of one array library."""
 
+    def own(self, arrays: list[Any], given: Collection[int], references: int) -> None:
+        """Copy those of the inputs in `taken` that are not the caller's to give away."""
+
+    def began(self, error: BaseException) -> bool:
+        """Whether an error arose when inputs in `taken` may have been overwritten."""
+
     def explain(self, error: Exception) -> None:
         """Add the equation and the user's line to an error."""
 
 
-def runnable(jaxpr: Jaxpr, xp: ModuleType = np) -> Runnable:
-    """The program of a closed jaxpr for one array library, made once for each configuration."""
-    if xp is np and config.cpu_compiler == "llvm":
-        compile_program = _compiler()
-        if compile_program is not None:
-            found: Runnable = derived(jaxpr, ("cpu",), lambda: compile_program(jaxpr))
-            return found
-    return program_of(jaxpr)
+def runnable(jaxpr: Jaxpr, xp: ModuleType = np, donated: tuple[int, ...] = ()) -> Runnable:
+    """The program of a closed jaxpr for one array library, made once for each configuration.
+
+    Args:
+        jaxpr: The program.
+        xp: The array library.
+        donated: Inputs whose memory results may take over.
+    """
+    compile_program = _compiler() if xp is np and config.cpu_compiler == "llvm" else None
+    if compile_program is None:
+        return program_of(jaxpr)
+    found: Runnable = derived(jaxpr, ("cpu", donated), lambda: compile_program(jaxpr, donated))
+    return found
+
+
+def measured(jaxpr: Jaxpr, mark: Callable[[], object]) -> Runnable:
+    """A new program of a closed jaxpr for NumPy arrays that tells how far it is.
+
+    Args:
+        jaxpr: What it computes.
+        mark: Called before the first step and after each.
+    """
+    compile_program = _compiler() if config.cpu_compiler == "llvm" else None
+    if compile_program is None:
+        return Program(optimize(jaxpr), mark)
+    return compile_program(jaxpr, (), mark)
 
 
 @functools.cache
-def _compiler() -> Callable[[Jaxpr], Runnable] | None:
+def _compiler() -> Callable[..., Runnable] | None:
     """The compiler for CPUs, loaded when first needed; None without llvmlite."""
     try:
         module = import_module("fgrad.backends.cpu.compiler")
@@ -68,7 +97,7 @@ def _compiler() -> Callable[[Jaxpr], Runnable] | None:
             stacklevel=2,
         )
         return None
-    made: Callable[[Jaxpr], Runnable] = module.compile_program
+    made: Callable[..., Runnable] = module.compile_program
     return made
 
 

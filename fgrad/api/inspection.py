@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 from fgrad.api.execution import Runnable
 from fgrad.compile.cost import cost
+from fgrad.compile.kernel import Kernel
 from fgrad.compile.memory import Memory
-from fgrad.compile.plan import Launch, Library, Plan
+from fgrad.compile.plan import Library, Plan, launches_of, writes_of
+from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ArgumentError
-from fgrad.core.ir import Eqn
+from fgrad.core.ir import Eqn, Jaxpr, Var, subjaxprs
 from fgrad.core.primitive import Lowering
 
 
@@ -47,16 +49,22 @@ class StepInfo(NamedTuple):
 
     Attributes:
         kind: 'kernel', 'library' (an eager rule, such as a matrix product) or 'host' (a function
-            of the user).
+            of the user, or a loop around one).
         name: Of the kernel or the primitive.
         buffers: The types of what it writes.
         lines: The user's lines that asked for it.
+        flops: Operations, as far as they are known (see `Lowered.cost_analysis`).
+        bytes: Bytes read and written.
+        equations: The equations that it computes.
     """
 
     kind: str
     name: str
     buffers: tuple[str, ...]
     lines: tuple[str, ...]
+    flops: int
+    bytes: int
+    equations: tuple[Eqn, ...]
 
 
 def kernels_of(program: Runnable) -> list[KernelInfo]:
@@ -67,10 +75,9 @@ def kernels_of(program: Runnable) -> list[KernelInfo]:
     compiler = import_module("fgrad.backends.cpu.compiler")
     found = []
     for step in plan.steps:
-        if isinstance(step, Launch):
-            kernel = step.kernel
-            eqns = tuple(program.jaxpr.eqns[i] for i in kernel.eqns)
-            price = cost(kernel)
+        for launch in launches_of(step):
+            kernel = launch.kernel
+            eqns, price = _fused(program, kernel), cost(kernel)
             found.append(
                 KernelInfo(
                     kernel.name, str(kernel), compiler.text_of(kernel), compiler.grid_of(kernel),
@@ -80,27 +87,48 @@ def kernels_of(program: Runnable) -> list[KernelInfo]:
     return found
 
 
+def loops_of(program: Runnable) -> list[str]:
+    """For each step of a program its loop IR, empty for those that are no kernels."""
+    plan = _plan(program)
+    if plan is None:
+        return [""] * len(program.jaxpr.eqns)
+    return ["\n".join(str(launch.kernel) for launch in launches_of(s)) for s in plan.steps]
+
+
 def schedule_of(program: Runnable) -> list[StepInfo]:
     """The steps of a program, in order."""
     plan = _plan(program)
     if plan is None:
-        return [
-            StepInfo(_kind(e), e.primitive.name, tuple(str(v.aval) for v in e.outputs), _lines([e]))
-            for e in program.jaxpr.eqns
-        ]
+        return [_called(e) for e in program.jaxpr.eqns]
     found = []
     for step in plan.steps:
         if isinstance(step, Library):
-            eqn = step.eqn
-            types = tuple(str(v.aval) for v in eqn.outputs)
-            found.append(StepInfo(_kind(eqn), eqn.primitive.name, types, _lines([eqn])))
+            found.append(_called(step.eqn))
         else:
-            pairs = zip(step.buffers, step.kernel.operands, strict=True)
-            written = [plan.buffers[b] for b, operand in pairs if operand.written]
+            kernels = [launch.kernel for launch in launches_of(step)]
+            written = [plan.buffers[b] for b in sorted(writes_of(step))]
             types = tuple(f"{b.dtype.name}{list(b.shape)}" for b in written)
-            eqns = [program.jaxpr.eqns[i] for i in step.kernel.eqns]
-            found.append(StepInfo("kernel", step.kernel.name, types, _lines(eqns)))
+            eqns = tuple(eqn for kernel in kernels for eqn in _fused(program, kernel))
+            prices = [cost(kernel) for kernel in kernels]
+            flops, moved = sum(p.flops for p in prices), sum(p.bytes for p in prices)
+            found.append(
+                StepInfo("kernel", kernels[0].name, types, _lines(eqns), flops, moved, eqns)
+            )
     return found
+
+
+def _fused(program: Runnable, kernel: Kernel) -> tuple[Eqn, ...]:
+    return tuple(program.jaxpr.eqns[i] for i in kernel.eqns)
+
+
+def _called(eqn: Eqn) -> StepInfo:
+    """The step of an equation that is no kernel."""
+    types = tuple(f"{v.aval.dtype.name}{list(v.aval.shape)}" for v in eqn.outputs)
+    moved = sum(map(_size, (*eqn.inputs, *eqn.outputs)))
+    return StepInfo(
+        "host" if _calls_user(eqn) else "library", eqn.primitive.name, types, _lines([eqn]),
+        _product_flops(eqn), moved, (eqn,),
+    )  # fmt: skip
 
 
 def memory_of(program: Runnable) -> Memory:
@@ -120,27 +148,44 @@ def memory_of(program: Runnable) -> Memory:
 
 def cost_of(program: Runnable) -> dict[str, int]:
     """Operations and bytes of all steps together."""
-    plan = _plan(program)
-    flops = moved = 0
-    for step in plan.steps if plan is not None else ():
-        if isinstance(step, Launch):
-            price = cost(step.kernel)
-            flops, moved = flops + price.flops, moved + price.bytes
-        else:
-            flops += _product_flops(step.eqn)
-            reads = sum(_size(a) for a in step.eqn.inputs)
-            moved += reads + sum(_size(v) for v in step.eqn.outputs)
-    return {"flops": flops, "bytes accessed": moved}
+    steps = schedule_of(program)
+    return {
+        "flops": sum(step.flops for step in steps),
+        "bytes accessed": sum(step.bytes for step in steps),
+    }
+
+
+def widened_in(jaxpr: Jaxpr) -> tuple[str, ...]:
+    """The places where narrower operands give a result of 64 bits (a complex number: of 128)."""
+    found = []
+    for eqn in jaxpr.eqns:
+        inner = list(subjaxprs(eqn.params))
+        given = [a.aval for a in eqn.inputs if isinstance(a, Var)]
+        made = [v.aval for v in eqn.outputs]
+        if inner:
+            found += [line for program in inner for line in widened_in(program)]
+        elif given and any(map(_is_wide, made)) and not any(map(_is_wide, given)):
+            types = (", ".join(map(str, avals)) for avals in (given, made))
+            found.append(f"{eqn.source}: {eqn.primitive.name} {' -> '.join(types)}")
+    return tuple(dict.fromkeys(found))
+
+
+def _is_wide(aval: ShapedArray) -> bool:
+    dtype = aval.dtype
+    return dtype.kind in "iufc" and dtype.itemsize >= (16 if dtype.kind == "c" else 8)
 
 
 def _plan(program: Runnable) -> Plan | None:
     return getattr(program, "plan", None)
 
 
-def _kind(eqn: Eqn) -> str:
+def _calls_user(eqn: Eqn) -> bool:
+    """Whether an equation, or one of a program that it runs, calls a function of the user."""
     lower = eqn.primitive.lower
     host = isinstance(lower, Lowering) and lower.kind == "host"
-    return "host" if host or eqn.primitive.effects else "library"
+    if host or eqn.primitive.effects:
+        return True
+    return any(_calls_user(e) for program in subjaxprs(eqn.params) for e in program.eqns)
 
 
 def _lines(eqns: Iterable[Eqn]) -> tuple[str, ...]:

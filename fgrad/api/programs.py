@@ -1,41 +1,86 @@
 """The programs of traced calls: what they hold, how their results are wrapped."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fgrad.api.donation import Donation
 from fgrad.api.execution import Runnable, runnable
 from fgrad.core import trees
-from fgrad.core.evaluate import (
-    WEAK,
-    ArrayImpl,
-    as_value,
-)
+from fgrad.core.config import config
+from fgrad.core.errors import ArgumentError
+from fgrad.core.evaluate import WEAK, ArrayImpl, borrow, library_of
 from fgrad.core.ir import ClosedJaxpr, Jaxpr
 from fgrad.core.primitive import Value
+from fgrad.core.tracing import Tracer
+from fgrad.core.transforms.call import call
 from fgrad.core.transforms.stage import hoist
+from fgrad.core.tree_registry import keystr
 
 if TYPE_CHECKING:
     from fgrad.api.inspection import KernelInfo, StepInfo
+    from fgrad.api.profile import Trace
     from fgrad.compile.memory import Memory
 
 
 class Entry:
-    """A traced call: its program, the values it closed over, and the structure of its result."""
+    """A traced call: its program, the values it closed over, and the structure of its result.
 
-    __slots__ = ("cached", "closed", "consts", "flags", "jaxpr", "out_tree", "program", "single")
+    Args:
+        closed: The program and what it closed over.
+        out_tree: The structure of the result.
+        donated: The positions of donated arguments among the inputs; closed-over values come first.
+    """
 
-    def __init__(self, closed: ClosedJaxpr, out_tree: Any) -> None:
+    __slots__ = (
+        "cached", "closed", "consts", "donated", "flags", "jaxpr", "out_tree", "program", "single",
+    )  # fmt: skip
+
+    def __init__(self, closed: ClosedJaxpr, out_tree: Any, donated: tuple[int, ...] = ()) -> None:
         self.closed = closed
         self.jaxpr: Jaxpr = hoist(closed.jaxpr)
         self.consts = closed.consts
+        self.donated = tuple(len(self.consts) + i for i in donated)
         self.out_tree = out_tree
         self.flags = [WEAK if a.weak_type else 0 for a in self.jaxpr.out_avals]
         self.program: Runnable | None = None
         self.cached = False
         self.single = out_tree.is_leaf()
+
+
+def run_entry(
+    entry: Entry, inputs: Sequence[Value], name: str, *, donate: bool = True
+) -> list[Value]:
+    """The results of a traced call for concrete arguments.
+
+    Args:
+        entry: The call.
+        inputs: What it closed over, and its arguments.
+        name: Of the function.
+        donate: Whether results may take the memory of donated arguments.
+    """
+    buffers = [v._data for v in inputs]
+    libraries = {library_of(b) for b in buffers if type(b) is not np.ndarray}
+    if config.debug_nans or config.debug_infs:
+        return call(entry.jaxpr, *inputs, name=name)
+    if libraries - {np}:
+        (xp,) = libraries - {np}
+        return wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
+    if entry.donated and not donate:
+        return run_flat(runnable(entry.jaxpr), entry.flags, buffers)
+    program = entry.program
+    if program is None:
+        program = entry.program = runnable(entry.jaxpr, donated=entry.donated)
+    if not program.taken:
+        return run_flat(program, entry.flags, buffers)
+    donation = Donation(program, inputs, buffers, entry.donated, name)
+    try:
+        return run_flat(program, entry.flags, buffers)
+    except BaseException as error:
+        donation.failed(error)
+        raise
 
 
 def run_flat(program: Runnable, flags: Sequence[int], buffers: Sequence[Any]) -> list[Value]:
@@ -57,7 +102,8 @@ def run_flat(program: Runnable, flags: Sequence[int], buffers: Sequence[Any]) ->
         raise
     if program.fresh:
         return [ArrayImpl(x, flag) for x, flag in zip(outs, flags, strict=True)]
-    return wrap(outs, flags, buffers)
+    taken = program.taken
+    return wrap(outs, flags, [b for i, b in enumerate(buffers) if i not in taken])
 
 
 def wrap(outs: Sequence[Any], flags: Sequence[int], buffers: Sequence[Any]) -> list[Value]:
@@ -97,6 +143,8 @@ def _inspection() -> Any:
 class Lowered:
     """A call's program before it runs: what it computes, and what it was compiled to.
 
+    In a notebook it shows the user's lines beside the steps that they went into.
+
     Attributes:
         jaxpr: The traced program.
 
@@ -123,17 +171,22 @@ class Lowered:
             return [b3]
     """
 
-    def __init__(self, entry: Entry, name: str) -> None:
+    def __init__(self, entry: Entry, name: str, tree: Any) -> None:
         self._entry = entry
         self._name = name
+        self._tree = tree
         self.jaxpr = entry.closed
 
     def __repr__(self) -> str:
-        return f"Lowered({self._name}: {len(self.schedule())} steps)"
+        return f"{type(self).__name__}({self._name}: {len(self.schedule())} steps)"
+
+    def _repr_html_(self) -> str:
+        page: str = import_module("fgrad.api.html").page(self._program, self._name)
+        return page
 
     @property
     def _program(self) -> Runnable:
-        return runnable(self._entry.jaxpr)
+        return runnable(self._entry.jaxpr, donated=self._entry.donated)
 
     @property
     def optimized(self) -> Jaxpr:
@@ -170,19 +223,97 @@ class Lowered:
         found: dict[str, int] = _inspection().cost_of(self._program)
         return found
 
+    def widened(self) -> tuple[str, ...]:
+        """The lines at which narrower operands give a result of 64 bits, with the types.
+
+        Example:
+            >>> import fgrad as fg, numpy as np
+            >>> lowered = fg.jit(lambda x: x * np.float64(0.1)).lower(np.ones(3, np.float32))
+            >>> [line.partition(": ")[2] for line in lowered.widened()]
+            ['convert_element_type f32[3] -> f64[3]']
+        """
+        found: tuple[str, ...] = _inspection().widened_in(self.jaxpr.jaxpr)
+        return found
+
     def as_text(self) -> str:
         """The Python text that runs."""
         return self._program.source
 
-    def compile(self) -> Callable[..., Any]:
-        """The program as a function of flat arrays that returns the call's result."""
+    def compile(self) -> "Compiled":
+        """The program as a function of the call's arguments, less static ones."""
+        _ = self._program
+        return Compiled(self._entry, self._name, self._tree)
+
+
+class Compiled(Lowered):
+    """A program that is ready to run: a call with arguments of these types, and no others.
+
+    It takes the arguments of the function it was made of, less static ones, and donates none.
+
+    Example:
+        >>> import fgrad as fg, fgrad.numpy as fnp, numpy as np
+        >>> x = np.ones(3, np.float32)
+        >>> compiled = fg.jit(lambda p: fnp.sum(p["x"])).lower({"x": x}).compile()
+        >>> compiled({"x": x})
+        Array(3., dtype=float32)
+        >>> [step.name for step in compiled.trace({"x": x}).slices]
+        ['reduce_sum']
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The result of the call.
+
+        Raises:
+            ArgumentError: The arguments differ in structure, shapes or dtypes from those that it
+                was compiled for, or are being traced.
+        """
+        values = self._values(args, kwargs)
+        inputs = (*self._entry.consts, *values)
+        outs = run_entry(self._entry, inputs, self._name, donate=False)
+        return trees.unflatten(self._entry.out_tree, outs)
+
+    def trace(self, *args: Any, **kwargs: Any) -> "Trace":
+        """Run a call and measure each of its steps.
+
+        A program without effects runs twice, and the second run is measured.
+
+        Args:
+            *args: As for a call; NumPy arrays, or those of fgrad over them.
+            **kwargs: Likewise.
+
+        Returns:
+            The steps with their times. ``trace.save("call.json")`` writes them for Perfetto
+            (ui.perfetto.dev), or ``chrome://tracing``.
+
+        Raises:
+            ArgumentError: As for a call, or an array is on another device.
+        """
+        values = self._values(args, kwargs)
+        buffers = [v._data for v in (*self._entry.consts, *values)]
+        traced: Trace = import_module("fgrad.api.profile").trace(
+            self._entry.jaxpr, buffers, self._name
+        )
+        return traced
+
+    def _values(self, args: Any, kwargs: Any) -> list[Value]:
+        """The leaves of arguments that fit; uses up the random keys among them."""
+        leaves, tree = trees.flatten((args, kwargs))
+        if tree != self._tree:
+            raise ArgumentError(
+                f"{self._name} was compiled for arguments of the structure {self._tree}, got "
+                f"{tree}; call the jitted function, which compiles for each"
+            )
+        values: list[Value] = [borrow(x) for x in leaves]
         entry = self._entry
-        program = runnable(entry.jaxpr)
-
-        def compiled(*arrays: Any) -> Any:
-            buffers = [as_value(x)._data for x in (*entry.consts, *arrays)]
-            with np.errstate(all="ignore"):
-                outs = wrap(program(np, buffers), entry.flags, buffers)
-            return trees.unflatten(entry.out_tree, outs)
-
-        return compiled
+        for i, (value, var) in enumerate(zip(values, entry.closed.jaxpr.invars, strict=True)):
+            got, wanted = value.aval, var.aval
+            if isinstance(value, Tracer) or (got.shape, got.dtype) != (wanted.shape, wanted.dtype):
+                path = keystr(trees.flatten_with_path((args, kwargs))[0][i][0][1:])
+                what = f"a traced {got}" if isinstance(value, Tracer) else str(got)
+                raise ArgumentError(
+                    f"{self._name} was compiled for {wanted} as argument {path}, got {what}; call "
+                    f"the jitted function, which compiles for each"
+                )
+        if entry.jaxpr.key_uses is not None:
+            entry.jaxpr.key_uses.call([*entry.consts, *values], self._name)
+        return values

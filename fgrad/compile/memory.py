@@ -3,14 +3,29 @@
 Buffers share memory when their lives do not overlap. A kernel's result takes over the memory of an
 operand that dies there, where it is read and written element by element. Such buffers form a
 *slot*; slots are placed by best fit, in the order of time and, if that leaves gaps, by size.
+
+A result takes over the memory of a donated input in the same way, or where nothing reads the input
+any more.
 """
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
-from fgrad.compile.kernel import FULL, Accumulate, Fold, Kernel, Load, Store, levels, stages
-from fgrad.compile.plan import INPUT, RESULT, TEMP, Launch, Plan, Step, reads_of, writes_of
+from fgrad.compile.kernel import FULL, Accumulate, Fold, Load, Store, levels, stages
+from fgrad.compile.plan import (
+    INPUT,
+    RESULT,
+    TEMP,
+    Launch,
+    Plan,
+    Step,
+    launches_of,
+    reads_of,
+    writes_of,
+)
 
 ALIGNMENT = 64  # a cache line, and the widest vector
 _EXACT = 300  # slots up to which a second way of placing them is worth its time (it is quadratic)
@@ -27,6 +42,7 @@ class Memory:
         bound_bytes: The most that is alive in it at once: no placement can be smaller.
         input_bytes: The inputs.
         result_bytes: The results that the call allocates.
+        taken: For each result that lies in the memory of a donated input, that input.
         peak_bytes: The most that is alive at once: inputs, results, the arena, and temporaries
             that libraries allocate.
         reused: How many temporaries took over the memory of an operand.
@@ -38,8 +54,13 @@ class Memory:
     bound_bytes: int
     input_bytes: int
     result_bytes: int
+    taken: Mapping[int, int]
     peak_bytes: int
     reused: int
+
+
+# For each step, and each buffer that it writes: those that this may overwrite.
+_Overwritable = Sequence[Mapping[int, Sequence[int]]]
 
 
 class _Slot(NamedTuple):
@@ -51,18 +72,25 @@ class _Slot(NamedTuple):
 
 
 def plan_memory(
-    plan: Plan, *, scratch: Mapping[int, int] | None = None, elsewhere: Collection[int] = ()
+    plan: Plan,
+    *,
+    scratch: Mapping[int, int] | None = None,
+    elsewhere: Collection[int] = (),
+    donated: Collection[int] = (),
 ) -> Memory:
     """Place the temporaries of a plan.
 
     Args:
         plan: The plan.
         scratch: Bytes of scratch memory that a step needs while it runs.
-        elsewhere: Temporaries that are not in the arena, since a library allocates them.
+        elsewhere: Buffers that a library allocates.
+        donated: Inputs whose memory results may take over.
     """
     last = last_uses(plan)
     skip = set(elsewhere)
-    slot_of, slots, reused = _slots(plan, last, skip)
+    over = [_overwritable(step) for step in plan.steps]
+    taken = _take_over(plan, over, last, donated, skip)
+    slot_of, slots, reused = _slots(plan, over, last, skip)
     scratch_slots = {}
     for step, size in (scratch or {}).items():
         if size:
@@ -71,15 +99,16 @@ def plan_memory(
     places, total = _place(slots)
     bound = max(_live(slots, len(plan.steps)), default=0)
     inputs = sum(b.nbytes for b in plan.buffers if b.role == INPUT)
-    results = sum(b.nbytes for b in plan.buffers if b.role == RESULT)
+    fresh = [b for i, b in enumerate(plan.buffers) if b.role == RESULT and i not in taken]
     return Memory(
         offsets={b: places[s] for b, s in slot_of.items()},
         scratch={step: places[s] for step, s in scratch_slots.items()},
         arena_bytes=total,
         bound_bytes=bound,
         input_bytes=inputs,
-        result_bytes=results,
-        peak_bytes=inputs + total + _outside(plan, last, skip),
+        result_bytes=sum(b.nbytes for b in fresh),
+        taken=taken,
+        peak_bytes=inputs + total + _outside(plan, last, skip, taken),
         reused=reused,
     )
 
@@ -93,12 +122,48 @@ def last_uses(plan: Plan) -> dict[int, int]:
     return last
 
 
+def _take_over(
+    plan: Plan, over: _Overwritable, last: Mapping[int, int], donated: Collection[int],
+    skip: set[int],
+) -> dict[int, int]:  # fmt: skip
+    """For each result that can be written into a donated input, that input.
+
+    The input has the shape and dtype of the result and is read for the last time before the result
+    is written, or by the kernel that writes it, element by element. Inputs that are results
+    themselves stay as they are, and so do those of which a library may have returned a view.
+    """
+    shown = {b for s in plan.steps if writes_of(s) & skip for b in reads_of(s)}
+    free: dict[tuple[tuple[int, ...], object], dict[int, None]] = {}
+    for a in sorted(set(donated) - {r for r in plan.results if isinstance(r, int)} - shown):
+        free.setdefault(_type(plan, a), {})[a] = None
+    taken: dict[int, int] = {}
+    begun: set[int] = set()
+    for i, step in enumerate(plan.steps) if free else ():
+        new = writes_of(step) - begun  # other steps may go on with a result
+        begun |= new
+        for b in sorted(new):
+            fitting = free.get(_type(plan, b))
+            if not fitting or plan.buffers[b].role != RESULT or b in skip:
+                continue
+            here = (a for a in over[i].get(b, ()) if a in fitting and last[a] == i)
+            before = (a for a in fitting if last.get(a, -1) < i)
+            for a in chain(here, before):
+                taken[b] = a
+                del fitting[a]
+                break
+    return taken
+
+
+def _type(plan: Plan, b: int) -> tuple[tuple[int, ...], object]:
+    return plan.buffers[b].shape, plan.buffers[b].dtype
+
+
 def _rounded(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def _slots(
-    plan: Plan, last: Mapping[int, int], skip: set[int]
+    plan: Plan, over: _Overwritable, last: Mapping[int, int], skip: set[int]
 ) -> tuple[dict[int, int], list[_Slot], int]:
     """The slot of each temporary in the arena, the slots, and how many buffers were put on one."""
     slot_of: dict[int, int] = {}
@@ -111,7 +176,7 @@ def _slots(
             if buffer.role != TEMP or b in skip or b in slot_of:  # or it was begun before
                 continue
             size = _rounded(buffer.nbytes)
-            for a in _overwritable(step, b):
+            for a in over[i].get(b, ()):
                 if a not in slot_of or a in taken or last[a] != i or not size:
                     continue
                 s = slot_of[a]
@@ -127,48 +192,51 @@ def _slots(
     return slot_of, slots, reused
 
 
-def _overwritable(step: Step, output: int) -> list[int]:
-    """Buffers whose memory a launch may write `output` into, element by element."""
-    if not isinstance(step, Launch):
-        return []
-    kernel = step.kernel
-    where = {b: k for k, b in enumerate(step.buffers)}  # a written buffer is one operand
-    stores = [i for i in kernel.body if isinstance(i, Store) and i.operand == where[output]]
-    whole = any(isinstance(i, Accumulate) and i.operand == where[output] for i in kernel.body)
-    if whole or len(stores) != 1:
-        return []
-    return [
-        a
-        for a in dict.fromkeys(step.buffers)
-        if a != output and _same_elements(kernel, step.buffers, a, stores[0])
-    ]
+def _overwritable(step: Step) -> dict[int, list[int]]:
+    """For each buffer that a step writes, those into whose memory it may be written.
+
+    Element by element, that is, while other launches of the step run.
+    """
+    launches = launches_of(step)
+    used = Counter(b for launch in launches for b in set(launch.buffers))
+    found: dict[int, list[int]] = {}
+    for launch in launches:
+        kernel = launch.kernel
+        level, stage = levels(kernel), stages(kernel)
+        passes = max((n for n, kind in zip(stage, level, strict=True) if kind == FULL), default=0)
+        stores: dict[int, list[int]] = {}
+        for i, instr in enumerate(kernel.body):
+            if isinstance(instr, Store | Accumulate | Fold):
+                stores.setdefault(launch.buffers[instr.operand], []).append(i)
+        for b, (i, *more) in stores.items():
+            store = kernel.body[i]
+            if more or not isinstance(store, Store) or store.map.indirect:
+                continue
+            if level[i] == FULL and stage[i] == passes:
+                found[b] = [
+                    a
+                    for a in dict.fromkeys(launch.buffers)
+                    if a not in stores and used[a] == 1 and _same_elements(launch, a, store, level)
+                ]
+    return found
 
 
-def _same_elements(kernel: Kernel, buffers: tuple[int, ...], a: int, store: Store) -> bool:
+def _same_elements(launch: Launch, a: int, store: Store, level: Sequence[str]) -> bool:
     """Whether each element of buffer `a` is read just before it would be overwritten.
 
     That holds if all its loads have the map of the store, and the store is in the last pass over
     the row, after which no pass can read it again.
     """
-    level, stage = levels(kernel), stages(kernel)
-    at = kernel.body.index(store)
-    if level[at] != FULL or stage[at] != max(stage) or store.map.indirect:
-        return False
-    found = False
-    for i, instr in enumerate(kernel.body):
-        if isinstance(instr, Store | Accumulate | Fold) and buffers[instr.operand] == a:
-            return False
-        if isinstance(instr, Load) and buffers[instr.operand] == a:
-            found = True
-            same = kernel.operands[instr.operand].dtype.itemsize
-            if (
-                instr.map != store.map
-                or instr.bounds
-                or level[i] != FULL
-                or same != kernel.operands[store.operand].dtype.itemsize
-            ):
-                return False
-    return found
+    kernel = launch.kernel
+    size = kernel.operands[store.operand].dtype.itemsize
+    return all(
+        instr.map == store.map
+        and not instr.bounds
+        and level[i] == FULL
+        and kernel.operands[instr.operand].dtype.itemsize == size
+        for i, instr in enumerate(kernel.body)
+        if isinstance(instr, Load) and launch.buffers[instr.operand] == a
+    )
 
 
 def _live(slots: list[_Slot], steps: int) -> list[int]:
@@ -181,7 +249,7 @@ def _live(slots: list[_Slot], steps: int) -> list[int]:
     return [total := total + c for c in change]
 
 
-def _outside(plan: Plan, last: Mapping[int, int], skip: set[int]) -> int:
+def _outside(plan: Plan, last: Mapping[int, int], skip: set[int], taken: Collection[int]) -> int:
     """The most that results, and temporaries outside the arena, take at once."""
     lives = []
     seen: set[int] = set()
@@ -190,6 +258,8 @@ def _outside(plan: Plan, last: Mapping[int, int], skip: set[int]) -> int:
         seen |= new
         for b in new:
             buffer = plan.buffers[b]
+            if b in taken:
+                continue
             if buffer.role == RESULT:
                 lives.append(_Slot(buffer.nbytes, i, len(plan.steps) - 1))
             elif b in skip:

@@ -5,6 +5,7 @@
     Buffer    shape, dtype, role: 'input', 'temp' (the plan's own) or 'result' (handed out)
     View      part of a buffer: offset and strides in elements
     Launch    a fused kernel over whole buffers
+    Batch     launches that do not depend on each other, run together
     Library   one equation by its primitive's eager rule: products, factorisations, loops, …
     Plan      inputs, buffers, steps, results
 
@@ -81,7 +82,14 @@ class Library:
     outputs: tuple[int, ...]
 
 
-Step = Launch | Library
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Launches that run together: none reads or writes what another one writes."""
+
+    launches: tuple[Launch, ...]
+
+
+Step = Launch | Batch | Library
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +126,17 @@ def whole(buffer: int, shape: tuple[int, ...]) -> View:
     return View(buffer, 0, shape, contiguous(shape))
 
 
+def launches_of(step: Step) -> tuple[Launch, ...]:
+    """The launches of a step; none if it is a library's."""
+    if isinstance(step, Launch):
+        return (step,)
+    return step.launches if isinstance(step, Batch) else ()
+
+
 def reads_of(step: Step) -> set[int]:
     """The buffers that a step reads."""
+    if isinstance(step, Batch):
+        return set[int]().union(*map(reads_of, step.launches))
     if isinstance(step, Library):
         return {v.buffer for v in step.inputs if isinstance(v, View)}
     pairs = zip(step.buffers, step.kernel.operands, strict=True)
@@ -128,6 +145,8 @@ def reads_of(step: Step) -> set[int]:
 
 def writes_of(step: Step) -> set[int]:
     """The buffers that a step writes."""
+    if isinstance(step, Batch):
+        return set[int]().union(*map(writes_of, step.launches))
     if isinstance(step, Library):
         return set(step.outputs)
     pairs = zip(step.buffers, step.kernel.operands, strict=True)
@@ -141,12 +160,15 @@ def check_plan(plan: Plan) -> None:
     filled = dict.fromkeys(written, 0)
     assert all(b.role == INPUT for b in plan.buffers[: plan.inputs]), "the inputs come first"
     for i, step in enumerate(plan.steps):
-        if isinstance(step, Launch):
-            check_kernel(step.kernel)
-            for b, op in zip(step.buffers, step.kernel.operands, strict=True):
+        for launch in launches_of(step):
+            check_kernel(launch.kernel)
+            for b, op in zip(launch.buffers, launch.kernel.operands, strict=True):
                 stored = plan.buffers[b].dtype
                 pairs = stored.kind == "c" and op.dtype == f"f{stored.itemsize // 2}"
                 assert stored == op.dtype or pairs, f"step {i}: dtype of b{b}"
+        if isinstance(step, Batch):
+            count = sum(len(writes_of(launch)) for launch in step.launches)
+            assert count == len(writes_of(step)), f"step {i}: two launches write a buffer"
         assert reads_of(step) <= written, f"step {i} reads what no step before it wrote"
         read |= reads_of(step)
         assert not writes_of(step) & read, f"step {i} writes a buffer that was read"
@@ -163,28 +185,27 @@ def check_plan(plan: Plan) -> None:
 
 def _elements(step: Step) -> list[tuple[int, int]]:
     """Buffers and how many bytes of them a launch stores, one for each store."""
-    if isinstance(step, Library):
-        return []
-    kernel = step.kernel
-    sizes = (*kernel.outer, *kernel.inner)
-    return [
-        (
-            step.buffers[i.operand],
-            prod(n for n, s in zip(sizes, i.map.strides, strict=True) if s)
-            * kernel.operands[i.operand].dtype.itemsize,
-        )
-        for i in kernel.body
-        if isinstance(i, Store) and not i.map.indirect
-    ]
+    found = []
+    for launch in launches_of(step):
+        kernel = launch.kernel
+        sizes = (*kernel.outer, *kernel.inner)
+        for i in kernel.body:
+            if isinstance(i, Store) and not i.map.indirect:
+                moving = (n for n, s in zip(sizes, i.map.strides, strict=True) if s)
+                size = kernel.operands[i.operand].dtype.itemsize
+                found.append((launch.buffers[i.operand], prod(moving) * size))
+    return found
 
 
 def show(plan: Plan) -> str:
     """A plan as text: its buffers and steps, kernels in full."""
     lines = [f"b{i}: {b.role} {b.dtype.name}{list(b.shape)}" for i, b in enumerate(plan.buffers)]
     for step in plan.steps:
-        if isinstance(step, Launch):
-            lines += [f"launch {' '.join(f'b{b}' for b in step.buffers)}", str(step.kernel)]
-        else:
+        if isinstance(step, Batch):
+            lines.append(f"batch of {len(step.launches)}")
+        for launch in launches_of(step):
+            lines += [f"launch {' '.join(f'b{b}' for b in launch.buffers)}", str(launch.kernel)]
+        if isinstance(step, Library):
             args = " ".join(f"b{v.buffer}" if isinstance(v, View) else str(v) for v in step.inputs)
             outs = " ".join(f"b{b}" for b in step.outputs)
             lines.append(f"library {outs} = {step.eqn.primitive.name} {args}")

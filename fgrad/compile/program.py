@@ -4,13 +4,13 @@ Variables are locals and are deleted after their last use, so the peak of memory
 live values. The text can be read: `Program.source`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from importlib import import_module
 from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
-from fgrad.compile.passes import optimize
 from fgrad.core.errors import FgradError
 from fgrad.core.evaluate import WEAK, ArrayImpl, EvalTrace, on_device
 from fgrad.core.ir import Atom, Jaxpr, Literal, Var
@@ -22,18 +22,23 @@ from fgrad.core.transforms.stage import eval_jaxpr
 class Program:
     """A program ready to run on bare buffers.
 
-    Attributes:
+    Args:
         jaxpr: What it computes, after all passes.
+        mark: Called before the first equation and after each, to measure them.
+
+    Attributes:
+        jaxpr: As given.
         source: The Python text that runs.
     """
 
     __slots__ = ("_code", "_functions", "_lines", "jaxpr", "source")
 
     fresh = silent = False  # rules may return what they are given, and NumPy may warn
+    taken: tuple[int, ...] = ()  # rules do not write to what they are given
 
-    def __init__(self, jaxpr: Jaxpr) -> None:
+    def __init__(self, jaxpr: Jaxpr, mark: Callable[[], object] | None = None) -> None:
         self.jaxpr = jaxpr
-        writer = _Writer(jaxpr)
+        writer = _Writer(jaxpr, mark)
         self.source = writer.text()
         self._lines = writer.eqn_of_line
         filename = f"<fgrad program {id(self):x}>"
@@ -66,6 +71,13 @@ class Program:
         constants = {k: xp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in host.items()}
         return FunctionType(self._code, constants)
 
+    def own(self, arrays: list[Any], given: Collection[int], references: int) -> None:
+        """Nothing: rules do not write to what they are given."""
+
+    def began(self, error: BaseException) -> bool:
+        """Whether an error arose when an input may have been overwritten: never."""
+        return False
+
     def explain(self, error: Exception) -> None:
         """Add the equation and the user's line to an error, once."""
         if any(n.startswith("fgrad: in") for n in getattr(error, "__notes__", ())):
@@ -84,9 +96,10 @@ class Program:
 class _Writer:
     """Writes the text; constants, rules and parameters become globals of the function."""
 
-    def __init__(self, jaxpr: Jaxpr) -> None:
+    def __init__(self, jaxpr: Jaxpr, mark: Callable[[], object] | None) -> None:
         self.jaxpr = jaxpr
-        self.globals: dict[str, Any] = {}
+        self.globals: dict[str, Any] = {} if mark is None else {"mark": mark}
+        self.marks = [] if mark is None else ["    mark()"]
         self.names: dict[Var, str] = {}
         self.eqn_of_line: dict[int, int] = {}
 
@@ -106,7 +119,7 @@ class _Writer:
 
     def text(self) -> str:
         inputs = ", ".join(self.local(v) for v in self.jaxpr.invars)
-        lines = [f"def program(xp, {inputs}):"]
+        lines = [f"def program(xp, {inputs}):", *self.marks]
         for i, (eqn, dead) in enumerate(zip(self.jaxpr.eqns, self.jaxpr.last_uses, strict=True)):
             prim = eqn.primitive
             rule = self.constant(prim.eager, f"{_identifier(prim.name)}_")
@@ -119,6 +132,7 @@ class _Writer:
             self.eqn_of_line[len(lines)] = i
             if dead:
                 lines.append(f"    del {', '.join(self.names[v] for v in dead)}")
+            lines += self.marks
         outs = ", ".join(self.atom(v) for v in self.jaxpr.outvars)
         return "\n".join([*lines, f"    return [{outs}]"]) + "\n"
 
@@ -129,8 +143,14 @@ def _identifier(name: str) -> str:
 
 def program_of(jaxpr: Jaxpr) -> Program:
     """The program of a closed jaxpr, made once for it and the trace configuration."""
-    program: Program = derived(jaxpr, ("program",), lambda: Program(optimize(jaxpr)))
+    program: Program = derived(jaxpr, ("program",), lambda: Program(_optimized(jaxpr)))
     return program
+
+
+def _optimized(jaxpr: Jaxpr) -> Jaxpr:
+    """The program after all passes, which are loaded when first needed."""
+    out: Jaxpr = import_module("fgrad.compile.passes").optimize(jaxpr)
+    return out
 
 
 def one_by_one(jaxpr: Jaxpr, arrays: Sequence[Any]) -> list[Any]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from fgrad.compile.interpret import run_kernel
 from fgrad.compile.kernel import Kernel
-from fgrad.compile.plan import Launch, Library, Plan, View
+from fgrad.compile.plan import Library, Plan, View, launches_of
 from fgrad.core.ir import Literal
 
 Array = np.ndarray[Any, Any]
@@ -28,10 +28,10 @@ def run_plan(
     memory = [np.ascontiguousarray(x).reshape(-1) for x in inputs]
     memory += [np.empty(b.size, b.dtype) for b in plan.buffers[len(inputs) :]]
     for step in plan.steps:
-        if isinstance(step, Launch):
-            pairs = zip(step.buffers, step.kernel.operands, strict=True)
-            run(step.kernel, [memory[b].view(op.dtype) for b, op in pairs])
-        else:
+        for launch in launches_of(step):
+            pairs = zip(launch.buffers, launch.kernel.operands, strict=True)
+            run(launch.kernel, [memory[b].view(op.dtype) for b, op in pairs])
+        if isinstance(step, Library):
             _run_library(step, memory)
     return [
         np.asarray(r.value) if isinstance(r, Literal)

@@ -64,7 +64,7 @@ _ACCEPTED: Mapping[str, tuple[Any, ...]] = {
 }
 
 # A leak check looks at a trace and never alters the program that comes out of it.
-_TRACE_FLAGS = tuple(name for name in _ACCEPTED if name != "check_tracer_leaks")
+TRACE_FLAGS = tuple(name for name in _ACCEPTED if name != "check_tracer_leaks")
 
 # Serialises global updates only; readers take no lock.
 _update_lock = threading.Lock()
@@ -155,7 +155,7 @@ class Config(threading.local):
         if built != version:
             # The version is read before the flags: an update in between only makes the key stale
             # once more, never wrongly fresh.
-            key = tuple([getattr(self, name) for name in _TRACE_FLAGS])
+            key = tuple([getattr(self, name) for name in TRACE_FLAGS])
             self.__dict__["_entry"] = (version, key)
         return key
 

@@ -212,7 +212,7 @@ def tuple_def(children: Sequence[TreeDef]) -> TreeDef:
 
 def _mismatch(treedef: TreeDef, tree: Any, name: str, otherwise: str = "") -> str:
     """Return the message for a tree of which ``treedef`` should be a prefix."""
-    found = _first_difference((), treedef, tree)
+    found = first_difference(treedef, tree)
     if found is None:
         return f"{name} does not have the structure {treedef}: {otherwise}"
     path, expected, got = found
@@ -223,8 +223,8 @@ def _mismatch(treedef: TreeDef, tree: Any, name: str, otherwise: str = "") -> st
     )
 
 
-def _first_difference(
-    path: KeyPath, expected: TreeDef, tree: Any
+def first_difference(
+    expected: TreeDef, tree: Any, path: KeyPath = ()
 ) -> tuple[KeyPath, Any, Any] | None:
     """Return where ``tree`` first departs from ``expected``, whose leaves match anything."""
     if expected is LEAF:
@@ -233,7 +233,7 @@ def _first_difference(
     if level is None:
         return path, expected, tree
     for key, child, subtree in level:
-        found = _first_difference((*path, key), child, subtree)
+        found = first_difference(child, subtree, (*path, key))
         if found is not None:
             return found
     return None

@@ -105,8 +105,8 @@ def is_internal(filename: str) -> bool:
     """Whether a source file belongs to the library or those between (tests do not)."""
     known = _internal.get(filename)
     if known is None:
-        if filename.startswith("<fgrad"):
-            return True  # generated: named by its address, not to be remembered
+        if filename.startswith(("<fgrad", "<frozen ")):
+            return True  # generated: named by its address, not to be remembered; or Python's own
         inside = filename.startswith(_PACKAGE) or any(b in filename for b in _BETWEEN)
         known = _internal[filename] = inside
     return known

@@ -47,10 +47,11 @@ def _log1p_eager(xp: Any, x: Any) -> Any:
         return xp.log1p(x)
     # NumPy takes the logarithm of |1 + x|, which is near 1 where x is small.
     a, b = x.real, x.imag
-    out = xp.log(1 + x)
-    small = (xp.abs(a) < 0.5) & (xp.abs(b) < 0.5)
+    out = xp.empty(x.shape, x.dtype)
     out.imag = xp.arctan2(b, 1 + a)  # a complex sum would lose the sign of b = -0
-    out.real = xp.where(small, xp.log1p(xp.where(small, a * (2 + a) + b * b, 0)) / 2, out.real)
+    small = (xp.abs(a) < 0.5) & (xp.abs(b) < 0.5)
+    near = xp.log1p(xp.where(small, a * (2 + a) + b * b, 0)) / 2
+    out.real = xp.where(small, near, xp.log(1 + x).real)
     return out
 
 

@@ -95,4 +95,4 @@ def bias_corrected(moment: Value, decay: Value, count: Value) -> Value:
         log_decay = math.log(decay)
     else:
         log_decay = fnp.log(fnp.asarray(decay).astype(real))
-    return wide / -fnp.expm1(count.astype(real) * log_decay)
+    return wide * (1 / -fnp.expm1(count.astype(real) * log_decay))

@@ -8,6 +8,7 @@ import fgrad.numpy as fnp
 from fgrad import lax
 from fgrad.backends.cpu.ops import supports
 from fgrad.compile.plan import Library
+from fgrad.core import config
 from fgrad.testing.oracle import assert_close
 from tests.compile.test_lower import plan_of, run
 
@@ -64,7 +65,7 @@ def test_a_transposed_operand_of_a_product_is_not_copied():
 
 
 def test_checked_programs_compare_the_parts():
-    with fg.config.check():
+    with config.check():
         np.testing.assert_allclose(np.asarray(fg.jit(lambda z: z * z)(Z)), Z * Z, rtol=1e-6)
 
 

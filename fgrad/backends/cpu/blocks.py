@@ -63,6 +63,39 @@ class _Lease(np.ndarray[Any, Any]):
             pool._give(memory)
 
 
+def is_sole(x: Any, references: int) -> bool:
+    """Whether nobody else can see the memory of an array, which may then be written.
+
+    Views, and what other libraries have made of an array, refer to it, so references tell.
+
+    Args:
+        x: An array.
+        references: How many the caller has, beside that of this argument.
+    """
+    if type(x) is not np.ndarray or not x.flags.writeable or not x.flags.c_contiguous:
+        return False
+    if sys.getrefcount(x) != references + _OF_CALL:
+        return False
+    base = x.base
+    if type(base) is _Lease:
+        return base._home is not None and sys.getrefcount(base) == 1 + _OF_LOCAL
+    return base is None and x.flags.owndata
+
+
+def _references(x: Any) -> int:
+    return sys.getrefcount(x)
+
+
+def _counted() -> tuple[int, int]:
+    """References of a call's argument, and of a local variable, that `getrefcount` counts."""
+    local = object()
+    held = [object()]
+    return _references(held[0]) - 1, sys.getrefcount(local)
+
+
+_OF_CALL, _OF_LOCAL = _counted()
+
+
 class Blocks:
     """Blocks that wait, by size.
 

@@ -2,39 +2,52 @@
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib import import_module
+from itertools import accumulate, pairwise
 from typing import Any
 
 from fgrad.backends.cpu import layout
+from fgrad.backends.cpu.engine import Code
 from fgrad.backends.cpu.executable import Executable, Loaded
 from fgrad.backends.cpu.functions import Functions, Launcher, functions
 from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.render import module, render
 from fgrad.backends.cpu.target import host
+from fgrad.backends.cpu.together import Part
+from fgrad.compile.batch import batched
 from fgrad.compile.bounds import fault
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.lower import lower
 from fgrad.compile.passes import optimize
-from fgrad.compile.plan import Launch, Plan
+from fgrad.compile.plan import Plan, launches_of
 from fgrad.core.config import config
 from fgrad.core.errors import KernelMismatchError
 from fgrad.core.ir import Jaxpr
 
 
-def compile_program(jaxpr: Jaxpr) -> Executable:
+def compile_program(
+    jaxpr: Jaxpr, donated: Collection[int] = (), mark: Callable[[], object] | None = None
+) -> Executable:
     """The executable of a closed program.
 
     Args:
         jaxpr: The program, before the passes.
+        donated: Inputs whose memory results may take over.
+        mark: Called before the first step and after each; None: nothing is measured.
 
     Raises:
         CompilationError: The code of a kernel is rejected.
     """
     jaxpr = optimize(jaxpr)
-    plan = lower(jaxpr, supports)
+    plan = batched(lower(jaxpr, supports))
     made = functions()
-    return Executable(jaxpr, plan, load(jaxpr, plan, made), made.ready)
+    loaded = load(jaxpr, plan, made)
+    if os.environ.get("FGRAD_NUM_THREADS"):
+        import_module("fgrad.backends.cpu.budget").share_budget(plan.steps)
+    return Executable(jaxpr, plan, loaded, made.ready, donated, mark)
 
 
 def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
@@ -44,7 +57,9 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
     """
     steps = plan.steps
     kernels = {
-        name_of(step.kernel, made): step.kernel for step in steps if isinstance(step, Launch)
+        name_of(launch.kernel, made): launch.kernel
+        for step in steps
+        for launch in launches_of(step)
     }
     width = made.engine.target.vector_bytes
 
@@ -54,25 +69,51 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
     codes = made.engine.load(list(kernels), text)
     found: list[Loaded | None] = []
     for i, step in enumerate(steps):
-        if not isinstance(step, Launch):
+        launches = launches_of(step)
+        if not launches:
             found.append(None)
             continue
-        kernel = step.kernel
-        name = name_of(kernel, made)
-        address = codes[name].addresses
-        second = layout.combine_units(kernel)
-        scratch = layout.scratch(kernel)
-        call = made.launch(
-            address[name], layout.words(kernel), len(kernel.operands), layout.units(kernel),
-            cost_ns=cost(kernel).ns,
-            combine=(address[f"{name}_combine"], second) if layout.accumulates(kernel) else None,
-            scratch=scratch,
-            spin=i + 1 < len(steps) and isinstance(steps[i + 1], Launch),
-        )  # fmt: skip
+        inside = [launch.kernel for launch in launches]
+        owners = [codes[name_of(kernel, made)] for kernel in inside]
+        parts = [_part(k, name_of(k, made), c) for k, c in zip(inside, owners, strict=True)]
+        spin = i + 1 < len(steps) and bool(launches_of(steps[i + 1]))
+        call, scratch = _launched(inside, parts, made, spin)
         if config.check:
-            call = functools.partial(_checked, call, kernel, _told(jaxpr, kernel))
-        found.append(Loaded(call, made.scratch_bytes(scratch), codes[name]))
+            call = functools.partial(_checked, call, inside, [_told(jaxpr, k) for k in inside])
+        found.append(Loaded(call, made.scratch_bytes(scratch), owners))
     return found
+
+
+def _launched(
+    kernels: Sequence[Kernel], parts: Sequence[Part], made: Functions, spin: bool
+) -> tuple[Launcher, tuple[int, int]]:
+    """A function of the operands of some kernels, and the scratch memory that it needs."""
+    ns = sum(cost(kernel).ns for kernel in kernels)
+    own = max(layout.scratch(kernel).thread_bytes for kernel in kernels)
+    scratch = sum(p.shared_bytes for p in parts), own
+    if len(parts) > 1:
+        return made.launch_many(parts, cost_ns=ns, thread_bytes=own, spin=spin), scratch
+    (p,) = parts
+    call = made.launch(
+        p.kernel, p.words, p.operands, p.units,
+        cost_ns=ns,
+        combine=(p.combine, p.combine_units) if p.combine else None,
+        scratch=scratch,
+        spin=spin,
+    )  # fmt: skip
+    return call, scratch
+
+
+def _part(kernel: Kernel, name: str, code: Code) -> Part:
+    return Part(
+        code.addresses[name],
+        code.addresses[f"{name}_combine"] if layout.accumulates(kernel) else 0,
+        len(kernel.operands),
+        layout.words(kernel),
+        layout.units(kernel),
+        layout.combine_units(kernel),
+        layout.scratch(kernel).shared_bytes,
+    )
 
 
 def _text(kernels: Mapping[str, Kernel], width: int) -> str:
@@ -96,16 +137,18 @@ def _told(jaxpr: Jaxpr, kernel: Kernel) -> str:
     return "".join(f"\n  {e!r}  at {e.source}" for e in eqns)
 
 
-def _checked(call: Launcher, kernel: Kernel, told: str, *arrays: Any) -> None:
-    pairs = zip(arrays, kernel.operands, strict=False)
-    flat = [a.reshape(-1).view(op.dtype) for a, op in pairs]
+def _checked(call: Launcher, kernels: Sequence[Kernel], told: Sequence[str], *arrays: Any) -> None:
+    ends = list(accumulate((len(k.operands) for k in kernels), initial=0))
+    operands = (op for k in kernels for op in k.operands)
+    flat = [a.reshape(-1).view(op.dtype) for a, op in zip(arrays, operands, strict=False)]
     before = [a.copy() for a in flat]
     call(*arrays)
-    found = fault(kernel, before, flat)
-    if found is not None:
-        raise KernelMismatchError(
-            f"kernel {kernel.name} does not compute what it means; {found}; it fuses{told}"
-        )
+    for kernel, text, (first, last) in zip(kernels, told, pairwise(ends), strict=True):
+        found = fault(kernel, before[first:last], flat[first:last])
+        if found is not None:
+            raise KernelMismatchError(
+                f"kernel {kernel.name} does not compute what it means; {found}; it fuses{text}"
+            )
 
 
 def name_of(kernel: Kernel, made: Functions) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from fgrad.backends.cpu import half
 from fgrad.backends.cpu.object_cache import ObjectCache, default_folder
 from fgrad.backends.cpu.target import Target, host
 from fgrad.core.errors import CompilationError
@@ -78,6 +79,11 @@ class Engine:
         )
         # Threads of the pool sleep in this code until the process ends: it must outlive Python.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._jit))
+        self._imports: dict[str, int] = {}
+        if target.lacks_half:
+            self._half = self.runtime(half.NAMES, half.TEXT)
+            addresses = map(self._half.addresses.__getitem__, half.NAMES)
+            self._imports = dict(zip(half.CALLED, addresses, strict=True))
 
     def load(self, names: Sequence[str], render: Render) -> dict[str, Code]:
         """The code that defines each name.
@@ -124,29 +130,30 @@ class Engine:
                 return self._link(kept)
             except (RuntimeError, ValueError, struct.error):  # intact on disk, and yet no code
                 self.cache.drop(key)
-        made = self._compile(render(names), passes=passes)
-        code = self._link(made)
-        self.cache.put(key, made)
-        return code
-
-    def _compile(self, text: str, *, passes: bool) -> bytes:
-        """An entry for the cache: the defined names, and the object file."""
-        context = llvm.create_context()
         try:
-            module = llvm.parse_assembly(text, context)
-            module.verify()
-            machine = self.target.machine()
-            if passes:
-                tuning = llvm.create_pipeline_tuning_options(speed_level=2)
-                builder = llvm.create_pass_builder(machine, tuning)
-                builder.getModulePassManager().run(module, builder)
-            with without_strength_reduction():
-                image = machine.emit_object(module)
+            made = self._compile(render(names), passes=passes)
+            code = self._link(made)
+        except CompilationError:  # no code for what a kernel asks
+            raise
         except RuntimeError as error:
             raise CompilationError(
                 f"LLVM rejects the code of a kernel, which is a fault of fgrad: {error}; set "
                 f"FGRAD_CPU_COMPILER=numpy to run without compiled kernels"
             ) from error
+        self.cache.put(key, made)
+        return code
+
+    def _compile(self, text: str, *, passes: bool) -> bytes:
+        """An entry for the cache: the defined names, and the object file."""
+        module = llvm.parse_assembly(text, llvm.create_context())
+        module.verify()
+        machine = self.target.machine()
+        if passes:
+            tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+            builder = llvm.create_pass_builder(machine, tuning)
+            builder.getModulePassManager().run(module, builder)
+        with without_strength_reduction():
+            image = machine.emit_object(module)
         head = json.dumps(_DEFINED.findall(text)).encode()
         return struct.pack("<q", len(head)) + head + bytes(image)
 
@@ -157,6 +164,8 @@ class Engine:
         builder.add_object_img(entry[8 + length :]).add_current_process()
         for name in names:
             builder.export_symbol(name)
+        for name, address in self._imports.items():
+            builder.import_symbol(name, address)
         return Code(builder.link(self._jit, f"fgrad{next(self._numbers)}"), names)
 
 
@@ -164,7 +173,7 @@ class Engine:
 def generator_key() -> str:
     """The version of the code generator: a hash of its source."""
     found = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         found.update(path.read_bytes())
     return found.hexdigest()
 

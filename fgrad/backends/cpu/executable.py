@@ -5,13 +5,22 @@ fresh. The text can be read: `Executable.source`.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.backends.cpu.blocks import LEAST_BYTES, Slab, blocks, slabs
+from fgrad.backends.cpu.arrays import (
+    array,
+    copied,
+    duplicate,
+    prepare,
+    root,
+    settle,
+    strided,
+)
+from fgrad.backends.cpu.blocks import LEAST_BYTES, Slab, blocks, is_sole, slabs
 from fgrad.backends.cpu.nested import is_host, rule_of
 from fgrad.backends.cpu.products import product_of
 from fgrad.compile.memory import Memory, last_uses, plan_memory
@@ -19,6 +28,7 @@ from fgrad.compile.plan import (
     INPUT,
     RESULT,
     TEMP,
+    Batch,
     Buffer,
     Launch,
     Library,
@@ -26,6 +36,8 @@ from fgrad.compile.plan import (
     Step,
     View,
     contiguous,
+    launches_of,
+    writes_of,
 )
 from fgrad.core.errors import FgradError, ShapeError
 from fgrad.core.ir import Eqn, Jaxpr, Literal
@@ -55,6 +67,8 @@ class Executable:
         plan: Its steps.
         loaded: A kernel for each `Launch`, in order; `None` for other steps.
         ready: Whether all of some arrays are contiguous and aligned.
+        donated: Inputs whose memory results may take over.
+        mark: Called before the first step and after each, to measure them; None: not called.
 
     Attributes:
         jaxpr: As given.
@@ -62,27 +76,33 @@ class Executable:
         memory: Where temporaries lie.
         source: The Python text that runs.
         run: Takes the inputs, which are of the right types, and returns the list of results.
-        fresh: Whether results never share memory with inputs.
+        fresh: Whether results never share memory with inputs, but for those in `taken`.
+        taken: Inputs whose memory results take over: the caller gives them away (see `own`).
         silent: Whether all steps are kernels, so that NumPy cannot warn of overflows.
     """
 
     __slots__ = (
-        "__weakref__", "_code", "_lines", "fresh", "jaxpr", "memory", "plan", "run", "silent",
-        "source",
+        "__weakref__", "_code", "_first", "_lines", "fresh", "jaxpr", "memory", "plan", "run",
+        "silent", "source", "taken",
     )  # fmt: skip
 
     def __init__(
         self, jaxpr: Jaxpr, plan: Plan, loaded: Sequence[Loaded | None],
-        ready: Callable[..., bool],
+        ready: Callable[..., bool], donated: Collection[int] = (),
+        mark: Callable[[], object] | None = None,
     ) -> None:  # fmt: skip
         self.jaxpr, self.plan = jaxpr, plan
         scratch = {i: k.scratch_bytes for i, k in enumerate(loaded) if k is not None}
-        self.memory = plan_memory(plan, scratch=scratch, elsewhere=_made_by_libraries(plan))
-        writer = _Writer(plan, self.memory, loaded, ready)
+        self.memory = plan_memory(
+            plan, scratch=scratch, elsewhere=_made_by_libraries(plan), donated=donated
+        )
+        returned = [r for r in donated if plan.results.count(r) == 1]
+        self.taken = frozenset([*self.memory.taken.values(), *returned])
+        writer = _Writer(plan, self.memory, loaded, ready, self.taken, mark)
         self.source = writer.text()
         self.fresh = writer.fresh
-        self.silent = all(isinstance(step, Launch) for step in plan.steps)
-        self._lines = writer.step_of_line
+        self.silent = all(launches_of(step) for step in plan.steps)
+        self._lines, self._first = writer.step_of_line, writer.first
         names = writer.constants
         exec(compile(self.source, f"<fgrad program {id(self):x}>", "exec"), names)
         function = names.pop("program")  # else it would refer to itself
@@ -110,6 +130,27 @@ class Executable:
             self.explain(error)
             raise
 
+    def own(self, arrays: list[Any], given: Collection[int], references: int) -> None:
+        """Copy those of the inputs in `taken` that are not the caller's to give away.
+
+        Args:
+            arrays: The inputs; copies replace them.
+            given: The inputs that the caller gives away.
+            references: How many it has to each, the list among them.
+        """
+        for i in self.taken:
+            if i not in given or not is_sole(arrays[i], references):
+                arrays[i] = duplicate(arrays[i])
+
+    def began(self, error: BaseException) -> bool:
+        """Whether an error arose in a step, so that what was given away may be overwritten."""
+        frame = error.__traceback__
+        while frame is not None:
+            if frame.tb_frame.f_code is self._code and frame.tb_lineno >= self._first:
+                return True
+            frame = frame.tb_next
+        return False
+
     def explain(self, error: Exception) -> None:
         """Add the equation and the user's line to an error, once."""
         if any(n.startswith("fgrad: in") for n in getattr(error, "__notes__", ())):
@@ -129,7 +170,7 @@ def equations(jaxpr: Jaxpr, step: Step) -> list[Eqn]:
     """The equations that a step computes."""
     if isinstance(step, Library):
         return [step.eqn]
-    return [jaxpr.eqns[i] for i in step.kernel.eqns]
+    return [jaxpr.eqns[i] for launch in launches_of(step) for i in launch.kernel.eqns]
 
 
 class _Binder:
@@ -148,8 +189,8 @@ class _Binder:
     def __call__(self, memory: Any) -> Callable[..., list[Any]]:
         names = dict(self._names)
         for name, (view, dtype, offset) in self._views.items():
-            names[name] = _array(memory, offset, view, dtype)
-        names["settle"] = functools.partial(_settle, _root(memory))
+            names[name] = array(memory, offset, view, dtype)
+        names["settle"] = functools.partial(settle, root(memory))
         return FunctionType(self._code, names)
 
 
@@ -178,52 +219,13 @@ def _run_in_slab(bind: _Binder, size: int, *arrays: Any) -> list[Any]:
         pool.give(slab)
 
 
-def _root(x: Any) -> Any:
-    """What holds the memory of an array."""
-    while (base := getattr(x, "base", None)) is not None:
-        x = base
-    return x
-
-
-def _settle(arena: Any, x: Any) -> Any:
-    """What a library returned as a contiguous array that does not lie in the arena."""
-    if type(x) is not np.ndarray:
-        x = np.asarray(x)
-    if not x.flags.c_contiguous or (x.base is not None and _root(x) is arena):
-        return np.array(x, order="C", copy=True)
-    return x
-
-
-def _prepare(*arrays: Any) -> list[Any]:
-    """Inputs as kernels need them: plain arrays, contiguous and aligned."""
-    return [np.require(np.asarray(x), requirements=("C", "A")).reshape(x.shape) for x in arrays]
-
-
-def _array(memory: Any, offset: int, view: View, dtype: Any) -> Any:
-    """The array that a view shows of a buffer at an offset in bytes."""
-    if 0 in view.shape:  # NumPy refuses strides that point out of an empty buffer
-        return np.empty(view.shape, dtype)
-    size = dtype.itemsize
-    strides = tuple(s * size for s in view.strides)
-    return np.ndarray(view.shape, dtype, memory, offset + view.offset * size, strides)
-
-
-def _strided(base: Any, view: View) -> Any:
-    """Part of a contiguous array, as an array."""
-    dtype = base.dtype
-    # Not every dtype can be exported as a buffer; unsigned integers can.
-    plain = np.dtype(f"u{dtype.itemsize}") if dtype.itemsize in (1, 2, 4, 8) else dtype
-    return _array(base.view(plain), 0, view, plain).view(dtype)
-
-
 def _made_by_libraries(plan: Plan) -> set[int]:
-    """The temporaries that eager rules return."""
+    """The buffers that eager rules return."""
     return {
         b
         for step in plan.steps
         if isinstance(step, Library) and product_of(step.eqn) is None
         for b in step.outputs
-        if plan.buffers[b].role == TEMP
     }
 
 
@@ -232,19 +234,23 @@ class _Writer:
 
     def __init__(
         self, plan: Plan, memory: Memory, loaded: Sequence[Loaded | None],
-        ready: Callable[..., bool],
+        ready: Callable[..., bool], taken: Collection[int],
+        mark: Callable[[], object] | None,
     ) -> None:  # fmt: skip
-        self.plan, self.memory, self.loaded = plan, memory, loaded
+        self.plan, self.memory, self.loaded, self.taken = plan, memory, loaded, taken
         self.constants: dict[str, Any] = {
             "np": np, "empty": np.empty, "block": blocks().empty, "ready": ready,
-            "prepare": _prepare, "strided": _strided, "copy": _copied,
-            "settle": functools.partial(_settle, None),
+            "prepare": prepare, "strided": strided, "copy": copied,
+            "settle": functools.partial(settle, None),
         }  # fmt: skip
+        self.marked = mark is not None
+        self.constants["mark"] = mark
         self.views: dict[str, tuple[View, Any, int]] = {}
         self._name_of_view: dict[Any, str] = {}
         self.step_of_line: dict[int, Step] = {}
         self.fresh = True
-        self.begun: set[int] = set()  # results that exist; several steps may write to one
+        self.first = 0  # the line of the first step
+        self.allocated: set[int] = set()
         self.lines: list[str] = []
 
     def constant(self, value: Any, prefix: str) -> str:
@@ -260,8 +266,15 @@ class _Writer:
             self.line(f"if not ready({inputs}):")
             self.line(f"    {inputs}{',' * (plan.inputs == 1)} = prepare({inputs})")
         last = last_uses(plan)
+        if self.taken:  # no memory for a result: nothing must have been overwritten yet
+            elsewhere = _made_by_libraries(plan)
+            for b, buffer in enumerate(plan.buffers):
+                if buffer.role == RESULT and b not in elsewhere:
+                    self.allocate(b)
+        self.mark()
+        self.first = len(self.lines) + 1
         for i, step in enumerate(plan.steps):
-            if isinstance(step, Launch):
+            if isinstance(step, Launch | Batch):
                 self.launch(i, step)
             else:
                 self.library(step)
@@ -269,11 +282,16 @@ class _Writer:
             dead = [b for b, at in last.items() if at == i and self.is_local(b)]
             if dead:
                 self.line(f"del {', '.join(f'b{b}' for b in sorted(dead))}")
+            self.mark()
         self.line(f"return [{', '.join(map(self.result, plan.results))}]")
         return "\n".join(self.lines) + "\n"
 
     def line(self, text: str) -> None:
         self.lines.append(f"    {text}")
+
+    def mark(self) -> None:
+        if self.marked:
+            self.line("mark()")
 
     def is_local(self, b: int) -> bool:
         """Whether a buffer is a temporary that a library has made."""
@@ -282,23 +300,27 @@ class _Writer:
     def result(self, r: int | Literal) -> str:
         if isinstance(r, Literal):
             return f"copy({self.constant(r.value, 'c')})"
-        if self.plan.buffers[r].role == INPUT:
+        if self.plan.buffers[r].role == INPUT and r not in self.taken:
             self.fresh = False
-        return f"b{r}"
+        return self.name(r)
 
-    def launch(self, i: int, step: Launch) -> None:
+    def name(self, b: int) -> str:
+        """What a buffer that is not in the arena is called."""
+        return f"b{self.memory.taken.get(b, b)}"
+
+    def launch(self, i: int, step: Launch | Batch) -> None:
         kernel = self.loaded[i]
         assert kernel is not None
-        for b, operand in zip(step.buffers, step.kernel.operands, strict=True):
-            if operand.written and self.plan.buffers[b].role == RESULT and b not in self.begun:
-                self.begun.add(b)
+        for b in sorted(writes_of(step)):
+            if self.plan.buffers[b].role == RESULT:
                 self.allocate(b)
-        args = [self.whole(b) for b in step.buffers]
+        launches = launches_of(step)
+        args = [self.whole(b) for launch in launches for b in launch.buffers]
         if kernel.scratch_bytes:
             view = View(-1, 0, (kernel.scratch_bytes,), (1,))
             args.append(self.in_arena(view, np.dtype(np.uint8), self.memory.scratch[i]))
         self.constants.setdefault("keep", []).append(kernel.keep)
-        name = self.constant(kernel.call, f"{_identifier(step.kernel.name)}_")
+        name = self.constant(kernel.call, f"{_identifier(launches[0].kernel.name)}_")
         self.line(f"{name}({', '.join(args)})")
 
     def library(self, step: Library) -> None:
@@ -329,6 +351,9 @@ class _Writer:
             self.line(f"{outs}{comma} = map(settle, {call})")
 
     def allocate(self, b: int) -> None:
+        if b in self.allocated or b in self.memory.taken:
+            return
+        self.allocated.add(b)
         buffer = self.plan.buffers[b]
         make = "block" if buffer.nbytes >= LEAST_BYTES else "empty"
         shape, dtype = self.constant(buffer.shape, "s"), self.constant(buffer.dtype, "t")
@@ -350,10 +375,10 @@ class _Writer:
             return self.in_arena(view, buffer.dtype, self.memory.offsets[b])
         if view.offset == 0 and view.strides == contiguous(view.shape):
             if view.shape == buffer.shape:
-                return f"b{b}"
+                return self.name(b)
             if np.prod(view.shape, dtype=np.int64) == buffer.size:
-                return f"b{b}.reshape({self.constant(view.shape, 's')})"
-        return f"strided(b{b}, {self.constant(view, 'v')})"
+                return f"{self.name(b)}.reshape({self.constant(view.shape, 's')})"
+        return f"strided({self.name(b)}, {self.constant(view, 'v')})"
 
     def in_arena(self, view: View, dtype: Any, offset: int) -> str:
         """The name of an array in the arena, one for each place and form."""
@@ -363,10 +388,6 @@ class _Writer:
             name = self._name_of_view[key] = f"a{len(self.views)}"
             self.views[name] = (view, dtype, offset)
         return name
-
-
-def _copied(x: Any) -> Any:
-    return np.array(x, order="C", copy=True)
 
 
 def _identifier(name: str) -> str:

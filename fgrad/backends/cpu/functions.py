@@ -19,6 +19,7 @@ from fgrad.backends.cpu import runtime
 from fgrad.backends.cpu.engine import Engine, engine
 from fgrad.backends.cpu.pool import SPIN, Workers, thread_count
 from fgrad.backends.cpu.runtime import Context, Word
+from fgrad.backends.cpu.together import Part, table
 
 Launcher = Callable[..., None]
 _FASTCALL = 0x0080
@@ -125,6 +126,31 @@ class Functions:
             builtin: Launcher = self._builtin(0, block)
             return builtin
         return functools.partial(self._portable, block)
+
+    def launch_many(
+        self, parts: Sequence[Part], *, cost_ns: float, thread_bytes: int, spin: bool
+    ) -> Launcher:
+        """A function of the operands of several kernels, which share their units among threads.
+
+        It takes the operands of the first, of the second, …, and scratch memory if it needs any.
+
+        Args:
+            parts: The kernels.
+            cost_ns: How long all of them take one thread.
+            thread_bytes: Of scratch memory for each thread.
+            spin: Whether a kernel may follow soon.
+        """
+        address = self._code.addresses
+        combined = sum(p.combine_units for p in parts)
+        head = table(parts)
+        call = self.launch(
+            address["fgrad_many"], [0, 0], int(head[1]), sum(p.units for p in parts),
+            cost_ns=cost_ns,
+            combine=(address["fgrad_many_combine"], combined) if combined else None,
+            scratch=(sum(p.shared_bytes for p in parts), thread_bytes),
+            spin=spin,
+        )  # fmt: skip
+        return functools.partial(call, head)
 
     def scratch_bytes(self, scratch: tuple[int, int]) -> int:
         """The size of the array that a launch takes as its last argument; 0: it takes none."""

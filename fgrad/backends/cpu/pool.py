@@ -18,18 +18,24 @@ SPIN = 500
 def thread_count() -> int:
     """How many threads a kernel may use: `FGRAD_NUM_THREADS`, or the cores of this process.
 
-    The BLAS library uses as many; the two never run at the same time in one call.
+    The variable bounds the threads of BLAS too (see `budget`); the two never run at the same time
+    in one call.
 
     Raises:
         ConfigError: The variable is no positive integer.
     """
     text = os.environ.get("FGRAD_NUM_THREADS")
-    if text:
-        if text.strip().isdecimal() and int(text) > 0:
-            return int(text)
-        raise ConfigError(
-            f"environment variable FGRAD_NUM_THREADS={text!r}: a positive integer is needed"
-        )
+    if not text:
+        return cores()
+    if text.strip().isdecimal() and int(text) > 0:
+        return int(text)
+    raise ConfigError(
+        f"environment variable FGRAD_NUM_THREADS={text!r}: a positive integer is needed"
+    )
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
     if hasattr(os, "process_cpu_count"):  # Python 3.13
         return os.process_cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):

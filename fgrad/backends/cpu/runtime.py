@@ -9,7 +9,7 @@ kernel that needs scratch memory get pointers to it (see `layout`).
 
 from enum import IntEnum
 
-from fgrad.backends.cpu import sharing
+from fgrad.backends.cpu import sharing, together
 
 
 class Word(IntEnum):
@@ -233,7 +233,7 @@ end:
 }}
 """
 
-NAMES = ("fgrad_launch", "fgrad_ready", "fgrad_run", "fgrad_worker", "fgrad_probe")
+NAMES = ("fgrad_launch", "fgrad_ready", "fgrad_run", "fgrad_worker", "fgrad_probe", *together.NAMES)
 
 
 def text(architecture: str, head: int) -> str:
@@ -245,7 +245,7 @@ def text(architecture: str, head: int) -> str:
             data pointer and, 48 bytes on, its flags (NumPy's C API fixes both). Its last word is
             the type.
     """
-    return _TEXT.format(
+    return together.text() + _TEXT.format(
         sharing=sharing.text(architecture), type=head - 8, data=head, flags=head + 48,
         W=_Numbers(Word), C=_Numbers(Context),
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """The machine that code is made for."""
 
 import functools
+import warnings
 from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
@@ -28,6 +29,11 @@ class Target(NamedTuple):
         return 32 if {"+avx2", "+fma"} <= has else 16
 
     @property
+    def lacks_half(self) -> bool:
+        """Whether float16 is converted by functions (see `half`) in place of instructions."""
+        return self.architecture == "x86_64" and "+f16c" not in self.features.split(",")
+
+    @property
     def architecture(self) -> str:
         """'x86_64', 'aarch64' or another."""
         name = self.triple.split("-")[0]
@@ -50,10 +56,25 @@ class Target(NamedTuple):
         )
 
 
+def report(target: Target) -> None:
+    """Warn where kernels are slow: of a processor whose vectors cannot multiply and add in one."""
+    if target.architecture == "x86_64" and target.vector_bytes == 16:
+        warnings.warn(
+            f"this processor ({target.cpu}) has no AVX2 and FMA, for which fgrad's code is made: "
+            f"kernels use vectors of 16 bytes and call the C library for each fused "
+            f"multiplication, as accurate but slowly; FGRAD_CPU_COMPILER=numpy may be "
+            f"faster",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
 @functools.cache
 def host() -> Target:
-    """The machine that this process runs on."""
+    """The machine that this process runs on; what is slow on it is told once."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features().flatten()
-    return Target(llvm.get_process_triple(), llvm.get_host_cpu_name(), features)
+    found = Target(llvm.get_process_triple(), llvm.get_host_cpu_name(), features)
+    report(found)
+    return found

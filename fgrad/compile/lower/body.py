@@ -84,7 +84,7 @@ class Body:
         dtype = computed(part_dtype(var.aval.dtype))
         assert dtype is not None
         if not var.aval.size:
-            return self.const(0, dtype)  # there is no element, hence nobody to see it
+            return self.const(fill, dtype)  # every index lies outside
         o = self.operand(var, written=False)
         assert not self.operands[o].written, "a kernel reads what it writes"
         m = Map(at.offset, at.strides, at.indirect)

@@ -12,7 +12,7 @@ from fgrad.compile.lower.axes import Atom, Layout, flat, leaves, matched, size_o
 from fgrad.compile.lower.items import REDUCE, Item
 from fgrad.compile.lower.program import Access
 from fgrad.compile.lower.strided import Strided
-from fgrad.core.ir import Literal, Var
+from fgrad.core.ir import Eqn, Literal, Var
 
 _MEMBERS = 96  # of a cluster: the time to compile a kernel grows with its length
 _READS = 40
@@ -35,13 +35,14 @@ class Cluster:
         domain: All atoms.
         inner: The atoms of a row, where an equation depends on them; else None.
         phase: The recomputation that it belongs to, or None.
+        run: The backward pass that it belongs to, or None.
         mask: A bit for each node that it is or was merged with.
         up: A bit for each node that has to run before it.
         direct: The nodes that it reads from.
         after: Those that read from it.
     """
 
-    def __init__(self, number: int, phase: object) -> None:
+    def __init__(self, number: int, eqn: Eqn) -> None:
         self.items: list[tuple[int, Item]] = []
         self.layouts: dict[Var, Layout] = {}
         self.walks: dict[Var, Layout] = {}
@@ -51,7 +52,8 @@ class Cluster:
         self.joins: dict[Var, tuple[Var, ...]] = {}
         self.domain: list[Atom] = []
         self.inner: list[Atom] | None = None
-        self.phase = phase
+        self.phase = eqn.phase
+        self.run = None if eqn.pullback is None else eqn.pullback[0]
         self.mask = 1 << number
         self.up = 0
         self.direct: set[Node] = set()
@@ -143,9 +145,13 @@ class Merge:
 
     def _phases_agree(self, related: bool) -> bool:
         # What recomputation feeds may join it; nothing pulls it forward.
-        return self.a.phase == self.b.phase or (
-            related and self.b.phase is None and len(self.b.items) == 1
-        )
+        a, b = self.a, self.b
+        if a.phase == b.phase:
+            return True
+        if a.run is not None and a.run is b.run:
+            # Of one backward pass: what `mincut` repeats, in the phase (None, run), is cheap.
+            return related or (a.phase or b.phase) == (None, a.run)
+        return related and b.phase is None and len(b.items) == 1
 
     # ------------------------------------------------------------------------- atoms
 
@@ -258,6 +264,7 @@ class Merge:
         a.domain = list(dict.fromkeys(leaves([*a.domain, *b.domain])))
         a.inner = self.inner
         a.phase = b.phase if a.phase is None else a.phase
+        a.run = a.run if a.run is b.run else None
         a.mask |= b.mask
         a.after |= b.after
         a.up = (a.up | b.up) & ~a.mask

@@ -5,7 +5,7 @@ stored so, by whatever kernels make its parts; what is read from memory is two v
 second float.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy as np
 from fgrad.compile.lower.complex_scalars import names_in, parts_of
 from fgrad.compile.lower.items import JOIN, POINTWISE, VIEW, Equations, Item
 from fgrad.compile.lower.scalars import Supports, computed, expression, is_supported, part_dtype
-from fgrad.compile.lower.views import is_regular
+from fgrad.compile.lower.views import Affine, is_regular, total
+from fgrad.compile.plan import contiguous
 from fgrad.core.avals import ShapedArray
 from fgrad.core.ir import Atom, Eqn, Literal, Var
 from fgrad.core.primitive import Absent, Lowering, primitive
@@ -24,6 +25,12 @@ Pair = tuple[Atom, Atom]
 def is_complex(atom: Atom) -> bool:
     """Whether an atom is of a complex dtype."""
     return atom.aval.dtype.kind == "c"
+
+
+def position_of(atom: Atom, index: Sequence[Affine], axes: int) -> Affine:
+    """Where an element lies in the memory of a value; the real part, of a complex one."""
+    at = total(index, contiguous(atom.aval.shape), axes)
+    return at.times(2) if is_complex(atom) else at
 
 
 def halves(program: Equations, atom: Atom, origin: int) -> Pair:

@@ -98,7 +98,7 @@ class Partition:
         for base in missing:
             if base not in self.owner:
                 self._view(base)
-        me = Cluster(len(self.nodes), item.eqn.phase)
+        me = Cluster(len(self.nodes), item.eqn)
         me.add(position, item, var, walk, found)
         self.nodes.append(me)
         self.owner[var] = me

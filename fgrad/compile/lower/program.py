@@ -105,7 +105,10 @@ class Program(Equations):
             outputs = tuple(Var(v.aval) for v in inner.outputs)
             inputs = tuple(read(a) for a in inner.inputs)
             env.update(zip(inner.outputs, outputs, strict=True))
-            new = inner.replace(inputs=inputs, outputs=outputs, source=eqn.source, phase=eqn.phase)
+            new = inner.replace(
+                inputs=inputs, outputs=outputs, source=eqn.source, phase=eqn.phase,
+                pullback=eqn.pullback,
+            )  # fmt: skip
             self.add(new, origin, supports)
         for v, out in zip(eqn.outputs, body.outvars, strict=True):
             self.renamed[v] = self.read(read(out))

@@ -1,9 +1,12 @@
 """From LLVM text to functions: found in memory, on disk, or compiled; faults have a message."""
 
 import ctypes
+import shutil
+from pathlib import Path
 
 import pytest
 
+from fgrad.backends.cpu import engine as engine_module
 from fgrad.backends.cpu.engine import Engine
 from fgrad.backends.cpu.object_cache import ObjectCache
 from fgrad.backends.cpu.target import Target, host
@@ -104,3 +107,14 @@ def test_the_vector_width_follows_the_features(features, width):
 def test_architectures_have_one_name():
     assert Target("arm64-apple-darwin", "x", "").architecture == "aarch64"
     assert Target("x86_64-pc-windows", "x", "").architecture == "x86_64"
+
+
+def test_the_generator_key_covers_every_file_that_makes_code(tmp_path, monkeypatch):
+    source = Path(engine_module.__file__).parent
+    shutil.copytree(source, tmp_path / "cpu", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(engine_module, "__file__", str(tmp_path / "cpu" / "engine.py"))
+    keys = set()
+    for path in sorted((tmp_path / "cpu").rglob("*.py")):
+        path.write_text(path.read_text() + "\n# changed\n")
+        keys.add(engine_module.generator_key.__wrapped__())
+    assert len(keys) == len(list((tmp_path / "cpu").rglob("*.py")))

@@ -1,0 +1,128 @@
+"""Donated arguments: which they are, that nobody else holds them, and what a failed call leaves."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fgrad.api.execution import Runnable
+from fgrad.core import trees
+from fgrad.core.avals import ShapedArray
+from fgrad.core.errors import DonationError
+from fgrad.core.evaluate import BORROWED, ArrayImpl, DonatedBuffer
+from fgrad.core.primitive import Value
+
+
+def donated_leaves(
+    args: Sequence[Any], words: Mapping[str, Any], given: Callable[[int | str], bool]
+) -> tuple[int, ...]:
+    """The positions, among the leaves of ``(args, words)``, of those that are donated.
+
+    Args:
+        args: Positional arguments.
+        words: Keyword arguments.
+        given: Whether the argument of a position or name is donated.
+    """
+
+    def marked(key: int | str, argument: Any) -> Any:
+        leaves, tree = trees.flatten(argument)
+        return trees.unflatten(tree, [given(key)] * len(leaves))
+
+    tree = (
+        tuple(marked(i, a) for i, a in enumerate(args)),
+        {k: marked(k, a) for k, a in words.items()},
+    )
+    return tuple(i for i, mark in enumerate(trees.leaves(tree)) if mark)
+
+
+def check_donated(values: Sequence[Value], positions: Sequence[int], name: str) -> None:
+    """Raise unless the call gets each donated array once: a buffer can be given away once.
+
+    Raises:
+        DonationError: An array stands at a donated position and at another one.
+    """
+    if len(set(map(id, values))) == len(values):
+        return
+    times = Counter(map(id, values))
+    for i in positions:
+        x = values[i]
+        if times[id(x)] > 1:
+            raise DonationError(
+                f"{name} got the same {x.aval} {times[id(x)]} times, donated; pass a copy, or do "
+                f"not donate it"
+            )
+
+
+def check_usable(given: Sequence[ShapedArray], results: Sequence[ShapedArray], name: str) -> None:
+    """Raise unless each donated array has the type of a result of its own.
+
+    Raises:
+        DonationError: One fits no result that another does not take.
+    """
+    room = Counter((a.shape, a.dtype) for a in results)
+    for aval in given:
+        room[aval.shape, aval.dtype] -= 1
+        if room[aval.shape, aval.dtype] < 0:
+            raise DonationError(
+                f"the donated {aval} of {name} fits no result that another donated argument does "
+                f"not take: its results are {', '.join(map(str, results))}; do not donate it"
+            )
+
+
+def give_away(values: Sequence[Value], positions: Sequence[int], name: str) -> None:
+    """Take the buffers of donated arrays: they cannot be used any more."""
+    for i in positions:
+        x = values[i]
+        if type(x) is ArrayImpl and not x._flags & BORROWED and type(x._data) is not DonatedBuffer:
+            x._data = DonatedBuffer(x._data, name)
+
+
+class Donation:
+    """The buffers that a call gives to its program.
+
+    They are taken away from their arrays before the program runs, so that no other thread can
+    begin to use them; buffers that somebody holds already, or that belong to the caller, are
+    copied instead.
+
+    Args:
+        program: What runs.
+        values: Its inputs.
+        buffers: Those of `values`; copies replace some of them.
+        positions: Which of them are donated.
+        name: Of the function.
+    """
+
+    def __init__(
+        self, program: Runnable, values: Sequence[Value], buffers: list[Any],
+        positions: Sequence[int], name: str,
+    ) -> None:  # fmt: skip
+        self.program = program
+        self.given: dict[int, tuple[ArrayImpl, Any]] = {}
+        for i in positions:
+            x: Any = values[i]
+            if type(x) is not ArrayImpl or x._flags & BORROWED:
+                continue
+            data = x._data
+            if data is not buffers[i]:  # another thread has donated it meanwhile
+                self.restore()
+                raise data.gone()
+            x._data = DonatedBuffer(data, name)
+            self.given[i] = (x, data)
+        x = data = None  # they would count as references
+        try:
+            program.own(buffers, self.given, _HELD)
+        except BaseException:
+            self.restore()
+            raise
+
+    def restore(self) -> None:
+        """Give the buffers back: nothing has been written to them."""
+        for x, data in self.given.values():
+            x._data = data
+
+    def failed(self, error: BaseException) -> None:
+        """After an error: the arrays stay valid if it arose before the first step."""
+        if not self.program.began(error):
+            self.restore()
+
+
+_HELD = 2  # references to a buffer: in the list of buffers, and in `Donation.given`

@@ -1,0 +1,97 @@
+"""Many small launches as one: kernels of the same form over different buffers run together.
+
+The updates of an optimizer are one kernel a parameter, and so are the sums of squares of a global
+norm. One by one each has to be called, and shared among threads, on its own; together all their
+units are.
+"""
+
+from collections.abc import Hashable
+from math import inf
+
+from fgrad.compile.cost import cost
+from fgrad.compile.kernel import Accumulate, Kernel, Reduce
+from fgrad.compile.memory import last_uses
+from fgrad.compile.plan import TEMP, Batch, Launch, Plan, Step, reads_of, writes_of
+
+_LONG_NS = 1e6  # a kernel that takes so long gains nothing
+
+
+def batched(plan: Plan) -> Plan:
+    """Put launches of one form together, at the place of the last of them.
+
+    A launch is moved later only if nothing reads its results in between, and launches of a form
+    are put together only if no more memory is in use at once than before.
+    """
+    found: dict[Hashable, list[int]] = {}
+    for i, step in enumerate(plan.steps):
+        if isinstance(step, Launch) and cost(step.kernel).ns < _LONG_NS:
+            found.setdefault(form(step.kernel), []).append(i)
+    alike = [places for places in found.values() if len(places) > 1]
+    if not alike:
+        return plan
+    readers: dict[int, float] = {}
+    for i, step in enumerate(plan.steps):
+        for b in reads_of(step):
+            readers.setdefault(b, i)
+    steps: list[Step | None] = list(plan.steps)
+    most = _most(plan, steps)
+    for places in alike:
+        for group in _groups(plan, places, readers):
+            tried = list(steps)
+            members = [plan.steps[i] for i in group]
+            written = [b for m in members for b in writes_of(m)]
+            if len(set(written)) < len(written):  # parts of one concatenation
+                continue
+            for i in group:
+                tried[i] = None
+            tried[group[-1]] = Batch(tuple(m for m in members if isinstance(m, Launch)))
+            if _most(plan, tried) <= most:
+                steps = tried
+    rest = tuple(step for step in steps if step is not None)
+    return Plan(plan.inputs, plan.buffers, rest, plan.results)
+
+
+def form(kernel: Kernel) -> Hashable:
+    """What kernels that run together have in common: all but sizes, strides and numbers."""
+    operands = tuple((op.dtype.num, op.written) for op in kernel.operands)
+    body = tuple(
+        (type(i).__name__, getattr(i, "op", None) or getattr(i, "monoid", None),
+         getattr(i, "operand", None), getattr(i, "args", None) or getattr(i, "arg", None))
+        for i in kernel.body
+    )  # fmt: skip
+    one = kernel.rows * kernel.length == 1
+    whole = any(isinstance(i, Reduce | Accumulate) for i in kernel.body)
+    # A reduction may have its row cut into pieces, a number of which is as good as another.
+    axes = whole or (len(kernel.outer), len(kernel.inner))
+    return (axes, one, operands, body)
+
+
+def _groups(plan: Plan, places: list[int], readers: dict[int, float]) -> list[list[int]]:
+    """Launches that can run where the last of them does, from the last one on; no single ones."""
+    groups: list[list[int]] = []
+    for i in reversed(places):
+        first = min((readers.get(b, inf) for b in writes_of(plan.steps[i])), default=inf)
+        if groups and first > groups[-1][-1]:
+            groups[-1].insert(0, i)
+        else:
+            groups.append([i])
+    return [g for g in groups if len(g) > 1]
+
+
+def _most(plan: Plan, steps: list[Step | None]) -> int:
+    """The most bytes of temporaries that are alive at once."""
+    kept = tuple(s for s in steps if s is not None)
+    last = last_uses(Plan(plan.inputs, plan.buffers, kept, plan.results))
+    dying: dict[int, list[int]] = {}
+    for b, i in last.items():
+        dying.setdefault(i, []).append(b)
+    alive = most = 0
+    for i, step in enumerate(kept):
+        alive += sum(_bytes(plan, b) for b in writes_of(step))
+        most = max(most, alive)
+        alive -= sum(_bytes(plan, b) for b in dying.get(i, ()))
+    return most
+
+
+def _bytes(plan: Plan, b: int) -> int:
+    return plan.buffers[b].nbytes if plan.buffers[b].role == TEMP else 0
