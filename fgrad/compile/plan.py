@@ -60,7 +60,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A kernel; `buffers` names one buffer for each of its operands."""
+    """A kernel; `buffers` names one buffer for each of its operands.
+
+    Of a complex buffer the operand is the floats that it holds, real and imaginary parts in turn.
+    """
 
     kernel: Kernel
     buffers: tuple[int, ...]
@@ -191,7 +194,9 @@ def check_plan(plan: Plan) -> None:
         for launch in launches_of(step):
             check_kernel(launch.kernel)
             for b, op in zip(launch.buffers, launch.kernel.operands, strict=True):
-                assert plan.buffers[b].dtype == op.dtype, f"step {i}: dtype of b{b}"
+                stored = plan.buffers[b].dtype
+                pairs = stored.kind == "c" and op.dtype == f"f{stored.itemsize // 2}"
+                assert stored == op.dtype or pairs, f"step {i}: dtype of b{b}"
         for inner in step.plans if isinstance(step, Loop) else ():
             check_plan(inner)
         if isinstance(step, Batch):
@@ -208,7 +213,7 @@ def check_plan(plan: Plan) -> None:
             assert not writes_of(step) & read, f"step {i} writes a buffer that was read"
             for b, size in _elements(step):
                 filled[b] = filled.get(b, 0) + size
-                enough = filled[b] <= plan.buffers[b].size
+                enough = filled[b] <= plan.buffers[b].nbytes
                 assert enough, f"step {i} writes elements a second time"
         written |= writes_of(step)
     for r in plan.results:
@@ -218,14 +223,16 @@ def check_plan(plan: Plan) -> None:
 
 
 def _elements(step: Step) -> list[tuple[int, int]]:
-    """Buffers and how many of their elements a launch stores, one for each store."""
+    """Buffers and how many bytes of them a launch stores, one for each store."""
     found = []
     for launch in launches_of(step):
-        sizes = (*launch.kernel.outer, *launch.kernel.inner)
-        for i in launch.kernel.body:
+        kernel = launch.kernel
+        sizes = (*kernel.outer, *kernel.inner)
+        for i in kernel.body:
             if isinstance(i, Store) and not i.map.indirect:
                 moving = (n for n, s in zip(sizes, i.map.strides, strict=True) if s)
-                found.append((launch.buffers[i.operand], prod(moving)))
+                size = kernel.operands[i.operand].dtype.itemsize
+                found.append((launch.buffers[i.operand], prod(moving) * size))
     return found
 
 

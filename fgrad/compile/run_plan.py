@@ -32,7 +32,8 @@ def run_plan(
     memory += [np.empty(b.size, b.dtype) for b in plan.buffers[len(inputs) :]]
     for step in plan.steps:
         for launch in launches_of(step):
-            run(launch.kernel, [memory[b] for b in launch.buffers])
+            pairs = zip(launch.buffers, launch.kernel.operands, strict=True)
+            run(launch.kernel, [memory[b].view(op.dtype) for b, op in pairs])
         if isinstance(step, Loop):
             found = _run_loop(step, [_operand(a, memory) for a in step.inputs], run)
             _write(step, found, memory)

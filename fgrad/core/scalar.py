@@ -17,7 +17,7 @@ use of a name is then the same tree, so what walks an expression looks at each o
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -214,6 +214,26 @@ def parse(text: str) -> Expr:
         found = _Reader(last, names).all()
         _parsed[text] = found
     return found
+
+
+def substituted(expr: Expr, values: Mapping[str, Expr]) -> Expr:
+    """An expression with others in the places of some names.
+
+    Example:
+        >>> substituted(parse("x + y"), {"y": ("exp", "x")})
+        ('add', 'x', ('exp', 'x'))
+    """
+    known: dict[int, Expr] = {}
+
+    def walk(expr: Expr) -> Expr:
+        if not isinstance(expr, tuple):
+            return values.get(expr, expr) if isinstance(expr, str) else expr
+        found = known.get(id(expr))
+        if found is None:
+            found = known[id(expr)] = (expr[0], *map(walk, expr[1:]))
+        return found
+
+    return walk(expr)
 
 
 class _Reader:

@@ -17,7 +17,6 @@ from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import (
     COMPLEXES,
     TYPE,
-    Absent,
     Case,
     Invalid,
     Lowering,
@@ -44,9 +43,6 @@ __all__ = [
 ]
 
 
-_NO_SCALAR = Absent("complex numbers are computed by the library")
-
-
 def _part(
     name: str, doc: str, eager: Callable[..., Any], transpose: Callable[..., Any],
     *, real_result: bool, reference: Callable[..., Any],
@@ -70,7 +66,7 @@ def _part(
         eager=checked,
         transpose=transpose,
         batch=lambda axis, args, dims: basis.batch_pointwise(prim, axis, args, dims, {}),
-        lower=Lowering("pointwise", _NO_SCALAR),
+        lower=Lowering("complex", name),
         spec=Spec(
             dtypes=COMPLEXES,
             reference=reference,
@@ -202,7 +198,7 @@ complex_p: Primitive = Primitive(
         lambda _needed: (TYPE(0), TYPE(1)),
     ),
     batch=lambda axis, args, dims: basis.batch_pointwise(complex_p, axis, args, dims, {}),
-    lower=Lowering("pointwise", _NO_SCALAR),
+    lower=Lowering("complex", "complex", operands="x y"),
     linear="jointly",
     spec=Spec(
         Operand(),

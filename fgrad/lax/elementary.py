@@ -1,11 +1,13 @@
 """Exponentials, logarithms and general powers, element by element."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fgrad.core import basis
+from fgrad.core.avals import ShapedArray
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import INEXACT, Operand, Value
 from fgrad.core.tracing import bind
@@ -40,6 +42,19 @@ def _exp2_eager(xp: Any, x: Any) -> Any:
     return xp.exp(x * x.real.dtype.type(_LN2)) if x.dtype.kind == "c" else xp.exp2(x)
 
 
+def _log1p_eager(xp: Any, x: Any) -> Any:
+    if x.dtype.kind != "c":
+        return xp.log1p(x)
+    # NumPy takes the logarithm of |1 + x|, which is near 1 where x is small.
+    a, b = x.real, x.imag
+    out = xp.empty(x.shape, x.dtype)
+    out.imag = xp.arctan2(b, 1 + a)  # a complex sum would lose the sign of b = -0
+    small = (xp.abs(a) < 0.5) & (xp.abs(b) < 0.5)
+    near = xp.log1p(xp.where(small, a * (2 + a) + b * b, 0)) / 2
+    out.real = xp.where(small, near, xp.log(1 + x).real)
+    return out
+
+
 def _logistic_eager(xp: Any, x: Any) -> Any:
     if x.dtype.kind != "c":
         return 1 / (1 + xp.exp(-x))
@@ -47,6 +62,12 @@ def _logistic_eager(xp: Any, x: Any) -> Any:
     negative = x.real < 0
     e = xp.exp(xp.where(negative, x, -x))
     return xp.where(negative, e, xp.ones((), x.dtype)) / (1 + e)
+
+
+def _logistic_scalar(avals: Sequence[ShapedArray], _params: dict[str, Any]) -> str:
+    if avals[0].dtype.kind == "c":
+        return "n = x < 0; e = exp(n ? x : -x); (n ? e : 1) / (1 + e)"
+    return "1 / (1 + exp(-x))"
 
 
 exp_p = pointwise(
@@ -93,7 +114,7 @@ log1p_p = pointwise(
     "log1p",
     "x",
     doc="log(1 + x), accurate near 0.",
-    eager=lambda xp, x: xp.log1p(x),
+    eager=_log1p_eager,
     derivs=(lambda x: reciprocal(add(x, 1)),),
     scalar="log1p(x)",
     spec=unary_spec(np.log1p, -0.7, 3.0),
@@ -105,7 +126,7 @@ logistic_p = pointwise(
     doc="1 / (1 + exp(-x)).",
     eager=_logistic_eager,
     derivs=(lambda out: mul(out, sub(1, out)),),
-    scalar="1 / (1 + exp(-x))",
+    scalar=_logistic_scalar,
     spec=unary_spec(lambda x: 1 / (1 + np.exp(-x))),
 )
 

@@ -323,7 +323,9 @@ def _pad_composed(x: Value, fill: Value, *, padding_config: PaddingConfig) -> Va
     inside = [c for _, _, k in padding_config for c in ((0, 0, 0), (0, k, 0))]
     spread = pad(basis.reshape(x, tuple(pairs)), fill, inside)
     merged = tuple(n * (k + 1) for n, (_, _, k) in zip(x.shape, padding_config, strict=True))
-    around = [(lo, hi - k, 0) for lo, hi, k in padding_config]
+    around = [
+        (lo, hi - k if n else hi, 0) for n, (lo, hi, k) in zip(x.shape, padding_config, strict=True)
+    ]
     return pad(basis.reshape(spread, merged), fill, around)
 
 

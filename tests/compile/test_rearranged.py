@@ -27,6 +27,8 @@ PROGRAMS = {
     "joined in the middle": (lambda x, y: [lax.concatenate([x, y, x], 1) + 1], (X, f32(4, 1))),
     "spread": (lambda x: [lax.pad(x, np.float32(7), ((1, 2, 3), (-1, -2, 0)))], (X,)),
     "spread and cut": (lambda x: [lax.pad(x * 2, x[0, 0], ((-2, 1, 2), (-1, 0, 1)))], (X,)),
+    "around nothing": (lambda x: [lax.pad(x[:0], np.float32(7), ((1, 2, 0), (0, 1, 2)))], (X,)),
+    "between nothing": (lambda x: [lax.pad(x[:0], x[0, 0], ((1, 2, 3), (0, 1, 2)))], (X,)),
     "bits as bytes": (lambda x: [lax.bitcast_convert_type(x, np.uint8)], (WORDS,)),
     "bytes as floats": (lambda x: [lax.bitcast_convert_type(x, np.float64)], (WORDS[:, :2],)),
 }

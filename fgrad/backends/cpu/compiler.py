@@ -161,7 +161,8 @@ def _told(jaxpr: Jaxpr, kernel: Kernel) -> str:
 
 def _checked(call: Launcher, kernels: Sequence[Kernel], told: Sequence[str], *arrays: Any) -> None:
     ends = list(accumulate((len(k.operands) for k in kernels), initial=0))
-    flat = [a.reshape(-1) for a in arrays[: ends[-1]]]
+    operands = (op for k in kernels for op in k.operands)
+    flat = [a.reshape(-1).view(op.dtype) for a, op in zip(arrays, operands, strict=False)]
     before = [a.copy() for a in flat]
     call(*arrays)
     for kernel, text, (first, last) in zip(kernels, told, pairwise(ends), strict=True):

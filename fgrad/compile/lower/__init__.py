@@ -8,10 +8,11 @@ import heapq
 
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.lower.cluster import Cluster, Join, Library, Node
+from fgrad.compile.lower.items import POINTWISE
 from fgrad.compile.lower.kernels import kernel_of
 from fgrad.compile.lower.nested import programs_of
 from fgrad.compile.lower.partition import Partition
-from fgrad.compile.lower.program import POINTWISE, Program, ends, is_drawn, is_plain
+from fgrad.compile.lower.program import Program, ends, is_drawn, is_plain
 from fgrad.compile.lower.scalars import Supports, is_cheap
 from fgrad.compile.passes import optimize
 from fgrad.compile.plan import (

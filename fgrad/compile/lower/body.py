@@ -26,6 +26,7 @@ from fgrad.compile.lower.scalars import (
     Types,
     computed,
     is_exact,
+    part_dtype,
 )
 from fgrad.compile.lower.views import Affine
 from fgrad.core.ir import Var
@@ -74,16 +75,16 @@ class Body:
         found = self._operand_of.get(var)
         if found is None:
             found = self._operand_of[var] = len(self.operands)
-            self.operands.append(Operand(var.aval.dtype, written))
+            self.operands.append(Operand(part_dtype(var.aval.dtype), written))
             self.order.append(var)
         return found
 
     def load(self, var: Var, at: Affine, bounds: tuple[Bound, ...] = (), fill: Any = 0) -> int:
         """An element of a buffer."""
-        dtype = computed(var.aval.dtype)
+        dtype = computed(part_dtype(var.aval.dtype))
         assert dtype is not None
         if not var.aval.size:
-            return self.const(0, dtype)  # there is no element, hence nobody to see it
+            return self.const(fill, dtype)  # every index lies outside
         o = self.operand(var, written=False)
         assert not self.operands[o].written, "a kernel reads what it writes"
         m = Map(at.offset, at.strides, at.indirect)

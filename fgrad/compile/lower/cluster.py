@@ -9,7 +9,8 @@ one over some of them, the fastest among these, is folded: a result for each par
 from collections.abc import Iterable, Sequence
 
 from fgrad.compile.lower.axes import Atom, Layout, flat, leaves, matched, size_of
-from fgrad.compile.lower.program import REDUCE, Access, Item
+from fgrad.compile.lower.items import REDUCE, Item
+from fgrad.compile.lower.program import Access
 from fgrad.compile.lower.strided import Strided
 from fgrad.core.ir import Eqn, Literal, Var
 

@@ -8,9 +8,11 @@ from fgrad.compile.lower.axes import Atom, Layout, flat, leaves, size_of, split
 from fgrad.compile.lower.body import I64, Body
 from fgrad.compile.lower.cluster import Cluster
 from fgrad.compile.lower.collapse import collapsed, runs_of
-from fgrad.compile.lower.program import POINTWISE, REDUCE, VIEW, Item, Program
+from fgrad.compile.lower.complex import is_complex, position_of
+from fgrad.compile.lower.items import POINTWISE, REDUCE, VIEW, Item
+from fgrad.compile.lower.program import Program
 from fgrad.compile.lower.scalars import computed
-from fgrad.compile.lower.views import Affine, Inexpressible, index_of, total
+from fgrad.compile.lower.views import PARTS, Affine, Inexpressible, index_of, total
 from fgrad.compile.plan import contiguous
 from fgrad.core.avals import ShapedArray
 from fgrad.core.ir import Atom as Value
@@ -182,7 +184,7 @@ class _Writer:
     def _store(self, var: Var) -> None:
         index = self.places[var]
         whole, first = self.program.parts.get(var, (var, 0))
-        at = total(index, contiguous(whole.aval.shape), len(self.sizes))
+        at = position_of(whole, index, len(self.sizes))
         self.body.store(whole, at.plus(first), self.value(var, index))
 
     def _reduce(self, var: Var, item: Item) -> None:
@@ -290,6 +292,9 @@ class _Writer:
             place = self.body.whole(index[eqn.params["dimension"]])
             return self.body.rounded(self.body.convert(place, wide), dtype)
         operand = eqn.inputs[0]
+        if is_complex(operand):  # every second float
+            at = position_of(operand, index, len(self.sizes)).plus(PARTS.index(eqn.primitive.name))
+            return self.body.load(operand, at, bounds, 0 if fill is None else fill)  # type: ignore[arg-type]
         try:
             step = index_of(eqn, out, index, self.sizes, lambda i, n: self._start(eqn, i, n))
         except Inexpressible:

@@ -9,21 +9,13 @@ from math import prod
 
 from fgrad.compile.lower.axes import Layout, fresh
 from fgrad.compile.lower.cluster import Cluster, Join, Library, Merge, Node
+from fgrad.compile.lower.complex import halves, is_complex
+from fgrad.compile.lower.items import JOIN, LIBRARY, PAIR, POINTWISE, REDUCE, VIEW, Item
 from fgrad.compile.lower.nested import can_read
-from fgrad.compile.lower.program import (
-    JOIN,
-    LIBRARY,
-    POINTWISE,
-    REDUCE,
-    VIEW,
-    Access,
-    Item,
-    Program,
-    accesses,
-)
+from fgrad.compile.lower.program import Access, Program, accesses
 from fgrad.compile.lower.strided import Strided, strided
 from fgrad.compile.plan import contiguous
-from fgrad.core.ir import Literal, Var
+from fgrad.core.ir import Atom, Literal, Var
 
 _SIBLINGS = 3  # clusters looked at, among those that read the same value
 
@@ -48,7 +40,7 @@ class Partition:
                 self._library(position, item)
             elif item.form == JOIN:
                 self._join(position, item)
-            elif item.form != VIEW:
+            elif item.form not in (VIEW, PAIR):
                 self._cluster(position, item)
         for atom in program.results:
             if type(atom) is Var:
@@ -81,6 +73,9 @@ class Partition:
 
     def _view(self, var: Var) -> None:
         program = self.program
+        if var in program.pairs:
+            self._pair(var)
+            return
         position, out = program.made[var]
         item = program.items[position]
         walk = fresh(var.aval.shape)
@@ -117,17 +112,36 @@ class Partition:
 
     def _join(self, position: int, item: Item) -> None:
         """Have the parts of a concatenation stored straight into it, by kernels that make them."""
-        eqn, program = item.eqn, self.program
-        whole = eqn.outputs[0]
-        parts, first = [], 0
+        eqn, whole = item.eqn, item.eqn.outputs[0]
+        pieces: list[tuple[Atom, int]] = []
+        first = 0
         step = prod(whole.aval.shape[eqn.params["dimension"] + 1 :])
         for a in eqn.inputs:
+            if is_complex(a):
+                pair = halves(self.program, a, item.origin)
+                pieces += [(part, 2 * first * step + k) for k, part in enumerate(pair)]
+            else:
+                pieces.append((a, first * step))
+            first += a.aval.shape[eqn.params["dimension"]]
+        self._store_parts(position, item, whole, pieces)
+
+    def _pair(self, var: Var) -> None:
+        """Have the parts of a complex value stored beside each other."""
+        position, _ = self.program.made[var]
+        pieces = [(part, k) for k, part in enumerate(self.program.halves[var])]
+        self._store_parts(position, self.program.items[position], var, pieces)
+
+    def _store_parts(
+        self, position: int, item: Item, whole: Var, pieces: list[tuple[Atom, int]]
+    ) -> None:
+        """Have parts stored into a whole, each from its first element on."""
+        program, parts = self.program, []
+        for a, first in pieces:
             if not a.aval.size and whole.aval.size:
                 continue
             part = Var(a.aval)
             parts.append(part)
-            program.parts[part] = (whole, first * step)
-            first += a.aval.shape[eqn.params["dimension"]]
+            program.parts[part] = (whole, first)
             copy = item.eqn.replace(inputs=(a,), outputs=(part,))
             self._cluster(position, Item(copy, item.origin, POINTWISE, "x", ("x",)))
         homes = {self.find(self.owner[p]) for p in parts}

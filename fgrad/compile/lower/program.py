@@ -5,35 +5,24 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fgrad.compile.lower.axes import Layout
+from fgrad.compile.lower.complex import is_complex, split
+from fgrad.compile.lower.items import (
+    JOIN,
+    LIBRARY,
+    POINTWISE,
+    RANDOM,
+    REDUCE,
+    VIEW,
+    Equations,
+    Item,
+)
 from fgrad.compile.lower.scalars import Supports, computed, expression, is_supported
-from fgrad.compile.lower.views import Inexpressible, down, is_regular
+from fgrad.compile.lower.views import PARTS, Inexpressible, down, is_regular
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
 from fgrad.core.primitive import Absent, Lowering
-from fgrad.core.scalar import Expr
 from fgrad.core.transforms.jaxprs import stage_derived
 
-POINTWISE, REDUCE, VIEW, LIBRARY = "pointwise", "reduce", "view", "library"
-RANDOM = "random"
-JOIN = "join"  # a concatenation: its parts are stored straight into it
 _MONOIDS = {"+": "add", "*": "mul", "max": "max", "min": "min", "&": "and", "|": "or", "^": "xor"}
-
-
-class Item(NamedTuple):
-    """An equation and what it is.
-
-    Attributes:
-        eqn: The equation.
-        origin: Its position in the program that was given.
-        form: POINTWISE, REDUCE, VIEW, JOIN or LIBRARY.
-        expr: Of POINTWISE: the scalar expression; of REDUCE: the monoid.
-        names: Of POINTWISE: the operands' names in it.
-    """
-
-    eqn: Eqn
-    origin: int
-    form: str
-    expr: Expr = None
-    names: Sequence[str] = ()
 
 
 class Access(NamedTuple):
@@ -51,12 +40,10 @@ class Access(NamedTuple):
     memory: bool = True
 
 
-class Program:
+class Program(Equations):
     """The equations of a jaxpr, classified; rows of composed primitives written out.
 
     Attributes:
-        items: One an equation.
-        made: For each variable, the position of its equation and which result it is.
         stored: Views that are written to memory, because a step needs them there.
         pending: Those of them that nobody has taken care of yet.
         parts: For each part of a concatenation, the whole, and the part's first element in it.
@@ -64,26 +51,25 @@ class Program:
     """
 
     def __init__(self, jaxpr: Jaxpr, supports: Supports) -> None:
+        super().__init__()
         self.jaxpr, self.supports = jaxpr, supports
-        self.items: list[Item] = []
-        self.made: dict[Var, tuple[int, int]] = {}
-        self.renamed: dict[Var, Atom] = {}
         self.stored: set[Var] = set()
         self.pending: list[Var] = []
         self.parts: dict[Var, tuple[Var, int]] = {}
         self.drawn: dict[Var, bool] = {}
         for origin, eqn in enumerate(jaxpr.eqns):
-            self._add(eqn, origin, supports)
+            self.add(eqn, origin, supports)
         self.results = [self.read(a) for a in jaxpr.outvars]
 
-    def read(self, atom: Atom) -> Atom:
-        """The atom itself, or what it was found to be."""
-        return self.renamed.get(atom, atom) if type(atom) is Var else atom
-
-    def _add(self, eqn: Eqn, origin: int, supports: Supports) -> None:
+    def add(self, eqn: Eqn, origin: int, supports: Supports) -> None:
+        """Take in an equation, or what it is composed of."""
         if self.renamed:
             eqn = eqn.replace(inputs=tuple(self.read(a) for a in eqn.inputs))
-        if is_composed(eqn) and all(computed(a.aval.dtype) is not None for a in eqn.inputs):
+        atoms = (*eqn.inputs, *eqn.outputs)
+        if any(map(is_complex, atoms)):
+            if split(self, eqn, origin, supports, lambda e: self.add(e, origin, supports)):
+                return
+        elif is_composed(eqn) and all(computed(a.aval.dtype) is not None for a in eqn.inputs):
             self._expand(eqn, origin, supports)
             return
         item = classify(eqn, origin, supports)
@@ -91,9 +77,7 @@ class Program:
         if before is not None:
             self.renamed[eqn.outputs[0]] = before
             return
-        for k, v in enumerate(eqn.outputs):
-            self.made[v] = (len(self.items), k)
-        self.items.append(item)
+        self.put(item)
 
     def _unreshaped(self, item: Item) -> Atom | None:
         """The value of which a reshape gives the shape back."""
@@ -125,17 +109,9 @@ class Program:
                 inputs=inputs, outputs=outputs, source=eqn.source, phase=eqn.phase,
                 pullback=eqn.pullback,
             )  # fmt: skip
-            self._add(new, origin, supports)
+            self.add(new, origin, supports)
         for v, out in zip(eqn.outputs, body.outvars, strict=True):
             self.renamed[v] = self.read(read(out))
-
-    def view_of(self, atom: Atom) -> tuple[Eqn, int] | None:
-        """The equation that makes a view, and which of its results it is; None of other values."""
-        made = self.made.get(atom) if type(atom) is Var else None
-        if made is None:
-            return None
-        item = self.items[made[0]]
-        return (item.eqn, made[1]) if item.form == VIEW else None
 
     def trace(self, atom: Atom | None, layout: Layout | None, found: list[Access]) -> None:
         """Add what is read where `atom` is, through views, to `found`."""
@@ -166,8 +142,9 @@ class Program:
         return operand, layout
 
     def keep(self, atom: Atom) -> None:
-        """Have a view written to memory."""
-        if self.view_of(atom) is not None and atom not in self.stored:
+        """Have a view, or a complex value that is known by its parts, written to memory."""
+        absent = self.view_of(atom) is not None or atom in self.pairs
+        if absent and atom not in self.stored:
             self.stored.add(atom)  # type: ignore[arg-type]
             self.pending.append(atom)  # type: ignore[arg-type]
 
@@ -250,7 +227,7 @@ def is_plain(program: Program, atom: Atom) -> bool:
     return True
 
 
-_PLAIN = frozenset(("broadcast", "transpose", "identity", "slice", "rev"))
+_PLAIN = frozenset(("broadcast", "transpose", "identity", "slice", "rev", *PARTS))
 _FEW = 64  # a value is large beside one that has this many times fewer elements
 
 

@@ -9,7 +9,7 @@ from fgrad.compile.kernel import COMPUTED
 from fgrad.core import dtypes
 from fgrad.core.ir import Eqn
 from fgrad.core.primitive import Absent, Lowering
-from fgrad.core.scalar import CASTS, OPS, Expr, parse
+from fgrad.core.scalar import CASTS, OPS, Expr, parse, substituted
 
 DType = np.dtype[Any]
 Supports = Callable[[str, DType], bool]
@@ -29,6 +29,11 @@ def computed(dtype: DType) -> DType | None:
     if dtype in _COMPUTED:
         return dtype
     return F32 if dtype in ROUNDINGS else None
+
+
+def part_dtype(dtype: DType) -> DType:
+    """The dtype of the parts of a complex dtype; of others, the dtype itself."""
+    return np.dtype(f"f{dtype.itemsize // 2}") if dtype.kind == "c" else dtype
 
 
 def operand_names(lower: Lowering, count: int) -> list[str]:
@@ -54,21 +59,8 @@ def expression(eqn: Eqn) -> tuple[Expr, list[str]] | Absent:
         return text
     names = operand_names(lower, len(eqn.inputs))
     expr = parse(text)
-    return (_substituted(expr, eqn.params, names) if eqn.params else expr), names
-
-
-def _substituted(
-    expr: Expr, params: Mapping[str, Any], names: list[str], known: dict[int, Expr] | None = None
-) -> Expr:
-    if known is None:
-        known = {}
-    if isinstance(expr, tuple):
-        found = known.get(id(expr))
-        if found is None:
-            parts = [_substituted(e, params, names, known) for e in expr[1:]]
-            found = known[id(expr)] = (expr[0], *parts)
-        return found
-    return params[expr] if isinstance(expr, str) and expr not in names else expr
+    given = {k: v for k, v in eqn.params.items() if k not in names}
+    return (substituted(expr, given) if given else expr), names
 
 
 class Types:

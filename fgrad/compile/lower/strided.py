@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from fgrad.compile.lower.program import Program
-from fgrad.compile.lower.views import Affine, Inexpressible, index_of, total
+from fgrad.compile.lower.views import PARTS, Affine, Inexpressible, index_of, total
 from fgrad.compile.plan import contiguous
 from fgrad.core.ir import Var
 
@@ -24,22 +24,27 @@ def strided(program: Program, var: Var) -> Strided | None:
     while True:
         view = None if var in program.stored else program.view_of(var)
         if view is None:
+            program.keep(var)
             at = total(index, contiguous(var.aval.shape), n)
             return Strided(var, at.offset, at.strides)
         eqn, out = view
         below = eqn.inputs[0] if eqn.inputs else None
-        if type(below) is not Var or eqn.primitive.lower.data == "dynamic_slice":  # type: ignore[union-attr]
+        if type(below) is not Var or eqn.primitive.lower.data in _MOVED:  # type: ignore[union-attr]
             return None
         try:
             step = index_of(eqn, out, index, sizes, _no_start)
         except Inexpressible:
             if program.view_of(below) is not None and below not in program.stored:
                 return None
+            program.keep(below)
             at = total(index, contiguous(var.aval.shape), n)
             return Strided(below, at.offset, at.strides)
         if step.bounds:
             return None
         var, index = below, list(step.at)
+
+
+_MOVED = ("dynamic_slice", *PARTS)
 
 
 def _no_start(_operand: int, _limit: int) -> int:

@@ -39,6 +39,9 @@ class Affine(NamedTuple):
 Index = Sequence[Affine]
 
 
+PARTS = ("real", "imag")  # views of every second float of a complex operand
+
+
 class Inexpressible(Exception):
     """An index that is not affine in the axes of the kernel."""
 
@@ -77,7 +80,7 @@ def down(eqn: Eqn, out: int, layout: Layout) -> Layout | None:
         return back
     if kind == "reshape":
         return regrouped(layout, old, new)
-    if kind in ("copy", "identity"):
+    if kind in ("copy", "identity", *PARTS):
         return layout
     if kind == "rev":
         return [None if i in p["dimensions"] and n != 1 else a
@@ -131,6 +134,7 @@ def index_of(
         return Step(reshaped(index, old, new, sizes))
     if kind in ("copy", "identity"):
         return Step(index)
+    assert kind not in PARTS, "they lie between the elements of the operand"
     if kind == "rev":
         return Step([i.times(-1).plus(n - 1) if a in p["dimensions"] else i
                      for a, (i, n) in enumerate(zip(index, new, strict=True))])  # fmt: skip
