@@ -11,6 +11,7 @@ import numpy as np
 from fgrad.api.donation import check_donated, check_usable, donated_leaves, give_away
 from fgrad.api.parameters import Fun, parameters_of
 from fgrad.api.programs import Entry, Lowered, run_entry, run_flat
+from fgrad.api.sites import Site, site_of
 from fgrad.compile.collector import paused
 from fgrad.core import trees
 from fgrad.core.config import config
@@ -29,6 +30,7 @@ from fgrad.core.transforms.stage import stage
 
 _NUMBERS = (float, int, bool, complex, np.float32, np.float64, np.int32, np.int64)
 _MAXSIZE = 512  # programs kept a function; the least recently used one goes first
+_SITES = 8  # calls with trees that are compared at once
 _COMPARED = 8  # of them, with how many a call that is traced is compared
 _REASONS = 64  # reasons kept a function
 
@@ -80,7 +82,9 @@ class Jitted:
         self._static_argnames = tuple(static_argnames)
         self._donate_argnums = tuple(donate_argnums)
         self._donate_argnames = tuple(donate_argnames)
-        self._plain = not (static_argnums or static_argnames or donate_argnums or donate_argnames)
+        self._all_traced = not (static_argnums or static_argnames)
+        self._plain = self._all_traced and not (donate_argnums or donate_argnames)
+        self._sites: list[Site] = []  # of calls with trees of arrays, the latest first
         self._cache: OrderedDict[Any, Entry] = OrderedDict()
         self._hits = self._misses = 0
         self._reasons: deque[str] = deque(maxlen=_REASONS)
@@ -92,8 +96,11 @@ class Jitted:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program of this signature, tracing it first where there is none."""
         short: list[Any] = []
-        if self._plain and not kwargs and state.trace is type(state).trace:
-            found = self._quick(args, short)
+        direct = self._all_traced and not kwargs and state.trace is type(state).trace
+        if direct:
+            found = self._quick(args, short) if self._plain else None
+            if found is None:
+                found = self._at_site(args)
             if found is not None:
                 return found
         if config.disable_jit:
@@ -105,6 +112,8 @@ class Jitted:
         except DtypeError:
             raise self._refused(args, kwargs) from None
         entry = self._entry(static, values, tree, args, kwargs)
+        if direct and entry.cached and not short:
+            self._add_site(args, leaves, entry)
         inputs = (*entry.consts, *values)
         if entry.donated:
             check_donated(inputs, entry.donated, self._name)
@@ -155,6 +164,37 @@ class Jitted:
         self._hits += 1
         outs = run_flat(program, entry.flags, buffers)
         return outs[0] if entry.single else trees.unflatten(entry.out_tree, outs)
+
+    def _at_site(self, args: tuple[Any, ...]) -> Any:
+        """The result of a call with trees of arrays like one before; None for another."""
+        for site in self._sites:
+            match = site.match(args)
+            if match is not None:
+                break
+        else:
+            return None
+        entry = site.entry
+        program = entry.program
+        if program is None or entry.jaxpr.key_uses is not None:
+            return None
+        if entry.donated:
+            inputs = (*entry.consts, *match.leaves)
+            check_donated(inputs, entry.donated, self._name)
+            match = None  # its buffers would count as held
+            outs = run_entry(entry, inputs, self._name)
+        else:
+            outs = run_flat(
+                program, entry.flags, [*(c._data for c in entry.consts), *match.buffers]
+            )
+        self._hits += 1
+        return outs[0] if entry.single else trees.unflatten(entry.out_tree, outs)
+
+    def _add_site(self, args: tuple[Any, ...], leaves: Sequence[Any], entry: Entry) -> None:
+        """Remember a call; the next one like it is found at once."""
+        if all(site.entry is not entry for site in self._sites):
+            made = site_of(args, leaves, entry)
+            if made is not None:
+                self._sites = [made, *self._sites[: _SITES - 1]]
 
     def _split(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Static arguments, hashable; and the others as a tree."""
@@ -289,6 +329,7 @@ class Jitted:
     def clear_cache(self) -> None:
         """Forget all programs of this function."""
         self._cache.clear()
+        self._sites = []
         self._latest = None
 
 

@@ -122,7 +122,9 @@ def run_flat(program: Runnable, flags: Sequence[int], buffers: Sequence[Any]) ->
     if program.fresh:
         return [ArrayImpl(x, flag) for x, flag in zip(outs, flags, strict=True)]
     taken = program.taken
-    return wrap(outs, flags, [b for i, b in enumerate(buffers) if i not in taken])
+    if taken:
+        buffers = [b for i, b in enumerate(buffers) if i not in taken]
+    return wrap(outs, flags, buffers)
 
 
 def wrap(outs: Sequence[Any], flags: Sequence[int], buffers: Sequence[Any]) -> list[Value]:

@@ -257,7 +257,7 @@ class _Writer:
         if isinstance(r, Literal):
             return f"copy({self.constant(r.value, 'c')})"
         if self.plan.buffers[r].role == INPUT and r not in self.taken:
-            self.fresh = False
+            return f"copy({self.name(r)})"
         return self.name(r)
 
     def name(self, b: int) -> str:
