@@ -94,7 +94,7 @@ class Executable:
         self.jaxpr, self.plan = jaxpr, plan
         scratch = {i: k.scratch_bytes for i, k in enumerate(loaded) if k is not None}
         self.memory = plan_memory(
-            plan, scratch=scratch, elsewhere=_made_by_libraries(plan), donated=donated
+            plan, scratch=scratch, elsewhere=_made_by_libraries(plan, loaded), donated=donated
         )
         returned = [r for r in donated if plan.results.count(r) == 1]
         self.taken = frozenset([*self.memory.taken.values(), *returned])
@@ -219,12 +219,12 @@ def _run_in_slab(bind: _Binder, size: int, *arrays: Any) -> list[Any]:
         pool.give(slab)
 
 
-def _made_by_libraries(plan: Plan) -> set[int]:
+def _made_by_libraries(plan: Plan, loaded: Sequence[Loaded | None]) -> set[int]:
     """The buffers that eager rules return."""
     return {
         b
-        for step in plan.steps
-        if isinstance(step, Library) and product_of(step.eqn) is None
+        for step, own in zip(plan.steps, loaded, strict=True)
+        if isinstance(step, Library) and own is None and product_of(step.eqn) is None
         for b in step.outputs
     }
 
@@ -267,7 +267,7 @@ class _Writer:
             self.line(f"    {inputs}{',' * (plan.inputs == 1)} = prepare({inputs})")
         last = last_uses(plan)
         if self.taken:  # no memory for a result: nothing must have been overwritten yet
-            elsewhere = _made_by_libraries(plan)
+            elsewhere = _made_by_libraries(plan, self.loaded)
             for b, buffer in enumerate(plan.buffers):
                 if buffer.role == RESULT and b not in elsewhere:
                     self.allocate(b)
@@ -276,6 +276,8 @@ class _Writer:
         for i, step in enumerate(plan.steps):
             if isinstance(step, Launch | Batch):
                 self.launch(i, step)
+            elif self.loaded[i] is not None:
+                self.routine(i, step)
             else:
                 self.library(step)
             self.step_of_line[len(self.lines)] = step
@@ -309,18 +311,26 @@ class _Writer:
         return f"b{self.memory.taken.get(b, b)}"
 
     def launch(self, i: int, step: Launch | Batch) -> None:
-        kernel = self.loaded[i]
-        assert kernel is not None
+        launches = launches_of(step)
+        args = [self.whole(b) for launch in launches for b in launch.buffers]
+        self.call(i, step, args, launches[0].kernel.name)
+
+    def routine(self, i: int, step: Library) -> None:
+        args = [*map(self.operand, step.inputs), *map(self.whole, step.outputs)]
+        self.call(i, step, args, step.eqn.primitive.name)
+
+    def call(self, i: int, step: Step, args: list[str], title: str) -> None:
+        """Call machine code of ours."""
+        code = self.loaded[i]
+        assert code is not None
         for b in sorted(writes_of(step)):
             if self.plan.buffers[b].role == RESULT:
                 self.allocate(b)
-        launches = launches_of(step)
-        args = [self.whole(b) for launch in launches for b in launch.buffers]
-        if kernel.scratch_bytes:
-            view = View(-1, 0, (kernel.scratch_bytes,), (1,))
+        if code.scratch_bytes:
+            view = View(-1, 0, (code.scratch_bytes,), (1,))
             args.append(self.in_arena(view, np.dtype(np.uint8), self.memory.scratch[i]))
-        self.constants.setdefault("keep", []).append(kernel.keep)
-        name = self.constant(kernel.call, f"{_identifier(launches[0].kernel.name)}_")
+        self.constants.setdefault("keep", []).append(code.keep)
+        name = self.constant(code.call, f"{_identifier(title)}_")
         self.line(f"{name}({', '.join(args)})")
 
     def library(self, step: Library) -> None:
