@@ -11,7 +11,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -72,15 +72,28 @@ def _explain_function(function: str, *types: str) -> str:
     lowered = _lowered(function, types)
     rows = [("step", "kind", "name", "writes", "operations", "bytes")]
     found = []
-    for i, s in enumerate(lowered.schedule()):
-        rows.append((str(i), s.kind, s.name, " ".join(s.buffers), f"{s.flops:,}", f"{s.bytes:,}"))
-        found.append("".join(f"\n      at {line}" for line in s.lines))
+    for number, s in _numbered(lowered.schedule()):
+        rows.append((number, s.kind, s.name, " ".join(s.buffers), f"{s.flops:,}", f"{s.bytes:,}"))
+        found.append(
+            "".join(f"\n      {line}" for line in (*_places(s), *filter(None, [s.reason])))
+        )
     head, *lines = table(rows).splitlines()
     steps = "\n".join([head, *map("".join, zip(lines, found, strict=True))])
     total = lowered.cost_analysis()
     cost = f"in all {total['flops']:,} operations, {total['bytes accessed']:,} bytes"
     wide = "".join(f"\nwidened to 64 bits at {line}" for line in lowered.widened())
     return f"{steps}\n{cost}\n{_memory(lowered)}{wide}"
+
+
+def _numbered(steps: Iterable[Any], head: str = "") -> Iterator[tuple[str, Any]]:
+    """The steps and, after each loop, those of its programs (2.0, 2.1, …)."""
+    for i, s in enumerate(steps):
+        yield f"{head}{i}", s
+        yield from _numbered(s.steps, f"{head}{i}.")
+
+
+def _places(step: Any) -> list[str]:
+    return [f"at {line}" for line in step.lines]
 
 
 def _memory(lowered: Any) -> str:

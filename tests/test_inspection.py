@@ -156,6 +156,18 @@ def test_html_shows_cells_of_notebooks_and_does_without_sources(kept):
     assert ("   2 (the source is not available)  0\n" in found) is not kept
 
 
+def test_html_leads_from_lines_in_loops_to_the_loop():
+    def f(x):
+        def body(c, _):
+            return fnp.sin(c) + 1.0, None
+
+        return fg.lax.scan(body, x, None, length=3)[0]
+
+    text = "".join(Tags(lowered(f, X)._repr_html_()).text)
+    assert "            return fnp.sin(c) + 1.0, None  0\n" in text
+    assert "        return fg.lax.scan(body, x, None, length=3)[0]  0\n" in text
+
+
 def test_html_of_a_program_that_numpy_runs():
     with config.cpu_compiler("numpy"):
         tags = Tags(lowered()._repr_html_())
@@ -226,6 +238,21 @@ def test_a_trace_has_one_event_a_step_in_order(tmp_path, compiler):
     named = {(e["name"], e["tid"]) for e in read["traceEvents"] if e["ph"] == "M"}
     assert named == {("process_name", 0), ("thread_name", events[0]["tid"])}
     assert re.match(r"dot_general +library +[\d.]+ µs +[\d.]+ GB/s +[\d.]+ Gop/s\n", repr(trace))
+
+
+def test_kernels_of_one_form_are_one_step_and_donated_arguments_stay():
+    many = [np.full((4 + i, 8), i, np.float32) for i in range(6)]
+    f = fg.jit(lambda ps, gs: [p - fnp.tanh(g) for p, g in zip(ps, gs, strict=True)],
+               donate_argnums=0)  # fmt: skip
+    given = [fnp.array(p) for p in many]
+    low = f.lower(given, many)
+    (step,) = low.schedule()
+    assert len(step.buffers) == len(low.kernels()) == 6
+    assert len(step.equations) == 12
+    assert low._repr_html_().count("kernel tanh_sub") == 6
+    (one,) = low.compile().trace(given, many).slices
+    assert (one.step.flops, one.step.bytes) == (step.flops, step.bytes)
+    np.testing.assert_array_equal(given[5], many[5])
 
 
 def test_a_trace_measures_what_takes_long():

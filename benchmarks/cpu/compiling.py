@@ -1,4 +1,4 @@
-"""Trace and compile times in fresh processes, new batch sizes, dispatch, threads, memory."""
+"""Trace and compile times in fresh processes, new batch sizes, dispatch, threads."""
 
 import json
 import os

@@ -165,13 +165,19 @@ def adam_step(library: str, loss: Any, params: Any) -> Any:
     return blocked(step), state
 
 
-def training(name: str, step: str, number: int) -> Row:
-    """A step of Adam, the state donated; each library keeps a state of its own."""
-    params, data, _, losses = step_of(step)
+def stepper(parts: Any, library: str, transform: Any = lambda f: f) -> Any:
+    """A training step of Adam in one library, as a function that returns the loss.
 
-    def compiled(library: str) -> Any:
+    Args:
+        parts: What `step_of` returns.
+        library: It donates the state, or updates it in place, and keeps a state of its own.
+        transform: Of the loss, for torch.
+    """
+    params, data, _, losses = parts
+    if library != "torch":
         run, first = adam_step(library, losses[library], params)
         state, inputs = [first], CONVERT[library](data)
+        del params, data, first, parts
 
         def call() -> Any:
             state[0], value = run(state[0], *inputs)
@@ -179,25 +185,28 @@ def training(name: str, step: str, number: int) -> Row:
 
         return call
 
-    def in_torch_of(transform: Any) -> Any:
-        tree, inputs = in_torch(params, grad=True), in_torch(data)
-        optimizer = torch.optim.Adam(jax.tree.leaves(tree), lr=1e-3, fused=True)
-        f = transform(losses["torch"])
+    tree, inputs = in_torch(params, grad=True), in_torch(data)
+    optimizer = torch.optim.Adam(jax.tree.leaves(tree), lr=1e-3, fused=True)
+    f = transform(losses["torch"])
 
-        def call() -> Any:
-            optimizer.zero_grad()
-            value = f(tree, *inputs)
-            value.backward()
-            optimizer.step()
-            return value
+    def call_torch() -> Any:
+        optimizer.zero_grad()
+        value = f(tree, *inputs)
+        value.backward()
+        optimizer.step()
+        return value
 
-        return call
+    return call_torch
 
+
+def training(name: str, step: str, number: int) -> Row:
+    """A step of Adam in all libraries."""
+    parts = step_of(step)
     contenders = {
-        "fgrad": compiled("fgrad"),
-        "jax": compiled("jax"),
-        "torch": in_torch_of(lambda f: f),
-        "torch.compile": in_torch_of(torch.compile),
+        "fgrad": stepper(parts, "fgrad"),
+        "jax": stepper(parts, "jax"),
+        "torch": stepper(parts, "torch"),
+        "torch.compile": stepper(parts, "torch", torch.compile),
     }
     agree(contenders)
     return Row(name, contenders, "1.0x", number)

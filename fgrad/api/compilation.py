@@ -28,7 +28,7 @@ from fgrad.core.transforms.stage import stage
 
 _NUMBERS = (float, int, bool, complex, np.float32, np.float64, np.int32, np.int64)
 _MAXSIZE = 512  # programs kept a function; the least recently used one goes first
-_COMPARED = 32  # of them, with how many a call that is traced is compared
+_COMPARED = 8  # of them, with how many a call that is traced is compared
 _REASONS = 64  # reasons kept a function
 
 
@@ -47,6 +47,15 @@ class CacheInfo(NamedTuple):
     misses: int
     currsize: int
     reasons: tuple[str, ...]
+
+
+def _type_of(x: Value) -> tuple[Any, ...]:
+    """Shape, dtype and weak type, as what hashes quickly."""
+    if type(x) is ArrayImpl:
+        data = x._data
+        return data.shape, data.dtype, bool(x._flags & WEAK)
+    aval = x.aval
+    return aval.shape, aval.dtype, aval.weak_type
 
 
 class Jitted:
@@ -91,7 +100,7 @@ class Jitted:
         static, moving = self._split(args, kwargs)
         leaves, tree = trees.flatten(moving)
         try:
-            values = [borrow(x) for x in leaves]
+            values = [x if type(x) is ArrayImpl else borrow(x) for x in leaves]
         except DtypeError:
             raise self._refused(args, kwargs) from None
         entry = self._entry(static, values, tree, args, kwargs)
@@ -102,12 +111,13 @@ class Jitted:
             self._cache[short[0]] = entry
         if entry.jaxpr.key_uses is not None:
             entry.jaxpr.key_uses.call(inputs, self._name)
+        kinds = set(map(type, values))
         with entering() as trace:
-            if trace is state.quiet and not any(isinstance(v, Tracer) for v in values):
+            if trace is state.quiet and not any(issubclass(k, Tracer) for k in kinds):
                 outs = run_entry(entry, inputs, self._name)
             else:
                 outs = call(entry.jaxpr, *inputs, name=self._name)
-        give_away(inputs, entry.donated, self._name)
+                give_away(inputs, entry.donated, self._name)
         return trees.unflatten(entry.out_tree, outs)
 
     def _quick(self, args: tuple[Any, ...], short: list[Any]) -> Any:
@@ -185,9 +195,9 @@ class Jitted:
         self, static: Any, values: Sequence[Value], tree: Any, args: Sequence[Any],
         kwargs: dict[str, Any],
     ) -> Entry:  # fmt: skip
-        avals = tuple(v.aval for v in values)
+        types = tuple(map(_type_of, values))
         axes = tuple((a.name, a.size) for a in state.axes)
-        key = (static, tree, avals, config.trace_key(), axes)
+        key = (static, tree, types, config.trace_key(), axes)
         entry = self._cache.get(key)
         if entry is not None:
             self._hits += 1
@@ -198,6 +208,7 @@ class Jitted:
             return entry
         self._explain_miss(key, args, kwargs)
         self._latest = key
+        avals = [v.aval for v in values]
         entry = self._trace(static, avals, tree, args, kwargs)
         if entry.donated:
             check_donated((*entry.consts, *values), entry.donated, self._name)

@@ -76,53 +76,54 @@ def give_away(values: Sequence[Value], positions: Sequence[int], name: str) -> N
             x._data = DonatedBuffer(x._data, name)
 
 
-class Donation:
-    """The buffers that a call gives to its program.
+Given = dict[int, tuple[ArrayImpl, Any]]
+_HELD = 2  # references to a buffer that is given: in the list of buffers, and with its array
 
-    They are taken away from their arrays before the program runs, so that no other thread can
-    begin to use them; buffers that somebody holds already, or that belong to the caller, are
-    copied instead.
+
+def claim(
+    program: Runnable, values: Sequence[Value], buffers: list[Any], positions: Sequence[int],
+    name: str,
+) -> Given:  # fmt: skip
+    """Take donated buffers away from their arrays, before a program writes results into them.
+
+    No other thread can begin to use them then; buffers that somebody holds already, or that belong
+    to the caller, are copied.
 
     Args:
         program: What runs.
         values: Its inputs.
-        buffers: Those of `values`; copies replace some of them.
+        buffers: Those of `values`, with no other reference to them; copies replace some of them.
         positions: Which of them are donated.
         name: Of the function.
-    """
 
-    def __init__(
-        self, program: Runnable, values: Sequence[Value], buffers: list[Any],
-        positions: Sequence[int], name: str,
-    ) -> None:  # fmt: skip
-        self.program = program
-        self.given: dict[int, tuple[ArrayImpl, Any]] = {}
-        for i in positions:
-            x: Any = values[i]
-            if type(x) is not ArrayImpl or x._flags & BORROWED:
-                continue
+    Returns:
+        What `restore` takes, should nothing have run.
+    """
+    given: Given = {}
+    try:
+        _take(given, values, buffers, positions, name)
+        program.own(buffers, given, _HELD)
+    except BaseException:
+        restore(given)
+        raise
+    return given
+
+
+def _take(
+    given: Given, values: Sequence[Value], buffers: Sequence[Any], positions: Sequence[int],
+    name: str,
+) -> None:  # fmt: skip
+    for i in positions:
+        x = values[i]
+        if type(x) is ArrayImpl and not x._flags & BORROWED:
             data = x._data
             if data is not buffers[i]:  # another thread has donated it meanwhile
-                self.restore()
                 raise data.gone()
             x._data = DonatedBuffer(data, name)
-            self.given[i] = (x, data)
-        x = data = None  # they would count as references
-        try:
-            program.own(buffers, self.given, _HELD)
-        except BaseException:
-            self.restore()
-            raise
-
-    def restore(self) -> None:
-        """Give the buffers back: nothing has been written to them."""
-        for x, data in self.given.values():
-            x._data = data
-
-    def failed(self, error: BaseException) -> None:
-        """After an error: the arrays stay valid if it arose before the first step."""
-        if not self.program.began(error):
-            self.restore()
+            given[i] = (x, data)
 
 
-_HELD = 2  # references to a buffer: in the list of buffers, and in `Donation.given`
+def restore(given: Given) -> None:
+    """Give buffers back to their arrays: nothing has been written to them."""
+    for x, data in given.values():
+        x._data = data

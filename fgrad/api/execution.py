@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fgrad.compile.passes import optimize
-from fgrad.compile.program import Program, one_by_one, program_of
+from fgrad.compile.program import Program, one_by_one, optimized, program_of
 from fgrad.core.config import config
 from fgrad.core.ir import Jaxpr
 from fgrad.core.program import install_executor
@@ -50,6 +49,9 @@ class Runnable(Protocol):
     def began(self, error: BaseException) -> bool:
         """Whether an error arose when inputs in `taken` may have been overwritten."""
 
+    def shortage(self) -> str:
+        """What to say when there is no memory for a call."""
+
     def explain(self, error: Exception) -> None:
         """Add the equation and the user's line to an error."""
 
@@ -78,7 +80,7 @@ def measured(jaxpr: Jaxpr, mark: Callable[[], object]) -> Runnable:
     """
     compile_program = _compiler() if config.cpu_compiler == "llvm" else None
     if compile_program is None:
-        return Program(optimize(jaxpr), mark)
+        return Program(optimized(jaxpr), mark)
     return compile_program(jaxpr, (), mark)
 
 

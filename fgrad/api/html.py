@@ -5,12 +5,12 @@ The page needs nothing from elsewhere: no script, no style sheet, no font. Lines
 """
 
 import linecache
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
 from fgrad.api.execution import Runnable
 from fgrad.api.inspection import StepInfo, loops_of, schedule_of
-from fgrad.core.ir import Eqn, equation_texts
+from fgrad.core.ir import Eqn, equation_texts, subjaxprs
 from fgrad.core.where import Where
 
 _AROUND = 1  # lines shown before and after one that was used
@@ -52,15 +52,20 @@ def _colour(step: int) -> str:
     return f"background:hsl({step * _TURN % 360:.0f},70%,82%)"
 
 
-def _places(step: StepInfo) -> list[Where]:
-    return [e.source for e in step.equations if e.source is not None]
+def _places(eqns: Iterable[Eqn]) -> Iterator[Where]:
+    """Where equations come from, and those of the programs in them, such as bodies of loops."""
+    for eqn in eqns:
+        if eqn.source is not None:
+            yield eqn.source
+        for program in subjaxprs(eqn.params):
+            yield from _places(program.eqns)
 
 
 def _source(steps: Sequence[StepInfo], prefix: str) -> str:
     """The lines of the user, file by file, each with the numbers of its steps."""
     used: dict[str, dict[int, dict[int, None]]] = {}
     for i, step in enumerate(steps):
-        for place in _places(step):
+        for place in _places(step.equations):
             used.setdefault(place.file, {}).setdefault(place.line, {})[i] = None
     return "".join(_file(file, lines, prefix) for file, lines in used.items())
 

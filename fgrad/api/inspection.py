@@ -1,14 +1,15 @@
 """What a compiled program consists of: its kernels, steps, memory and cost, as plain data."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
+from itertools import chain
 from typing import Any, NamedTuple
 
 from fgrad.api.execution import Runnable
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.memory import Memory
-from fgrad.compile.plan import Library, Plan, launches_of, writes_of
+from fgrad.compile.plan import Library, Loop, Plan, launches_of, writes_of
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ArgumentError
 from fgrad.core.ir import Eqn, Jaxpr, Var, subjaxprs
@@ -48,14 +49,17 @@ class StepInfo(NamedTuple):
     """A step of a program.
 
     Attributes:
-        kind: 'kernel', 'library' (an eager rule, such as a matrix product) or 'host' (a function
-            of the user, or a loop around one).
+        kind: 'kernel', 'library' (an eager rule, such as a matrix product), 'loop' (its steps run
+            without Python) or 'host' (a function of the user, or a loop with a step that only
+            Python can run).
         name: Of the kernel or the primitive.
         buffers: The types of what it writes.
         lines: The user's lines that asked for it.
         flops: Operations, as far as they are known (see `Lowered.cost_analysis`).
         bytes: Bytes read and written.
         equations: The equations that it computes.
+        steps: Of a loop: the steps of its programs.
+        reason: Of a loop that Python runs: why.
     """
 
     kind: str
@@ -65,6 +69,8 @@ class StepInfo(NamedTuple):
     flops: int
     bytes: int
     equations: tuple[Eqn, ...]
+    steps: "tuple[StepInfo, ...]" = ()
+    reason: str = ""
 
 
 def kernels_of(program: Runnable) -> list[KernelInfo]:
@@ -72,27 +78,33 @@ def kernels_of(program: Runnable) -> list[KernelInfo]:
     plan = _plan(program)
     if plan is None:
         return []
-    compiler = import_module("fgrad.backends.cpu.compiler")
-    found = []
+    return list(_kernels(program.jaxpr, plan, import_module("fgrad.backends.cpu.compiler")))
+
+
+def _kernels(jaxpr: Jaxpr, plan: Plan, compiler: Any) -> Iterator[KernelInfo]:
+    """The kernels of a plan and of its loops."""
     for step in plan.steps:
         for launch in launches_of(step):
             kernel = launch.kernel
-            eqns, price = _fused(program, kernel), cost(kernel)
-            found.append(
-                KernelInfo(
-                    kernel.name, str(kernel), compiler.text_of(kernel), compiler.grid_of(kernel),
-                    price.flops, price.bytes, eqns, _lines(eqns),
-                )
+            eqns, price = _fused(jaxpr, kernel), cost(kernel)
+            yield KernelInfo(
+                kernel.name, str(kernel), compiler.text_of(kernel), compiler.grid_of(kernel),
+                price.flops, price.bytes, eqns, _lines(eqns),
             )  # fmt: skip
-    return found
+        if isinstance(step, Loop):
+            for inner, body in zip(step.jaxprs, step.plans, strict=True):
+                yield from _kernels(inner, body, compiler)
 
 
 def loops_of(program: Runnable) -> list[str]:
-    """For each step of a program its loop IR, empty for those that are no kernels."""
+    """For each step of a program its loop IR, empty for those that have no kernels."""
     plan = _plan(program)
     if plan is None:
         return [""] * len(program.jaxpr.eqns)
-    return ["\n".join(str(launch.kernel) for launch in launches_of(s)) for s in plan.steps]
+    return [
+        "\n".join(map(str, s.plans if isinstance(s, Loop) else (x.kernel for x in launches_of(s))))
+        for s in plan.steps
+    ]
 
 
 def schedule_of(program: Runnable) -> list[StepInfo]:
@@ -100,15 +112,21 @@ def schedule_of(program: Runnable) -> list[StepInfo]:
     plan = _plan(program)
     if plan is None:
         return [_called(e) for e in program.jaxpr.eqns]
+    return _steps(program.jaxpr, plan)
+
+
+def _steps(jaxpr: Jaxpr, plan: Plan) -> list[StepInfo]:
     found = []
     for step in plan.steps:
-        if isinstance(step, Library):
+        if isinstance(step, Loop):
+            found.append(_loop(step))
+        elif isinstance(step, Library):
             found.append(_called(step.eqn))
         else:
             kernels = [launch.kernel for launch in launches_of(step)]
             written = [plan.buffers[b] for b in sorted(writes_of(step))]
             types = tuple(f"{b.dtype.name}{list(b.shape)}" for b in written)
-            eqns = tuple(eqn for kernel in kernels for eqn in _fused(program, kernel))
+            eqns = tuple(eqn for kernel in kernels for eqn in _fused(jaxpr, kernel))
             prices = [cost(kernel) for kernel in kernels]
             flops, moved = sum(p.flops for p in prices), sum(p.bytes for p in prices)
             found.append(
@@ -117,8 +135,25 @@ def schedule_of(program: Runnable) -> list[StepInfo]:
     return found
 
 
-def _fused(program: Runnable, kernel: Kernel) -> tuple[Eqn, ...]:
-    return tuple(program.jaxpr.eqns[i] for i in kernel.eqns)
+def _loop(step: Loop) -> StepInfo:
+    """A loop; operations are those of all steps of a scan, of one step of a while loop."""
+    programs = [_steps(j, plan) for j, plan in zip(step.jaxprs, step.plans, strict=True)]
+    flops = [sum(s.flops for s in steps) for steps in programs]
+    moved = [sum(s.bytes for s in steps) for steps in programs]
+    together = max if step.eqn.primitive.name == "cond" else sum
+    times = step.eqn.params.get("length", 1)
+    culprit = import_module("fgrad.backends.cpu.sequence").obstacle_of(step)
+    reason = ""
+    if culprit is not None:
+        reason = f"only Python can run {culprit.primitive.name}, asked for at {culprit.source}"
+    return _called(step.eqn)._replace(
+        kind="host" if reason else "loop", flops=times * together(flops),
+        bytes=times * together(moved), steps=tuple(chain(*programs)), reason=reason,
+    )  # fmt: skip
+
+
+def _fused(jaxpr: Jaxpr, kernel: Kernel) -> tuple[Eqn, ...]:
+    return tuple(jaxpr.eqns[i] for i in kernel.eqns)
 
 
 def _called(eqn: Eqn) -> StepInfo:

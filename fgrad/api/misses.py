@@ -6,6 +6,7 @@ from itertools import zip_longest
 from typing import Any
 
 from fgrad.core import trees
+from fgrad.core.avals import ShapedArray
 from fgrad.core.config import TRACE_FLAGS
 from fgrad.core.tree_registry import keystr
 from fgrad.core.treedef import describe, describe_def, first_difference
@@ -14,7 +15,8 @@ _SHOWN = 3  # differences of one kind that a reason spells out
 _LENGTH = 60  # characters of a static value
 _OTHER_TREE = 1000  # how far apart programs of different trees are, in leaves
 
-# (static arguments, argument tree, types of its leaves, trace configuration, named axes)
+# (static arguments, argument tree, shape, dtype and weak type of its leaves, trace configuration,
+# named axes)
 Key = tuple[Any, Any, Any, Any, Any]
 
 
@@ -79,10 +81,10 @@ def _static(was: Any, now: Any, names: Sequence[str]) -> list[str]:
         if label not in before or label not in after or before[label] != after[label]
         or kinds[0][label] is not kinds[1][label]
     ]  # fmt: skip
-    return _some(
-        [f"static {_name(n, names)}: {_value(before, n)} -> {_value(after, n)}" for n in labels],
-        "static arguments",
-    )
+    return [
+        f"static {_name(n, names)}: {_value(before, n)} -> {_value(after, n)}"
+        for n in labels[: _shown(labels)]
+    ] + _more(labels, "static arguments")
 
 
 def _value(values: dict[Any, Any], label: Any) -> str:
@@ -100,16 +102,16 @@ def _leaves(near: Key, key: Key, tree: Any, names: Sequence[str]) -> list[str]:
             return [f"tree: {near[1]} -> {key[1]}"]
         path, was, now = found
         return [f"tree of {_named(path, names)}: {describe_def(was)} -> {describe(now)}"]
-    pairs = zip(trees.flatten_with_path(tree)[0], near[2], key[2], strict=True)
-    changed = [
-        f"{_named(path, names)}: {_typed(was)} -> {_typed(now)}"
-        for (path, _), was, now in pairs
-        if was != now
-    ]
-    return _some(changed, "leaves")
+    changed = [i for i, (was, now) in enumerate(zip(near[2], key[2], strict=True)) if was != now]
+    paths = trees.flatten_with_path(tree)[0] if changed else []
+    return [
+        f"{_named(paths[i][0], names)}: {_typed(near[2][i])} -> {_typed(key[2][i])}"
+        for i in changed[: _shown(changed)]
+    ] + _more(changed, "leaves")
 
 
-def _typed(aval: Any) -> str:
+def _typed(kind: tuple[Any, ...]) -> str:
+    aval = ShapedArray(*kind)
     return f"weak {aval}" if aval.weak_type else str(aval)
 
 
@@ -130,6 +132,11 @@ def _axes(axes: Any) -> str:
     return ", ".join(f"{name} of {size}" for name, size in axes) or "none"
 
 
-def _some(texts: list[str], what: str) -> list[str]:
-    more = len(texts) - _SHOWN
-    return texts if more < 2 else [*texts[:_SHOWN], f"{more} more {what}"]
+def _shown(changed: Sequence[Any]) -> int:
+    """How many differences are spelt out: all but those that would fill more than a line."""
+    return _SHOWN if len(changed) > _SHOWN + 1 else len(changed)
+
+
+def _more(changed: Sequence[Any], what: str) -> list[str]:
+    rest = len(changed) - _shown(changed)
+    return [f"{rest} more {what}"] if rest else []

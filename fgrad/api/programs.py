@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgrad.api.donation import Donation
+from fgrad.api.donation import claim, give_away, restore
 from fgrad.api.execution import Runnable, runnable
 from fgrad.core import trees
 from fgrad.core.config import config
-from fgrad.core.errors import ArgumentError
+from fgrad.core.errors import ArgumentError, OutOfMemoryError
 from fgrad.core.evaluate import WEAK, ArrayImpl, borrow, library_of
 from fgrad.core.ir import ClosedJaxpr, Jaxpr
 from fgrad.core.primitive import Value
@@ -62,24 +62,40 @@ def run_entry(
         donate: Whether results may take the memory of donated arguments.
     """
     buffers = [v._data for v in inputs]
-    libraries = {library_of(b) for b in buffers if type(b) is not np.ndarray}
+    libraries = {type(b): b for b in buffers}
     if config.debug_nans or config.debug_infs:
-        return call(entry.jaxpr, *inputs, name=name)
-    if libraries - {np}:
-        (xp,) = libraries - {np}
-        return wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
-    if entry.donated and not donate:
+        outs = call(entry.jaxpr, *inputs, name=name)
+    elif others := {library_of(b) for b in libraries.values()} - {np}:
+        (xp,) = others
+        outs = wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
+    elif entry.donated and not donate:
         return run_flat(runnable(entry.jaxpr), entry.flags, buffers)
-    program = entry.program
-    if program is None:
-        program = entry.program = runnable(entry.jaxpr, donated=entry.donated)
-    if not program.taken:
-        return run_flat(program, entry.flags, buffers)
-    donation = Donation(program, inputs, buffers, entry.donated, name)
+    else:
+        del libraries  # it would count as references to buffers
+        program = entry.program
+        if program is None:
+            program = entry.program = runnable(entry.jaxpr, donated=entry.donated)
+        if program.taken:
+            return _run_donated(program, entry, inputs, buffers, name)
+        outs = run_flat(program, entry.flags, buffers)
+    if donate:
+        give_away(inputs, entry.donated, name)
+    return outs
+
+
+def _run_donated(
+    program: Runnable, entry: Entry, inputs: Sequence[Value], buffers: list[Any], name: str
+) -> list[Value]:
+    """Run a program that writes results into donated buffers.
+
+    After an error before its first step the arrays have their buffers again.
+    """
+    given = claim(program, inputs, buffers, entry.donated, name)
     try:
         return run_flat(program, entry.flags, buffers)
     except BaseException as error:
-        donation.failed(error)
+        if not program.began(error):
+            restore(given)
         raise
 
 
@@ -97,6 +113,9 @@ def run_flat(program: Runnable, flags: Sequence[int], buffers: Sequence[Any]) ->
         else:
             with np.errstate(all="ignore"):
                 outs = program.run(*buffers)
+    except MemoryError as error:
+        program.explain(error)
+        raise OutOfMemoryError(program.shortage()) from error
     except Exception as error:
         program.explain(error)
         raise
@@ -202,7 +221,7 @@ class Lowered:
         return found
 
     def schedule(self) -> "list[StepInfo]":
-        """All steps in order, each a kernel, a library call or a function of the user."""
+        """All steps in order, each a kernel, a library call, a loop or a function of the user."""
         found: list[StepInfo] = _inspection().schedule_of(self._program)
         return found
 

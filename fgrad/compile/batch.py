@@ -39,6 +39,9 @@ def batched(plan: Plan) -> Plan:
         for group in _groups(plan, places, readers):
             tried = list(steps)
             members = [plan.steps[i] for i in group]
+            written = [b for m in members for b in writes_of(m)]
+            if len(set(written)) < len(written):  # parts of one concatenation
+                continue
             for i in group:
                 tried[i] = None
             tried[group[-1]] = Batch(tuple(m for m in members if isinstance(m, Launch)))

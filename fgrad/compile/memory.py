@@ -43,8 +43,8 @@ class Memory:
         input_bytes: The inputs.
         result_bytes: The results that the call allocates.
         taken: For each result that lies in the memory of a donated input, that input.
-        peak_bytes: The most that is alive at once: inputs, results, the arena, and temporaries
-            that libraries allocate.
+        peak_bytes: The most that is alive at once: inputs, results, the arena, and what libraries
+            return; not what they need while they run.
         reused: How many temporaries took over the memory of an operand.
     """
 
@@ -137,8 +137,11 @@ def _take_over(
     for a in sorted(set(donated) - {r for r in plan.results if isinstance(r, int)} - shown):
         free.setdefault(_type(plan, a), {})[a] = None
     taken: dict[int, int] = {}
+    begun: set[int] = set()
     for i, step in enumerate(plan.steps) if free else ():
-        for b in sorted(writes_of(step)):
+        new = writes_of(step) - begun  # other steps may go on with a result
+        begun |= new
+        for b in sorted(new):
             fitting = free.get(_type(plan, b))
             if not fitting or plan.buffers[b].role != RESULT or b in skip:
                 continue
@@ -170,7 +173,7 @@ def _slots(
         taken: set[int] = set()
         for b in sorted(writes_of(step)):
             buffer = plan.buffers[b]
-            if buffer.role != TEMP or b in skip:
+            if buffer.role != TEMP or b in skip or b in slot_of:  # or it was begun before
                 continue
             size = _rounded(buffer.nbytes)
             for a in over[i].get(b, ()):
@@ -249,8 +252,11 @@ def _live(slots: list[_Slot], steps: int) -> list[int]:
 def _outside(plan: Plan, last: Mapping[int, int], skip: set[int], taken: Collection[int]) -> int:
     """The most that results, and temporaries outside the arena, take at once."""
     lives = []
+    seen: set[int] = set()
     for i, step in enumerate(plan.steps):
-        for b in writes_of(step):
+        new = writes_of(step) - seen
+        seen |= new
+        for b in new:
             buffer = plan.buffers[b]
             if b in taken:
                 continue

@@ -6,11 +6,15 @@
     View      part of a buffer: offset and strides in elements
     Launch    a fused kernel over whole buffers
     Batch     launches that do not depend on each other, run together
-    Library   one equation by its primitive's eager rule: products, factorisations, loops, …
+    Library   one equation by its primitive's eager rule: products, factorisations, …
+    Patch     a kernel that overwrites part of a buffer
+    Added     a product that is added to what its buffer holds
+    Loop      a scan, a while loop or a choice of branches, whose programs are plans themselves
     Plan      inputs, buffers, steps, results
 
-Every buffer is contiguous in row-major order, and is written once, before it is read. Views are
-how transposes, slices and broadcasts reach a step without a copy.
+Every buffer is contiguous in row-major order. Each element is written once, before any element of
+the buffer is read; several launches may write the parts of a concatenation. Views are how
+transposes, slices and broadcasts reach a step without a copy.
 """
 
 from dataclasses import dataclass
@@ -19,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.compile.kernel import Kernel, check_kernel
-from fgrad.core.ir import Eqn, Literal
+from fgrad.compile.kernel import Kernel, Store, check_kernel
+from fgrad.core.ir import Eqn, Jaxpr, Literal
 
 INPUT, TEMP, RESULT = "input", "temp", "result"
 
@@ -63,6 +67,11 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Patch(Launch):
+    """A kernel that overwrites part of what its last buffer holds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Library:
     """An equation that is no kernel.
 
@@ -85,6 +94,27 @@ class Batch:
     launches: tuple[Launch, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Loop(Library):
+    """A scan, a while loop or a choice of branches; its eager rule computes the same.
+
+    Rows of its operands are contiguous: those of stacked inputs of a scan may lie apart.
+
+    Attributes:
+        jaxprs: The programs that its plans came from, after all passes.
+        plans: Of a scan the body, of a while loop the condition and the body, of a choice the
+            branches.
+    """
+
+    jaxprs: tuple[Jaxpr, ...]
+    plans: tuple["Plan", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Added(Library):
+    """A matrix product that is added to an input of the plan, which must be updated in place."""
+
+
 Step = Launch | Batch | Library
 
 
@@ -96,12 +126,14 @@ class Plan:
         buffers: All of them; the first are the inputs, one each.
         steps: In an order in which every buffer is written before it is read.
         results: For each result a buffer of role 'result', an input, or a literal.
+        updated: Inputs that steps change: those after them read the new value.
     """
 
     inputs: int
     buffers: tuple[Buffer, ...]
     steps: tuple[Step, ...]
     results: tuple[int | Literal, ...]
+    updated: frozenset[int] = frozenset()
 
     def __str__(self) -> str:
         return show(self)
@@ -152,22 +184,49 @@ def writes_of(step: Step) -> set[int]:
 def check_plan(plan: Plan) -> None:
     """Raise `AssertionError` unless a plan is well formed."""
     written = set(range(plan.inputs))
+    read = set(written)
+    filled = dict.fromkeys(written, 0)
     assert all(b.role == INPUT for b in plan.buffers[: plan.inputs]), "the inputs come first"
     for i, step in enumerate(plan.steps):
         for launch in launches_of(step):
             check_kernel(launch.kernel)
             for b, op in zip(launch.buffers, launch.kernel.operands, strict=True):
                 assert plan.buffers[b].dtype == op.dtype, f"step {i}: dtype of b{b}"
+        for inner in step.plans if isinstance(step, Loop) else ():
+            check_plan(inner)
         if isinstance(step, Batch):
             count = sum(len(writes_of(launch)) for launch in step.launches)
             assert count == len(writes_of(step)), f"step {i}: two launches write a buffer"
         assert reads_of(step) <= written, f"step {i} reads what no step before it wrote"
-        assert not writes_of(step) & written, f"step {i} writes a buffer a second time"
+        read |= reads_of(step)
+        if isinstance(step, Added | Patch):  # in place
+            again = (writes_of(step) & written) - plan.updated
+            own = {b for b in again if plan.buffers[b].role != INPUT}
+            again -= own if isinstance(step, Patch) else set()
+            assert not again, f"step {i} writes a buffer a second time"
+        else:
+            assert not writes_of(step) & read, f"step {i} writes a buffer that was read"
+            for b, size in _elements(step):
+                filled[b] = filled.get(b, 0) + size
+                enough = filled[b] <= plan.buffers[b].size
+                assert enough, f"step {i} writes elements a second time"
         written |= writes_of(step)
     for r in plan.results:
         if isinstance(r, int):
             assert r in written, f"result b{r} is never written"
             assert plan.buffers[r].role != TEMP, f"result b{r} belongs to the plan"
+
+
+def _elements(step: Step) -> list[tuple[int, int]]:
+    """Buffers and how many of their elements a launch stores, one for each store."""
+    found = []
+    for launch in launches_of(step):
+        sizes = (*launch.kernel.outer, *launch.kernel.inner)
+        for i in launch.kernel.body:
+            if isinstance(i, Store) and not i.map.indirect:
+                moving = (n for n, s in zip(sizes, i.map.strides, strict=True) if s)
+                found.append((launch.buffers[i.operand], prod(moving)))
+    return found
 
 
 def show(plan: Plan) -> str:
@@ -177,10 +236,14 @@ def show(plan: Plan) -> str:
         if isinstance(step, Batch):
             lines.append(f"batch of {len(step.launches)}")
         for launch in launches_of(step):
-            lines += [f"launch {' '.join(f'b{b}' for b in launch.buffers)}", str(launch.kernel)]
+            kind = type(launch).__name__.lower()
+            lines += [f"{kind} {' '.join(f'b{b}' for b in launch.buffers)}", str(launch.kernel)]
         if isinstance(step, Library):
             args = " ".join(f"b{v.buffer}" if isinstance(v, View) else str(v) for v in step.inputs)
             outs = " ".join(f"b{b}" for b in step.outputs)
-            lines.append(f"library {outs} = {step.eqn.primitive.name} {args}")
+            kind = type(step).__name__.lower()
+            lines.append(f"{kind} {outs} = {step.eqn.primitive.name} {args}")
+            for inner in step.plans if isinstance(step, Loop) else ():
+                lines += [f"    {line}" for line in show(inner).splitlines()]
     results = " ".join(f"b{r}" if isinstance(r, int) else str(r) for r in plan.results)
     return "\n".join([*lines, f"results {results}"])

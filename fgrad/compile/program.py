@@ -5,12 +5,12 @@ live values. The text can be read: `Program.source`.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from importlib import import_module
 from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
-from fgrad.compile.passes import optimize
 from fgrad.core.errors import FgradError
 from fgrad.core.evaluate import WEAK, ArrayImpl, EvalTrace, on_device
 from fgrad.core.ir import Atom, Jaxpr, Literal, Var
@@ -73,6 +73,13 @@ class Program:
 
     def own(self, arrays: list[Any], given: Collection[int], references: int) -> None:
         """Nothing: rules do not write to what they are given."""
+
+    def shortage(self) -> str:
+        """What to say when there is no memory for a call; the peak is not known beforehand."""
+        return (
+            "no memory to run a program; make it smaller (a smaller batch, checkpoint), or free "
+            "what is not needed"
+        )
 
     def began(self, error: BaseException) -> bool:
         """Whether an error arose when an input may have been overwritten: never."""
@@ -143,8 +150,14 @@ def _identifier(name: str) -> str:
 
 def program_of(jaxpr: Jaxpr) -> Program:
     """The program of a closed jaxpr, made once for it and the trace configuration."""
-    program: Program = derived(jaxpr, ("program",), lambda: Program(optimize(jaxpr)))
+    program: Program = derived(jaxpr, ("program",), lambda: Program(optimized(jaxpr)))
     return program
+
+
+def optimized(jaxpr: Jaxpr) -> Jaxpr:
+    """The program after all passes, which are loaded when first needed."""
+    out: Jaxpr = import_module("fgrad.compile.passes").optimize(jaxpr)
+    return out
 
 
 def one_by_one(jaxpr: Jaxpr, arrays: Sequence[Any]) -> list[Any]:

@@ -318,9 +318,10 @@ class SavingError(FgradError, pickle.PicklingError):
 
 
 class OutOfMemoryError(FgradError, MemoryError):
-    """Raised when there is no memory for a result of a program.
+    """Raised when there is no memory for a call of a program.
 
-    Make the program smaller (a smaller batch, `checkpoint`), or donate arguments.
+    The message states its peak and its largest buffers, with the user's lines that made them. Make
+    the program smaller (a smaller batch, `checkpoint`), or donate arguments.
     """
 
 

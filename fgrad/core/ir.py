@@ -80,9 +80,12 @@ class Eqn:
         source: The user's line that asked for it, or None.
         phase: None, or the identity of the recomputation (see `checkpoint`) that it belongs to.
             Equations of different phases are never merged.
+        pullback: None, or of an equation of a backward pass: the identity of that pass, and
+            whether a rule of the user's asked for it. It tells the compiler what is forward and
+            what is backward; an equation that both need stands in the forward part.
     """
 
-    __slots__ = ("inputs", "outputs", "params", "phase", "primitive", "source")
+    __slots__ = ("inputs", "outputs", "params", "phase", "primitive", "pullback", "source")
 
     def __init__(
         self,
@@ -92,6 +95,7 @@ class Eqn:
         params: Mapping[str, Any],
         source: Where | None = None,
         phase: object = None,
+        pullback: tuple[object, bool] | None = None,
     ) -> None:
         self.primitive = primitive
         self.inputs = inputs
@@ -99,6 +103,7 @@ class Eqn:
         self.params = params
         self.source = source
         self.phase = phase
+        self.pullback = pullback
 
     @property
     def effects(self) -> frozenset[str]:

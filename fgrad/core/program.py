@@ -4,10 +4,12 @@ The compiler sits above this layer: it installs its executor here once, at impor
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from fgrad.core.config import config
 from fgrad.core.errors import FgradError
 from fgrad.core.ir import Jaxpr
 
@@ -44,6 +46,28 @@ def run_program(jaxpr: Jaxpr, xp: ModuleType, arrays: Sequence[Any]) -> list[Any
         One buffer an output.
     """
     return _installed[0](jaxpr, xp, arrays, local.inside)
+
+
+def may_compile(xp: ModuleType, jaxpr: Jaxpr) -> bool:
+    """Whether eager code may run a long loop of this program compiled, as `jit` would.
+
+    That changes what no user sees but time: not inside of a program that is compiled or is not
+    to be, nor where each operation is looked at, nor with effects, which come one by one.
+    """
+    if local.inside or jaxpr.effects or xp.__name__ != "numpy":
+        return False
+    looked_at = config.debug_nans or config.debug_infs or config.disable_jit or config.check
+    return config.cpu_compiler == "llvm" and not looked_at
+
+
+@contextmanager
+def compiled_inside() -> Iterator[None]:
+    """The programs that rules run meanwhile, in this thread, are compiled."""
+    before, local.inside = local.inside, True
+    try:
+        yield
+    finally:
+        local.inside = before
 
 
 def run_compiled(jaxpr: Jaxpr, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:

@@ -11,7 +11,8 @@ A pointwise primitive states what it computes as text over its operands, such as
                                      of the result
 
 The text has the operators of C, with their precedence: ``?:``, ``|``, ``^``, ``&``, ``==``, ``<``,
-``<<``, ``+``, ``*``, unary ``-``, ``~``.
+``<<``, ``+``, ``*``, unary ``-``, ``~``. It may name parts, as in ``"t = x * x; t + t * t"``; every
+use of a name is then the same tree, so what walks an expression looks at each object once.
 """
 
 import math
@@ -194,7 +195,7 @@ def parse(text: str) -> Expr:
     """The tree of an expression.
 
     Args:
-        text: Like ``"x > 0 ? x : 0"``.
+        text: Like ``"x > 0 ? x : 0"``, after definitions like ``"t = x * x;"``.
 
     Raises:
         RuleError: It is not well formed, or calls what is neither in `OPS` nor a cast.
@@ -205,10 +206,12 @@ def parse(text: str) -> Expr:
     """
     found = _parsed.get(text)
     if found is None:
-        reader = _Reader(text)
-        found = reader.choice()
-        if reader.token is not None:
-            raise RuleError(f"scalar expression {text!r}: unexpected {reader.token!r}")
+        names: dict[str, Expr] = dict(_NUMBERS)
+        *definitions, last = text.split(";")
+        for part in definitions:
+            name, _, value = part.partition("=")
+            names[name.strip()] = _Reader(value, names).all()
+        found = _Reader(last, names).all()
         _parsed[text] = found
     return found
 
@@ -216,11 +219,19 @@ def parse(text: str) -> Expr:
 class _Reader:
     """Reads an expression from left to right, one token ahead."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, names: dict[str, Expr]) -> None:
         self.text = text
+        self.names = names
         self.position = 0
         self.token: str | None = ""
         self.next()
+
+    def all(self) -> Expr:
+        """The expression that the text is."""
+        found = self.choice()
+        if self.token is not None:
+            raise RuleError(f"scalar expression {self.text!r}: unexpected {self.token!r}")
+        return found
 
     def next(self) -> str:
         """Step over the current token and return it."""
@@ -274,7 +285,7 @@ class _Reader:
         if not token.isidentifier():
             raise RuleError(f"scalar expression {self.text!r}: unexpected {token!r}")
         if self.token != "(":
-            return _NUMBERS.get(token, token)
+            return self.names.get(token, token)
         return (token, *self.arguments(token))
 
     def arguments(self, name: str) -> list[Expr]:

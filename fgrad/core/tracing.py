@@ -63,6 +63,7 @@ class _State(threading.local):
     trace: Trace = None  # type: ignore[assignment]  # `evaluate` sets it at import
     quiet: Trace = None  # type: ignore[assignment]
     phase: object = None
+    pullback: Any = None  # of what is staged now: see `Eqn.pullback`
     axes: tuple[Any, ...] = ()
     rules: tuple[object, ...] = ()  # functions whose own derivative rules are being staged
     again: Trace | None = None  # where code began that runs again: it uses up no random key
@@ -85,6 +86,21 @@ class current:
 
     def __exit__(self, *_exception: object) -> None:
         state.trace = self.previous
+
+
+class staging(current):
+    """Like `current`, for a program of its own: it does not belong to the pullback around."""
+
+    __slots__ = ("pullback",)
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self.pullback = state.pullback
+        state.pullback = None
+
+    def __exit__(self, *exception: object) -> None:
+        state.pullback = self.pullback
+        super().__exit__(*exception)
 
 
 class entering:

@@ -1,5 +1,7 @@
 """Arithmetic, element by element: sums, products, quotients, remainders, signs."""
 
+import builtins
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,6 +59,13 @@ _APART = Operand(0.3, 3.0, generator="nonzero")  # a divisor
 
 # --------------------------------------------------------------------------- sum, product
 
+
+def _add_simplify(args: Any, _params: Any) -> Value | None:
+    # -0.0 changes nothing; 0.0 would make 0.0 of -0.0.
+    x, y = args
+    return x if basis.is_neutral(y, -0.0, x) else y if basis.is_neutral(x, -0.0, y) else None
+
+
 add_p = pointwise(
     "add",
     "x y",
@@ -67,6 +76,7 @@ add_p = pointwise(
     scalar="x + y",
     accepts=kinds.NUMERIC,
     linear="jointly",
+    simplify=_add_simplify,
     spec=pair_spec(np.add, dtypes=NUMERIC, ulps=0.5),
 )
 
@@ -79,6 +89,7 @@ sub_p = pointwise(
     scalar="x - y",
     accepts=kinds.NUMERIC,
     linear="jointly",
+    simplify=lambda args, _params: args[0] if basis.is_neutral(args[1], 0.0, args[0]) else None,
     spec=pair_spec(np.subtract, dtypes=NUMERIC, ulps=0.5),
 )
 
@@ -160,6 +171,22 @@ def _div_reference(x: Any, y: Any) -> Any:
     return np.trunc(x / y).astype(x.dtype) if x.dtype.kind in "iu" else x / y
 
 
+def _div_simplify(args: Any, _params: Any) -> Value | None:
+    x, y = args
+    if _one(y, x):
+        return x
+    if y.ndim or not dtypes.is_float(x.dtype) or not basis.is_compiling(x):
+        return None
+    number = basis.literal(y)
+    if not number or not math.isfinite(number) or builtins.abs(math.frexp(number)[0]) != 0.5:
+        return None
+    # By a power of two: the product with its inverse is the same number, rounded once.
+    info = dtypes.finfo(x.dtype)
+    normal = float(info.smallest_normal) <= builtins.abs(1 / number) <= float(info.max)
+    fits = normal and not (x.weak_type and y.weak_type)
+    return mul(x, basis.scalar(1 / number, x.dtype)) if fits else None
+
+
 div_p = pointwise(
     "div",
     "x y",
@@ -170,7 +197,7 @@ div_p = pointwise(
     accepts=kinds.NUMERIC,
     linear="each",
     linear_in=(0,),
-    simplify=lambda args, _params: args[0] if _one(args[1], args[0]) else None,
+    simplify=_div_simplify,
     spec=pair_spec(_div_reference, Operand(), _APART, dtypes=NUMERIC, ulps=4.0),
 )
 
@@ -230,7 +257,7 @@ def _sign_scalar(avals: Sequence[ShapedArray], _params: dict[str, Any]) -> str:
     return "copysign(sign(x), x)" if dtypes.is_float(avals[0].dtype) else "sign(x)"
 
 
-sign_p = pointwise(
+sign_p: Primitive = pointwise(
     "sign",
     "x",
     doc="-1, 0 or 1 as x is negative, zero or positive; zeros keep their sign.",
@@ -238,6 +265,7 @@ sign_p = pointwise(
     derivs=(None,),
     scalar=_sign_scalar,
     accepts=kinds.FLOAT + kinds.INTEGER,
+    simplify=basis.idempotent(lambda: sign_p),
     spec=unary_spec(np.sign, kinks=(0.0,), dtypes=REAL, ulps=0.0, wrong="b[2]"),
 )
 
@@ -304,6 +332,11 @@ def _abs_backward(
     return (basis.linear_mul(ct, bind(sign_p, x)),)
 
 
+def _abs_simplify(args: Sequence[Value], params: dict[str, Any]) -> Value | None:
+    found = basis.made_by(args[0], neg_p)
+    return basis.idempotent(lambda: abs_p)(args, params) if found is None else abs(found[0][0])
+
+
 # In a complex operand the derivative is real-linear, not a factor, hence no `pointwise`.
 abs_p: Primitive = Primitive(
     "abs",
@@ -315,6 +348,7 @@ abs_p: Primitive = Primitive(
     vjp=Pullback(None, _abs_backward, lambda _needed: (0, OUT)),
     batch=lambda axis, args, dims: basis.batch_pointwise(abs_p, axis, args, dims, {}),
     lower=Lowering("pointwise", "abs(x)"),
+    simplify=_abs_simplify,
     spec=Spec(
         Operand(kinks=(0.0,)),
         dtypes=("int32", *INEXACT),

@@ -1,10 +1,11 @@
 """Logic and bits, element by element: bool is one bit, an integer all of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from fgrad.core import basis
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import Absent, Invalid, Operand, Primitive, Value
@@ -41,7 +42,18 @@ _MISMATCH = (
 _INTS = ("int32", "int64", "uint8")
 
 
-def _logical(name: str, sign: str, eager: Callable[..., Any], reference: Any) -> Primitive:
+def _logical(
+    name: str, sign: str, eager: Callable[..., Any], reference: Any, neutral: Callable[[Any], int]
+) -> Primitive:
+    def simplify(args: Sequence[Value], _params: dict[str, Any]) -> Value | None:
+        x, y = args
+        number = neutral(x.dtype)
+        if name != "xor" and basis.is_same(x, y):
+            return x
+        return (
+            x if basis.is_neutral(y, number, x) else y if basis.is_neutral(x, number, y) else None
+        )
+
     return pointwise(
         name,
         "x y",
@@ -50,6 +62,7 @@ def _logical(name: str, sign: str, eager: Callable[..., Any], reference: Any) ->
         derivs=_NONE,
         scalar=f"x {sign} y",
         accepts=BITS,
+        simplify=simplify,
         spec=pair_spec(
             reference,
             Operand(-100, 100),
@@ -63,11 +76,15 @@ def _logical(name: str, sign: str, eager: Callable[..., Any], reference: Any) ->
     )
 
 
-and_p = _logical("and", "&", lambda _xp, x, y: x & y, np.bitwise_and)
-or_p = _logical("or", "|", lambda _xp, x, y: x | y, np.bitwise_or)
-xor_p = _logical("xor", "^", lambda _xp, x, y: x ^ y, np.bitwise_xor)
+def _all_bits(dtype: np.dtype[Any]) -> int:
+    return 1 if dtype.kind == "b" else -1 if dtype.kind == "i" else int(np.iinfo(dtype).max)
 
-not_p = pointwise(
+
+and_p = _logical("and", "&", lambda _xp, x, y: x & y, np.bitwise_and, _all_bits)
+or_p = _logical("or", "|", lambda _xp, x, y: x | y, np.bitwise_or, lambda _dtype: 0)
+xor_p = _logical("xor", "^", lambda _xp, x, y: x ^ y, np.bitwise_xor, lambda _dtype: 0)
+
+not_p: Primitive = pointwise(
     "not",
     "x",
     doc="Every bit of x inverted.",
@@ -75,6 +92,7 @@ not_p = pointwise(
     derivs=_NONE,
     scalar="~x",
     accepts=BITS,
+    simplify=basis.undone(lambda: not_p),
     spec=unary_spec(
         np.invert, -100, 100, dtypes=(*_INTS, "bool"), ulps=0.0, wrong="f32[2]", order=0
     ),
@@ -188,6 +206,7 @@ def _shift(name: str, doc: str, eager: Callable[..., Any], scalar: str, sign: in
         derivs=_NONE,
         scalar=scalar,
         accepts=INTEGER,
+        simplify=lambda args, _params: args[0] if basis.is_neutral(args[1], 0, args[0]) else None,
         spec=pair_spec(
             reference,
             Operand(-100, 100),

@@ -26,7 +26,12 @@ from fgrad.core.primitive import (
 )
 from fgrad.core.tracing import bind
 from fgrad.core.trees import tree_map
+from fgrad.lax.arithmetic import add, mul, sub
+from fgrad.lax.bits import shift_left, shift_right_logical
+from fgrad.lax.compare import ge, lt
+from fgrad.lax.creation import iota
 from fgrad.lax.kinds import constant, structural
+from fgrad.lax.slicing import slice_in_dim
 
 __all__ = [
     "bitcast_convert_type",
@@ -257,6 +262,74 @@ def _bitcast_scalar(avals: Sequence[ShapedArray], params: dict[str, Any]) -> Any
     return "bitcast(x)"
 
 
+def _word(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(f"u{dtype.itemsize}")
+
+
+_WORD32 = np.dtype(np.uint32)
+_NAN16 = 0x7C00  # the exponent of infinities and NaNs of float16
+
+
+def _bits_of(x: Value) -> Value:
+    """The bits of each element as an unsigned integer; 16-bit floats are given as float32."""
+    if x.dtype == np.float16:
+        wide = bitcast_convert_type(basis.convert_element_type(x, np.dtype(np.float32)), _WORD32)
+        sign = shift_right_logical(wide, np.uint32(16)) & np.uint32(0x8000)
+        size = wide & np.uint32(0x7FFFFFFF)
+        small = basis.convert_element_type(
+            mul(bitcast_convert_type(size, np.float32), np.float32(2.0**24)), _WORD32
+        )
+        high = shift_right_logical(size, np.uint32(13))
+        normal = sub(high, np.uint32(112 << 10))
+        special = (high & np.uint32(0x3FF)) | np.uint32(_NAN16)
+        bits = basis.select_n(lt(size, np.uint32(113 << 23)), normal, small)
+        bits = basis.select_n(ge(size, np.uint32(255 << 23)), bits, special)
+        return basis.convert_element_type(sign | bits, np.dtype(np.uint16))
+    if x.dtype == dtypes.bfloat16:
+        wide = bitcast_convert_type(basis.convert_element_type(x, np.dtype(np.float32)), _WORD32)
+        high = shift_right_logical(wide, np.uint32(16))
+        return basis.convert_element_type(high, np.dtype(np.uint16))
+    return bitcast_convert_type(x, _word(x.dtype))
+
+
+def _of_bits(bits: Value, dtype: np.dtype[Any]) -> Value:
+    """The reverse."""
+    if dtype == np.float16:
+        wide = basis.convert_element_type(bits, _WORD32)
+        size = wide & np.uint32(0x7FFF)
+        small = mul(basis.convert_element_type(size, np.dtype(np.float32)), np.float32(2.0**-24))
+        moved = shift_left(size, np.uint32(13))
+        normal = add(moved, np.uint32(112 << 23))
+        special = moved | np.uint32(255 << 23)
+        out = basis.select_n(lt(size, np.uint32(1 << 10)), normal, _bits_of(small))
+        out = basis.select_n(ge(size, np.uint32(_NAN16)), out, special)
+        sign = shift_left(wide & np.uint32(0x8000), np.uint32(16))
+        return basis.convert_element_type(bitcast_convert_type(out | sign, np.float32), dtype)
+    if dtype == dtypes.bfloat16:
+        wide = shift_left(basis.convert_element_type(bits, _WORD32), np.uint32(16))
+        return basis.convert_element_type(bitcast_convert_type(wide, np.float32), dtype)
+    return bitcast_convert_type(bits, dtype)
+
+
+def _bitcast_composed(x: Value, *, new_dtype: np.dtype[Any]) -> Value:
+    """Words taken apart or put together by shifts; the low bits come first."""
+    word, part = _word(new_dtype), 8 * min(x.dtype.itemsize, new_dtype.itemsize)
+    bits = _bits_of(x)
+    if word.itemsize < bits.dtype.itemsize:
+        count = bits.dtype.itemsize // word.itemsize
+        by = mul(iota(bits.dtype, count), bits.dtype.type(part))
+        columns = basis.reshape(bits, (*bits.shape, 1))
+        bits = basis.convert_element_type(shift_right_logical(columns, by), word)
+    elif word.itemsize > bits.dtype.itemsize:
+        axis, whole = bits.ndim - 1, None
+        for k in range(bits.shape[-1]):
+            column = basis.reshape(slice_in_dim(bits, k, k + 1, 1, axis), bits.shape[:-1])
+            wide = shift_left(basis.convert_element_type(column, word), word.type(k * part))
+            whole = wide if whole is None else whole | wide
+        bits = whole
+    return _of_bits(bits, new_dtype)
+
+
 bitcast_convert_type_p = constant(
     "bitcast_convert_type",
     doc="The same bits read as another dtype.",
@@ -264,7 +337,7 @@ bitcast_convert_type_p = constant(
     abstract=_bitcast_abstract,
     eager=_bitcast_eager,
     batch=_bitcast_batch,
-    lower=Lowering("pointwise", _bitcast_scalar),
+    lower=Lowering("pointwise", _bitcast_scalar, _bitcast_composed),
     spec=Spec(
         Operand(dtype="float32"),
         (

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from fgrad.core import basis
 from fgrad.core.errors import DtypeError
 from fgrad.core.primitive import ANY, FLOATS, REAL, Case, Invalid, Operand, Spec, Value
 from fgrad.core.tracing import bind
@@ -72,6 +73,7 @@ max_p = pointwise(
     derivs=(unit_step, lambda x, y: unit_step(y, x)),
     scalar=_extremum_scalar("max(x, y)", "x | y"),
     accepts=kinds.ANY,
+    simplify=lambda args, _params: args[0] if basis.is_same(*args) else None,
     spec=pair_spec(
         np.maximum, Operand(generator="distinct"), Operand(generator="distinct"),
         dtypes=ANY, ulps=0.0, wrong="",
@@ -86,6 +88,7 @@ min_p = pointwise(
     derivs=(lambda x, y: unit_step(y, x), unit_step),
     scalar=_extremum_scalar("min(x, y)", "x & y"),
     accepts=kinds.ANY,
+    simplify=lambda args, _params: args[0] if basis.is_same(*args) else None,
     spec=pair_spec(
         np.minimum, Operand(generator="distinct"), Operand(generator="distinct"),
         dtypes=ANY, ulps=0.0, wrong="",

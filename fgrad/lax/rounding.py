@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from fgrad.core import basis
 from fgrad.core.errors import StaticArgumentError
 from fgrad.core.evaluate import as_value
-from fgrad.core.primitive import FLOATS, Absent, Case, Operand, Value
+from fgrad.core.primitive import FLOATS, Absent, Case, Operand, Primitive, Value
 from fgrad.core.tracing import bind
 from fgrad.lax.kinds import FLOAT, pointwise
 from fgrad.lax.operands import operands, pair_spec, unary_spec
@@ -34,7 +35,7 @@ class RoundingMethod(enum.IntEnum):
     TO_NEAREST_EVEN = 1
 
 
-floor_p = pointwise(
+floor_p: Primitive = pointwise(
     "floor",
     "x",
     doc="The greatest integer at most x.",
@@ -42,10 +43,11 @@ floor_p = pointwise(
     derivs=(None,),
     scalar="floor(x)",
     accepts=FLOAT,
+    simplify=basis.idempotent(lambda: floor_p),
     spec=unary_spec(np.floor, kinks=_STEPS, dtypes=FLOATS, ulps=0.0),
 )
 
-ceil_p = pointwise(
+ceil_p: Primitive = pointwise(
     "ceil",
     "x",
     doc="The least integer at least x.",
@@ -53,6 +55,7 @@ ceil_p = pointwise(
     derivs=(None,),
     scalar="ceil(x)",
     accepts=FLOAT,
+    simplify=basis.idempotent(lambda: ceil_p),
     spec=unary_spec(np.ceil, kinks=_STEPS, dtypes=FLOATS, ulps=0.0),
 )
 
@@ -98,7 +101,7 @@ def _round_reference(x: Any, *, rounding_method: RoundingMethod) -> Any:
     return np.sign(x) * np.floor(np.abs(x) + 0.5)
 
 
-round_p = pointwise(
+round_p: Primitive = pointwise(
     "round",
     "x",
     doc="The nearest integer.",
@@ -106,6 +109,7 @@ round_p = pointwise(
     derivs=(None,),
     scalar=_round_scalar,
     accepts=FLOAT,
+    simplify=basis.idempotent(lambda: round_p),
     spec=unary_spec(
         _round_reference,
         kinks=_STEPS,

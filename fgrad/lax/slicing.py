@@ -317,6 +317,16 @@ def _pad_simplify(args: Sequence[Value], params: dict[str, Any]) -> Value | None
     return x if fill.weak_type or not x.weak_type else None
 
 
+def _pad_composed(x: Value, fill: Value, *, padding_config: PaddingConfig) -> Value:
+    """Padding between elements, as an axis that is padded at its end beside each axis."""
+    pairs = [m for n in x.shape for m in (n, 1)]
+    inside = [c for _, _, k in padding_config for c in ((0, 0, 0), (0, k, 0))]
+    spread = pad(basis.reshape(x, tuple(pairs)), fill, inside)
+    merged = tuple(n * (k + 1) for n, (_, _, k) in zip(x.shape, padding_config, strict=True))
+    around = [(lo, hi - k, 0) for lo, hi, k in padding_config]
+    return pad(basis.reshape(spread, merged), fill, around)
+
+
 def _pad_reference(x: Any, fill: Any, *, padding_config: PaddingConfig) -> Any:
     for axis, (lo, hi, interior) in enumerate(padding_config):
         rows = []
@@ -347,7 +357,7 @@ pad_p: Primitive = Primitive(
         lambda _needed: (TYPE(0), TYPE(1)),
     ),
     batch=_pad_batch,
-    lower=Lowering("view", "pad"),
+    lower=Lowering("view", "pad", _pad_composed),
     simplify=_pad_simplify,
     linear="jointly",
     spec=Spec(

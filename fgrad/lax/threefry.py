@@ -18,13 +18,27 @@ from fgrad.core import basis
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import as_value
-from fgrad.core.primitive import Case, Invalid, Lowering, MappedAxis, Operand, Spec, Value
+from fgrad.core.primitive import (
+    Case,
+    Invalid,
+    Lowering,
+    MappedAxis,
+    Operand,
+    Primitive,
+    Spec,
+    Value,
+)
 from fgrad.core.tracing import bind
+from fgrad.lax.bits import bitwise_or, bitwise_xor, shift_left, shift_right_logical
+from fgrad.lax.creation import iota
+from fgrad.lax.joining import concatenate
 from fgrad.lax.kinds import constant
+from fgrad.lax.slicing import slice_in_dim
 
 __all__ = ["random_bits", "random_fold_in", "random_split"]
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
 _WIDTHS: dict[int, Any] = {
     8: np.dtype("u1"),
     16: np.dtype("u2"),
@@ -38,7 +52,7 @@ _KEYS = Operand(0, 2**31, dtype="uint32", generator="static")
 
 def _threefry(xp: Any, k0: Any, k1: Any, x0: Any, x1: Any) -> tuple[Any, Any]:
     """Twenty rounds over counters (x0, x1), which are overwritten; all uint32, keys broadcast."""
-    k2 = k0 ^ k1 ^ xp.uint32(0x1BD11BDA)
+    k2 = k0 ^ k1 ^ xp.uint32(_PARITY)
     keys = (k0, k1, k2)
     x0 += k0
     x1 += k1
@@ -93,6 +107,102 @@ def _words(xp: Any, key: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
     return _threefry(xp, key[..., 0, None].copy(), key[..., 1, None].copy(), high, low)
 
 
+# ----------------------------------------------------------------------- one block, for compilers
+
+
+def _rounds(_avals: Sequence[ShapedArray], params: dict[str, Any]) -> str:
+    """The scalar expression of one of the two words; both are the same tree but for its root."""
+    lines = [f"k2 = k0 ^ k1 ^ {_PARITY}", "a = high + k0", "b = low + k1"]
+    for i in range(5):
+        for r in _ROTATIONS[i % 2]:
+            lines += ["a = a + b", f"b = (b << {r} | b >>> {32 - r}) ^ a"]
+        lines += [f"a = a + k{(i + 1) % 3}", f"b = b + k{(i + 2) % 3} + {i + 1}"]
+    return "; ".join([*lines, "ab"[params["word"]]])
+
+
+def _block_eager(xp: Any, k0: Any, k1: Any, high: Any, low: Any, *, word: int) -> Any:
+    if any(x.dtype != np.uint32 for x in (k0, k1, high, low)):
+        raise ValueError("types")  # the abstract rule says it in full
+    full = np.broadcast_shapes(k0.shape, k1.shape, high.shape, low.shape)
+    counters = [xp.array(xp.broadcast_to(x, full)) for x in (high, low)]
+    return _threefry(xp, xp.asarray(k0), xp.asarray(k1), *counters)[word]
+
+
+def _block_abstract(*args: ShapedArray, word: int) -> ShapedArray:
+    assert word in (0, 1)
+    for a in args:
+        if a.dtype != np.uint32:
+            raise DtypeError(
+                f"threefry2x32 takes integers of dtype uint32, got {', '.join(map(str, args))}"
+            )
+    return ShapedArray(basis.broadcast_shapes("threefry2x32", args), args[0].dtype)
+
+
+threefry2x32_p: Primitive = constant(
+    "threefry2x32",
+    doc="A word of the block that a key makes of a counter, element by element.",
+    reason=_REASON,
+    abstract=_block_abstract,
+    eager=_block_eager,
+    batch=lambda axis, args, dims, **params: basis.batch_pointwise(
+        threefry2x32_p, axis, args, dims, params
+    ),
+    lower=Lowering("pointwise", _rounds, None, "k0 k1 high low"),
+    spec=Spec(
+        (_KEYS,) * 4,
+        (Case("m, m, m, m", {"word": 0}), Case(", , m n, n", {"word": 1})),
+        dtypes=("uint32",),
+        order=0,
+        skip=_COMPARED,
+        invalid=(Invalid(("u32[]", "u32[]", "u32[]", "f32[]"), DtypeError, "uint32", word=0),),
+    ),
+)
+
+
+def _halves(key: Value, rank: int) -> list[Value]:
+    """The two words of each key, with `rank` axes of length 1 after those of the keys."""
+    lead = key.shape[:-1]
+    return [
+        basis.reshape(slice_in_dim(key, w, w + 1, 1, key.ndim - 1), (*lead, *(1,) * rank))
+        for w in (0, 1)
+    ]
+
+
+def _blocks(key: Value, shape: tuple[int, ...]) -> list[Value]:
+    """Both words ``[..., *shape]`` of the blocks of each key."""
+    n = prod(shape)
+    if n >= 2**32:
+        count = iota(np.uint64, n)
+        high, low = (
+            basis.convert_element_type(x, np.dtype(np.uint32))
+            for x in (shift_right_logical(count, np.uint64(32)), count)
+        )
+        high = basis.reshape(high, shape)
+    else:
+        high, low = basis.scalar(0, np.dtype(np.uint32)), iota(np.uint32, n)
+    low = basis.reshape(low, shape)
+    halves = _halves(key, len(shape))
+    return [bind(threefry2x32_p, *halves, high, low, word=w) for w in (0, 1)]
+
+
+def _bits_composed(key: Value, *, shape: tuple[int, ...], bit_width: int) -> Value:
+    first, second = _blocks(key, shape)
+    word = _WIDTHS[bit_width]
+    if bit_width < 64:
+        return basis.convert_element_type(bitwise_xor(first, second), word)
+    first, second = (basis.convert_element_type(x, word) for x in (first, second))
+    return bitwise_or(shift_left(first, np.uint64(32)), second)
+
+
+def _side_by_side(words: Sequence[Value]) -> Value:
+    """Both words of each block as the last axis."""
+    columns = [basis.reshape(w, (*w.shape, 1)) for w in words]
+    return concatenate(columns, words[0].ndim)
+
+
+# ------------------------------------------------------------------------------- the primitives
+
+
 def _bits_eager(xp: Any, key: Any, *, shape: tuple[int, ...], bit_width: int) -> Any:
     a, b = _words(xp, key, shape)
     full = (*key.shape[:-1], *shape)
@@ -123,7 +233,7 @@ random_bits_p = constant(
     abstract=_bits_abstract,
     eager=_bits_eager,
     batch=_bits_batch,
-    lower=Lowering("random", "threefry2x32"),
+    lower=Lowering("random", None, _bits_composed),
     spec=Spec(
         _KEYS,
         (
@@ -184,7 +294,7 @@ random_split_p = constant(
     abstract=_split_abstract,
     eager=_split_eager,
     batch=_split_batch,
-    lower=Lowering("random", "threefry2x32"),
+    lower=Lowering("random", None, lambda key, *, shape: _side_by_side(_blocks(key, shape))),
     spec=Spec(
         _KEYS,
         (Case("2", {"shape": (3,)}), Case("m 2", {"shape": (2, 2)})),
@@ -232,6 +342,12 @@ def _fold_batch(
     return bind(random_fold_in_p, key, data), 0
 
 
+def _fold_composed(key: Value, data: Value) -> Value:
+    zero = basis.scalar(0, np.dtype(np.uint32))
+    words = [bind(threefry2x32_p, *_halves(key, 0), zero, data, word=w) for w in (0, 1)]
+    return _side_by_side(words)
+
+
 random_fold_in_p = constant(
     "random_fold_in",
     doc="A key from a key and a number.",
@@ -239,7 +355,7 @@ random_fold_in_p = constant(
     abstract=_fold_abstract,
     eager=_fold_eager,
     batch=_fold_batch,
-    lower=Lowering("random", "threefry2x32"),
+    lower=Lowering("random", None, _fold_composed),
     spec=Spec(
         (_KEYS, _KEYS),
         (Case("2,"), Case("m 2, m")),

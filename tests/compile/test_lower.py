@@ -75,7 +75,8 @@ def bound_of(problem, i, e):
         terms = spec.terms(*[widened(x) for x in problem.args], **problem.params)
     terms = np.asarray(terms[i] if problem.prim.multiple_results else terms)
     count = 2 * max(x.size for x in problem.args) + 2
-    return ulp(widened(e), e.dtype) + gamma(count, max(e.dtype, np.dtype("f"), key=epsilon)) * terms
+    computed = min(e.dtype, np.dtype("f"), key=epsilon)  # narrower floats are computed in float32
+    return ulp(widened(e), e.dtype) + gamma(count, computed) * terms
 
 
 @pytest.mark.parametrize(("prim", "case", "name"), CALLS)
@@ -413,3 +414,43 @@ def test_rows_are_read_without_a_guard_under_a_pad():
 
     same_as_eager(f, [f32(4, 3)], 1e-6)
     assert len(run(f, f32(4, 3))[1].steps) == 1
+
+
+def test_vectors_go_along_the_longest_axis_of_a_row_where_the_last_is_short():
+    def pairs(x):  # of neighbours, as rotary embeddings turn them
+        y = x.reshape(6, 32, 2)
+        return fnp.sum(y[..., ::-1] * y, (-1, -2)), fnp.sum(y[..., ::-1] * y, (0,))
+
+    x = np.random.default_rng(0).uniform(1, 2, (6, 64)).astype(np.float32)
+    got, plan = run(pairs, x)
+    assert [s.kernel.inner for s in plan.steps] == [(2, 32)]
+    y = x.reshape(6, 32, 2).astype(np.float64)
+    np.testing.assert_allclose(got[0], np.sum(y[..., ::-1] * y, (1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(got[1], np.sum(y[..., ::-1] * y, 0), rtol=1e-5)
+
+    def few(x):  # nothing to gain: no axis fills a vector
+        y = x.reshape(48, 4, 2)
+        return (fnp.sum(y[..., ::-1] * y, (-1, -2)),)
+
+    _, plan = run(few, x)
+    assert [s.kernel.inner for s in plan.steps] == [(4, 2)]
+
+
+def test_sums_over_leading_axes_do_not_make_rows_that_lie_across_memory():
+    def both(x):
+        y = fnp.tanh(x)
+        return fnp.sum(y, 1), fnp.sum(y, (0, 1))  # as of a gate of each image, and of a bias
+
+    x = np.random.default_rng(0).uniform(1, 2, (4, 64, 96)).astype(np.float32)
+    got, plan = run(both, x)
+    assert [s.kernel.inner for s in plan.steps] == [(96,), (96,)]
+    np.testing.assert_allclose(got[0], np.tanh(x).sum(1), rtol=1e-5)
+    np.testing.assert_allclose(got[1], np.tanh(x).sum((0, 1)), rtol=1e-5)
+
+    def along(x):
+        return fnp.sum(x, 1), fnp.sum(x, (1, 2))
+
+    got, plan = run(along, x)
+    assert [s.kernel.inner for s in plan.steps] == [(96,)]
+    np.testing.assert_allclose(got[0], x.sum(1), rtol=1e-5)
+    np.testing.assert_allclose(got[1], x.sum((1, 2)), rtol=1e-5)

@@ -49,4 +49,4 @@ def test_operations_on_bits_refuse_small_floats(prim, dtype):
     count = len(prim.spec.cases[0].shapes.split(","))
     x = as_value(np.ones(8, np.float32).astype(dtype))
     with pytest.raises(DtypeError, match="integer"):
-        bind(prim, *[x] * count)
+        bind(prim, *[x] * count, **prim.spec.cases[0].params)

@@ -12,6 +12,7 @@ LONG_MODULES: dict[str, str] = {
     "fgrad/core/primitive.py": "a primitive's record and the plain data of its fields",
     "fgrad/lax/reduce.py": "the reductions of every monoid and what they share; one screen each",
     "fgrad/numpy/elementary.py": "the elementwise functions of NumPy, a few lines each",
+    "fgrad/lax/slicing.py": "slices and padding with all their rules; one screen each",
     "fgrad/lax/normalize.py": "three row-wise primitives and what they share; one screen each",
 }
 # "path:qualified name" → reason

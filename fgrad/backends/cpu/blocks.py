@@ -38,10 +38,7 @@ def _pages(size: int) -> mmap.mmap:
         if size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
             memory.madvise(mmap.MADV_HUGEPAGE)
     except OSError as error:
-        raise OutOfMemoryError(
-            f"no memory for a result of {size / 2**20:.0f} MiB; make the program smaller (a "
-            f"smaller batch, checkpoint), or free what is not needed"
-        ) from error
+        raise OutOfMemoryError(f"no memory for a result of {size / 2**20:.0f} MiB") from error
     return memory
 
 
@@ -72,14 +69,19 @@ def is_sole(x: Any, references: int) -> bool:
         x: An array.
         references: How many the caller has, beside that of this argument.
     """
-    if type(x) is not np.ndarray or not x.flags.writeable or not x.flags.c_contiguous:
+    if sys.getrefcount(x) != references + _OF_CALL or type(x) is not np.ndarray:
         return False
-    if sys.getrefcount(x) != references + _OF_CALL:
+    flags = x.flags.num
+    if flags & _OURS != _OURS:
         return False
     base = x.base
     if type(base) is _Lease:
         return base._home is not None and sys.getrefcount(base) == 1 + _OF_LOCAL
-    return base is None and x.flags.owndata
+    return base is None and bool(flags & _OWN_DATA)
+
+
+_OWN_DATA = 4  # NumPy's numbers for flags
+_OURS = 0x0001 | 0x0100 | 0x0400  # contiguous in rows, aligned, can be written
 
 
 def _references(x: Any) -> int:
@@ -115,7 +117,11 @@ class Blocks:
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """An array with arbitrary content."""
         size = -(-prod(shape) * dtype.itemsize // _PAGE) * _PAGE
-        memory = self._take(size)
+        try:
+            memory = self._take(size)
+        except MemoryError:  # what waits may be enough
+            clear()
+            memory = _pages(size)
         lease = _Lease(size, np.uint8, memory)
         lease._home = (self, memory)
         return np.ndarray(shape, dtype, lease)
@@ -173,7 +179,11 @@ class Slab:
     __slots__ = ("__weakref__", "bound", "memory")
 
     def __init__(self, size: int) -> None:
-        self.memory = _memory(size)
+        try:
+            self.memory = _memory(size)
+        except MemoryError:  # what waits may be enough
+            clear()
+            self.memory = _memory(size)
         self.bound: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
@@ -189,7 +199,10 @@ class Slabs:
             slab = self._free.pop()
         except IndexError:
             return Slab(size)
-        return slab if slab.memory.size >= size else Slab(size)
+        if slab.memory.size >= size:
+            return slab
+        del slab  # before the new one is made
+        return Slab(size)
 
     def give(self, slab: Slab) -> None:
         """Let other programs use it."""

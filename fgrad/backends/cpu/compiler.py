@@ -9,21 +9,23 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from fgrad.backends.cpu import convolution, layout, pooling
+from fgrad.backends.cpu.assemble import assemble
 from fgrad.backends.cpu.engine import Code
 from fgrad.backends.cpu.executable import Executable, Loaded
 from fgrad.backends.cpu.functions import Functions, Launcher, functions
 from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.render import module, render
 from fgrad.backends.cpu.routines import Routine, function
+from fgrad.backends.cpu.sequence import kernels_of, prepared, runs_compiled
 from fgrad.backends.cpu.target import Target, host
-from fgrad.backends.cpu.together import Part
+from fgrad.backends.cpu.together import Part, scratch_of
 from fgrad.compile.batch import batched
 from fgrad.compile.bounds import fault
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.lower import lower
 from fgrad.compile.passes import optimize
-from fgrad.compile.plan import Library, Plan, Step, launches_of
+from fgrad.compile.plan import Library, Loop, Plan, Step, launches_of
 from fgrad.core.config import config
 from fgrad.core.errors import KernelMismatchError
 from fgrad.core.ir import Jaxpr
@@ -43,11 +45,12 @@ def compile_program(
         CompilationError: The code of a kernel is rejected.
     """
     jaxpr = optimize(jaxpr)
-    plan = batched(lower(jaxpr, supports))
+    plan = batched(prepared(lower(jaxpr, supports)))
     made = functions()
+    loaded = load(jaxpr, plan, made)
     if os.environ.get("FGRAD_NUM_THREADS"):
-        import_module("fgrad.backends.cpu.blas").share_budget(plan.steps)
-    return Executable(jaxpr, plan, load(jaxpr, plan, made), made.ready, donated, mark)
+        import_module("fgrad.backends.cpu.budget").share_budget(plan.steps)
+    return Executable(jaxpr, plan, loaded, made.ready, donated, mark)
 
 
 def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
@@ -56,11 +59,10 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
     With `config.check` each compares what its kernel has written with what that means.
     """
     steps = plan.steps
-    kernels = {
-        name_of(launch.kernel, made): launch.kernel
-        for step in steps
-        for launch in launches_of(step)
-    }
+    # With `config.check` loops stay with Python, and their kernels are checked one by one.
+    loops = set() if config.check else {i for i, s in enumerate(steps) if runs_compiled(s)}
+    names = {kernel: name_of(kernel, made) for kernel in kernels_of(plan)}
+    kernels = {name: kernel for kernel, name in names.items()}
     target = made.engine.target
     routines = [routine_of(step, target) for step in steps]
     parts_of = {n: (r, k) for r in routines if r is not None for k, n in enumerate(_names(r))}
@@ -75,14 +77,18 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
     codes = made.engine.load([*kernels, *parts_of], text)
     found: list[Loaded | None] = []
     for i, step in enumerate(steps):
+        if i in loops:
+            assert isinstance(step, Loop)
+            found.append(_loop(step, codes, made))
+            continue
         launches = launches_of(step)
         if not launches:
             routine = routines[i]
             found.append(None if routine is None else _sequence(routine, codes, made))
             continue
         inside = [launch.kernel for launch in launches]
-        owners = [codes[name_of(kernel, made)] for kernel in inside]
-        parts = [_part(k, name_of(k, made), c) for k, c in zip(inside, owners, strict=True)]
+        owners = [codes[names[kernel]] for kernel in inside]
+        parts = [_part(k, names[k], code) for k, code in zip(inside, owners, strict=True)]
         spin = i + 1 < len(steps) and bool(launches_of(steps[i + 1]))
         call, scratch = _launched(inside, parts, made, spin)
         if config.check:
@@ -91,15 +97,28 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
     return found
 
 
+def _loop(step: Loop, codes: Mapping[str, Code], made: Functions) -> Loaded:
+    """A loop as one function."""
+    used: list[Any] = []
+
+    def addresses(kernel: Kernel) -> tuple[int, int]:
+        name = name_of(kernel, made)
+        code = codes[name]
+        used.append(code)
+        return code.addresses[name], code.addresses.get(f"{name}_combine", 0)
+
+    tape = assemble(step, addresses, made)
+    return Loaded(made.loop(tape), tape.bytes, (used, tape))
+
+
 def _launched(
     kernels: Sequence[Kernel], parts: Sequence[Part], made: Functions, spin: bool
 ) -> tuple[Launcher, tuple[int, int]]:
     """A function of the operands of some kernels, and the scratch memory that it needs."""
     ns = sum(cost(kernel).ns for kernel in kernels)
-    own = max(layout.scratch(kernel).thread_bytes for kernel in kernels)
-    scratch = sum(p.shared_bytes for p in parts), own
+    scratch = scratch_of(parts)
     if len(parts) > 1:
-        return made.launch_many(parts, cost_ns=ns, thread_bytes=own, spin=spin), scratch
+        return made.launch_many(parts, cost_ns=ns, spin=spin), scratch
     (p,) = parts
     call = made.launch(
         p.kernel, p.words, p.operands, p.units,
@@ -152,6 +171,7 @@ def _sequence(routine: Routine, codes: Mapping[str, Code], made: Functions) -> L
 
 
 def _part(kernel: Kernel, name: str, code: Code) -> Part:
+    scratch = layout.scratch(kernel)
     return Part(
         code.addresses[name],
         code.addresses[f"{name}_combine"] if layout.accumulates(kernel) else 0,
@@ -159,7 +179,8 @@ def _part(kernel: Kernel, name: str, code: Code) -> Part:
         layout.words(kernel),
         layout.units(kernel),
         layout.combine_units(kernel),
-        layout.scratch(kernel).shared_bytes,
+        scratch.shared_bytes,
+        scratch.thread_bytes,
     )
 
 

@@ -12,13 +12,12 @@ All other convolutions keep the rule that gathers windows and calls BLAS.
 """
 
 from math import prod
-from typing import NamedTuple
 
+from fgrad.backends.cpu.packing import Conv, Ints, Packed, pack, pack_filters
 from fgrad.backends.cpu.routines import (
     SCALARS,
     Phase,
     Routine,
-    Write,
     affine,
     digits,
     load,
@@ -28,48 +27,10 @@ from fgrad.backends.cpu.routines import (
 from fgrad.backends.cpu.text import Builder, Variable
 from fgrad.compile.plan import Library, View
 
-Ints = tuple[int, ...]
 LEAST_WORK = 1 << 15  # products; below, compiling takes longer than many calls
 _WINDOW = 16  # columns of a window that are written out
 _FMA_NS = 0.17  # of a multiplication and addition of vectors
 _PACKED_BYTES = 4 << 20  # of input that is packed at a time, to be read again from the cache
-
-
-class Conv(NamedTuple):
-    """A convolution; spatial parameters are pairs, strides count elements.
-
-    Attributes:
-        scalar: The type.
-        lanes: Values in a vector.
-        registers: Vectors that may be in registers.
-        batch, features, outputs: Sizes.
-        size, window, positions: Spatial sizes of input, window and result.
-        steps: Of the window from one position to the next.
-        dilation: From one place of the window to the next.
-        low: Zeros before the input.
-        x, w, out: Strides of batch (or output features), features, rows and columns.
-    """
-
-    scalar: str
-    lanes: int
-    registers: int
-    batch: int
-    features: int
-    outputs: int
-    size: Ints
-    window: Ints
-    positions: Ints
-    steps: Ints
-    dilation: Ints
-    low: Ints
-    x: Ints
-    w: Ints
-    out: Ints
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of a number."""
-        return 4 if self.scalar == "float" else 8
 
 
 def routine_of(step: Library, vector_bytes: int, registers: int) -> Routine | None:
@@ -120,84 +81,6 @@ def _ordered(view: View, spec: Ints) -> tuple[Ints, Ints]:
     if len(spec) == 3:
         return (*shape[:2], 1, shape[2]), (*strides[:2], 0, strides[2])
     return shape, strides
-
-
-# ------------------------------------------------------------------------------ packed input
-
-
-class Packed(NamedTuple):
-    """Rows of the padded input, their columns sorted by remainder modulo `parts`.
-
-    Attributes:
-        rows: Of each batch element and feature.
-        parts: Column ``q`` of part ``f`` is column ``q·parts + f`` of the padded input.
-        columns: Of each part.
-    """
-
-    rows: int
-    parts: int
-    columns: int
-
-    @property
-    def row(self) -> int:
-        """Elements of a row."""
-        return self.parts * self.columns
-
-    @property
-    def plane(self) -> int:
-        """Elements of a batch element and feature."""
-        return self.rows * self.row
-
-    def column(self, at: int) -> int:
-        """Where a column of the padded input lies."""
-        return at % self.parts * self.columns + at // self.parts
-
-
-def _pack(c: Conv, to: Packed) -> Write:
-    size = c.itemsize
-    step = to.parts * c.x[3]
-
-    def clear(b: Builder, place: str, count: int) -> None:
-        if count:
-            b.invoke("memset.p0.i64", "void", 1, ["ptr", "i8", "i64", "i1"],
-                     [place, "0", str(count * size), "false"])  # fmt: skip
-
-    def fill(b: Builder, source: str, target: str) -> None:
-        for f in range(to.parts):
-            # Columns q with 0 <= q·parts + f - low < size.
-            first = max(-((f - c.low[1]) // to.parts), 0)
-            stop = min((c.size[1] - 1 + c.low[1] - f) // to.parts + 1, to.columns)
-            first, stop = (first, stop) if stop > first else (0, 0)
-            start = f * to.columns
-            clear(b, b.offset(target, start, c.scalar), first)
-            clear(b, b.offset(target, start + stop, c.scalar), to.columns - stop)
-            begin = b.offset(source, (first * to.parts + f - c.low[1]) * c.x[3], c.scalar)
-            goal = b.offset(target, start + first, c.scalar)
-            if step == 1 and stop > first:
-                b.invoke("memcpy.p0.p0.i64", "void", 1, ["ptr", "ptr", "i64", "i1"],
-                         [goal, begin, str((stop - first) * size), "false"])  # fmt: skip
-            elif stop > first:
-                with b.loop(0, stop - first) as q:
-                    at = b.offset(begin, affine(b, (q, step)), c.scalar)
-                    x = b.emit(f"load {c.scalar}, ptr {at}", c.scalar, 1)
-                    b.effect(f"store {c.scalar} {x}, ptr {b.offset(goal, q, c.scalar)}")
-
-    def write(b: Builder, args: list[str], first: str) -> None:
-        with b.loop("%lo", "%hi") as unit:
-            n, i = digits(b, unit, c.features)
-            source = affine(b, (first, c.x[0]), (n, c.x[0]), (i, c.x[1]))
-            source = b.offset(args[0], source, c.scalar)
-            target = b.offset(args[3], affine(b, (unit, to.plane)), c.scalar)
-            with b.loop(0, to.rows) as r:
-                row = b.binary("sub", r, c.low[0])
-                goal = b.offset(target, affine(b, (r, to.row)), c.scalar)
-                inside = b.icmp("ult", row, c.size[0])
-                with b.when(inside):
-                    fill(b, b.offset(source, affine(b, (row, c.x[2])), c.scalar), goal)
-                with b.when(b.binary("xor", inside, "true")):
-                    clear(b, goal, to.row)
-
-    return write
 
 
 def _phases(c: Conv, to: Packed, each: int, work: int) -> tuple[list[Phase], int]:
@@ -282,10 +165,10 @@ def _direct(c: Conv, work: int) -> Routine:
                 block(b, args, first, (n, o, p, q * vectors))
 
     places_of_filters = blocks[0] * o_block * c.features * prod(c.window)
-    pack = Phase(2, blocks[0] * c.features, 1.0 * places_of_filters)
-    codes = _pack(c, to), write, _pack_filters(c, o_block, filters)
+    filters_first = Phase(2, blocks[0] * c.features, 1.0 * places_of_filters)
+    codes = pack(c, to), write, pack_filters(c, o_block, filters)
     size = (filters + places_of_filters) * c.itemsize
-    return Routine(("direct", step, *c), codes, (pack, *phases), 4, c.lanes, size)
+    return Routine(("direct", step, *c), codes, (filters_first, *phases), 4, c.lanes, size)
 
 
 def _zeros(b: Builder, c: Conv, count: int) -> list[Variable]:
@@ -330,29 +213,6 @@ def _stored(
                         store(b, x, b.offset(place, v * c.lanes, c.scalar), kept)
 
 
-def _pack_filters(c: Conv, o_block: int, start: int) -> Write:
-    """Filters as [blocks of output features, features, window, output feature of a block]."""
-    taps = prod(c.window)
-
-    def write(b: Builder, args: list[str], _first: str) -> None:
-        with b.loop("%lo", "%hi") as unit:
-            o, i = digits(b, unit, c.features)
-            target = b.offset(args[3], affine(b, (start, 1), (unit, taps * o_block)), c.scalar)
-            with b.loop(0, c.window[0]) as k, b.loop(0, c.window[1]) as tap:
-                goal = affine(b, (k, c.window[1] * o_block), (tap, o_block))
-                goal = b.offset(target, goal, c.scalar)
-                for j in range(o_block):
-                    # A block that hangs over repeats the last filter, for results nobody stores.
-                    feature = b.call("smin", affine(b, (o, o_block), (j, 1)), c.outputs - 1)
-                    source = b.offset(args[1], affine(
-                        b, (feature, c.w[0]), (i, c.w[1]), (k, c.w[2]), (tap, c.w[3])
-                    ), c.scalar)  # fmt: skip
-                    x = b.emit(f"load {c.scalar}, ptr {source}", c.scalar, 1)
-                    b.effect(f"store {c.scalar} {x}, ptr {b.offset(goal, j, c.scalar)}")
-
-    return write
-
-
 # ----------------------------------------------------------------------------------- reduced
 
 
@@ -370,22 +230,7 @@ def _reduced(c: Conv, work: int) -> Routine:
     )
     phases, step = _phases(c, to, o_blocks * p_blocks, work)
     spots = [(r, q) for r in range(r_block) for q in range(columns)]
-
-    def turn(b: Builder, acc: list[Variable], at: str, filters: list[str], k: str) -> None:
-        """Add a row of the window."""
-        for v in range(vectors):
-            kept = min(c.window[1] - v * c.lanes, c.lanes)
-            ws = [
-                load(b, b.offset(f, affine(b, (k, c.w[2]), (v * c.lanes, 1)), c.scalar),
-                     c.scalar, c.lanes, kept)
-                for f in filters
-            ]  # fmt: skip
-            for s, (r, q) in enumerate(spots):
-                place = r * c.steps[0] * to.row + to.column(q * c.steps[1]) + v * c.lanes
-                x = load(b, b.offset(at, place, c.scalar), c.scalar, c.lanes, kept)
-                for j, w in enumerate(ws):
-                    a = acc[s * o_block + j]
-                    a.value = b.call("fma", x, w, a.value)
+    around = [r * c.steps[0] * to.row + to.column(q * c.steps[1]) for r, q in spots]
 
     def write(b: Builder, args: list[str], first: str) -> None:
         with b.loop("%lo", "%hi") as unit:
@@ -406,7 +251,7 @@ def _reduced(c: Conv, work: int) -> Routine:
                 ]
                 with b.loop(0, c.window[0], 1, acc) as k:
                     at = affine(b, (i, to.plane), (k, c.dilation[0] * to.row))
-                    turn(b, acc, b.offset(x, at, c.scalar), filters, k)
+                    _row(b, c, acc, b.offset(x, at, c.scalar), filters, k, around)
             batch = b.binary("add", first, n)
             for s, (r, q) in enumerate(spots):
                 row = affine(b, (p, r_block), (r, 1))
@@ -418,7 +263,26 @@ def _reduced(c: Conv, work: int) -> Routine:
                         ), c.scalar))  # fmt: skip
 
     size = step * c.features * to.plane * c.itemsize
-    return Routine(("reduced", step, *c), (_pack(c, to), write), tuple(phases), 4, c.lanes, size)
+    return Routine(("reduced", step, *c), (pack(c, to), write), tuple(phases), 4, c.lanes, size)
+
+
+def _row(
+    b: Builder, c: Conv, acc: list[Variable], at: str, filters: list[str], k: str,
+    around: list[int],
+) -> None:  # fmt: skip
+    """Add row `k` of the window; `around` is where the first column of each position lies."""
+    for first in range(0, c.window[1], c.lanes):
+        kept = min(c.window[1] - first, c.lanes)
+        ws = [
+            load(b, b.offset(f, affine(b, (k, c.w[2]), (first, 1)), c.scalar),
+                 c.scalar, c.lanes, kept)
+            for f in filters
+        ]  # fmt: skip
+        for s, place in enumerate(around):
+            x = load(b, b.offset(at, place + first, c.scalar), c.scalar, c.lanes, kept)
+            for j, w in enumerate(ws):
+                a = acc[s * len(ws) + j]
+                a.value = b.call("fma", x, w, a.value)
 
 
 def _summed(b: Builder, c: Conv, x: str, place: str) -> None:

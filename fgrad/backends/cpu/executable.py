@@ -6,22 +6,21 @@ fresh. The text can be read: `Executable.source`.
 
 import functools
 from collections.abc import Callable, Collection, Sequence
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fgrad.backends.cpu.arrays import (
-    array,
     copied,
     duplicate,
     prepare,
-    root,
     settle,
     strided,
 )
-from fgrad.backends.cpu.blocks import LEAST_BYTES, Slab, blocks, is_sole, slabs
-from fgrad.backends.cpu.nested import is_host, rule_of
+from fgrad.backends.cpu.binding import Binder, run_in_own, run_in_slab
+from fgrad.backends.cpu.blocks import LEAST_BYTES, blocks, is_sole
+from fgrad.backends.cpu.nested import identifier, is_host, made_by_rules, rule_of
 from fgrad.backends.cpu.products import product_of
 from fgrad.compile.memory import Memory, last_uses, plan_memory
 from fgrad.compile.plan import (
@@ -39,7 +38,8 @@ from fgrad.compile.plan import (
     launches_of,
     writes_of,
 )
-from fgrad.core.errors import FgradError, ShapeError
+from fgrad.compile.shortage import shortage
+from fgrad.core.errors import FgradError, OutOfMemoryError, ShapeError
 from fgrad.core.ir import Eqn, Jaxpr, Literal
 
 _OWN_ARENA = 64 << 10  # up to here a program keeps arenas of its own rather than looking one up
@@ -94,14 +94,14 @@ class Executable:
         self.jaxpr, self.plan = jaxpr, plan
         scratch = {i: k.scratch_bytes for i, k in enumerate(loaded) if k is not None}
         self.memory = plan_memory(
-            plan, scratch=scratch, elsewhere=_made_by_libraries(plan, loaded), donated=donated
+            plan, scratch=scratch, elsewhere=made_by_rules(plan, loaded), donated=donated
         )
         returned = [r for r in donated if plan.results.count(r) == 1]
         self.taken = frozenset([*self.memory.taken.values(), *returned])
         writer = _Writer(plan, self.memory, loaded, ready, self.taken, mark)
         self.source = writer.text()
         self.fresh = writer.fresh
-        self.silent = all(launches_of(step) for step in plan.steps)
+        self.silent = all(kernel is not None for kernel in loaded)
         self._lines, self._first = writer.step_of_line, writer.first
         names = writer.constants
         exec(compile(self.source, f"<fgrad program {id(self):x}>", "exec"), names)
@@ -110,9 +110,9 @@ class Executable:
         size = self.memory.arena_bytes
         self.run: Callable[..., list[Any]] = function
         if writer.views:
-            bind = _Binder(self._code, names, writer.views)
+            bind = Binder(self._code, names, writer.views)
             own = size <= _OWN_ARENA
-            self.run = functools.partial(_run_in_own if own else _run_in_slab, bind, size)
+            self.run = functools.partial(run_in_own if own else run_in_slab, bind, size)
 
     def __call__(self, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
         """Run on arrays whose types are not known to fit; they are checked."""
@@ -126,6 +126,9 @@ class Executable:
                 )
         try:
             return self.run(*arrays)
+        except MemoryError as error:
+            self.explain(error)
+            raise OutOfMemoryError(self.shortage()) from error
         except Exception as error:
             self.explain(error)
             raise
@@ -144,12 +147,19 @@ class Executable:
 
     def began(self, error: BaseException) -> bool:
         """Whether an error arose in a step, so that what was given away may be overwritten."""
-        frame = error.__traceback__
-        while frame is not None:
-            if frame.tb_frame.f_code is self._code and frame.tb_lineno >= self._first:
-                return True
-            frame = frame.tb_next
+        cause: BaseException | None = error
+        while cause is not None:
+            frame = cause.__traceback__
+            while frame is not None:
+                if frame.tb_frame.f_code is self._code and frame.tb_lineno >= self._first:
+                    return True
+                frame = frame.tb_next
+            cause = cause.__cause__
         return False
+
+    def shortage(self) -> str:
+        """What to say when there is no memory for a call."""
+        return shortage(self.jaxpr, self.plan, self.memory)
 
     def explain(self, error: Exception) -> None:
         """Add the equation and the user's line to an error, once."""
@@ -171,62 +181,6 @@ def equations(jaxpr: Jaxpr, step: Step) -> list[Eqn]:
     if isinstance(step, Library):
         return [step.eqn]
     return [jaxpr.eqns[i] for launch in launches_of(step) for i in launch.kernel.eqns]
-
-
-class _Binder:
-    """Makes the function of a program over an arena.
-
-    Attributes:
-        free: Functions over arenas of this program that no thread is in.
-    """
-
-    __slots__ = ("__weakref__", "_code", "_names", "_views", "free")
-
-    def __init__(self, code: Any, names: dict[str, Any], views: dict[str, Any]) -> None:
-        self._code, self._names, self._views = code, names, views
-        self.free: list[Callable[..., list[Any]]] = []
-
-    def __call__(self, memory: Any) -> Callable[..., list[Any]]:
-        names = dict(self._names)
-        for name, (view, dtype, offset) in self._views.items():
-            names[name] = array(memory, offset, view, dtype)
-        names["settle"] = functools.partial(settle, root(memory))
-        return FunctionType(self._code, names)
-
-
-def _run_in_own(bind: _Binder, size: int, *arrays: Any) -> list[Any]:
-    """Run over an arena of the program's own."""
-    try:
-        function = bind.free.pop()
-    except IndexError:  # the first call, or other threads are in it
-        function = bind(Slab(size).memory)
-    try:
-        return function(*arrays)
-    finally:
-        bind.free.append(function)
-
-
-def _run_in_slab(bind: _Binder, size: int, *arrays: Any) -> list[Any]:
-    """Run over a slab that all programs share."""
-    pool = slabs()
-    slab = pool.take(size)
-    try:
-        function = slab.bound.get(bind)
-        if function is None:
-            function = slab.bound[bind] = bind(slab.memory)
-        return function(*arrays)
-    finally:
-        pool.give(slab)
-
-
-def _made_by_libraries(plan: Plan, loaded: Sequence[Loaded | None]) -> set[int]:
-    """The buffers that eager rules return."""
-    return {
-        b
-        for step, own in zip(plan.steps, loaded, strict=True)
-        if isinstance(step, Library) and own is None and product_of(step.eqn) is None
-        for b in step.outputs
-    }
 
 
 class _Writer:
@@ -267,7 +221,7 @@ class _Writer:
             self.line(f"    {inputs}{',' * (plan.inputs == 1)} = prepare({inputs})")
         last = last_uses(plan)
         if self.taken:  # no memory for a result: nothing must have been overwritten yet
-            elsewhere = _made_by_libraries(plan, self.loaded)
+            elsewhere = made_by_rules(plan, self.loaded)
             for b, buffer in enumerate(plan.buffers):
                 if buffer.role == RESULT and b not in elsewhere:
                     self.allocate(b)
@@ -277,7 +231,7 @@ class _Writer:
             if isinstance(step, Launch | Batch):
                 self.launch(i, step)
             elif self.loaded[i] is not None:
-                self.routine(i, step)
+                self.loop(i, step)
             else:
                 self.library(step)
             self.step_of_line[len(self.lines)] = step
@@ -311,26 +265,36 @@ class _Writer:
         return f"b{self.memory.taken.get(b, b)}"
 
     def launch(self, i: int, step: Launch | Batch) -> None:
-        launches = launches_of(step)
-        args = [self.whole(b) for launch in launches for b in launch.buffers]
-        self.call(i, step, args, launches[0].kernel.name)
-
-    def routine(self, i: int, step: Library) -> None:
-        args = [*map(self.operand, step.inputs), *map(self.whole, step.outputs)]
-        self.call(i, step, args, step.eqn.primitive.name)
-
-    def call(self, i: int, step: Step, args: list[str], title: str) -> None:
-        """Call machine code of ours."""
-        code = self.loaded[i]
-        assert code is not None
+        kernel = self.loaded[i]
+        assert kernel is not None
         for b in sorted(writes_of(step)):
             if self.plan.buffers[b].role == RESULT:
                 self.allocate(b)
-        if code.scratch_bytes:
-            view = View(-1, 0, (code.scratch_bytes,), (1,))
+        launches = launches_of(step)
+        args = [self.whole(b) for launch in launches for b in launch.buffers]
+        self.call(i, launches[0].kernel.name, args)
+
+    def loop(self, i: int, step: Library) -> None:
+        """A loop that runs as one function."""
+        for b in step.outputs:
+            if self.plan.buffers[b].role == RESULT:
+                self.allocate(b)
+        args = [
+            self.constant(np.array(a.value, a.aval.dtype), "c") if isinstance(a, Literal)
+            else self.operand(a)
+            for a in step.inputs
+        ]  # fmt: skip
+        self.call(i, step.eqn.primitive.name, [*args, *map(self.whole, step.outputs)])
+
+    def call(self, i: int, name: str, args: list[str]) -> None:
+        """Call what was loaded for a step, with scratch memory behind its arguments."""
+        kernel = self.loaded[i]
+        assert kernel is not None
+        if kernel.scratch_bytes:
+            view = View(-1, 0, (kernel.scratch_bytes,), (1,))
             args.append(self.in_arena(view, np.dtype(np.uint8), self.memory.scratch[i]))
-        self.constants.setdefault("keep", []).append(code.keep)
-        name = self.constant(code.call, f"{_identifier(title)}_")
+        self.constants.setdefault("keep", []).append(kernel.keep)
+        name = self.constant(kernel.call, f"{identifier(name)}_")
         self.line(f"{name}({', '.join(args)})")
 
     def library(self, step: Library) -> None:
@@ -346,7 +310,7 @@ class _Writer:
         eqn = step.eqn
         if is_host(eqn):  # the user's function may keep what it is given
             args = [f"copy({a})" for a in args]
-        rule = self.constant(rule_of(eqn), f"{_identifier(eqn.primitive.name)}_")
+        rule = self.constant(rule_of(eqn), f"{identifier(eqn.primitive.name)}_")
         args += [f"{k}={self.constant(v, 'p')}" for k, v in eqn.params.items()]
         call = f"{rule}(np{''.join(', ' + a for a in args)})"
         outs = ", ".join(f"b{b}" for b in step.outputs)
@@ -398,7 +362,3 @@ class _Writer:
             name = self._name_of_view[key] = f"a{len(self.views)}"
             self.views[name] = (view, dtype, offset)
         return name
-
-
-def _identifier(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in name)

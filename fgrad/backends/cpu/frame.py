@@ -1,9 +1,10 @@
 """The function under construction: its builder, its arguments, and the values at hand."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from fgrad.backends.cpu import layout
-from fgrad.backends.cpu.ops import scalar_of
+from fgrad.backends.cpu.ops import SHIFTS, scalar_of
 from fgrad.backends.cpu.schedule import LANE, Schedule, dtype_of
 from fgrad.backends.cpu.text import Builder, number
 from fgrad.compile.kernel import Accumulate, Compute, Const, Fold, Kernel, Reduce, Store
@@ -95,6 +96,16 @@ class Frame:
     def values(self, ids: Sequence[int], level: int) -> list[str]:
         """Values as operands of an instruction of some level."""
         return [self.vector(i) if level == LANE else self.scalars[i] for i in ids]
+
+    def operands(self, instr: Compute, level: int) -> list[Any]:
+        """The operands of an instruction; of a shift, a known number of bits as a number."""
+        found: list[Any] = [*self.values(instr.args, level)]
+        last = self.kernel.body[instr.args[-1]]
+        if instr.op in SHIFTS and isinstance(last, Const) and last.dtype.kind == "u":
+            known = layout.special(last.value, last.dtype)
+            if known is not None:
+                found[-1] = int(known)
+        return found
 
 
 def _met_by_vectors(kernel: Kernel, plan: Schedule) -> set[int]:

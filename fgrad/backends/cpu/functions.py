@@ -19,7 +19,8 @@ from fgrad.backends.cpu import runtime
 from fgrad.backends.cpu.engine import Engine, engine
 from fgrad.backends.cpu.pool import SPIN, Workers, thread_count
 from fgrad.backends.cpu.runtime import Context, Word
-from fgrad.backends.cpu.together import Part, table
+from fgrad.backends.cpu.tape import Assembled, Frame, Tape
+from fgrad.backends.cpu.together import Part, scratch_of, table
 
 Launcher = Callable[..., None]
 _FASTCALL = 0x0080
@@ -63,15 +64,22 @@ class Functions:
         for word, function in (
             (Context.SAVE_THREAD, api.PyEval_SaveThread),
             (Context.RESTORE_THREAD, api.PyEval_RestoreThread),
+            (Context.ENSURE, api.PyGILState_Ensure),
+            (Context.CHECK_SIGNALS, api.PyErr_CheckSignals),
+            (Context.RELEASE, api.PyGILState_Release),
         ):
             context[word] = ctypes.cast(function, ctypes.c_void_p).value or 0
         context[Context.NDARRAY] = id(np.ndarray)
         context[Context.POOL] = self.workers.address
         self._context = context
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address["fgrad_run"])
+        # With the GIL: what a signal raises is then raised by this call.
+        self._tape = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(
+            address["fgrad_tape"]
+        )
         self._methods = [
             _MethodDef(name.encode(), address[f"fgrad_{name}"], _FASTCALL, None)
-            for name in ("launch", "ready")
+            for name in ("launch", "ready", "loop")
         ]
         self._make = api.PyCFunction_NewEx
         self._make.restype = ctypes.py_object
@@ -117,7 +125,7 @@ class Functions:
         block[Word.UNITS], block[Word.POINTERS], block[Word.WORDS] = units, pointers, len(words)
         block[Word.SHARED_BYTES], block[Word.THREAD_BYTES] = scratch
         block[Word.RELEASE] = cost_ns >= RELEASE_NS
-        block[Word.CHUNK] = self._chunk(units, cost_ns)
+        block[Word.CHUNK] = self.chunk(units, cost_ns)
         block[Word.SPIN] = SPIN if spin else 0
         block[Word.FIRST :] = words
         if block[Word.CHUNK]:
@@ -127,9 +135,26 @@ class Functions:
             return builtin
         return functools.partial(self._portable, block)
 
-    def launch_many(
-        self, parts: Sequence[Part], *, cost_ns: float, thread_bytes: int, spin: bool
-    ) -> Launcher:
+    def loop(self, assembled: Assembled) -> Launcher:
+        """A function of the arrays that a loop reads, those that it writes, and its frame.
+
+        It raises what a signal raises meanwhile, as `KeyboardInterrupt`.
+        """
+        tape = np.zeros(Tape.SIZE, np.int64)
+        tape[Tape.CONTEXT] = self._context.ctypes.data
+        tape[Tape.CODE] = assembled.code.ctypes.data
+        tape[Tape.IMAGE], tape[Tape.IMAGE_BYTES] = (
+            assembled.image.ctypes.data, assembled.image.nbytes,
+        )  # fmt: skip
+        tape[Tape.MOVING] = assembled.moving.ctypes.data
+        tape[Tape.MOVING_COUNT] = len(assembled.moving)
+        tape[Tape.RELEASE] = assembled.ns >= RELEASE_NS
+        if self.direct:
+            builtin: Launcher = self._builtin(2, tape)
+            return builtin
+        return functools.partial(self._portable_loop, tape, assembled.image)
+
+    def launch_many(self, parts: Sequence[Part], *, cost_ns: float, spin: bool) -> Launcher:
         """A function of the operands of several kernels, which share their units among threads.
 
         It takes the operands of the first, of the second, …, and scratch memory if it needs any.
@@ -137,7 +162,6 @@ class Functions:
         Args:
             parts: The kernels.
             cost_ns: How long all of them take one thread.
-            thread_bytes: Of scratch memory for each thread.
             spin: Whether a kernel may follow soon.
         """
         address = self._code.addresses
@@ -147,7 +171,7 @@ class Functions:
             address["fgrad_many"], [0, 0], int(head[1]), sum(p.units for p in parts),
             cost_ns=cost_ns,
             combine=(address["fgrad_many_combine"], combined) if combined else None,
-            scratch=(sum(p.shared_bytes for p in parts), thread_bytes),
+            scratch=scratch_of(parts),
             spin=spin,
         )  # fmt: skip
         return functools.partial(call, head)
@@ -157,7 +181,7 @@ class Functions:
         shared, own = scratch
         return shared + own * self.workers.threads
 
-    def _chunk(self, units: int, cost_ns: float) -> int:
+    def chunk(self, units: int, cost_ns: float) -> int:
         """Units at a time, 0 where sharing does not pay: a few chunks a thread, none too small."""
         threads = self.workers.threads
         if threads == 1 or units < 2 or cost_ns < SHARE_NS:
@@ -179,6 +203,13 @@ class Functions:
             place = arrays[n].ctypes.data
             args[n : n + 2] = place, place + block[Word.SHARED_BYTES]
         self._run(block.ctypes.data, args.ctypes.data)
+
+    def _portable_loop(self, tape: Any, image: Any, *arrays: Any) -> None:
+        frame = arrays[-1][: image.nbytes].view(np.int64)
+        frame[:] = image
+        for i, x in enumerate(arrays[:-1], Frame.OPERANDS):
+            frame[i] = x.ctypes.data
+        self._tape(tape.ctypes.data, frame.ctypes.data)
 
     def _works(self, head: int) -> bool:
         """Whether arrays look as expected, and a builtin computes what it should."""

@@ -145,9 +145,14 @@ def number_bits(value: Any, dtype: DType) -> int:
 
 
 def special(value: Any, dtype: DType) -> float | None:
-    """The number, if it is one that code may depend on: 0, 1, ±inf, nan, or a truth value."""
+    """The number, if it is one that code may depend on.
+
+    That is 0, 1, ±inf, nan, a truth value, or unsigned and small: a number of bits to shift by.
+    """
     if dtype.kind == "b":
         return int(bool(value))
+    if dtype.kind == "u" and value < 64:
+        return int(value)
     bits = number_bits(value, dtype)
     candidates: tuple[float, ...] = (0, 1)
     if dtype.kind == "f":

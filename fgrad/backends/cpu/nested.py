@@ -1,11 +1,13 @@
 """The rules of equations that are no kernels, and whether the programs in them are compiled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from fgrad.backends.cpu.products import product_of
+from fgrad.compile.plan import Library, Plan
 from fgrad.core.ir import Eqn
 from fgrad.core.primitive import Lowering
-from fgrad.core.program import local
+from fgrad.core.program import compiled_inside
 
 
 def is_host(eqn: Eqn) -> bool:
@@ -21,10 +23,22 @@ def rule_of(eqn: Eqn) -> Callable[..., Any]:
         return rule
 
     def run(xp: Any, *arrays: Any, **params: Any) -> Any:
-        before, local.inside = local.inside, True
-        try:
+        with compiled_inside():
             return rule(xp, *arrays, **params)
-        finally:
-            local.inside = before
 
     return run
+
+
+def made_by_rules(plan: Plan, loaded: Sequence[object]) -> set[int]:
+    """The buffers that eager rules return; `loaded` are the functions of other steps, or None."""
+    return {
+        b
+        for step, function in zip(plan.steps, loaded, strict=True)
+        if function is None and isinstance(step, Library) and product_of(step.eqn) is None
+        for b in step.outputs
+    }
+
+
+def identifier(name: str) -> str:
+    """A name as part of a name in Python."""
+    return "".join(c if c.isalnum() else "_" for c in name)

@@ -7,7 +7,7 @@ are made harmless first, and conversions from float saturate.
 from collections.abc import Callable, Sequence
 
 from fgrad.backends.cpu import vmath
-from fgrad.backends.cpu.text import Builder
+from fgrad.backends.cpu.text import Builder, Operand
 from fgrad.compile.kernel import CONVERSIONS, DType
 from fgrad.core.errors import CompilationError
 
@@ -26,7 +26,7 @@ _FLOAT_CALLS = {
     "abs": "fabs", "floor": "floor", "ceil": "ceil", "rint": "rint", "trunc": "trunc",
     "sqrt": "sqrt", "copysign": "copysign",
 }  # fmt: skip
-_SHIFTS = ("shl", "shr", "sar")
+SHIFTS = ("shl", "shr", "sar")
 _MATH_ONLY = frozenset(op for op, _ in vmath.SUPPORTED) - _FLOAT_CALLS.keys()
 
 
@@ -53,7 +53,7 @@ def supports(op: str, dtype: DType) -> bool:
     if dtype.kind == "b":
         return op in _TRUTH or op == "not"
     others = ("neg", "sign", "min", "max", "div", "rem", "not", "popcount", "clz")
-    return op in _INTEGER or op in others or op in _SHIFTS
+    return op in _INTEGER or op in others or op in SHIFTS
 
 
 def emit(b: Builder, op: str, args: Sequence[str], kinds: Sequence[DType], dtype: DType) -> str:
@@ -176,7 +176,7 @@ def _integer(b: Builder, op: str, args: Sequence[str], kind: DType) -> str:
         return b.binary(_INTEGER[op], x, y)
     if op == "abs" and not signed:
         return x
-    if op in _SHIFTS:
+    if op in SHIFTS:
         return _shift(b, op, x, y, kind)
     match op:
         case "div" | "rem":
@@ -224,12 +224,15 @@ def _quotient(b: Builder, x: str, y: str, signed: bool) -> str:
     return b.cast(back, quotient, b.scalar(x))
 
 
-def _shift(b: Builder, op: str, x: str, y: str, kind: DType) -> str:
+def _shift(b: Builder, op: str, x: str, y: Operand, kind: DType) -> str:
     bits = kind.itemsize * 8
+    code = "shl" if op == "shl" else "lshr"
+    if isinstance(y, int):
+        return b.binary(code, x, y) if y < bits else b.binary("and", x, 0)
     if op == "sar" and kind.kind == "i":  # beyond the width, the sign in all bits
         return b.binary("ashr", x, b.call("umin", y, bits - 1))
     inside = b.icmp("ult", y, bits)
-    moved = b.binary("shl" if op == "shl" else "lshr", x, b.select(inside, y, 0))
+    moved = b.binary(code, x, b.select(inside, y, 0))
     return b.select(inside, moved, 0)
 
 

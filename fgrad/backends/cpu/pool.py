@@ -18,8 +18,8 @@ SPIN = 500
 def thread_count() -> int:
     """How many threads a kernel may use: `FGRAD_NUM_THREADS`, or the cores of this process.
 
-    The variable bounds the threads of BLAS too (see `blas`); the two never run at the same time in
-    one call.
+    The variable bounds the threads of BLAS too (see `budget`); the two never run at the same time
+    in one call.
 
     Raises:
         ConfigError: The variable is no positive integer.

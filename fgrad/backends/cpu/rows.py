@@ -59,8 +59,8 @@ def scalar(f: Frame, i: int, access: Access | None = None) -> None:
                 name = (access or _placed(f, i)).load_scalar()
             case Index(axis=axis, dtype=dtype):
                 name = ops.convert(f.b, f.index[axis], _INT64, dtype)
-            case Compute(op=op, args=args, dtype=dtype):
-                name = ops.emit(f.b, op, f.values(args, SEGMENT), _kinds(f, args), dtype)
+            case Compute(op=op, args=args, dtype=dtype) as instr:
+                name = ops.emit(f.b, op, f.operands(instr, SEGMENT), _kinds(f, args), dtype)
     f.set_scalar(i, name)
 
 
@@ -251,6 +251,6 @@ class _Pass:
                 if b.width > 1:
                     places = b.binary("add", places, b.iota("i64"))
                 return ops.convert(b, places, _INT64, dtype)
-            case Compute(op=op, args=args, dtype=dtype):
-                return ops.emit(b, op, f.values(args, LANE), _kinds(f, args), dtype)
+            case Compute(op=op, args=args, dtype=dtype) as instr:
+                return ops.emit(b, op, f.operands(instr, LANE), _kinds(f, args), dtype)
         raise AssertionError("no other instruction has a value for each element")

@@ -9,7 +9,7 @@ kernel that needs scratch memory get pointers to it (see `layout`).
 
 from enum import IntEnum
 
-from fgrad.backends.cpu import sharing, together
+from fgrad.backends.cpu import interpreter, sharing, together
 
 
 class Word(IntEnum):
@@ -41,7 +41,10 @@ class Context(IntEnum):
     RESTORE_THREAD = 5
     POOL = 6
     NDARRAY = 7  # the type
-    SIZE = 8
+    ENSURE = 8  # functions of Python: PyGILState_Ensure, …
+    CHECK_SIGNALS = 9
+    RELEASE = 10
+    SIZE = 11
 
 
 _TEXT = """
@@ -233,7 +236,10 @@ end:
 }}
 """
 
-NAMES = ("fgrad_launch", "fgrad_ready", "fgrad_run", "fgrad_worker", "fgrad_probe", *together.NAMES)
+NAMES = (
+    "fgrad_launch", "fgrad_ready", "fgrad_run", "fgrad_worker", "fgrad_probe", *together.NAMES,
+    *interpreter.NAMES,
+)  # fmt: skip
 
 
 def text(architecture: str, head: int) -> str:
@@ -248,7 +254,7 @@ def text(architecture: str, head: int) -> str:
     return together.text() + _TEXT.format(
         sharing=sharing.text(architecture), type=head - 8, data=head, flags=head + 48,
         W=_Numbers(Word), C=_Numbers(Context),
-    )  # fmt: skip
+    ) + interpreter.text(_Numbers(Context), _Numbers)  # fmt: skip
 
 
 class _Numbers:

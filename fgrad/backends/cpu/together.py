@@ -42,6 +42,7 @@ class Part(NamedTuple):
         units: Its units of work.
         combine_units: Those of `combine`.
         shared_bytes: The scratch memory that its threads share.
+        thread_bytes: Likewise, of each thread alone.
     """
 
     kernel: int
@@ -51,6 +52,12 @@ class Part(NamedTuple):
     units: int
     combine_units: int
     shared_bytes: int
+    thread_bytes: int
+
+
+def scratch_of(parts: Sequence[Part]) -> tuple[int, int]:
+    """The scratch memory of kernels that run together: what all threads share, and of each."""
+    return sum(p.shared_bytes for p in parts), max(p.thread_bytes for p in parts)
 
 
 def table(parts: Sequence[Part]) -> Any:

@@ -7,23 +7,27 @@ out over common `axes`; `kernels` writes the body of each, following `views` as 
 import heapq
 
 from fgrad.compile.kernel import Kernel
-from fgrad.compile.lower.cluster import Cluster, Library, Node
+from fgrad.compile.lower.cluster import Cluster, Join, Library, Node
 from fgrad.compile.lower.kernels import kernel_of
+from fgrad.compile.lower.nested import programs_of
 from fgrad.compile.lower.partition import Partition
-from fgrad.compile.lower.program import POINTWISE, Program, ends, is_plain
+from fgrad.compile.lower.program import POINTWISE, Program, ends, is_drawn, is_plain
 from fgrad.compile.lower.scalars import Supports, is_cheap
+from fgrad.compile.passes import optimize
 from fgrad.compile.plan import (
     INPUT,
     RESULT,
     TEMP,
     Buffer,
     Launch,
+    Loop,
     Plan,
     Step,
     View,
 )
 from fgrad.compile.plan import Library as LibraryStep
 from fgrad.core.ir import Jaxpr, Literal, Var
+from fgrad.core.transforms.jaxprs import derived
 
 _AGAIN = 4  # operations that are rather repeated than their result stored and read
 
@@ -44,6 +48,17 @@ def lower(jaxpr: Jaxpr, supports: Supports) -> Plan:
     plan = planner.plan()
     planner.partition.unlink()
     return plan
+
+
+def planned(jaxpr: Jaxpr, supports: Supports) -> tuple[Jaxpr, Plan]:
+    """A closed program after all passes, and its plan; made once."""
+
+    def make() -> tuple[Jaxpr, Plan]:
+        optimized = optimize(jaxpr)
+        return optimized, lower(optimized, supports)
+
+    found: tuple[Jaxpr, Plan] = derived(jaxpr, ("planned", supports), make)
+    return found
 
 
 class _Planner:
@@ -79,6 +94,10 @@ class _Planner:
                 needed.update(v.base for v in node.inputs if not isinstance(v, Literal))
                 out.append(node)
                 continue
+            if isinstance(node, Join):
+                if node.whole in needed:
+                    needed.update(node.parts)
+                continue
             mine = [v for v in node.layouts if v in needed]
             mine += [p for whole, parts in node.joins.items() if whole in needed for p in parts]
             if mine:
@@ -92,12 +111,15 @@ class _Planner:
     def _is_cheap_again(self, var: Var, needed: set[Var]) -> bool:
         """Whether a value takes a few operations on one array of its size that is in memory anyway.
 
+        Or is made of random bits and few other numbers, however many operations that takes.
         Then a kernel that reads it computes it once more, and perhaps nobody has to store it.
         """
         program = self.program
         made = program.made.get(var)
         if made is None or var in needed:
             return False
+        if is_drawn(program, var):
+            return True
         item = program.items[made[0]]
         if item.form != POINTWISE or not is_cheap(item.expr, _AGAIN):
             return False
@@ -106,7 +128,7 @@ class _Planner:
             if not is_plain(program, a):
                 return False
             for v in ends(program, a):
-                if v not in needed and isinstance(self.partition.owner.get(v), Cluster):
+                if v not in needed and isinstance(self.partition.owner.get(v), Cluster | Join):
                     return False
             if a.aval.size * 2 > var.aval.size:
                 large += a.aval.dtype.itemsize <= var.aval.dtype.itemsize or 2
@@ -154,4 +176,8 @@ class _Planner:
             for a, v in pairs
         )  # fmt: skip
         outputs = tuple(map(self._buffer, eqn.outputs))
-        return LibraryStep(eqn, node.item.origin, inputs, outputs)
+        programs = programs_of(eqn)
+        if not programs:
+            return LibraryStep(eqn, node.item.origin, inputs, outputs)
+        jaxprs, plans = zip(*(planned(p, self.program.supports) for p in programs), strict=True)
+        return Loop(eqn, node.item.origin, inputs, outputs, jaxprs, plans)

@@ -23,9 +23,9 @@ from fgrad.compile.lower.scalars import (
     BOOL,
     ROUNDINGS,
     DType,
+    Types,
     computed,
     is_exact,
-    operand_type,
 )
 from fgrad.compile.lower.views import Affine
 from fgrad.core.ir import Var
@@ -184,28 +184,38 @@ class Body:
         """A scalar expression over computed values; `dtype` is that of the program's value."""
         expected = computed(dtype)
         assert expected is not None
-        known = {name: self.dtype(v) for name, v in values.items()}
-        out = self._tree(expr, values, known, expected)
+        types = Types({name: self.dtype(v) for name, v in values.items()})
+        out = self._tree(expr, values, types, expected, {})
         return out if exact and is_exact(expr) else self.rounded(out, dtype)
 
     def _tree(
-        self, expr: Expr, values: Mapping[str, int], known: Mapping[str, DType], expected: DType
-    ) -> int:
+        self, expr: Expr, values: Mapping[str, int], types: Types, expected: DType,
+        known: dict[tuple[int, DType], int],
+    ) -> int:  # fmt: skip
         if isinstance(expr, str):
             return values[expr]
         if not isinstance(expr, tuple):
             return self.const(expr, expected)
+        key = (id(expr), expected)
+        if key not in known:
+            known[key] = self._operation(expr, values, types, expected, known)
+        return known[key]
+
+    def _operation(
+        self, expr: tuple[Any, ...], values: Mapping[str, int], types: Types, expected: DType,
+        known: dict[tuple[int, DType], int],
+    ) -> int:  # fmt: skip
         op, *args = expr
         if op in CASTS:
-            arg = self._tree(args[0], values, known, expected)
+            arg = self._tree(args[0], values, types, expected, known)
             if op == "convert" or self.dtype(arg) == expected:
                 return self.convert(arg, expected)
             return self.compute(op, (arg,), expected)
-        dtype = operand_type(expr, known) or expected
+        dtype = types.inside(expr) or expected
         if op == "select":
-            which = self._tree(args[0], values, known, BOOL)
-            x, y = (self._tree(a, values, known, dtype) for a in args[1:])
+            which = self._tree(args[0], values, types, BOOL, known)
+            x, y = (self._tree(a, values, types, dtype, known) for a in args[1:])
             return self.compute(op, (which, x, y), dtype)
         result = BOOL if OPS[op].result == "bool" else dtype
-        parts = tuple(self._tree(a, values, known, dtype) for a in args)
+        parts = tuple(self._tree(a, values, types, dtype, known) for a in args)
         return self.compute(op, parts, result)

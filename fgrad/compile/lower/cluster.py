@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from fgrad.compile.lower.axes import Atom, Layout, flat, leaves, matched, size_of
 from fgrad.compile.lower.program import REDUCE, Access, Item
 from fgrad.compile.lower.strided import Strided
-from fgrad.core.ir import Literal, Var
+from fgrad.core.ir import Eqn, Literal, Var
 
 _MEMBERS = 96  # of a cluster: the time to compile a kernel grows with its length
 _READS = 40
@@ -34,13 +34,14 @@ class Cluster:
         domain: All atoms.
         inner: The atoms of a row, where an equation depends on them; else None.
         phase: The recomputation that it belongs to, or None.
+        run: The backward pass that it belongs to, or None.
         mask: A bit for each node that it is or was merged with.
         up: A bit for each node that has to run before it.
         direct: The nodes that it reads from.
         after: Those that read from it.
     """
 
-    def __init__(self, number: int, phase: object) -> None:
+    def __init__(self, number: int, eqn: Eqn) -> None:
         self.items: list[tuple[int, Item]] = []
         self.layouts: dict[Var, Layout] = {}
         self.walks: dict[Var, Layout] = {}
@@ -50,7 +51,8 @@ class Cluster:
         self.joins: dict[Var, tuple[Var, ...]] = {}
         self.domain: list[Atom] = []
         self.inner: list[Atom] | None = None
-        self.phase = phase
+        self.phase = eqn.phase
+        self.run = None if eqn.pullback is None else eqn.pullback[0]
         self.mask = 1 << number
         self.up = 0
         self.direct: set[Node] = set()
@@ -99,7 +101,20 @@ class Library:
         self.last = position
 
 
-Node = Cluster | Library
+class Join:
+    """A concatenation whose parts are stored straight into it by more than one kernel."""
+
+    def __init__(self, number: int, position: int, whole: Var, parts: Sequence[Var]) -> None:
+        self.whole = whole
+        self.parts = parts
+        self.mask = 1 << number
+        self.up = 0
+        self.direct: set[Node] = set()
+        self.after: set[Node] = set()
+        self.last = position
+
+
+Node = Cluster | Library | Join
 
 
 class Merge:
@@ -129,9 +144,13 @@ class Merge:
 
     def _phases_agree(self, related: bool) -> bool:
         # What recomputation feeds may join it; nothing pulls it forward.
-        return self.a.phase == self.b.phase or (
-            related and self.b.phase is None and len(self.b.items) == 1
-        )
+        a, b = self.a, self.b
+        if a.phase == b.phase:
+            return True
+        if a.run is not None and a.run is b.run:
+            # Of one backward pass: what `mincut` repeats, in the phase (None, run), is cheap.
+            return related or (a.phase or b.phase) == (None, a.run)
+        return related and b.phase is None and len(b.items) == 1
 
     # ------------------------------------------------------------------------- atoms
 
@@ -212,7 +231,8 @@ class Merge:
         sets += [self._mine(r) for r in b.reduced.values()]
         self.inner = inner
         last = _fastest(a)
-        return divisions(inner, [s for s in sets if s], last and _only(last))
+        small = size_of(left) <= _SMALL
+        return divisions(inner, [s for s in sets if s], last and _only(last), small)
 
     def _spreads(self, whole: Cluster, part: Cluster, extra: list[Atom]) -> bool:
         """Whether all of `part` can be row values of `whole`, whose rows are `extra`."""
@@ -244,6 +264,7 @@ class Merge:
         a.domain = list(dict.fromkeys(leaves([*a.domain, *b.domain])))
         a.inner = self.inner
         a.phase = b.phase if a.phase is None else a.phase
+        a.run = a.run if a.run is b.run else None
         a.mask |= b.mask
         a.after |= b.after
         a.up = (a.up | b.up) & ~a.mask
@@ -276,9 +297,16 @@ def _is_row(cluster: Cluster, var: Var) -> bool:
 
 
 def divisions(
-    inner: Sequence[Atom] | None, sets: Sequence[Sequence[Atom]], last: Atom | None
+    inner: Sequence[Atom] | None, sets: Sequence[Sequence[Atom]], last: Atom | None, small: bool
 ) -> bool:
-    """Whether reductions over those sets of atoms fit in one kernel; `last` is the fastest atom."""
+    """Whether reductions over those sets of atoms fit in one kernel, and it reads rows of memory.
+
+    Args:
+        inner: The atoms of a row, if they are settled.
+        sets: The atoms of each reduction.
+        last: The fastest atom.
+        small: Whether the order of memory counts less than the number of kernels.
+    """
     distinct = {frozenset(s) for s in sets}
     if inner is None:
         if len(distinct) < 2:
@@ -286,7 +314,9 @@ def divisions(
         if len(distinct) > 2:
             return False
         one, two = sorted(distinct, key=len)
-        return one < two or not one & two
+        if one < two:  # the row is the first, or what the second has beyond it
+            return small or last is None or last in two
+        return not one & two
     row = frozenset(inner)
     rest = set()
     for s in distinct:

@@ -7,16 +7,21 @@ from fgrad.compile.kernel import (
     MAPPED,
     Accumulate,
     Bound,
+    Compute,
+    Const,
     Fold,
     Index,
     Instr,
     Kernel,
     Load,
     Map,
+    Reduce,
     Store,
 )
 from fgrad.compile.lower.body import Body
 
+_SHORT, _VECTOR = 8, 16  # lengths of a last axis that leaves vectors empty, and that fills them
+_UNORDERED = (Load, Const, Index, Compute, Reduce, Store, Accumulate)  # whatever axis is last
 _ROW = 512  # elements that a row has at least where rows are free to choose
 
 
@@ -40,6 +45,8 @@ def collapsed(
         across = inner
     else:
         across, inner = (sum(run[0] < d for run in runs) for d in division)
+    runs = [*runs[:inner], *_longest_last(body, runs[inner:])]
+    new_sizes = [prod(sizes[a] for a in run) for run in runs]
     accumulates = any(isinstance(i, Accumulate) for i in body.code)
     extra = not new_sizes[inner:]
     code = tuple(_remapped(i, runs, extra) for i in body.code)
@@ -52,6 +59,17 @@ def collapsed(
         across if accumulates else 0,
         eqns,
     )
+
+
+def _longest_last(body: Body, inner: list[list[int]]) -> list[list[int]]:
+    """The axes of a row in an order whose last fills vectors, where the given one does not."""
+    lengths = [prod(body.sizes[a] for a in run) for run in inner]
+    if len(inner) < 2 or lengths[-1] >= _SHORT or max(lengths) < _VECTOR:
+        return inner
+    if not all(isinstance(i, _UNORDERED) for i in body.code):
+        return inner
+    at = max(range(len(inner)), key=lengths.__getitem__)
+    return [*inner[:at], *inner[at + 1 :], inner[at]]
 
 
 def runs_of(body: Body, limits: set[int]) -> list[list[int]]:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from math import prod
 
 from fgrad.compile.lower.axes import Layout, fresh
-from fgrad.compile.lower.cluster import Cluster, Library, Merge, Node
+from fgrad.compile.lower.cluster import Cluster, Join, Library, Merge, Node
+from fgrad.compile.lower.nested import can_read
 from fgrad.compile.lower.program import (
     JOIN,
     LIBRARY,
@@ -19,7 +20,6 @@ from fgrad.compile.lower.program import (
     Item,
     Program,
     accesses,
-    ends,
 )
 from fgrad.compile.lower.strided import Strided, strided
 from fgrad.compile.plan import contiguous
@@ -44,9 +44,11 @@ class Partition:
         self._effect: Node | None = None
         self._merged: dict[Node, Node] = {}
         for position, item in enumerate(program.items):
-            if item.form == LIBRARY or (item.form == JOIN and not self._join(position, item)):
+            if item.form == LIBRARY:
                 self._library(position, item)
-            elif item.form not in (VIEW, JOIN):
+            elif item.form == JOIN:
+                self._join(position, item)
+            elif item.form != VIEW:
                 self._cluster(position, item)
         for atom in program.results:
             if type(atom) is Var:
@@ -102,7 +104,7 @@ class Partition:
         for base in missing:
             if base not in self.owner:
                 self._view(base)
-        me = Cluster(len(self.nodes), item.eqn.phase)
+        me = Cluster(len(self.nodes), item.eqn)
         me.add(position, item, var, walk, found)
         self.nodes.append(me)
         self.owner[var] = me
@@ -113,16 +115,15 @@ class Partition:
             if access.layout is not None:
                 self.readers.setdefault(access.base, []).append(me)
 
-    def _join(self, position: int, item: Item) -> bool:
-        """Have the parts of a concatenation stored by one kernel, if one makes them all."""
+    def _join(self, position: int, item: Item) -> None:
+        """Have the parts of a concatenation stored straight into it, by kernels that make them."""
         eqn, program = item.eqn, self.program
         whole = eqn.outputs[0]
-        made = [self.owner.get(v) for a in eqn.inputs for v in ends(program, a)]
-        if not all(isinstance(n, Cluster) for n in made) or not made or not whole.aval.size:
-            return False
         parts, first = [], 0
         step = prod(whole.aval.shape[eqn.params["dimension"] + 1 :])
         for a in eqn.inputs:
+            if not a.aval.size and whole.aval.size:
+                continue
             part = Var(a.aval)
             parts.append(part)
             program.parts[part] = (whole, first * step)
@@ -130,23 +131,24 @@ class Partition:
             copy = item.eqn.replace(inputs=(a,), outputs=(part,))
             self._cluster(position, Item(copy, item.origin, POINTWISE, "x", ("x",)))
         homes = {self.find(self.owner[p]) for p in parts}
-        if len(homes) > 1:
-            return False
-        (home,) = homes
-        assert isinstance(home, Cluster)
-        home.joins[whole] = tuple(parts)
-        self.owner[whole] = home
-        return True
+        home = homes.pop()
+        if not homes and isinstance(home, Cluster):
+            home.joins[whole] = tuple(parts)
+            self.owner[whole] = home
+            return
+        node = self.owner[whole] = Join(len(self.nodes), position, whole, parts)
+        self.nodes.append(node)
+        self._depend(node, parts)
 
     def _library(self, position: int, item: Item) -> None:
         program, eqn = self.program, item.eqn
         inputs: list[Literal | Strided] = []
-        for a in eqn.inputs:
+        for i, a in enumerate(eqn.inputs):
             if isinstance(a, Literal):
                 inputs.append(a)
                 continue
             view = strided(program, a)
-            if view is None:
+            if view is None or not can_read(eqn, i, view.strides):
                 program.keep(a)
                 view = Strided(a, 0, contiguous(a.aval.shape))
             inputs.append(view)

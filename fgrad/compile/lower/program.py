@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 
 from fgrad.compile.lower.axes import Layout
 from fgrad.compile.lower.scalars import Supports, computed, expression, is_supported
-from fgrad.compile.lower.views import down, is_regular
+from fgrad.compile.lower.views import Inexpressible, down, is_regular
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
 from fgrad.core.primitive import Absent, Lowering
 from fgrad.core.scalar import Expr
 from fgrad.core.transforms.jaxprs import stage_derived
 
 POINTWISE, REDUCE, VIEW, LIBRARY = "pointwise", "reduce", "view", "library"
-JOIN = "join"  # a concatenation: its parts may be stored straight into it, else a library step
+RANDOM = "random"
+JOIN = "join"  # a concatenation: its parts are stored straight into it
 _MONOIDS = {"+": "add", "*": "mul", "max": "max", "min": "min", "&": "and", "|": "or", "^": "xor"}
 
 
@@ -59,16 +60,18 @@ class Program:
         stored: Views that are written to memory, because a step needs them there.
         pending: Those of them that nobody has taken care of yet.
         parts: For each part of a concatenation, the whole, and the part's first element in it.
+        drawn: Of values that were asked for, whether they are made of random bits.
     """
 
     def __init__(self, jaxpr: Jaxpr, supports: Supports) -> None:
-        self.jaxpr = jaxpr
+        self.jaxpr, self.supports = jaxpr, supports
         self.items: list[Item] = []
         self.made: dict[Var, tuple[int, int]] = {}
         self.renamed: dict[Var, Atom] = {}
         self.stored: set[Var] = set()
         self.pending: list[Var] = []
         self.parts: dict[Var, tuple[Var, int]] = {}
+        self.drawn: dict[Var, bool] = {}
         for origin, eqn in enumerate(jaxpr.eqns):
             self._add(eqn, origin, supports)
         self.results = [self.read(a) for a in jaxpr.outvars]
@@ -80,9 +83,7 @@ class Program:
     def _add(self, eqn: Eqn, origin: int, supports: Supports) -> None:
         if self.renamed:
             eqn = eqn.replace(inputs=tuple(self.read(a) for a in eqn.inputs))
-        lower = eqn.primitive.lower
-        composed = isinstance(lower, Lowering) and lower.kind == REDUCE and lower.decompose
-        if composed and all(computed(a.aval.dtype) is not None for a in eqn.inputs):
+        if is_composed(eqn) and all(computed(a.aval.dtype) is not None for a in eqn.inputs):
             self._expand(eqn, origin, supports)
             return
         item = classify(eqn, origin, supports)
@@ -120,7 +121,10 @@ class Program:
             outputs = tuple(Var(v.aval) for v in inner.outputs)
             inputs = tuple(read(a) for a in inner.inputs)
             env.update(zip(inner.outputs, outputs, strict=True))
-            new = inner.replace(inputs=inputs, outputs=outputs, source=eqn.source, phase=eqn.phase)
+            new = inner.replace(
+                inputs=inputs, outputs=outputs, source=eqn.source, phase=eqn.phase,
+                pullback=eqn.pullback,
+            )  # fmt: skip
             self._add(new, origin, supports)
         for v, out in zip(eqn.outputs, body.outvars, strict=True):
             self.renamed[v] = self.read(read(out))
@@ -177,6 +181,16 @@ def _composed(prim: Any, avals: Any, params: Any) -> Jaxpr:
     return stage_derived(run, avals)
 
 
+def is_composed(eqn: Eqn) -> bool:
+    """Whether other primitives take the place of an equation's."""
+    lower = eqn.primitive.lower
+    if not isinstance(lower, Lowering) or lower.decompose is None:
+        return False
+    if lower.kind == VIEW:
+        return not is_regular(eqn)
+    return lower.kind != POINTWISE or isinstance(expression(eqn), Absent)
+
+
 def classify(eqn: Eqn, origin: int, supports: Supports) -> Item:
     """What an equation is to the compiler."""
     library = Item(eqn, origin, LIBRARY)
@@ -190,7 +204,7 @@ def classify(eqn: Eqn, origin: int, supports: Supports) -> Item:
     if any(t is None for t in types):  # not `None in`: float64 equals None
         return library
     if lower.kind == VIEW:
-        if lower.data == "concatenate" and len({a.aval.shape for a in eqn.inputs}) == 1:
+        if lower.data == "concatenate":
             return Item(eqn, origin, JOIN)
         return Item(eqn, origin, VIEW) if is_regular(eqn) else library
     if lower.kind == REDUCE and lower.data in _MONOIDS:
@@ -237,6 +251,52 @@ def is_plain(program: Program, atom: Atom) -> bool:
 
 
 _PLAIN = frozenset(("broadcast", "transpose", "identity", "slice", "rev"))
+_FEW = 64  # a value is large beside one that has this many times fewer elements
+
+
+def is_drawn(program: Program, var: Var) -> bool:
+    """Whether a value is made of random bits, element by element, and of small values."""
+    known = program.drawn.get(var)
+    if known is None:
+        known = program.drawn[var] = _is_drawn(program, var)
+    return known
+
+
+def _is_drawn(program: Program, var: Var) -> bool:
+    made = program.made.get(var)
+    if made is None or program.items[made[0]].form != POINTWISE:
+        return False
+    item = program.items[made[0]]
+    lower = program.jaxpr.eqns[item.origin].primitive.lower
+    drawn = isinstance(lower, Lowering) and lower.kind == RANDOM
+    for a in item.eqn.inputs:
+        try:
+            end = _element(program, a)
+        except Inexpressible:
+            return False
+        if end is not None and end.aval.size * _FEW > var.aval.size:
+            if not is_drawn(program, end):
+                return False
+            drawn = True
+    return drawn
+
+
+def _element(program: Program, atom: Atom) -> Var | None:
+    """The value in which views end that show an element of it at any index; None of numbers."""
+    while (view := program.view_of(atom)) is not None:
+        eqn = view[0]
+        if not eqn.inputs:
+            return None
+        below = eqn.inputs[0]
+        if eqn.primitive.lower.data == "reshape":  # type: ignore[union-attr]
+            source = program.view_of(below)
+            wide = [[n for n in a.aval.shape if n != 1] for a in (atom, below)]
+            if wide[0] != wide[1] and (source is None or source[0].inputs):  # no iota
+                raise Inexpressible
+        elif eqn.primitive.lower.data not in _PLAIN:  # type: ignore[union-attr]
+            raise Inexpressible
+        atom = below
+    return atom if type(atom) is Var else None
 
 
 def aligned(layout: Layout, shape: Sequence[int], full: Sequence[int]) -> Layout:

@@ -57,32 +57,48 @@ def expression(eqn: Eqn) -> tuple[Expr, list[str]] | Absent:
     return (_substituted(expr, eqn.params, names) if eqn.params else expr), names
 
 
-def _substituted(expr: Expr, params: Mapping[str, Any], names: list[str]) -> Expr:
+def _substituted(
+    expr: Expr, params: Mapping[str, Any], names: list[str], known: dict[int, Expr] | None = None
+) -> Expr:
+    if known is None:
+        known = {}
     if isinstance(expr, tuple):
-        return (expr[0], *(_substituted(e, params, names) for e in expr[1:]))
-    if isinstance(expr, str) and expr not in names:
-        return params[expr]
-    return expr
+        found = known.get(id(expr))
+        if found is None:
+            parts = [_substituted(e, params, names, known) for e in expr[1:]]
+            found = known[id(expr)] = (expr[0], *parts)
+        return found
+    return params[expr] if isinstance(expr, str) and expr not in names else expr
 
 
-def type_of(expr: Expr, known: Mapping[str, DType]) -> DType | None:
-    """The dtype of an expression; None of numbers and casts, which take that of what they meet."""
-    if isinstance(expr, str):
-        return known[expr]
-    if not isinstance(expr, tuple) or expr[0] in CASTS:
-        return None
-    if OPS[expr[0]].result == "bool":
-        return BOOL
-    return operand_type(expr, known)
+class Types:
+    """The dtypes of the parts of an expression.
 
+    Args:
+        operands: Those of its operands, by name.
+    """
 
-def operand_type(expr: tuple[Any, ...], known: Mapping[str, DType]) -> DType | None:
-    """The dtype that the operands of an operation share; of 'select', its cases."""
-    for arg in expr[2 if expr[0] == "select" else 1 :]:
-        found = type_of(arg, known)
-        if found is not None:
-            return found
-    return None
+    def __init__(self, operands: Mapping[str, DType]) -> None:
+        self.operands = operands
+        self._known: dict[int, DType | None] = {}
+
+    def of(self, expr: Expr) -> DType | None:
+        """Of a part; None of numbers and casts, which take that of what they meet."""
+        if isinstance(expr, str):
+            return self.operands[expr]
+        if not isinstance(expr, tuple) or expr[0] in CASTS:
+            return None
+        if OPS[expr[0]].result == "bool":
+            return BOOL
+        return self.inside(expr)
+
+    def inside(self, expr: tuple[Any, ...]) -> DType | None:
+        """The dtype that the operands of an operation share; of 'select', its cases."""
+        key = id(expr)
+        if key not in self._known:
+            args = expr[2 if expr[0] == "select" else 1 :]
+            self._known[key] = next((t for t in map(self.of, args) if t is not None), None)
+        return self._known[key]
 
 
 def is_exact(expr: Expr) -> bool:
@@ -98,22 +114,31 @@ def is_cheap(expr: Expr, budget: int) -> bool:
     return _cost(expr) <= budget
 
 
-def _cost(expr: Expr) -> int:
-    if not isinstance(expr, tuple):
+def _cost(expr: Expr, seen: set[int] | None = None) -> int:
+    if seen is None:
+        seen = set()
+    if not isinstance(expr, tuple) or id(expr) in seen:
         return 0
-    return (1 if expr[0] in _CHEAP else 100) + sum(map(_cost, expr[1:]))
+    seen.add(id(expr))
+    return (1 if expr[0] in _CHEAP else 100) + sum(_cost(e, seen) for e in expr[1:])
 
 
 def is_supported(
     expr: Expr, known: Mapping[str, DType], expected: DType, supports: Supports
 ) -> bool:
     """Whether a backend renders every operation of an expression in its dtype."""
-    if not isinstance(expr, tuple):
+    return _is_supported(expr, expected, Types(known), set(), supports)
+
+
+def _is_supported(
+    expr: Expr, expected: DType, types: Types, seen: set[tuple[int, DType]], supports: Supports
+) -> bool:
+    if not isinstance(expr, tuple) or (id(expr), expected) in seen:
         return True
-    op, *args = expr
-    if op in CASTS:
-        return all(is_supported(a, known, expected, supports) for a in args)
-    dtype = operand_type(expr, known) or expected
-    if not supports(op, dtype):
-        return False
-    return all(is_supported(a, known, dtype, supports) for a in args)
+    seen.add((id(expr), expected))
+    if expr[0] in CASTS:
+        return _is_supported(expr[1], expected, types, seen, supports)
+    dtype = types.inside(expr) or expected
+    return supports(expr[0], dtype) and all(
+        _is_supported(a, dtype, types, seen, supports) for a in expr[1:]
+    )

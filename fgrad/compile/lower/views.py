@@ -195,6 +195,9 @@ def reshaped(
             continue
         shape = [old[i] for i in mine]
         place = total([index[i] for i in mine], contiguous(tuple(shape)), len(sizes))
+        if len(target) == 1:
+            out += [place if j == target[0] else zero for j in other]
+            continue
         out += _unravelled(place, [new[j] for j in other], sizes)
     return out
 

@@ -14,6 +14,7 @@ from fgrad.core.basis.alignment import (
 from fgrad.core.basis.rules import (
     Avals,
     broadcast_shapes,
+    is_same,
     scalar,
 )
 from fgrad.core.errors import DtypeError, ShapeError
@@ -96,6 +97,13 @@ def _select_scalar(avals: Sequence[Avals], _params: dict[str, Any]) -> str:
     return "".join(f"which <= {i} ? x{i} : " for i in range(last)) + f"x{last}"
 
 
+def _select_simplify(args: Sequence[Value], _params: dict[str, Any]) -> Value | None:
+    """The one case that there is, under any selector."""
+    which, first, *others = args
+    same = all(is_same(first, x) for x in others)
+    return first if same and broadcast_shapes("select_n", (which, first)) == first.shape else None
+
+
 select_n_p: Primitive = Primitive(
     "select_n",
     "For each element, the case that the selector names (False and 0 name the first).",
@@ -110,6 +118,7 @@ select_n_p: Primitive = Primitive(
     ),
     batch=lambda axis, args, dims: batch_pointwise(select_n_p, axis, args, dims, {}),
     lower=Lowering("pointwise", _select_scalar, operands="which *x"),
+    simplify=_select_simplify,
     linear="jointly",
     spec=Spec(
         (Operand(dtype="bool", generator="static"), Operand(), Operand()),

@@ -14,6 +14,7 @@ from fgrad.core.basis.rules import (
     Avals,
     linear_jvp,
     linear_pullback,
+    made_by,
 )
 from fgrad.core.primitive import (
     ANY,
@@ -61,8 +62,40 @@ def _convert_transpose(
 
 def _convert_simplify(args: Sequence[Value], params: dict[str, Any]) -> Value | None:
     x = args[0]
-    same = x.dtype == params["new_dtype"] and x.weak_type == params["weak_type"]
-    return x if same else None
+    new = params["new_dtype"]
+    if x.dtype == new and x.weak_type == params["weak_type"]:
+        return x
+    found = made_by(x, convert_element_type_p)
+    if found is None:
+        return None
+    first = found[0][0]
+    # From a float to an integer values saturate, from one integer to another they wrap.
+    differ = x.dtype.kind not in "biu" and new.kind in "iu" and first.dtype.kind in "iu"
+    if not is_exact(first.dtype, x.dtype) or (differ and not is_exact(first.dtype, new)):
+        return None
+    return convert_element_type(first, new, weak_type=params["weak_type"])
+
+
+def is_exact(dtype: np.dtype[Any], new: np.dtype[Any]) -> bool:
+    """Whether every value of a dtype is one of another dtype."""
+    kinds = [d.kind if d.kind in "biuc" else "f" for d in (dtype, new)]
+    if dtype == new or dtype.kind == "b":
+        return True
+    if kinds[0] in "iu":
+        ints = np.iinfo(dtype)
+        if kinds[1] in "iu":
+            wide = np.iinfo(new)
+            return bool(wide.min <= ints.min and ints.max <= wide.max)
+        return kinds[1] != "b" and ints.bits - (kinds[0] == "i") <= dtypes.finfo(new).nmant + 1
+    if (kinds[0] == "c" and kinds[1] != "c") or kinds[1] in "biu":
+        return False
+    few, many = dtypes.finfo(dtype), dtypes.finfo(new)
+    # The least subnormal and the greatest value, and all digits between.
+    return bool(
+        few.nmant <= many.nmant
+        and float(few.max) <= float(many.max)
+        and float(few.smallest_subnormal) >= float(many.smallest_subnormal)
+    )
 
 
 def _convert_reference(x: Any, *, new_dtype: np.dtype[Any], weak_type: bool) -> Any:

@@ -1,6 +1,7 @@
 """What the rules of many primitives share, and needs no primitive itself."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ from fgrad.core.errors import ShapeError
 from fgrad.core.evaluate import ArrayImpl
 from fgrad.core.primitive import (
     TYPE,
+    Primitive,
     Pullback,
     Unknown,
     Value,
 )
-from fgrad.core.tracing import bind
+from fgrad.core.tracing import bind, state
 
 Avals = ShapedArray
 
@@ -90,6 +92,63 @@ def literal(x: Value) -> Any:
     if type(data) is np.ndarray and data.ndim == 0 and data.dtype.names is None:
         return data.item() if data.dtype.kind != "V" else float(data)
     return None
+
+
+def made_by(x: Value, prim: Primitive) -> tuple[Sequence[Value], dict[str, Any]] | None:
+    """Operands and parameters of the equation that made `x`, where that applied `prim`.
+
+    Only the compiler's `simplify` looks back, and not from one phase into another; else None.
+    """
+    origins = getattr(getattr(x, "owner", None), "origins", None)
+    if not origins:
+        return None
+    made = origins.get(x.atom)
+    return (made[1], made[2]) if made and made[0] is prim and made[3] == state.phase else None
+
+
+def undone(prim_of: Callable[[], Primitive]) -> Callable[..., Value | None]:
+    """The `simplify` rule of an operation that undoes itself."""
+
+    def simplify(args: Sequence[Value], params: dict[str, Any]) -> Value | None:
+        found = made_by(args[0], prim_of())
+        return found[0][0] if found is not None and found[1] == params else None
+
+    return simplify
+
+
+def idempotent(prim_of: Callable[[], Primitive]) -> Callable[..., Value | None]:
+    """The `simplify` rule of an operation that leaves its own results as they are."""
+
+    def simplify(args: Sequence[Value], params: dict[str, Any]) -> Value | None:
+        found = made_by(args[0], prim_of())
+        return args[0] if found is not None and found[1] == params else None
+
+    return simplify
+
+
+def is_same(x: Value, y: Value) -> bool:
+    """Whether two values are one and the same, known without computing."""
+    if x is y:
+        return True
+    atom = getattr(x, "atom", None)
+    return atom is not None and atom is getattr(y, "atom", None)
+
+
+def is_neutral(y: Value, number: float, x: Value) -> bool:
+    """Whether y is the scalar `number`, its sign of zero included, and leaves the type of x."""
+    if y.ndim or (x.weak_type and not y.weak_type):
+        return False
+    known = literal(y)
+    return (
+        known == number
+        and type(known) is not complex
+        and (type(known) is not float or math.copysign(1, known) == math.copysign(1, number))
+    )
+
+
+def is_compiling(x: Value) -> bool:
+    """Whether the compiler's `simplify` is at work, which nobody sees who prints a program."""
+    return getattr(getattr(x, "owner", None), "origins", None) is not None
 
 
 def is_zero_dtype(dtype: np.dtype[Any]) -> bool:

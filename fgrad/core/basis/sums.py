@@ -17,6 +17,7 @@ from fgrad.core.basis.rules import (
     linear_jvp,
     linear_pullback,
     literal,
+    undone,
     wide,
 )
 from fgrad.core.errors import DtypeError
@@ -198,6 +199,7 @@ neg_p: Primitive = Primitive(
     vjp=linear_pullback(lambda ct, _x: (neg(ct),)),
     batch=lambda axis, args, dims: batch_pointwise(neg_p, axis, args, dims, {}),
     lower=Lowering("pointwise", "-x"),
+    simplify=undone(lambda: neg_p),
     linear="jointly",
     spec=Spec(dtypes=NUMERIC, reference=np.negative, ulps=0.0),
 )

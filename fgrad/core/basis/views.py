@@ -16,6 +16,7 @@ from fgrad.core.basis.rules import (
     Dims,
     linear_jvp,
     linear_pullback,
+    made_by,
     shift_axes,
     wide,
 )
@@ -94,6 +95,17 @@ def _broadcast_batch(
     return broadcast_in_dim(x, (axis.size, *shape), inner), 0
 
 
+def _broadcast_simplify(args: Sequence[Value], params: dict[str, Any]) -> Value | None:
+    x, dims = args[0], params["broadcast_dimensions"]
+    if x.shape == params["shape"] and dims == tuple(range(x.ndim)):
+        return x
+    found = made_by(x, broadcast_in_dim_p)
+    if found is None:
+        return None
+    inner = found[1]["broadcast_dimensions"]
+    return broadcast_in_dim(found[0][0], params["shape"], tuple(dims[i] for i in inner))
+
+
 broadcast_in_dim_p: Primitive = Primitive(
     "broadcast_in_dim",
     "Repeat an array along new axes and axes of length 1.",
@@ -104,6 +116,7 @@ broadcast_in_dim_p: Primitive = Primitive(
     vjp=linear_pullback(_broadcast_transpose),
     batch=_broadcast_batch,
     lower=Lowering("view", "broadcast"),
+    simplify=_broadcast_simplify,
     linear="jointly",
     spec=Spec(
         cases=(
@@ -240,6 +253,14 @@ def _transpose_batch(
     return transpose(args[0], (d, *shift_axes(permutation, d))), 0
 
 
+def _transpose_simplify(args: Sequence[Value], params: dict[str, Any]) -> Value | None:
+    found = made_by(args[0], transpose_p)
+    if found is None:
+        return None
+    first = found[1]["permutation"]
+    return transpose(found[0][0], tuple(first[i] for i in params["permutation"]))
+
+
 transpose_p: Primitive = Primitive(
     "transpose",
     "Permute axes.",
@@ -250,6 +271,7 @@ transpose_p: Primitive = Primitive(
     vjp=linear_pullback(_transpose_transpose),
     batch=_transpose_batch,
     lower=Lowering("view", "transpose"),
+    simplify=_transpose_simplify,
     linear="jointly",
     spec=Spec(
         cases=(
@@ -306,6 +328,11 @@ def _reshape_batch(
     return reshape(moveaxis(args[0], d, 0), (axis.size, *new_sizes)), 0
 
 
+def _reshape_simplify(args: Sequence[Value], params: dict[str, Any]) -> Value | None:
+    found = made_by(args[0], reshape_p)
+    return None if found is None else reshape(found[0][0], params["new_sizes"])
+
+
 reshape_p: Primitive = Primitive(
     "reshape",
     "The same elements in row-major order under another shape.",
@@ -316,6 +343,7 @@ reshape_p: Primitive = Primitive(
     vjp=linear_pullback(_reshape_transpose),
     batch=_reshape_batch,
     lower=Lowering("view", "reshape"),
+    simplify=_reshape_simplify,
     linear="jointly",
     spec=Spec(
         cases=(

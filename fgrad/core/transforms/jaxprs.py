@@ -14,7 +14,7 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.config import config
 from fgrad.core.ir import Eqn, Jaxpr, Var
 from fgrad.core.primitive import MappedAxis, Value
-from fgrad.core.tracing import Array, Trace, current, leaked, state
+from fgrad.core.tracing import Array, Trace, leaked, staging, state
 from fgrad.core.transforms.batch import batch_flat
 from fgrad.core.transforms.forward import jvp_flat
 from fgrad.core.transforms.linear import linear_flat
@@ -47,11 +47,13 @@ def derived(jaxpr: Jaxpr, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
     return found
 
 
-def stage_derived(f: Callable[..., Sequence[Value]], avals: Sequence[ShapedArray]) -> Jaxpr:
+def stage_derived(
+    f: Callable[..., Sequence[Value]], avals: Sequence[ShapedArray], *, look_back: bool = False
+) -> Jaxpr:
     """The closed program of `f`, which closes over no tracer; arrays become literals."""
-    trace = StageTrace(state.trace, "a derived program", embed=True)
+    trace = StageTrace(state.trace, "a derived program", embed=True, look_back=look_back)
     invars = [Var(a) for a in avals]
-    with current(trace):
+    with staging(trace):
         outs = [trace.atom(x) for x in f(*[StageTracer(trace, v) for v in invars])]
     trace.close()
     for _, value, *_ in trace.consts.values():
@@ -201,7 +203,7 @@ def linearize_jaxpr(
 def _linearize(jaxpr: Jaxpr, nonzero: Sequence[bool], policy: Policy | None) -> Linearized:
     trace = StageTrace(state.trace, "a derived program", embed=True)
     invars = [Var(a) for a in jaxpr.in_avals]
-    with current(trace):
+    with staging(trace):
         outs, tape = record_flat(
             partial(eval_jaxpr, jaxpr, ()), [StageTracer(trace, v) for v in invars], nonzero
         )

@@ -13,9 +13,9 @@ from fgrad.core.tracing import (
     Trace,
     Tracer,
     bind,
-    current,
     is_open,
     leaked,
+    staging,
     state,
 )
 from fgrad.core.where import here, local
@@ -51,15 +51,21 @@ class StageTrace(Trace):
         words: How the transform is called in messages.
         embed: Write concrete arrays into the program as literals, instead of as constants; for
             programs that are derived from closed ones and must stay closed.
+        look_back: Let identities look at the equations that made their operands.
 
     Attributes:
+        origins: With `look_back`, the equation of each variable: primitive, operands, parameters
+            and phase (see `basis.made_by`); else None.
         uses: The random keys that the program uses, once there is one (see `key_uses`).
     """
 
-    __slots__ = ("consts", "embed", "eqns", "seen", "uses", "words_")
+    __slots__ = ("consts", "embed", "eqns", "origins", "seen", "uses", "words_")
 
-    def __init__(self, parent: Trace, words: str = "jit", *, embed: bool = False) -> None:
+    def __init__(
+        self, parent: Trace, words: str = "jit", *, embed: bool = False, look_back: bool = False
+    ) -> None:
         super().__init__(parent)
+        self.origins: dict[Var, tuple[Any, ...]] | None = {} if look_back else None
         self.embed = embed
         self.eqns: list[Eqn] = []
         self.consts: dict[int, tuple[Var, Value]] = {}
@@ -75,7 +81,7 @@ class StageTrace(Trace):
     def close(self) -> None:
         """Forget the tracers: they hold the trace, and nothing is recorded any more."""
         self.seen.clear()
-        self.uses = None
+        self.origins = self.uses = None
 
     def atom(self, x: Value) -> Atom:
         """The variable or literal of a value; arrays and outer tracers become constants."""
@@ -126,7 +132,9 @@ class StageTrace(Trace):
                 return list(found) if prim.multiple_results else found
         avals = prim.abstract(*[a.aval for a in atoms], **params)
         outs = tuple([Var(a) for a in avals]) if prim.multiple_results else (Var(avals),)
-        self.eqns.append(Eqn(prim, tuple(atoms), outs, params, here(), state.phase))
+        self.eqns.append(Eqn(prim, tuple(atoms), outs, params, here(), state.phase, state.pullback))
+        if self.origins is not None and not prim.multiple_results:
+            self.origins[outs[0]] = prim, args, params, state.phase
         tracers = [StageTracer(self, v) for v in outs]
         result: Any = tracers if prim.multiple_results else tracers[0]
         if key is not None:
@@ -159,7 +167,7 @@ def stage(
     trace = StageTrace(parent, words)
     invars = [Var(a) for a in avals]
     tracers = [StageTracer(trace, v) for v in invars]
-    with current(trace):
+    with staging(trace):
         results = [as_value(x) for x in f(*tracers)]
         outs = [trace.atom(x) for x in results]
     eqns, live = live_equations(trace.eqns, outs)
@@ -216,12 +224,13 @@ def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Value], *args: Value) -> list[Valu
     """
     env: dict[Var, Value] = dict(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
-    before = local.source, state.phase
+    before = local.source, state.phase, state.pullback
     try:
         for eqn, dead in zip(jaxpr.eqns, jaxpr.last_uses, strict=True):
             inputs = [read(env, a) for a in eqn.inputs]
             local.source = eqn.source or before[0]
             state.phase = before[1] if eqn.phase is None else (before[1], eqn.phase)
+            state.pullback = within(before[2], eqn.pullback)
             outs = bind(eqn.primitive, *inputs, **eqn.params)
             if eqn.primitive.multiple_results:
                 env.update(zip(eqn.outputs, outs, strict=True))
@@ -230,8 +239,15 @@ def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Value], *args: Value) -> list[Valu
             for v in dead:
                 env.pop(v, None)
     finally:
-        local.source, state.phase = before
+        local.source, state.phase, state.pullback = before
     return [read(env, a) for a in jaxpr.outvars]
+
+
+def within(outer: Any, own: Any) -> Any:
+    """The pullback of an equation (see `Eqn.pullback`) of a program run in a pullback."""
+    if outer is None or own is None:
+        return own if outer is None else outer
+    return outer[0], outer[1] or own[1]
 
 
 def read(env: dict[Var, Value], atom: Atom) -> Value:

@@ -8,7 +8,7 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ResidualsFreedError
 from fgrad.core.evaluate import ArrayImpl
 from fgrad.core.primitive import Primitive, Value
-from fgrad.core.tracing import bind
+from fgrad.core.tracing import bind, state
 from fgrad.core.where import Where, local
 
 
@@ -130,6 +130,9 @@ class Tape:
                 accumulate(table, owned, slot, ct)
         kept = set(self.inputs)
         before = local.source
+        around = state.pullback
+        if around is None:
+            state.pullback = (object(), False)
         index = len(records)
         try:
             while index:
@@ -138,6 +141,7 @@ class Tape:
                 _pull(record, table, owned, kept)
         finally:
             local.source = before
+            state.pullback = around
         return [table[slot] for slot in self.inputs]
 
     def forward(self, tangents: Sequence[Value | None]) -> list[Value | None]:

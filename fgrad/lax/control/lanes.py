@@ -10,7 +10,9 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ShapeError
 from fgrad.core.primitive import Absent, Lowering, MappedAxis, Primitive, Value
 from fgrad.core.tracing import bind
-from fgrad.lax.compare import gt
+from fgrad.lax.compare import eq, gt
+from fgrad.lax.creation import iota
+from fgrad.lax.reduce import reduce_min, reduce_or
 
 _NO_DERIVATIVE = Absent("it chooses among values and is used where no derivative flows")
 
@@ -35,6 +37,21 @@ def _fill_eager(xp: Any, mask: Any, x: Any) -> Any:
     return xp.where(chosen, x, lane)
 
 
+def _fill_composed(mask: Value, x: Value) -> Value:
+    """The same by the sum of a lane with zeros: `argmax` and a gather are no kernels."""
+    if not mask.size:
+        return x
+    axis, n = mask.ndim - 1, mask.shape[-1]
+    places = iota(np.dtype(np.int32), n)
+    first = reduce_min(basis.select_n(mask, basis.scalar(n, np.dtype(np.int32)), places), (axis,))
+    first = basis.select_n(eq(first, n), first, basis.scalar(0, np.dtype(np.int32)))
+    chosen = expand(eq(basis.reshape(first, (*first.shape, 1)), places), x)
+    lane = basis.select_n(chosen, basis.scalar(0, x.dtype), x)
+    summed = (reduce_or if x.dtype.kind == "b" else basis.reduce_sum)(lane, (axis,))
+    inner = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+    return basis.select_n(expand(mask, x), basis.reshape(summed, inner), x)
+
+
 def _fill_batch(
     axis: MappedAxis, args: Sequence[Value], dims: Sequence[int | None]
 ) -> tuple[Value, int]:
@@ -51,7 +68,7 @@ fill_lanes_p = Primitive(
     transpose=_NO_DERIVATIVE,
     vjp=_NO_DERIVATIVE,
     batch=_fill_batch,
-    lower=Lowering("library", "fill_lanes"),
+    lower=Lowering("reduce", "fill_lanes", _fill_composed),
     differentiable=False,
     spec=Absent("a part of batched loops and branches: tests/laws/test_calls.py checks those"),
 )

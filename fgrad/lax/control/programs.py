@@ -3,13 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from fgrad.core import basis, dtypes, trees
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import DtypeError, ShapeError, TreeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
-from fgrad.core.primitive import Value
+from fgrad.core.primitive import Primitive, Value
+from fgrad.core.program import compiled_inside, run_program
 from fgrad.core.promotion import promote
+from fgrad.core.tracing import bind
 from fgrad.core.transforms.flat import FlatCall
 from fgrad.core.transforms.jaxprs import dce, derived, reachable, stage_derived
 from fgrad.core.transforms.stage import eval_jaxpr, stage_closed
@@ -152,6 +156,21 @@ def program(owner: Jaxpr, key: tuple[Any, ...], run: Any, avals: Sequence[Shaped
 def run_inner(jaxpr: Jaxpr, *args: Value) -> list[Value]:
     """Write a closed program into the one that is being staged."""
     return eval_jaxpr(jaxpr, (), *args)
+
+
+# Steps from which on an eager loop runs compiled: that takes about a millisecond to prepare.
+LONG = 256
+
+
+def run_alone(
+    prim: Primitive, owner: Jaxpr, args: Sequence[Any], params: dict[str, Any]
+) -> list[Any]:
+    """Run one equation on NumPy arrays as a compiled program of its own, kept on `owner`."""
+    avals = [ShapedArray(x.shape, x.dtype) for x in args]
+    key = ("alone", prim, *sorted(params.items()))
+    jaxpr = program(owner, key, lambda *values: bind(prim, *values, **params), avals)
+    with compiled_inside():
+        return run_program(jaxpr, np, args)
 
 
 def with_unused(jaxpr: Jaxpr, avals: Sequence[ShapedArray]) -> Jaxpr:

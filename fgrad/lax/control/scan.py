@@ -8,7 +8,7 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ShapeError
 from fgrad.core.ir import Jaxpr, Var
 from fgrad.core.primitive import Absent, Lowering, MappedAxis, Primitive, Pullback, Unknown, Value
-from fgrad.core.program import run_program
+from fgrad.core.program import may_compile, run_program
 from fgrad.core.tracing import bind
 from fgrad.core.transforms.jaxprs import (
     Linearized,
@@ -21,6 +21,7 @@ from fgrad.core.transforms.jaxprs import (
 )
 from fgrad.core.transforms.stage import eval_jaxpr
 from fgrad.lax.control.programs import (
+    LONG,
     Flags,
     Values,
     carry_fixpoint,
@@ -29,6 +30,7 @@ from fgrad.lax.control.programs import (
     needed_equations,
     program,
     rearranged,
+    run_alone,
     run_inner,
     spread,
     tangent_flags,
@@ -57,17 +59,15 @@ def _abstract(
     ]
 
 
-def _eager(
-    xp: Any, *args: Any, jaxpr: Jaxpr, length: int, reverse: bool, num_consts: int,
-    num_carry: int, unroll: int,
-) -> list[Any]:  # fmt: skip
-    consts = args[:num_consts]
-    carry = list(args[num_consts : num_consts + num_carry])
-    xs = args[num_consts + num_carry :]
+def _eager(xp: Any, *args: Any, **params: Any) -> list[Any]:
+    jaxpr, length, num_carry = params["jaxpr"], params["length"], params["num_carry"]
+    if length >= LONG and may_compile(xp, jaxpr):
+        return run_alone(scan_p, jaxpr, args, params)
+    consts, carry, xs = _groups(args, params["num_consts"], num_carry)
     if any(x.shape[0] != length for x in xs):
         raise ValueError("lengths")
     ys = [xp.empty((length, *a.shape), a.dtype) for a in jaxpr.out_avals[num_carry:]]
-    for i in reversed(range(length)) if reverse else range(length):
+    for i in reversed(range(length)) if params["reverse"] else range(length):
         outs = run_program(jaxpr, xp, [*consts, *carry, *[x[i, ...] for x in xs]])
         carry = outs[:num_carry]
         for stacked, y in zip(ys, outs[num_carry:], strict=True):
@@ -138,7 +138,8 @@ class _Cut:
         linear: The body, cut in two.
         forward: The body with the stacked residuals as further outputs.
         hoisted: Constants → residuals that are the same in each step.
-        kinds: For each residual ('const', i), ('xs', i), ('hoisted', i) or ('stacked', i).
+        kinds: For each residual ('const', i), ('xs', i), ('ys', i), ('hoisted', i) or
+            ('stacked', i).
     """
 
     __slots__ = ("carry", "forward", "hoisted", "kinds", "linear", "needed")
@@ -158,11 +159,14 @@ class _Cut:
         hoisted: list[Any] = []
         stacked: list[Any] = []
         self.kinds: list[tuple[str, int]] = []
+        ys = {v: i for i, v in enumerate(full.outvars[num_carry:n_out]) if isinstance(v, Var)}
         for v, position in zip(kept, self.linear.residual_inputs, strict=True):
             if position is not None and position < num_consts:
                 self.kinds.append(("const", position))
             elif position is not None and position >= num_consts + num_carry:
                 self.kinds.append(("xs", position - num_consts - num_carry))
+            elif isinstance(v, Var) and v in ys:
+                self.kinds.append(("ys", ys[v]))
             elif isinstance(v, Var) and v in live:
                 self.kinds.append(("stacked", len(stacked)))
                 stacked.append(v)
@@ -184,7 +188,7 @@ def _forward(
     n_out = len(jaxpr.outvars)
     consts, _, xs = _groups(primals, n_c, n_k)
     pools = {
-        "const": consts, "xs": xs, "stacked": results[n_out:],
+        "const": consts, "xs": xs, "ys": results[n_k:n_out], "stacked": results[n_out:],
         "hoisted": eval_jaxpr(cut.hoisted, (), *consts),
     }  # fmt: skip
     return results[:n_out], (*[pools[kind][i] for kind, i in cut.kinds], cut)

@@ -27,9 +27,17 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import NonlinearPullbackError, RuleError
 from fgrad.core.ir import Jaxpr
 from fgrad.core.primitive import Absent, Lowering, MappedAxis, Primitive, Pullback, Unknown, Value
-from fgrad.core.program import run_program
+from fgrad.core.program import may_compile, run_program
 from fgrad.core.tracing import bind
-from fgrad.lax.control.programs import Flags, Values, given, spread, tangent_flags
+from fgrad.lax.control.programs import (
+    LONG,
+    Flags,
+    Values,
+    given,
+    run_alone,
+    spread,
+    tangent_flags,
+)
 from fgrad.lax.control.while_shared import (
     Batched,
     Moved,
@@ -41,7 +49,13 @@ from fgrad.lax.control.while_shared import (
     quiet,
     reach,
 )
-from fgrad.lax.control.while_walk import KEPT, pull_abstract, pull_eager, steps_of_all_p
+from fgrad.lax.control.while_walk import (
+    KEPT,
+    pull_abstract,
+    pull_eager,
+    saved_eager,
+    steps_of_all_p,
+)
 
 
 def _abstract(
@@ -51,14 +65,16 @@ def _abstract(
     return body.out_avals
 
 
-def _eager(
-    xp: Any, *args: Any, cond: Jaxpr, body: Jaxpr, num_cond: int, num_body: int
-) -> list[Any]:
-    cond_consts, consts = args[:num_cond], args[num_cond : num_cond + num_body]
-    carry = list(args[num_cond + num_body :])
+def _eager(xp: Any, *args: Any, cond: Jaxpr, body: Jaxpr, **sizes: int) -> list[Any]:
+    cond_consts, consts, carry = groups(args, **sizes)
+    steps = 0
     while bool(run_program(cond, xp, [*cond_consts, *carry])[0]):
+        if steps == LONG and may_compile(xp, cond) and may_compile(xp, body):
+            operands = [*cond_consts, *consts, *carry]
+            return run_alone(while_p, body, operands, {"cond": cond, "body": body, **sizes})
         carry = run_program(body, xp, [*consts, *carry])
-    return carry
+        steps += 1
+    return list(carry)
 
 
 # ------------------------------------------------------------------------------------ forward mode
@@ -146,26 +162,6 @@ def _saved_abstract(
     check_operands(avals, cond, body, num_cond, num_body)
     stacks = [a.update(shape=(KEPT, *a.shape)) for a in body.out_avals]
     return [*body.out_avals, *stacks, ShapedArray((), np.dtype(np.int64))]
-
-
-def _saved_eager(
-    xp: Any, *args: Any, cond: Jaxpr, body: Jaxpr, num_cond: int, num_body: int
-) -> list[Any]:
-    cond_consts, consts = args[:num_cond], args[num_cond : num_cond + num_body]
-    carry = list(args[num_cond + num_body :])
-    stacks = [xp.zeros((KEPT, *a.shape), a.dtype) for a in body.out_avals]
-    spacing, steps = 1, 0
-    while bool(run_program(cond, xp, [*cond_consts, *carry])[0]):
-        if steps % spacing == 0:
-            if steps == KEPT * spacing:
-                for s in stacks:
-                    s[: KEPT // 2] = s[::2].copy()
-                spacing *= 2
-            for s, x in zip(stacks, carry, strict=True):
-                s[steps // spacing] = x
-        carry = run_program(body, xp, [*consts, *carry])
-        steps += 1
-    return [*carry, *stacks, xp.asarray(steps, np.int64)]
 
 
 def _saved_jvp(
@@ -358,7 +354,7 @@ while_saved_p: Primitive = Primitive(
     "while_saved",
     "The loop, with carries kept along it and its number of steps.",
     abstract=_saved_abstract,
-    eager=_saved_eager,
+    eager=lambda xp, *args, **params: saved_eager(while_saved_p, xp, *args, **params),
     jvp=_saved_jvp,
     transpose=_saved_transpose,
     vjp=Pullback(

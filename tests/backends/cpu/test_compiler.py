@@ -134,10 +134,17 @@ def test_loop_bodies_are_compiled_with_the_program_around_them(monkeypatch):
     def f(x):
         return fg.lax.scan(lambda c, _: (fnp.tanh(c) + 1, c), x, None, length=5)[1]
 
+    def with_a_library(x):
+        return fg.lax.scan(lambda c, _: (fnp.sort(c) + 1, c), x, None, length=5)[1]
+
     np.testing.assert_allclose(fg.jit(f)(normal(3)).shape, (5, 3))
-    assert len(made) == 2
+    assert len(made) == 1
+    np.testing.assert_allclose(fg.jit(with_a_library)(normal(3)).shape, (5, 3))
+    assert len(made) == 3  # Python runs the loop, each step compiled
     f(normal(3))
-    assert len(made) == 2  # eager loops compile nothing
+    assert len(made) == 3  # short eager loops compile nothing
+    fg.lax.scan(lambda c, _: (fnp.tanh(c) + 1, c), normal(3), None, length=300)
+    assert len(made) == 4
 
 
 def test_a_new_batch_size_needs_no_new_code(monkeypatch):

@@ -161,12 +161,12 @@ def test_workers_that_sleep_wake_up():
 
 
 def test_small_work_is_not_shared(made):
-    assert made._chunk(1000, 1000.0) == 0
-    assert made._chunk(1, LONG) == 0
-    assert made._chunk(1200, LONG) == 100
+    assert made.chunk(1000, 1000.0) == 0
+    assert made.chunk(1, LONG) == 0
+    assert made.chunk(1200, LONG) == 100
     # 30 µs over 10 units: two units are worth the trouble of a worker, one is not.
-    assert made._chunk(10, 30_000.0) == 2
-    assert Functions(engine(), 1)._chunk(1000, LONG) == 0
+    assert made.chunk(10, 30_000.0) == 2
+    assert Functions(engine(), 1).chunk(1000, LONG) == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

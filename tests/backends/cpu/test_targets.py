@@ -1,25 +1,34 @@
 """Code for processors other than this one: older ones of its kind run here, others are compiled."""
 
 import functools
+import hashlib
 import re
 import struct
 import warnings
+from unittest import mock
 
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax
-from fgrad.backends.cpu import compiler, layout, runtime, target
+from fgrad.backends.cpu import compiler, layout, runtime, target, vmath
 from fgrad.backends.cpu.engine import Engine
 from fgrad.backends.cpu.functions import Functions
 from fgrad.backends.cpu.object_cache import ObjectCache
 from fgrad.backends.cpu.render import module, render
 from fgrad.backends.cpu.target import Target, host
+from fgrad.compile.interpret import run_kernel
+from fgrad.compile.kernel import show
+from fgrad.core.scalar import OPS
 from fgrad.testing.strategies import dtype_named
-from tests.backends.cpu import kernels
+from tests.backends.cpu import kernels, machine
+from tests.backends.cpu.random_kernels import random_kernel
+from tests.backends.cpu.test_render import same
 
 OLDER = {
     "AVX2": Target(host().triple, "haswell", "+avx2,+fma,+f16c"),
@@ -131,6 +140,32 @@ def test_integers_and_loops_run_on_every_processor(older):
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("name", OLDER)
+@given(rng=st.randoms(use_true_random=False), cuts=st.lists(st.integers(0, 10**6), max_size=3))
+def test_random_kernels_agree_with_their_meaning_on_every_processor(name, rng, cuts):
+    kernel, buffers = random_kernel(rng)
+    engine = functions_of(name).engine
+    lanes = layout.lanes(kernel, engine.target.vector_bytes)
+    expected, found = ([b.copy() for b in buffers] for _ in range(2))
+    run_kernel(kernel, expected)
+    with mock.patch.object(machine, "functions", functools.partial(code_of, engine)):
+        machine.run(kernel, found, lanes, cuts)
+    assert all(map(same, expected, found)), show(kernel)
+
+
+def code_of(engine, kernel, lanes):
+    """The functions of a kernel, as `machine.functions` gives them for this processor."""
+    key = repr((layout.structure(kernel), lanes))
+    name = "k" + hashlib.sha256(key.encode()).hexdigest()
+    bits = 8 * engine.target.vector_bytes
+    code = engine.load([name], lambda names: module([render(kernel, names[0], lanes)], bits))[name]
+    found = machine.SIGNATURE(code.addresses[name])
+    found.code = code
+    if not layout.accumulates(kernel):
+        return found, None
+    return found, machine.SIGNATURE(code.addresses[f"{name}_combine"])
+
+
 def test_a_processor_without_fused_multiplication_is_reported(monkeypatch):
     with pytest.warns(RuntimeWarning, match=r"no AVX2 and FMA.*FGRAD_CPU_COMPILER=numpy"):
         target.report(OLDER["SSE2"])
@@ -176,6 +211,16 @@ def test_kernels_compile_for_neon(name):
     image, assembly = arm_code(text)
     check_arm(image, assembly)
     assert re.search(r"\tf\w+\tv\d+\.(4s|2d)", assembly)  # vectors, not one number at a time
+
+
+def test_every_elementary_function_compiles_for_neon():
+    for op, name in sorted(vmath.SUPPORTED):
+        dtype = np.dtype(name)
+        kernel = kernels.pointwise(op, (dtype,) * OPS[op].arity, dtype, 100)
+        lanes = ARM.vector_bytes // dtype.itemsize
+        image, assembly = arm_code(module([render(kernel, "kernel", lanes)], 128))
+        check_arm(image, assembly)
+        assert re.search(r"\t[a-z]+\tv\d+\.(4s|2d)", assembly), op
 
 
 def test_what_runs_kernels_compiles_for_arm():

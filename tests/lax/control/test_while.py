@@ -6,6 +6,7 @@ import pytest
 import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax
+from fgrad.core import config
 from fgrad.errors import (
     ArgumentError,
     DtypeError,
@@ -15,6 +16,7 @@ from fgrad.errors import (
     TreeError,
 )
 from fgrad.lax.control.while_walk import KEPT
+from tests.lax.control.loops_as_python import assert_trees_close
 
 A, X = np.float64(1.1), np.float64(0.3)
 XS = np.ones(3)
@@ -220,3 +222,30 @@ def test_a_pullback_of_a_loop_in_a_reverse_rule_has_forward_mode():
     g.defvjp(lambda x: (g(x), x), wrong)
     with pytest.raises(NonlinearPullbackError):
         fg.jvp(g, (X,), (A,))
+
+
+def test_long_eager_loops_run_compiled_and_give_the_same():
+    x = np.linspace(0.1, 1, 4)
+
+    def scanned(x, n):
+        return lax.scan(lambda c, i: (fnp.sin(c) + 0.1 * i, c.sum()), x, fnp.ones(n))
+
+    def looped(x, n):
+        return lax.while_loop(lambda s: s[0] < n, lambda s: (s[0] + 1, fnp.sin(s[1]) + 0.1), (0, x))
+
+    def derivative(x, n):
+        return fg.grad(lambda x: looped(x, n)[1].sum())(x)
+
+    for f in (scanned, looped, derivative):
+        for n in (255, 256, 257, 700):
+            with config.cpu_compiler("numpy"):
+                want = f(x, n)
+            assert_trees_close(f(x, n), want)
+
+
+def test_long_eager_loops_are_looked_at_where_that_is_asked_for():
+    with config.debug_nans(), pytest.raises(fg.errors.NonFiniteError):
+        lax.scan(lambda c, v: (c * v, c), fnp.float32(np.inf), fnp.zeros(300))
+    seen = []
+    lax.scan(lambda c, v: (c, fg.debug.callback(seen.append, v)), 0.0, fnp.arange(300))
+    assert [int(v) for v in seen] == list(range(300))

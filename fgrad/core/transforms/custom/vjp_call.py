@@ -83,7 +83,13 @@ class VJPCall:
             basis.zeros(a.tangent()) if ct is None else ct
             for ct, a in zip(cts, out_avals, strict=True)
         ]
-        return self.bwd(kept, full)  # type: ignore[no-any-return]
+        around = state.pullback
+        if around is not None:
+            state.pullback = (around[0], True)
+        try:
+            return self.bwd(kept, full)  # type: ignore[no-any-return]
+        finally:
+            state.pullback = around
 
     def forward(
         self, primals: Values, tangents: Sequence[Value | None]

@@ -5,6 +5,7 @@ the budget. Without `FGRAD_NUM_THREADS` the libraries keep the number that they 
 """
 
 import functools
+import sys
 import warnings
 from collections.abc import Iterable
 from importlib import import_module
@@ -22,12 +23,15 @@ def share_budget(steps: Iterable[Step]) -> None:
     """Bound the libraries that steps call to the threads that kernels may use.
 
     Args:
-        steps: Of a program that is compiled.
+        steps: Of a program that is compiled, and has loaded what its steps call.
     """
     called = [step.eqn.primitive.lower for step in steps if isinstance(step, Library)]
-    if called:
-        names = {rule.data for rule in called if isinstance(rule, Lowering)}
-        bound(thread_count(), not names.isdisjoint(_FROM_SCIPY))
+    if not called:
+        return
+    names = {rule.data for rule in called if isinstance(rule, Lowering)}
+    if not names.isdisjoint(_FROM_SCIPY):
+        import_module("scipy.linalg")
+    bound(thread_count(), "scipy.linalg" in sys.modules)
 
 
 @functools.cache
@@ -38,10 +42,8 @@ def bound(threads: int, scipy: bool) -> None:
 
     Args:
         threads: The number.
-        scipy: Whether SciPy's library, loaded with it, is used.
+        scipy: Whether SciPy's own library is loaded: another call bounds it where it comes later.
     """
-    if scipy:
-        import_module("scipy.linalg")
     found = ThreadpoolController().select(user_api="blas").lib_controllers
     for library in found:
         if library.num_threads is None or library.num_threads > threads:
