@@ -8,15 +8,16 @@ from importlib import import_module
 from itertools import accumulate, pairwise
 from typing import Any
 
-from fgrad.backends.cpu import layout
+from fgrad.backends.cpu import convolution, layout, pooling
 from fgrad.backends.cpu.assemble import assemble
 from fgrad.backends.cpu.engine import Code
 from fgrad.backends.cpu.executable import Executable, Loaded
 from fgrad.backends.cpu.functions import Functions, Launcher, functions
 from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.render import module, render
+from fgrad.backends.cpu.routines import Routine, function
 from fgrad.backends.cpu.sequence import kernels_of, prepared, runs_compiled
-from fgrad.backends.cpu.target import host
+from fgrad.backends.cpu.target import Target, host
 from fgrad.backends.cpu.together import Part, scratch_of
 from fgrad.compile.batch import batched
 from fgrad.compile.bounds import fault
@@ -25,7 +26,7 @@ from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.lower import lower
 from fgrad.compile.passes import optimize
-from fgrad.compile.plan import Loop, Plan, launches_of
+from fgrad.compile.plan import Library, Loop, Plan, Step, launches_of
 from fgrad.core.config import config
 from fgrad.core.errors import KernelMismatchError
 from fgrad.core.ir import Jaxpr
@@ -64,12 +65,18 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
     loops = set() if config.check else {i for i, s in enumerate(steps) if runs_compiled(s)}
     names = {kernel: name_of(kernel, made) for kernel in kernels_of(plan)}
     kernels = {name: kernel for kernel, name in names.items()}
-    width = made.engine.target.vector_bytes
+    target = made.engine.target
+    routines = [routine_of(step, target) for step in steps]
+    parts_of = {n: (r, k) for r in routines if r is not None for k, n in enumerate(_names(r))}
 
     def text(names: Sequence[str]) -> str:
-        return _text({n: kernels[n] for n in names}, width)
+        return _text(
+            {n: kernels[n] for n in names if n in kernels},
+            target.vector_bytes,
+            {n: parts_of[n] for n in names if n in parts_of},
+        )
 
-    codes = made.engine.load(list(kernels), text)
+    codes = made.engine.load([*kernels, *parts_of], text)
     found: list[Loaded | None] = []
     for i, step in enumerate(steps):
         if i in loops:
@@ -78,7 +85,8 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
             continue
         launches = launches_of(step)
         if not launches:
-            found.append(None)
+            routine = routines[i]
+            found.append(None if routine is None else _sequence(routine, codes, made))
             continue
         inside = [launch.kernel for launch in launches]
         owners = [codes[names[kernel]] for kernel in inside]
@@ -124,6 +132,46 @@ def _launched(
     return call, scratch
 
 
+def routine_of(step: Step, target: Target) -> Routine | None:
+    """What runs in place of the eager rule of a step; None where nothing does."""
+    if not isinstance(step, Library):
+        return None
+    of = _ROUTINES.get(step.eqn.primitive.name)
+    return None if of is None else of(step, target.vector_bytes, target.registers)
+
+
+_ROUTINES: dict[str, Callable[[Library, int, int], Routine | None]] = {
+    "conv_general_dilated": convolution.routine_of,
+    "select_and_scatter_add": pooling.routine_of,
+}
+
+
+def _names(routine: Routine) -> list[str]:
+    """The names of the functions of a routine."""
+    stem = _name(("routine", routine.key))
+    return [f"{stem}_{k}" for k in range(len(routine.codes))]
+
+
+def _sequence(routine: Routine, codes: Mapping[str, Code], made: Functions) -> Loaded:
+    """A function that runs the phases of a routine on operands, results and scratch memory."""
+    names = _names(routine)
+    last = len(routine.phases) - 1
+    calls = [
+        made.launch(
+            codes[names[phase.code]].addresses[names[phase.code]], [phase.first],
+            routine.arguments, phase.units, cost_ns=phase.cost_ns, spin=k < last,
+        )
+        for k, phase in enumerate(routine.phases)
+    ]  # fmt: skip
+
+    def run(*arrays: Any) -> None:
+        for call in calls:
+            call(*arrays)
+
+    owners = [codes[name] for name in names]
+    return Loaded(run if last else calls[0], routine.scratch_bytes, owners)
+
+
 def _part(kernel: Kernel, name: str, code: Code) -> Part:
     scratch = layout.scratch(kernel)
     return Part(
@@ -138,8 +186,11 @@ def _part(kernel: Kernel, name: str, code: Code) -> Part:
     )
 
 
-def _text(kernels: Mapping[str, Kernel], width: int) -> str:
+def _text(
+    kernels: Mapping[str, Kernel], width: int, parts: Mapping[str, tuple[Routine, int]] = {}
+) -> str:
     code = [render(kernel, n, layout.lanes(kernel, width)) for n, kernel in kernels.items()]
+    code += [function(routine, k, n) for n, (routine, k) in parts.items()]
     return module(code, 8 * width)
 
 

@@ -34,6 +34,11 @@ class Target(NamedTuple):
         return self.architecture == "x86_64" and "+f16c" not in self.features.split(",")
 
     @property
+    def registers(self) -> int:
+        """The number of its vector registers."""
+        return 32 if self.vector_bytes == 64 or self.architecture == "aarch64" else 16
+
+    @property
     def architecture(self) -> str:
         """'x86_64', 'aarch64' or another."""
         name = self.triple.split("-")[0]
