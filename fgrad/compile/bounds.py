@@ -169,7 +169,8 @@ class _Bounded(Run):
             value = _wide(value.astype(stored)) if stored.itemsize < 4 else value
             unit = 2.0**-7 if stored.itemsize < 4 else 0.0
             error = error + unit * np.abs(value) * (error > 0)
-        bad = ~(_distance(got, value) <= error)
+        distance = _distance(got, value)
+        bad = (distance != 0) & ~(distance <= error)  # nobody knows how far off an infinity is
         if not bad.any():
             return None
         at = tuple(int(x[0]) for x in np.nonzero(bad))

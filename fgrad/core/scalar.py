@@ -223,17 +223,17 @@ def substituted(expr: Expr, values: Mapping[str, Expr]) -> Expr:
         >>> substituted(parse("x + y"), {"y": ("exp", "x")})
         ('add', 'x', ('exp', 'x'))
     """
-    known: dict[int, Expr] = {}
+    return _substituted(expr, values, {})
 
-    def walk(expr: Expr) -> Expr:
-        if not isinstance(expr, tuple):
-            return values.get(expr, expr) if isinstance(expr, str) else expr
-        found = known.get(id(expr))
-        if found is None:
-            found = known[id(expr)] = (expr[0], *map(walk, expr[1:]))
-        return found
 
-    return walk(expr)
+def _substituted(expr: Expr, values: Mapping[str, Expr], known: dict[int, Expr]) -> Expr:
+    if not isinstance(expr, tuple):
+        return values.get(expr, expr) if isinstance(expr, str) else expr
+    found = known.get(id(expr))
+    if found is None:
+        parts = (_substituted(part, values, known) for part in expr[1:])
+        found = known[id(expr)] = (expr[0], *parts)
+    return found
 
 
 class _Reader:

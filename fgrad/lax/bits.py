@@ -47,6 +47,8 @@ def _logical(
 ) -> Primitive:
     def simplify(args: Sequence[Value], _params: dict[str, Any]) -> Value | None:
         x, y = args
+        if x.dtype.kind not in "biu":
+            return None
         number = neutral(x.dtype)
         if name != "xor" and basis.is_same(x, y):
             return x

@@ -8,7 +8,9 @@ from importlib import import_module
 from itertools import accumulate, pairwise
 from typing import Any
 
-from fgrad.backends.cpu import convolution, layout, pooling
+import numpy as np
+
+from fgrad.backends.cpu import convolution, layout, pooling, scattering
 from fgrad.backends.cpu.assemble import assemble
 from fgrad.backends.cpu.engine import Code
 from fgrad.backends.cpu.executable import Executable, Loaded
@@ -86,7 +88,8 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
         launches = launches_of(step)
         if not launches:
             routine = routines[i]
-            found.append(None if routine is None else _sequence(routine, codes, made))
+            assert isinstance(step, Library)
+            found.append(None if routine is None else _sequence(routine, step, codes, made))
             continue
         inside = [launch.kernel for launch in launches]
         owners = [codes[names[kernel]] for kernel in inside]
@@ -142,6 +145,7 @@ def routine_of(step: Step, target: Target) -> Routine | None:
 
 _ROUTINES: dict[str, Callable[[Library, int, int], Routine | None]] = {
     "conv_general_dilated": convolution.routine_of,
+    "scatter_add": scattering.routine_of,
     "select_and_scatter_add": pooling.routine_of,
 }
 
@@ -152,7 +156,9 @@ def _names(routine: Routine) -> list[str]:
     return [f"{stem}_{k}" for k in range(len(routine.codes))]
 
 
-def _sequence(routine: Routine, codes: Mapping[str, Code], made: Functions) -> Loaded:
+def _sequence(
+    routine: Routine, step: Library, codes: Mapping[str, Code], made: Functions
+) -> Loaded:
     """A function that runs the phases of a routine on operands, results and scratch memory."""
     names = _names(routine)
     last = len(routine.phases) - 1
@@ -168,8 +174,18 @@ def _sequence(routine: Routine, codes: Mapping[str, Code], made: Functions) -> L
         for call in calls:
             call(*arrays)
 
+    call = run if last else calls[0]
+    guard, count = routine.guard, len(step.inputs)
+
+    def guarded(*arrays: Any) -> None:
+        if guard is not None and guard(*arrays):
+            call(*arrays)
+            return
+        found = step.eqn.primitive.eager(np, *arrays[:count], **step.eqn.params)
+        arrays[count][...] = found
+
     owners = [codes[name] for name in names]
-    return Loaded(run if last else calls[0], routine.scratch_bytes, owners)
+    return Loaded(call if guard is None else guarded, routine.scratch_bytes, owners)
 
 
 def _part(kernel: Kernel, name: str, code: Code) -> Part:

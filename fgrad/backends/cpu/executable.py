@@ -280,7 +280,7 @@ class _Writer:
             if self.plan.buffers[b].role == RESULT:
                 self.allocate(b)
         args = [
-            self.constant(np.array(a.value, a.aval.dtype), "c") if isinstance(a, Literal)
+            self.constant(np.asarray(a.value, a.aval.dtype), "c") if isinstance(a, Literal)
             else self.operand(a)
             for a in step.inputs
         ]  # fmt: skip

@@ -49,6 +49,8 @@ class Routine(NamedTuple):
         arguments: The number of pointers that each takes.
         lanes: Values in a vector.
         scratch_bytes: The size of the scratch memory; 0: there is none.
+        guard: Whether it computes what the eager rule does, from its operands; where it does not,
+            the rule runs. None: it always does.
     """
 
     key: tuple[Any, ...]
@@ -57,6 +59,7 @@ class Routine(NamedTuple):
     arguments: int
     lanes: int
     scratch_bytes: int = 0
+    guard: Callable[..., bool] | None = None
 
 
 def places(step: Library) -> list[View] | None:

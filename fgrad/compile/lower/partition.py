@@ -7,6 +7,8 @@ with clusters that read the same; never if that would make a cycle.
 from collections.abc import Iterator
 from math import prod
 
+import numpy as np
+
 from fgrad.compile.lower.axes import Layout, fresh
 from fgrad.compile.lower.cluster import Cluster, Join, Library, Merge, Node
 from fgrad.compile.lower.complex import halves, is_complex
@@ -17,6 +19,8 @@ from fgrad.compile.lower.strided import Strided, strided
 from fgrad.compile.plan import contiguous
 from fgrad.core.ir import Atom, Literal, Var
 
+# Operands that a rule reads once. Where such a one is a number, it need not be stored.
+_MAY_BE_FILLED = frozenset({("scatter_add", 0)})
 _SIBLINGS = 3  # clusters looked at, among those that read the same value
 
 
@@ -161,6 +165,10 @@ class Partition:
             if isinstance(a, Literal):
                 inputs.append(a)
                 continue
+            filled = _filled(program, a) if (eqn.primitive.name, i) in _MAY_BE_FILLED else None
+            if filled is not None:
+                inputs.append(filled)
+                continue
             view = strided(program, a)
             if view is None or not can_read(eqn, i, view.strides):
                 program.keep(a)
@@ -239,3 +247,14 @@ class Partition:
             if known & ~node.up:
                 node.up |= known
                 waiting += node.after
+
+
+def _filled(program: Program, atom: Atom) -> Literal | None:
+    """An array that is the same number everywhere, as an array without memory; None for others."""
+    aval, view = atom.aval, program.view_of(atom)
+    while view is not None and view[0].primitive.lower.data in ("broadcast", "reshape"):  # type: ignore[union-attr]
+        source = view[0].inputs[0]
+        if isinstance(source, Literal):
+            return Literal(np.broadcast_to(source.value, aval.shape), aval)
+        view = program.view_of(source)
+    return None
