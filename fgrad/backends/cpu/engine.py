@@ -113,7 +113,7 @@ class Engine:
         return found
 
     def runtime(self, names: Sequence[str], text: str) -> Code:
-        """The code of one text, optimised by LLVM's passes; for what all launches share.
+        """The code of one text, whose functions are inlined where it says so; what launches share.
 
         Args:
             names: The functions that it defines.
@@ -149,7 +149,7 @@ class Engine:
         module.verify()
         machine = self.target.machine()
         if passes:
-            tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+            tuning = llvm.create_pipeline_tuning_options(speed_level=0)
             builder = llvm.create_pass_builder(machine, tuning)
             builder.getModulePassManager().run(module, builder)
         with without_strength_reduction():
