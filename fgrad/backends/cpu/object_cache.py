@@ -41,7 +41,8 @@ class ObjectCache:
 
     Args:
         folder: Made when the first entry is written. None: nothing is kept.
-        limit_bytes: The most that all entries may take.
+        limit_bytes: The most that all entries may take, but for what was written since they were
+            last looked at.
     """
 
     def __init__(self, folder: Path | None, limit_bytes: int = LIMIT_BYTES) -> None:
@@ -49,6 +50,7 @@ class ObjectCache:
         self.limit_bytes = limit_bytes
         self._reported = False
         self._checked = False
+        self._written = 0  # bytes, since all entries were last looked at
 
     def get(self, key: str) -> bytes | None:
         """The entry of a key (a name that a file can have), or None."""
@@ -80,7 +82,12 @@ class ObjectCache:
         try:
             part.write_bytes(_MARK + hashlib.sha256(content).digest() + content)
             part.replace(self.folder / key)
-            self._evict()
+            self._written += len(content)
+            # Looking at all entries takes longer than writing one. Processes that write little look
+            # by chance, one time in sixteen: keys are random.
+            if self._written > self.limit_bytes // 64 or key.startswith("0"):
+                self._written = 0
+                self._evict()
         except OSError as error:
             self._report(error)
             with contextlib.suppress(OSError):

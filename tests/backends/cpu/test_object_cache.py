@@ -1,5 +1,6 @@
 """The cache on disk: entries survive or are absent, never wrong; the folder stays bounded."""
 
+import hashlib
 import os
 import warnings
 from pathlib import Path
@@ -46,6 +47,13 @@ def test_the_entries_used_least_recently_go_first(tmp_path):
     cache.put("d", bytes(1000))
     assert {p.name for p in tmp_path.iterdir()} == {"a", "d"}
     assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 3000
+
+
+def test_processes_that_write_little_keep_to_the_limit_too(tmp_path):
+    for i in range(600):
+        cache = ObjectCache(tmp_path, limit_bytes=100_000)  # as a process of its own would
+        cache.put(hashlib.sha256(bytes([i % 256, i // 256])).hexdigest(), bytes(1000))
+    assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 200_000
 
 
 def test_no_parts_are_left_behind(tmp_path):
