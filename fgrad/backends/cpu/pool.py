@@ -48,7 +48,13 @@ def _address(function: Any) -> int:
 
 
 class _System:
-    """Semaphores of the operating system, as functions of (semaphore, argument, unused)."""
+    """Semaphores of the operating system, as functions of (semaphore, argument, unused).
+
+    Attributes:
+        places: What tells processors apart and moves threads: the functions `Pool.CPU` and after.
+    """
+
+    places: tuple[Any, ...] = ()
 
     def __init__(self) -> None:
         if sys.platform == "win32":  # pragma: no cover
@@ -69,6 +75,7 @@ class _System:
             return
         self.post, self.wait = library.sem_post, library.sem_wait
         self._library = library
+        self.places = _places(library)
         self._kept: list[Any] = []
         self.make = self._posix
 
@@ -82,6 +89,16 @@ class _System:
                 f"({os.strerror(ctypes.get_errno())}); set FGRAD_NUM_THREADS=1 to do without them"
             )
         return place
+
+
+def _places(library: Any) -> tuple[Any, ...]:
+    """The functions of Linux for processors; none elsewhere."""
+    names = ("sched_getcpu", "gettid", "sched_setaffinity")
+    if not sys.platform.startswith("linux"):
+        return ()
+    return (
+        tuple(getattr(library, n) for n in names) if all(hasattr(library, n) for n in names) else ()
+    )
 
 
 # Pools whose threads run until the process ends, in code and memory of theirs.
@@ -134,8 +151,17 @@ class Workers:
         self._set(Pool.POST, _address(system.post))
         self._set(Pool.WAIT, _address(system.wait))
         self._set(Pool.YIELD, _address(system.give))
+        if system.places:
+            for offset, function in zip(
+                (Pool.CPU, Pool.THREAD, Pool.CONFINE), system.places, strict=True
+            ):
+                self._set(offset, _address(function))
+            bits = sum(1 << cpu for cpu in os.sched_getaffinity(0) if cpu < 1024)
+            self._allowed = ctypes.create_string_buffer(bits.to_bytes(128, "little"), 128)
+            self._set(Pool.ALLOWED, ctypes.addressof(self._allowed))
         for number in range(self.threads - 1):
             self._set(Pool.SLOTS + Pool.SLOT * number + 8, system.make())
+            self._set(Pool.SLOTS + Pool.SLOT * number + 16, -1)
         for number in range(self.threads - 1):
             # Not `threading.Thread`: these never return, and Python must not wait for them.
             _thread.start_new_thread(self._run, (self.address, number))

@@ -5,6 +5,10 @@ by counting in `state`; the caller opens it, takes units itself until none is le
 waits for those inside. A worker that wakes up late finds it closed, or open for a later job, which
 it may help with just as well; so nobody waits for a worker that has not begun. Where a kernel
 needs memory of each thread's own, a worker runs it on a copy of its words.
+
+A worker that sleeps may be woken on the processor of its caller, behind it, and never get to work
+before the caller is done. So where the system can tell processors apart, a worker that was last
+there is moved to any other before it is woken.
 """
 
 from enum import IntEnum
@@ -29,7 +33,13 @@ class Pool(IntEnum):
     WORDS = 328  # how many words `args` has
     PRIVATE = 336  # which of them points to memory of one thread alone
     PRIVATE_BYTES = 344  # and how much each thread has, or 0
-    SLOTS = 384  # one of `SLOT` bytes a worker: i32 whether it sleeps, and its semaphore
+    CPU = 352  # more of them: the processor and the number of this thread, and where a thread may
+    THREAD = 360  # run; null where there are none
+    CONFINE = 368
+    ALLOWED = 376  # a set of 1,024 processors, a bit each
+    # One of `SLOT` bytes a worker: i32 whether it sleeps; at 8 its semaphore; at 16 i32 where it
+    # ran last, at 20 i32 its number.
+    SLOTS = 384
     SLOT = 64
 
 
@@ -101,10 +111,21 @@ entry:
   %slot = getelementptr i8, ptr %pool, i64 %at0
   %semp = getelementptr i8, ptr %slot, i64 8
   %sem = load ptr, ptr %semp
+  %herep = getelementptr i8, ptr %slot, i64 16
+  %cpup = getelementptr i8, ptr %pool, i64 {CPU}
+  %cpu = load ptr, ptr %cpup
+  %placed = icmp ne ptr %cpu, null
+  br i1 %placed, label %named, label %look
+named:
+  %threadp = getelementptr i8, ptr %pool, i64 {THREAD}
+  %id = load ptr, ptr %threadp
+  %me = call i32 %id()
+  %mep = getelementptr i8, ptr %slot, i64 20
+  store i32 %me, ptr %mep
   br label %look
 look:
-  %last = phi i64 [0, %entry], [%last, %spin], [%seen, %left]
-  %i = phi i64 [0, %entry], [%i1, %spin], [0, %left]
+  %last = phi i64 [0, %entry], [0, %named], [%last, %spin], [%seen, %left]
+  %i = phi i64 [0, %entry], [0, %named], [%i1, %spin], [0, %left]
   %job = load atomic i64, ptr %jobp acquire, align 8
   %new = icmp ne i64 %job, %last
   br i1 %new, label %join, label %spin0
@@ -137,6 +158,12 @@ join:
   %open = icmp ne i64 %bit, 0
   br i1 %open, label %work, label %leave
 work:
+  br i1 %placed, label %note, label %help
+note:
+  %here = call i32 %cpu()
+  store atomic i32 %here, ptr %herep monotonic, align 4
+  br label %help
+help:
   %thread = add i64 %number, 1
   call void @take(ptr %pool, i64 %thread)
   br label %leave
@@ -147,8 +174,41 @@ left:
   br label %look
 }}
 
+define internal void @move(ptr %pool, ptr %slot, i32 %cpu) {{
+entry:
+  %set = alloca [128 x i8], align 8
+  %allowedp = getelementptr i8, ptr %pool, i64 {ALLOWED}
+  %allowed = load ptr, ptr %allowedp
+  call void @llvm.memcpy.p0.p0.i64(ptr %set, ptr %allowed, i64 128, i1 false)
+  %number = zext i32 %cpu to i64
+  %word = lshr i64 %number, 6
+  %known = icmp ult i64 %word, 16
+  br i1 %known, label %change, label %end
+change:
+  %at = getelementptr i64, ptr %set, i64 %word
+  %bit = and i64 %number, 63
+  %one = shl i64 1, %bit
+  %others = xor i64 %one, -1
+  %old = load i64, ptr %at
+  %new = and i64 %old, %others
+  store i64 %new, ptr %at
+  %threadp = getelementptr i8, ptr %slot, i64 20
+  %thread = load i32, ptr %threadp
+  %confinep = getelementptr i8, ptr %pool, i64 {CONFINE}
+  %confine = load ptr, ptr %confinep
+  call i32 %confine(i32 %thread, i64 128, ptr %set)
+  %herep = getelementptr i8, ptr %slot, i64 16
+  store atomic i32 -1, ptr %herep monotonic, align 4
+  br label %end
+end:
+  ret void
+}}
+
 define internal void @wake(ptr %pool) {{
 entry:
+  %cpup = getelementptr i8, ptr %pool, i64 {CPU}
+  %cpu = load ptr, ptr %cpup
+  %placed = icmp ne ptr %cpu, null
   %np = getelementptr i8, ptr %pool, i64 {WORKERS}
   %n = load i64, ptr %np
   %postp = getelementptr i8, ptr %pool, i64 {POST}
@@ -168,7 +228,18 @@ look:
 claim:
   %pair = cmpxchg ptr %slot, i32 1, i32 0 seq_cst seq_cst
   %mine = extractvalue {{ i32, i1 }} %pair, 1
-  br i1 %mine, label %call, label %next
+  br i1 %mine, label %place, label %next
+place:
+  br i1 %placed, label %compare, label %call
+compare:
+  %here = call i32 %cpu()
+  %therep = getelementptr i8, ptr %slot, i64 16
+  %there = load atomic i32, ptr %therep monotonic, align 4
+  %same = icmp eq i32 %here, %there
+  br i1 %same, label %move, label %call
+move:
+  call void @move(ptr %pool, ptr %slot, i32 %here)
+  br label %call
 call:
   %semp = getelementptr i8, ptr %slot, i64 8
   %sem = load ptr, ptr %semp

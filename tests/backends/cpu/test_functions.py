@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,3 +226,35 @@ def test_the_number_of_threads_follows_the_environment(monkeypatch):
 def test_one_set_of_functions_a_process():
     assert functions() is functions()
     assert ctypes.sizeof(ctypes.c_void_p) == 8
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads cannot be placed")
+def test_a_sleeping_worker_leaves_the_processor_of_its_caller():
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        pytest.skip("there is one processor")
+    first, second, *_ = allowed
+    before = set(Path("/proc/self/task").iterdir())
+    made = Functions(engine(), 2)
+    x, y = np.arange(200_000), np.zeros(200_000, np.int64)
+    launch = probe(made, len(x), 3, LONG)
+
+    def run(until):
+        for _ in range(500):
+            launch(x, y)
+            time.sleep(0.001)
+            if until():
+                return True
+        return False
+
+    try:
+        os.sched_setaffinity(0, {second})  # the caller alone
+        launch(x, y)
+        (worker,) = (int(t.name) for t in set(Path("/proc/self/task").iterdir()) - before)
+        os.sched_setaffinity(worker, {first})
+        run(lambda: False)  # it has worked on the first processor
+        os.sched_setaffinity(0, {first})
+        assert run(lambda: first not in os.sched_getaffinity(worker))
+        np.testing.assert_array_equal(y, x + 3)
+    finally:
+        os.sched_setaffinity(0, allowed)
