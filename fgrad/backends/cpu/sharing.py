@@ -8,7 +8,7 @@ needs memory of each thread's own, a worker runs it on a copy of its words.
 
 A worker that sleeps may be woken on the processor of its caller, behind it, and never get to work
 before the caller is done. So where the system can tell processors apart, a worker that was last
-there is moved to any other before it is woken.
+there is moved to any other before it is woken; when it has worked there, it may go anywhere again.
 """
 
 from enum import IntEnum
@@ -38,7 +38,7 @@ class Pool(IntEnum):
     CONFINE = 368
     ALLOWED = 376  # a set of 1,024 processors, a bit each
     # One of `SLOT` bytes a worker: i32 whether it sleeps; at 8 its semaphore; at 16 i32 where it
-    # ran last, at 20 i32 its number.
+    # ran last, at 20 i32 its number, at 24 i32 whether it was moved.
     SLOTS = 384
     SLOT = 64
 
@@ -166,6 +166,17 @@ note:
 help:
   %thread = add i64 %number, 1
   call void @take(ptr %pool, i64 %thread)
+  %movedp = getelementptr i8, ptr %slot, i64 24
+  %moved = load atomic i32, ptr %movedp monotonic, align 4
+  %was = icmp eq i32 %moved, 1
+  br i1 %was, label %free, label %leave
+free:
+  store atomic i32 0, ptr %movedp monotonic, align 4
+  %confinep = getelementptr i8, ptr %pool, i64 {CONFINE}
+  %confine = load ptr, ptr %confinep
+  %allowedp = getelementptr i8, ptr %pool, i64 {ALLOWED}
+  %allowed = load ptr, ptr %allowedp
+  call i32 %confine(i32 0, i64 128, ptr %allowed)
   br label %leave
 leave:
   %after = atomicrmw sub ptr %state, i64 1 release
@@ -199,6 +210,8 @@ change:
   call i32 %confine(i32 %thread, i64 128, ptr %set)
   %herep = getelementptr i8, ptr %slot, i64 16
   store atomic i32 -1, ptr %herep monotonic, align 4
+  %movedp = getelementptr i8, ptr %slot, i64 24
+  store atomic i32 1, ptr %movedp monotonic, align 4
   br label %end
 end:
   ret void
