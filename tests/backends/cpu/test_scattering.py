@@ -80,3 +80,11 @@ def test_minus_zero_and_other_numbers_are_kept_where_nothing_is_added():
         out = np.asarray(fg.jit(lambda i, u, v=value: fnp.full((3, 2), v).at[i].add(u))(index, u))
         np.testing.assert_array_equal(out[[0, 2]], np.full((2, 2), value))
         assert (np.signbit(out[0]) == np.signbit(value)).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
+def test_zeros_without_elements_take_no_additions(shape):
+    pullback = fg.jit(fg.grad(lambda x: fnp.sort(x).sum()))  # adds to zeros of this shape
+    assert pullback(np.zeros(shape)).shape == shape
+    added = fg.jit(lambda i, u: fnp.zeros(shape).at[i].add(u))
+    assert added(np.zeros(0, np.int32), np.zeros((0, *shape[1:]))).shape == shape
