@@ -464,3 +464,13 @@ def test_places_of_carries():
     assert plan_of(CASES["network"][0], *CASES["network"][1]) == []
     assert plan_of(CASES["swap"][0], (3,), (3,)) == [2]  # of the counter
     assert max(plan_of(delayed, (9, 5))) == 5
+
+
+@pytest.mark.parametrize("start", [np.uint8(200), np.uint64(2**63 + 5), np.int8(-2), np.int64(3)])
+def test_boxes_that_start_outside_are_moved_inside(start):
+    def f(x, i):
+        return lax.fori_loop(0, 2, lambda _, x: lax.dynamic_update_slice(x, x[:2] * 3, (i,)), x)
+
+    x = normal(9)
+    i = fnp.asarray(start)
+    np.testing.assert_array_equal(fg.jit(f)(x, i), f(fnp.asarray(x), i))
