@@ -130,6 +130,11 @@ class _Bounded(Run):
             moved = _moved(args[k], doubt)
             there = [_value(instr, [*args[:k], x, *args[k + 1 :]], kinds) for x in moved]
             error = error + np.max([_distance(x, value) for x in there], axis=0)
+        if instr.op == "select" and (unsure := self.errors[instr.args[0]]).any():
+            # The test and the value that it chooses may be off at once.
+            pairs = zip(args[1:], instr.args[1:], strict=True)
+            either = [_distance(x, value) + self.errors[a] for x, a in pairs]
+            error = np.where(unsure > 0, np.maximum(*either), error)
         if instr.dtype.kind == "f" and instr.op not in _EXACT:
             ulps = 1.0 if instr.op in _ROUNDED or instr.op.startswith("round_") else _ULPS
             error = error + ulps * _unit(instr.op, instr.dtype) * np.abs(value)
@@ -156,6 +161,10 @@ class _Bounded(Run):
         else:
             relative = np.where(doubt > 0, doubt / np.abs(value), 0.0)
             error = np.abs(total) * (relative.sum(axes, keepdims=True) + count * unit)
+            # Products of some factors may be too small for the dtype, or too large.
+            most = np.maximum(np.abs(value), 1.0).prod(axes, keepdims=True)
+            error = error + count * most * np.finfo(dtype).smallest_subnormal.astype(float)
+            error = np.where(most > float(np.finfo(dtype).max), np.inf, error)
         return _limited(total, dtype), np.where(np.isnan(error), np.inf, error)
 
     def compare(self, operand: int, m: Map, value: Array, error: Array) -> str | None:

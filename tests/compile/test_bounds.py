@@ -85,3 +85,29 @@ def test_a_difference_of_nearly_equal_numbers_may_lose_digits_and_no_more():
     assert fault(kernel, before, exact) is None
     exact[1] = exact[1] + np.float32(0.01)
     assert fault(kernel, before, exact) is not None
+
+
+def test_a_test_and_the_value_that_it_chooses_may_be_off_at_once():
+    zero = (
+        Load(0, M, F), Const(0.25, F), Compute("mul", (0, 1), F), Compute("sub", (0, 2), F),
+        Const(0.75, F), Compute("mul", (0, 4), F), Compute("sub", (3, 5), F),  # zero, if exact
+        Const(0.0, F), Compute("eq", (6, 7), BOOL), Compute("select", (8, 7, 6), F),
+        Store(1, M, 9),
+    )  # fmt: skip
+    kernel = Kernel("k", (6,), (8,), (Operand(F), Operand(F, True)), zero)
+    before = [np.zeros(48, F), np.zeros(48, F)]
+    assert fault(kernel, before, [before[0], np.zeros(48, F)]) is None
+    before[0][:] = 3.0
+    assert fault(kernel, before, [before[0], np.full(48, 2e-7, F)]) is None
+    assert fault(kernel, before, [before[0], np.full(48, 1e-4, F)])
+
+
+def test_products_of_some_factors_may_not_fit_the_dtype():
+    body = (Load(0, M, F), Reduce("mul", 0, F), Store(1, Map(0, (1, 0)), 1))
+    kernel = Kernel("k", (3,), (8,), (Operand(F), Operand(F, True)), body)
+    tiny, large = np.full(8, 1e-9, F), np.array([1e30, 1e30, 1e-30, 1e-30, 1, 1, 1, 1], F)
+    before = [np.concatenate([tiny, large, np.full(8, 2, F)]), np.zeros(3, F)]
+    for found in ([0, 1, 256], [-0.0, np.inf, 256], [0, 0, 256]):
+        assert fault(kernel, before, [before[0], np.array(found, F)]) is None
+    for wrong in ([1e-30, 1, 256], [0, 1, 255]):
+        assert fault(kernel, before, [before[0], np.array(wrong, F)])
