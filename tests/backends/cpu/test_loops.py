@@ -464,3 +464,18 @@ def test_places_of_carries():
     assert plan_of(CASES["network"][0], *CASES["network"][1]) == []
     assert plan_of(CASES["swap"][0], (3,), (3,)) == [2]  # of the counter
     assert max(plan_of(delayed, (9, 5))) == 5
+
+
+@pytest.mark.parametrize("n", [3, 40, 300])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_are_added_to_carries_of_any_size(n, dtype):
+    rng = np.random.default_rng(n)
+    a, b = (rng.normal(size=(4, n, n)).astype(dtype) for _ in range(2))
+
+    def f(a, b):
+        start = fnp.ones((n, n), dtype)
+        return lax.scan(lambda c, ab: (c + ab[0] @ ab[1], None), start, (a, b))[0]
+
+    expected = 1 + np.einsum("tij,tjk->ik", a.astype(np.float64), b)
+    bound = 8 * n * np.finfo(dtype).eps * 4
+    np.testing.assert_allclose(fg.jit(f)(a, b), expected, atol=bound, rtol=0)
