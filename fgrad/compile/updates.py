@@ -69,9 +69,12 @@ def patch(step: Library, buffers: Sequence[Buffer], to: int) -> Patch:
             body.append(Const(at, _LONG))
         else:
             dtype = buffers[start.buffer].dtype
-            first = len(body)
+            body.append(Load(len(used), Map(start.offset, still), dtype))
+            if dtype.kind == "u":  # before the conversion, which would wrap
+                body.append(Const(min(limit, int(np.iinfo(dtype).max)), dtype))
+                body.append(Compute("min", (len(body) - 2, len(body) - 1), dtype))
+            first = len(body) - 1
             body += [
-                Load(len(used), Map(start.offset, still), dtype),
                 Compute("convert", (first,), _LONG),
                 Const(0, _LONG),
                 Compute("max", (first + 1, first + 2), _LONG),

@@ -63,3 +63,15 @@ def test_a_dropout_mask_is_never_stored():
     assert draws
     got, expected = fg.jit(gradient)(w, KEY), gradient(w, KEY)
     np.testing.assert_allclose(np.asarray(got), np.asarray(expected), rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_long_chains_need_no_recursion(drawn):
+    def f(x):
+        y = fg.random.uniform(fg.random.key(3), x.shape, x.dtype) if drawn else x
+        for _ in range(1200):
+            y = y * 1.01 - 0.5
+        return y
+
+    x = np.ones(7)
+    np.testing.assert_allclose(fg.jit(f)(x), f(fnp.asarray(x)), rtol=1e-9)

@@ -66,13 +66,13 @@ def routine_of(step: Library, vector_bytes: int, _registers: int) -> Routine | N
         and p["mode"] is not GatherScatterMode.CLIP
         and index.name in ("int32", "int64")
     )
-    zero = isinstance(start, Literal) and start.aval.shape != () and _is_zero(start.value)
     lie = all(_lies(v) for v in (start, indices, updates) if isinstance(v, View))
-    if not rows or not lie or not (zero or isinstance(start, View)):
-        return None
-    count, width = aval.shape[0], prod(aval.shape[1:])
+    count, width = prod(aval.shape[:1]), prod(aval.shape[1:])
     many = prod(indices.shape)
-    if not count * width * many:
+    if not rows or not lie or not count * width * many:
+        return None
+    zero = isinstance(start, Literal) and start.aval.shape != () and _is_zero(start.value)
+    if not (zero or isinstance(start, View)):
         return None
     form = Rows(
         SCALARS[aval.dtype], vector_bytes // aval.dtype.itemsize, count, width,

@@ -233,29 +233,37 @@ _FEW = 64  # a value is large beside one that has this many times fewer elements
 
 def is_drawn(program: Program, var: Var) -> bool:
     """Whether a value is made of random bits, element by element, and of small values."""
-    known = program.drawn.get(var)
-    if known is None:
-        known = program.drawn[var] = _is_drawn(program, var)
-    return known
+    known, waiting = program.drawn, [var]  # no recursion: chains are as long as programs
+    while waiting:
+        v = waiting[-1]
+        sources = None if v in known else _sources(program, v)
+        if sources is not None:
+            found = [known.get(s) for s in sources]
+            if None in found and False not in found:
+                waiting.append(sources[found.index(None)])
+                continue
+            known[v] = False not in found and (bool(sources) or _is_random(program, v))
+        known.setdefault(waiting.pop(), False)
+    return known[var]
 
 
-def _is_drawn(program: Program, var: Var) -> bool:
+def _is_random(program: Program, var: Var) -> bool:
+    """Whether an equation that draws random bits makes a value."""
+    item = program.items[program.made[var][0]]
+    lower = program.jaxpr.eqns[item.origin].primitive.lower
+    return isinstance(lower, Lowering) and lower.kind == RANDOM
+
+
+def _sources(program: Program, var: Var) -> list[Var] | None:
+    """The operands that are not small; None of what is not made element by element."""
     made = program.made.get(var)
     if made is None or program.items[made[0]].form != POINTWISE:
-        return False
-    item = program.items[made[0]]
-    lower = program.jaxpr.eqns[item.origin].primitive.lower
-    drawn = isinstance(lower, Lowering) and lower.kind == RANDOM
-    for a in item.eqn.inputs:
-        try:
-            end = _element(program, a)
-        except Inexpressible:
-            return False
-        if end is not None and end.aval.size * _FEW > var.aval.size:
-            if not is_drawn(program, end):
-                return False
-            drawn = True
-    return drawn
+        return None
+    try:
+        read = [_element(program, a) for a in program.items[made[0]].eqn.inputs]
+    except Inexpressible:
+        return None
+    return [v for v in read if v is not None and v.aval.size * _FEW > var.aval.size]
 
 
 def _element(program: Program, atom: Atom) -> Var | None:

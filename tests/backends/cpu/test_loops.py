@@ -479,3 +479,13 @@ def test_products_are_added_to_carries_of_any_size(n, dtype):
     expected = 1 + np.einsum("tij,tjk->ik", a.astype(np.float64), b)
     bound = 8 * n * np.finfo(dtype).eps * 4
     np.testing.assert_allclose(fg.jit(f)(a, b), expected, atol=bound, rtol=0)
+
+
+@pytest.mark.parametrize("start", [np.uint8(200), np.uint64(2**63 + 5), np.int8(-2), np.int64(3)])
+def test_boxes_that_start_outside_are_moved_inside(start):
+    def f(x, i):
+        return lax.fori_loop(0, 2, lambda _, x: lax.dynamic_update_slice(x, x[:2] * 3, (i,)), x)
+
+    x = normal(9)
+    i = fnp.asarray(start)
+    np.testing.assert_array_equal(fg.jit(f)(x, i), f(fnp.asarray(x), i))

@@ -87,3 +87,11 @@ def test_empty_arrays(height, width, count):
     index, u = np.zeros(count, np.int32), np.ones((count, width), np.float32)
     out = fg.jit(lambda i, u: fnp.zeros((height, width)).at[i].add(u))(index, u)
     np.testing.assert_array_equal(out, np.zeros((height, width)))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
+def test_zeros_without_elements_take_no_additions(shape):
+    pullback = fg.jit(fg.grad(lambda x: fnp.sort(x).sum()))  # adds to zeros of this shape
+    assert pullback(np.zeros(shape)).shape == shape
+    added = fg.jit(lambda i, u: fnp.zeros(shape).at[i].add(u))
+    assert added(np.zeros(0, np.int32), np.zeros((0, *shape[1:]))).shape == shape
