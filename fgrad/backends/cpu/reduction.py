@@ -55,13 +55,6 @@ class RowSum:
         if layout.compensates(f.kernel, i):
             self.wide = [f.b.variable(0, self.scalar, f.b.width) for _ in range(2)]
 
-    def clear(self) -> None:
-        """Begin anew."""
-        for part in self.parts:
-            part.value = self.zero
-        for part in self.wide:
-            part.value = self.f.b.named(0, self.scalar, self.f.b.width)
-
     @property
     def carried(self) -> list[Variable]:
         """The variables that loops change."""

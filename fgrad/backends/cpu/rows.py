@@ -110,9 +110,7 @@ class _Pass:
         carried = self.carried
         if self.flushes:
             held, carried = [*held, self.pending], [*carried, self.pending]
-        with segments(f, held) as start:
-            for total in self.folds:
-                total.clear()
+        with segments(f, held) as start:  # what is not held begins anew in each
             for i in self.p.body:
                 if self.level[i] == SEGMENT:
                     self._start(i)

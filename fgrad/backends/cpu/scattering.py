@@ -93,7 +93,9 @@ def _lies(v: View) -> bool:
 
 
 def _is_zero(value: Any) -> bool:
-    return not any(value.strides) and value.item(0) == 0 and not np.signbit(value.item(0))
+    if any(value.strides) or not value.size:
+        return False
+    return value.item(0) == 0 and not np.signbit(value.item(0))
 
 
 def _inside(count: int) -> Any:

@@ -466,6 +466,21 @@ def test_places_of_carries():
     assert max(plan_of(delayed, (9, 5))) == 5
 
 
+@pytest.mark.parametrize("n", [3, 40, 300])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_are_added_to_carries_of_any_size(n, dtype):
+    rng = np.random.default_rng(n)
+    a, b = (rng.normal(size=(4, n, n)).astype(dtype) for _ in range(2))
+
+    def f(a, b):
+        start = fnp.ones((n, n), dtype)
+        return lax.scan(lambda c, ab: (c + ab[0] @ ab[1], None), start, (a, b))[0]
+
+    expected = 1 + np.einsum("tij,tjk->ik", a.astype(np.float64), b)
+    bound = 8 * n * np.finfo(dtype).eps * 4
+    np.testing.assert_allclose(fg.jit(f)(a, b), expected, atol=bound, rtol=0)
+
+
 @pytest.mark.parametrize("start", [np.uint8(200), np.uint64(2**63 + 5), np.int8(-2), np.int64(3)])
 def test_boxes_that_start_outside_are_moved_inside(start):
     def f(x, i):

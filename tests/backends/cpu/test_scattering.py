@@ -82,6 +82,13 @@ def test_minus_zero_and_other_numbers_are_kept_where_nothing_is_added():
         assert (np.signbit(out[0]) == np.signbit(value)).all()
 
 
+@pytest.mark.parametrize(("height", "width", "count"), [(0, 3, 0), (3, 0, 2), (3, 2, 0)])
+def test_empty_arrays(height, width, count):
+    index, u = np.zeros(count, np.int32), np.ones((count, width), np.float32)
+    out = fg.jit(lambda i, u: fnp.zeros((height, width)).at[i].add(u))(index, u)
+    np.testing.assert_array_equal(out, np.zeros((height, width)))
+
+
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
 def test_zeros_without_elements_take_no_additions(shape):
     pullback = fg.jit(fg.grad(lambda x: fnp.sort(x).sum()))  # adds to zeros of this shape
