@@ -88,8 +88,8 @@ class DonatedBuffer:
         """The error for its use."""
         return BufferDonatedError(
             f"this {ShapedArray(self.shape, self.dtype)} was donated to {self._name} and its "
-            f"buffer is gone; use the result of that call instead (one that raised has none), or do "
-            f"not donate it"
+            f"buffer is gone; use the result of that call instead (one that raised has none), or "
+            f"do not donate it"
         )
 
 
