@@ -9,11 +9,13 @@ from fgrad.compile.kernel import (
     Accumulate,
     Compute,
     Fold,
+    Index,
     Kernel,
     Load,
     Map,
     Reduce,
     levels,
+    uses,
 )
 
 # Operations that take much longer than an addition, in additions; those not listed take one.
@@ -51,7 +53,7 @@ class Cost(NamedTuple):
 
 def cost(kernel: Kernel) -> Cost:
     """Estimate what a kernel costs."""
-    level = levels(kernel)
+    level, moving = levels(kernel), _moving(kernel)
     sizes = (*kernel.outer, *kernel.inner)
     flops = read = written = 0
     ns = 0.0
@@ -75,7 +77,8 @@ def cost(kernel: Kernel) -> Cost:
                 read += touched
             else:
                 written += touched
-            ns += times * (size * _BYTE_NS if _is_dense(instr.map) else _GATHERED_NS)
+            near = _is_dense(instr.map) and not any(moving[v] for v, _ in instr.map.indirect)
+            ns += times * (size * _BYTE_NS if near else _GATHERED_NS)
     return Cost(flops, read, written, ns)
 
 
@@ -87,4 +90,21 @@ def _touched(m: Map, sizes: tuple[int, ...]) -> int:
 
 
 def _is_dense(m: Map) -> bool:
-    return m.strides[-1] in (0, 1) and not m.indirect
+    return m.strides[-1] in (0, 1)
+
+
+def _moving(kernel: Kernel) -> list[bool]:
+    """For each instruction, whether its value varies along the last axis."""
+    last = len(kernel.outer) + len(kernel.inner) - 1
+    found: list[bool] = []
+    for instr in kernel.body:
+        moves = any(found[v] for v in uses(instr))
+        match instr:
+            case Load(map=m, bounds=bounds):
+                moves |= m.strides[last] != 0 or any(b.strides[last] for b in bounds)
+            case Index(axis=axis):
+                moves |= axis == last
+            case Reduce() | Fold() | Accumulate():
+                moves = False
+        found.append(moves)
+    return found

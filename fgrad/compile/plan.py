@@ -173,7 +173,9 @@ def launches_of(step: Step) -> tuple[Launch, ...]:
 
 
 def reads_of(step: Step) -> set[int]:
-    """The buffers that a step reads."""
+    """The buffers that a step reads; a patch leaves part of what it writes as it was."""
+    if isinstance(step, Patch):
+        return set(step.buffers)
     if isinstance(step, Batch):
         return set[int]().union(*map(reads_of, step.launches))
     if isinstance(step, Library):

@@ -175,6 +175,7 @@ def test_huge_indices_are_outside(mode):
         most = np.iinfo(kind).max
         i = np.array([most, most - 1, most // 2 + 1, 2, np.iinfo(kind).min], kind)
         same(lambda x, i: lax.take(x, i, 0, mode=mode), x, i)
+    same(lambda x, i: lax.take(x, i, 0, mode=mode), filled(127, "f"), np.array([126, 127], "i1"))
     last = np.array([2**64 - 1], np.uint64)
     assert (fg.jit(lambda x, i: lax.take(x, i, 0, mode="clip"))(x, last)[0] == x[3]).all()
 

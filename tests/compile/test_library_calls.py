@@ -31,7 +31,7 @@ PRODUCT = "a product of complex numbers is no reduction of its parts"
 EXCEPTIONS = {
     **dict.fromkeys(((p, False) for p in (
         "scatter", "scatter_add", "scatter_mul", "scatter_min", "scatter_max",
-        "dynamic_update_slice", "argmax", "argmin",
+        "argmax", "argmin",
     )), INDEXED),
     **dict.fromkeys(((p, False) for p in (
         "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp",
@@ -45,7 +45,7 @@ EXCEPTIONS = {
         "igammac", "gamma_quantile_slope", "regularized_incomplete_beta",
     )), ITERATED),
     **dict.fromkeys(((p, True) for p in (
-        "scatter", "scatter_add", "scatter_mul", "dynamic_update_slice",
+        "scatter", "scatter_add", "scatter_mul",
     )), INDEXED),
     **dict.fromkeys(((p, True) for p in ("cumsum", "cumprod")), CUMULATIVE),
     ("reduce_window_sum", True): WINDOWED,

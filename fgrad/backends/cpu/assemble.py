@@ -9,12 +9,13 @@ import numpy as np
 from fgrad.backends.cpu import gemm, layout, small
 from fgrad.backends.cpu.functions import Functions
 from fgrad.backends.cpu.pool import SPIN
-from fgrad.backends.cpu.room import LoopRoom, Room, aligned
+from fgrad.backends.cpu.room import LoopRoom, Room, aligned, row_bytes
 from fgrad.backends.cpu.tape import POLL_NS, Assembled, Frame, Op
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.loops import groups_of
-from fgrad.compile.plan import Added, Buffer, Launch, Library, Loop, Plan, View, is_check
+from fgrad.compile.plan import Added, Launch, Library, Loop, Plan, View, is_check
+from fgrad.compile.updates import is_idle
 from fgrad.core.ir import Literal
 from fgrad.lax.control.while_walk import KEPT
 
@@ -115,7 +116,7 @@ class _Writer:
         for b, offset in offsets.items():
             words[b] = self.place(base + offset)
         for i, step in enumerate(plan.steps):
-            if i in room.first:
+            if i in room.first or is_idle(step, offsets):
                 continue
             if isinstance(step, Launch):
                 time = self.launch(step, words, base, offsets, memory.scratch.get(i, 0))
@@ -241,7 +242,7 @@ class _Writer:
             return _Time(_STEP_NS, _STEP_NS)
         seen = body.buffers[len(consts) + n : body.inputs]
         steps = [
-            _row_bytes(a, b) for a, b in zip(groups_of(loop, loop.inputs)[3], seen, strict=True)
+            row_bytes(a, b) for a, b in zip(groups_of(loop, loop.inputs)[3], seen, strict=True)
         ]
         steps += [_bytes_of(r, body) for r in body.results[n:]]
         rows = [self.word() for _ in steps]
@@ -393,8 +394,3 @@ def _bytes_of(r: int | Literal, plan: Plan) -> int:
     if isinstance(r, Literal):
         return int(r.aval.size * r.aval.dtype.itemsize)
     return plan.buffers[r].nbytes
-
-
-def _row_bytes(a: View | Literal, row: Buffer) -> int:
-    """The bytes from one row of a stacked input to the next."""
-    return row.nbytes if isinstance(a, Literal) else a.strides[0] * row.dtype.itemsize

@@ -40,6 +40,7 @@ from fgrad.compile.plan import (
     writes_of,
 )
 from fgrad.compile.shortage import shortage
+from fgrad.compile.updates import is_idle
 from fgrad.core.errors import FgradError, OutOfMemoryError, ShapeError
 from fgrad.core.ir import Eqn, Jaxpr, Literal
 
@@ -230,7 +231,9 @@ class _Writer:
         self.mark()
         self.first = len(self.lines) + 1
         for i, step in enumerate(plan.steps):
-            if isinstance(step, Launch | Batch):
+            if is_idle(step, self.memory.places):
+                self.line("pass")
+            elif isinstance(step, Launch | Batch):
                 self.launch(i, step)
             elif self.loaded[i] is not None:
                 self.loop(i, step)

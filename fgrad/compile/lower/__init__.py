@@ -27,6 +27,7 @@ from fgrad.compile.plan import (
     View,
 )
 from fgrad.compile.plan import Library as LibraryStep
+from fgrad.compile.updates import with_patches
 from fgrad.core.ir import Jaxpr, Literal, Var
 from fgrad.core.transforms.jaxprs import derived
 
@@ -44,6 +45,11 @@ def lower(jaxpr: Jaxpr, supports: Supports) -> Plan:
     Returns:
         Kernels and library steps, in an order in which they can run.
     """
+    return with_patches(_lowered(jaxpr, supports), 0, 0)
+
+
+def _lowered(jaxpr: Jaxpr, supports: Supports) -> Plan:
+    """A plan in which updates of boxes are library steps."""
     assert not jaxpr.constvars, "constants are inputs of a program to be lowered"
     planner = _Planner(Program(jaxpr, supports))
     plan = planner.plan()
@@ -52,11 +58,14 @@ def lower(jaxpr: Jaxpr, supports: Supports) -> Plan:
 
 
 def planned(jaxpr: Jaxpr, supports: Supports) -> tuple[Jaxpr, Plan]:
-    """A closed program after all passes, and its plan; made once."""
+    """The closed program of a loop after all passes, and its plan; made once.
+
+    How updates of boxes take place is up to the loop: where its carries lie.
+    """
 
     def make() -> tuple[Jaxpr, Plan]:
         optimized = optimize(jaxpr)
-        return optimized, lower(optimized, supports)
+        return optimized, _lowered(optimized, supports)
 
     found: tuple[Jaxpr, Plan] = derived(jaxpr, ("planned", supports), make)
     return found
