@@ -15,6 +15,7 @@ from fgrad.backends.cpu.assemble import assemble
 from fgrad.backends.cpu.engine import Code
 from fgrad.backends.cpu.executable import Executable, Loaded
 from fgrad.backends.cpu.functions import Functions, Launcher, functions
+from fgrad.backends.cpu.nested import rule_of
 from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.render import module, render
 from fgrad.backends.cpu.routines import Routine, function
@@ -113,7 +114,23 @@ def _loop(step: Loop, codes: Mapping[str, Code], made: Functions) -> Loaded:
         return code.addresses[name], code.addresses.get(f"{name}_combine", 0)
 
     tape = assemble(step, addresses, made)
-    return Loaded(made.loop(tape), tape.bytes, (used, tape))
+    call = made.loop(tape)
+    if tape.checks:
+        call = functools.partial(_or_by_rule, call, step)
+    return Loaded(call, tape.bytes, (used, tape))
+
+
+def _or_by_rule(call: Launcher, step: Loop, *arrays: Any) -> None:
+    """Run a loop; where a check fails in it by its eager rule, which raises what there is to say.
+
+    A loop does not change what it reads.
+    """
+    if not call(*arrays):
+        return
+    count = len(step.inputs)
+    found = rule_of(step.eqn)(np, *arrays[:count], **step.eqn.params)
+    for out, y in zip(arrays[count:], found, strict=False):
+        out[...] = y
 
 
 def _launched(
