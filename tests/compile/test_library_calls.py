@@ -29,7 +29,7 @@ PRODUCT = "a product of complex numbers is no reduction of its parts"
 EXCEPTIONS = {
     **dict.fromkeys(((p, False) for p in (
         "gather", "scatter", "scatter_add", "scatter_mul", "scatter_min", "scatter_max",
-        "dynamic_update_slice", "argmax", "argmin",
+        "dynamic_update_slice",
     )), INDEXED),
     **dict.fromkeys(((p, False) for p in (
         "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp",

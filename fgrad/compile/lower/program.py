@@ -16,7 +16,13 @@ from fgrad.compile.lower.items import (
     Equations,
     Item,
 )
-from fgrad.compile.lower.scalars import Supports, computed, expression, is_supported
+from fgrad.compile.lower.scalars import (
+    Supports,
+    computed,
+    expression,
+    is_supported,
+    part_dtype,
+)
 from fgrad.compile.lower.views import PARTS, Inexpressible, down, is_regular
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
 from fgrad.core.primitive import Absent, Lowering
@@ -66,10 +72,12 @@ class Program(Equations):
         if self.renamed:
             eqn = eqn.replace(inputs=tuple(self.read(a) for a in eqn.inputs))
         atoms = (*eqn.inputs, *eqn.outputs)
-        if any(map(is_complex, atoms)):
-            if split(self, eqn, origin, supports, lambda e: self.add(e, origin, supports)):
-                return
-        elif is_composed(eqn) and all(computed(a.aval.dtype) is not None for a in eqn.inputs):
+        if any(map(is_complex, atoms)) and split(
+            self, eqn, origin, supports, lambda e: self.add(e, origin, supports)
+        ):
+            return
+        types = [computed(part_dtype(a.aval.dtype)) for a in eqn.inputs]
+        if is_composed(eqn) and all(t is not None for t in types):
             self._expand(eqn, origin, supports)
             return
         item = classify(eqn, origin, supports)
@@ -165,6 +173,8 @@ def is_composed(eqn: Eqn) -> bool:
         return False
     if lower.kind == VIEW:
         return not is_regular(eqn)
+    if lower.kind == REDUCE and lower.data in _MONOIDS:
+        return is_complex(eqn.inputs[0])
     return lower.kind != POINTWISE or isinstance(expression(eqn), Absent)
 
 
