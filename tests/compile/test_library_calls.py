@@ -35,8 +35,7 @@ EXCEPTIONS = {
         "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp",
     )), CUMULATIVE),
     **dict.fromkeys(((p, False) for p in (
-        "reduce_window_sum", "reduce_window_max", "reduce_window_min", "select_and_gather_add",
-        "select_and_scatter_add",
+        "select_and_gather_add", "select_and_scatter_add",
     )), WINDOWED),
     **dict.fromkeys(((p, False) for p in (
         "erf_inv", "lgamma", "digamma", "polygamma", "zeta", "bessel_i0e", "bessel_i1e", "igamma",
@@ -46,7 +45,6 @@ EXCEPTIONS = {
         "scatter", "scatter_add", "scatter_mul", "dynamic_update_slice",
     )), INDEXED),
     **dict.fromkeys(((p, True) for p in ("cumsum", "cumprod")), CUMULATIVE),
-    ("reduce_window_sum", True): WINDOWED,
     ("reduce_prod", True): PRODUCT,
 }  # fmt: skip
 
