@@ -76,9 +76,7 @@ class _Writer:
         first = aligned(8 * len(self.image))
         for word in self.moving:
             self.image[word] += first
-        code, image, moving = (
-            np.asarray(x, np.int64) for x in (self.code, self.image, self.moving)
-        )
+        code, image, moving = (np.array(x, np.int64) for x in (self.code, self.image, self.moving))
         return Assembled(code, image, moving, first + room, ns, self.checks, self.keep)
 
     # ------------------------------------------------------------------------------ words
