@@ -9,7 +9,7 @@ import numpy as np
 from fgrad.backends.cpu import gemm, layout, small
 from fgrad.backends.cpu.functions import Functions
 from fgrad.backends.cpu.pool import SPIN
-from fgrad.backends.cpu.room import LoopRoom, Room, aligned, row_bytes
+from fgrad.backends.cpu.room import LoopRoom, Room, aligned, bytes_of, row_bytes
 from fgrad.backends.cpu.tape import POLL_NS, Assembled, Frame, Op
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
@@ -43,6 +43,18 @@ def assemble(loop: Loop, addresses: Addresses, made: Functions) -> Assembled:
     return writer.finish(room.bytes, time.total)
 
 
+def assemble_product(step: Library, plan: Plan, made: Functions) -> Assembled:
+    """The tape of one product of a plan that is `sequence.prepared`.
+
+    Its operands are the pointers to the buffers that it reads, then to the one that it writes.
+    """
+    writer = _Writer(lambda _: (0, 0), made)
+    places = [v.buffer for v in step.inputs if isinstance(v, View)] + list(step.outputs)
+    given = [writer.word() for _ in places]
+    time = writer.product(step, plan, dict(zip(places, given, strict=True)))
+    return writer.finish(0, time.total)
+
+
 class _Writer:
     """Writes instructions and the words that they name."""
 
@@ -65,9 +77,7 @@ class _Writer:
         first = aligned(8 * len(self.image))
         for word in self.moving:
             self.image[word] += first
-        code, image, moving = (
-            np.asarray(x, np.int64) for x in (self.code, self.image, self.moving)
-        )
+        code, image, moving = (np.array(x, np.int64) for x in (self.code, self.image, self.moving))
         return Assembled(code, image, moving, first + room, ns, self.checks, self.keep)
 
     # ------------------------------------------------------------------------------ words
@@ -244,7 +254,7 @@ class _Writer:
         steps = [
             row_bytes(a, b) for a, b in zip(groups_of(loop, loop.inputs)[3], seen, strict=True)
         ]
-        steps += [_bytes_of(r, body) for r in body.results[n:]]
+        steps += [bytes_of(r, body) for r in body.results[n:]]
         rows = [self.word() for _ in steps]
         state = self.begin(room, base, init, outs, last=length - 1)
         self.move([*zip(rows, [*xs, *outs[n:]], strict=True)])
@@ -271,7 +281,7 @@ class _Writer:
         before, consts, init, _ = groups_of(loop, ins)
         state = self.begin(room, base, init, outs, last=0)
         stacks = outs[len(init) : -1]
-        sizes = [_bytes_of(r, body) for r in body.results]
+        sizes = [bytes_of(r, body) for r in body.results]
         saved = loop.eqn.primitive.name == "while_saved"
         if saved:
             for word, size in zip(stacks, sizes, strict=True):
@@ -313,7 +323,7 @@ class _Writer:
                     words.setdefault(r, out)
             times.append(self.plan(branch, inner, base, words))
             for r, out in zip(branch.results, outs, strict=True):
-                self.copy(out, self.result(r, words), _bytes_of(r, branch))
+                self.copy(out, self.result(r, words), bytes_of(r, branch))
             self.code += [Op.JUMP, 0, 0]
             leaves.append(len(self.code) - 2)
         for place in leaves:
@@ -360,7 +370,7 @@ class _Writer:
             words[b] = ring[0]
         time = self.plan(body, room, base, words)
         for r, row in zip(body.results[n:], rows, strict=True):
-            self.copy(row, self.result(r, words), _bytes_of(r, body))
+            self.copy(row, self.result(r, words), bytes_of(r, body))
         pairs = [
             (word, self.result(r, words))
             for word, r in zip(state.words, body.results[:n], strict=True)
@@ -374,7 +384,7 @@ class _Writer:
     def end(self, body: Plan, state: "_State", outs: Sequence[int]) -> None:
         """Have the carries in the results."""
         for out, word, r in zip(outs, state.words, body.results, strict=False):
-            self.copy(out, word, _bytes_of(r, body))
+            self.copy(out, word, bytes_of(r, body))
 
 
 class _State(NamedTuple):
@@ -388,9 +398,3 @@ class _State(NamedTuple):
 
     words: list[int]
     rings: dict[int, list[int]]
-
-
-def _bytes_of(r: int | Literal, plan: Plan) -> int:
-    if isinstance(r, Literal):
-        return int(r.aval.size * r.aval.dtype.itemsize)
-    return plan.buffers[r].nbytes

@@ -97,6 +97,13 @@ def aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
+def bytes_of(r: int | Literal, plan: Plan) -> int:
+    """The size of a result of a plan."""
+    if isinstance(r, Literal):
+        return int(r.aval.size * r.aval.dtype.itemsize)
+    return plan.buffers[r].nbytes
+
+
 def row_bytes(a: View | Literal, row: Buffer) -> int:
     """The bytes from one row of a stacked input to the next."""
     return row.nbytes if isinstance(a, Literal) else a.strides[0] * row.dtype.itemsize

@@ -288,9 +288,8 @@ class _Writer:
     ) -> int:
         dtype = eqn.outputs[out].aval.dtype
         if not eqn.inputs:  # iota
-            wide = computed(dtype)
-            assert wide is not None
-            place = self.body.whole(index[eqn.params["dimension"]])
+            wide, axis = computed(dtype) or dtype, eqn.params["dimension"]
+            place = self.body.below(eqn.params["shape"][axis], index[axis])
             return self.body.rounded(self.body.convert(place, wide), dtype)
         operand = eqn.inputs[0]
         if is_gather(eqn):

@@ -73,13 +73,14 @@ class Program(Equations):
         if self.renamed:
             eqn = eqn.replace(inputs=tuple(self.read(a) for a in eqn.inputs))
         atoms = (*eqn.inputs, *eqn.outputs)
-        if is_gather(eqn) and is_composed(eqn) and _holds(eqn.inputs):
-            self._expand(eqn, origin, supports)
+        composed = is_composed(eqn) and _holds(eqn.inputs)
+        if (
+            not (composed and is_gather(eqn))
+            and any(map(is_complex, atoms))
+            and split(self, eqn, origin, supports, lambda e: self.add(e, origin, supports))
+        ):
             return
-        if any(map(is_complex, atoms)):
-            if split(self, eqn, origin, supports, lambda e: self.add(e, origin, supports)):
-                return
-        elif is_composed(eqn) and all(computed(a.aval.dtype) is not None for a in eqn.inputs):
+        if composed:
             self._expand(eqn, origin, supports)
             return
         item = classify(eqn, origin, supports)
@@ -229,6 +230,8 @@ def is_composed(eqn: Eqn) -> bool:
         return False
     if lower.kind == VIEW:
         return not is_regular(eqn)
+    if lower.kind == REDUCE and lower.data in _MONOIDS:
+        return is_complex(eqn.inputs[0])
     return lower.kind != POINTWISE or isinstance(expression(eqn), Absent)
 
 
