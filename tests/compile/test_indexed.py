@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax
-from fgrad.backends.cpu import sequence
+from fgrad.backends.cpu import compiler, sequence
+from fgrad.backends.cpu.engine import engine
+from fgrad.backends.cpu.functions import Functions
 from fgrad.compile.plan import Library, Loop, is_check, launches_of
 from fgrad.core.errors import IndexOutOfBoundsError
 from fgrad.testing.functions import evaluate
@@ -228,11 +230,14 @@ def test_a_scan_of_lookups_runs_without_python():
 
 
 @pytest.mark.parametrize("place", [0, 17, 39])
-def test_a_lookup_that_fails_in_a_loop_is_reported(place):
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_lookup_that_fails_in_a_loop_is_reported(place, direct, monkeypatch):
+    if not direct:
+        monkeypatch.setattr(compiler, "functions", lambda: Functions(engine(), 1, direct=False))
     table, rows = np.abs(filled((11, 20), "f")) / 128, RNG.integers(-11, 11, 40)
     rows[place] = -12
     with pytest.raises(IndexOutOfBoundsError, match="index -12 is out of bounds") as found:
-        fg.jit(lookups)(table, rows)
+        fg.jit(lambda table, rows: lookups(table, rows))(table, rows)
     line = lookups.__code__.co_firstlineno + 4
     assert any(f"test_indexed.py:{line}" in n for n in found.value.__notes__)
 
