@@ -181,6 +181,15 @@ class Body:
         """The value in another of the dtypes that kernels compute in."""
         return value if self.dtype(value) == dtype else self.compute("convert", (value,), dtype)
 
+    def clamped(self, value: int, limit: int) -> int:
+        """An integer moved between 0 and a limit; no conversion, which might wrap."""
+        dtype = self.dtype(value)
+        if dtype.kind == "i":
+            value = self.compute("max", (value, self.const(0, dtype)), dtype)
+        if limit < np.iinfo(dtype).max:
+            value = self.compute("min", (value, self.const(limit, dtype)), dtype)
+        return value
+
     def rounded(self, value: int, dtype: DType) -> int:
         """The value rounded as a value of the program is, in the dtype that computes."""
         op = ROUNDINGS.get(dtype)
