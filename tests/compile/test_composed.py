@@ -140,3 +140,25 @@ def test_a_long_window_takes_few_kernels():
 def test_eager_sums_over_long_windows_keep_the_dtype(name):
     f, shape = windowed(reduce_window_sum_p, *WINDOWS["long"])
     assert f(drawn(name, shape)).dtype == np.dtype(name)
+
+
+# ------------------------------------------------------------------- products of complex numbers
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((), ()), ((7,), (0,)), ((1,), (0,)), ((0, 3), (0,)), ((3, 0), (0,)), ((300,), (0,)),
+     ((4, 5000), (1,)), ((37, 4), (0,)), ((3, 19, 2), (0, 1)), ((3, 5, 18), (0, 2))],
+)  # fmt: skip
+def test_products_of_complex_numbers(shape, axes):
+    x = np.exp(1j * RNG.uniform(0, 7, shape)) * RNG.uniform(0.9, 1.1, shape)
+    found = kernels_alone(lambda x: lax.reduce_prod(x, axes), x)
+    expected = np.prod(x, axes)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-11)
+
+
+def test_products_of_real_numbers_stay_one_reduction():
+    kernels = fg.jit(lambda x: lax.reduce_prod(x, (0,))).lower(np.ones(300, "f")).kernels()
+    assert len(kernels) <= 2
+    assert "reduce mul" in str(kernels[0])

@@ -27,7 +27,6 @@ INDEXED = "reads or writes at computed positions that may repeat"
 CUMULATIVE = "a value depends on those before it along the axis"
 WINDOWED = "reduces over windows that overlap"
 ITERATED = "a series or continued fraction that runs until it has converged"
-PRODUCT = "a product of complex numbers is no reduction of its parts"
 EXCEPTIONS = {
     **dict.fromkeys(((p, False) for p in (
         "scatter", "scatter_add", "scatter_mul", "scatter_min", "scatter_max",
@@ -46,7 +45,6 @@ EXCEPTIONS = {
         "scatter", "scatter_add", "scatter_mul",
     )), INDEXED),
     **dict.fromkeys(((p, True) for p in ("cumsum", "cumprod")), CUMULATIVE),
-    ("reduce_prod", True): PRODUCT,
 }  # fmt: skip
 
 SPECIFIED = [p for p in all_primitives() if not isinstance(p.spec, Absent)]
