@@ -39,7 +39,7 @@ EXCEPTIONS = {
         "select_and_scatter_add",
     )), WINDOWED),
     **dict.fromkeys(((p, False) for p in (
-        "polygamma", "zeta", "igamma", "igammac", "gamma_quantile_slope",
+        "igamma", "igammac", "gamma_quantile_slope",
         "regularized_incomplete_beta",
     )), ITERATED),
     **dict.fromkeys(((p, True) for p in (
