@@ -55,7 +55,7 @@ _ULPS = 5.0
 
 def _nearest(x: Array) -> Array:
     """How far the next integer is; the greatest term of a sum of powers is one of it."""
-    return np.abs(x - np.rint(x))
+    return np.asarray(np.abs(x - np.rint(x)))
 
 
 # What errors are relative to, if it is greater than the result: terms that cancel.
