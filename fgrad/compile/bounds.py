@@ -27,6 +27,7 @@ from fgrad.compile.kernel import (
     Reduce,
     Store,
 )
+from fgrad.core.scalar import OPS
 
 Array = np.ndarray[Any, Any]
 # Results of these have no error of their own, or half a unit in the last place; others up to four.
@@ -50,10 +51,19 @@ _EXACT = frozenset(
 )
 _ROUNDED = frozenset(["add", "sub", "mul", "div", "sqrt", "convert"])
 _ULPS = 5.0
+
+
+def _nearest(x: Array) -> Array:
+    """How far the next integer is; the greatest term of a sum of powers is one of it."""
+    return np.asarray(np.abs(x - np.rint(x)))
+
+
 # What errors are relative to, if it is greater than the result: terms that cancel.
 _TERMS: dict[str, Callable[..., Any]] = {
     "lgamma": lambda x: np.where(x < 0, np.abs(x) * np.log(2 + np.abs(x)) + 1, 0.0),
     "digamma": lambda x: np.where(x < 0, np.log(2 + np.abs(x)) + 1, 0.0),
+    "zeta": lambda x, q: np.where(q < 0, _nearest(q) ** -np.abs(x), 0.0),
+    "polygamma": lambda m, x: np.where(x < 0, OPS["polygamma"].numpy(np.abs(m), _nearest(x)), 0.0),
 }
 _CHAIN = 64  # the longest chain of additions, less the logarithm of their number
 

@@ -110,7 +110,10 @@ def _one_by_one(function: Callable[[float], float]) -> Callable[..., Any]:
 
 
 def _special(name: str, arity: int) -> ScalarOp:
-    """A special function, which means what the primitive of its name computes eagerly."""
+    """A special function: it means what the primitive of its name computes eagerly.
+
+    Who has such an operation has that primitive, so its family is loaded.
+    """
     return ScalarOp(arity, lambda *args: primitive(name).eager(np, *args))
 
 
@@ -163,6 +166,8 @@ OPS: dict[str, ScalarOp] = {
     "digamma": _special("digamma", 1),
     "bessel_i0e": _special("bessel_i0e", 1),
     "bessel_i1e": _special("bessel_i1e", 1),
+    "zeta": _special("zeta", 2),
+    "polygamma": _special("polygamma", 2),
     # steps and signs of floats
     "nextafter": ScalarOp(2, np.nextafter),
     "copysign": ScalarOp(2, np.copysign),

@@ -38,7 +38,7 @@ EXCEPTIONS = {
         "select_and_gather_add", "select_and_scatter_add",
     )), WINDOWED),
     **dict.fromkeys(((p, False) for p in (
-        "polygamma", "zeta", "igamma", "igammac", "gamma_quantile_slope",
+        "igamma", "igammac", "gamma_quantile_slope",
         "regularized_incomplete_beta",
     )), ITERATED),
     **dict.fromkeys(((p, True) for p in (

@@ -8,11 +8,13 @@ import mpmath
 import numpy as np
 import scipy.special
 
+import fgrad.lax.special  # noqa: F401 - declares the primitives
 from fgrad.backends.cpu import vmath
 from fgrad.backends.cpu.text import Builder
+from fgrad.core.scalar import OPS
 
 SCALARS = {"f": "float", "d": "double"}
-BINARY = ("pow", "atan2", "hypot", "rem")
+BINARY = ("pow", "atan2", "hypot", "rem", "zeta", "polygamma")
 NUMPY = {
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh,
     "acosh": np.arccosh, "atanh": np.arctanh, "erf": scipy.special.erf,
@@ -34,8 +36,40 @@ def _lgamma(x):
 
 NUMPY |= {
     "erf_inv": _odd(scipy.special.erfinv), "bessel_i1e": _odd(scipy.special.i1e),
-    "lgamma": _lgamma,
+    "lgamma": _lgamma, "zeta": OPS["zeta"].numpy, "polygamma": OPS["polygamma"].numpy,
 }  # fmt: skip
+
+
+def _zeta(x, q):
+    """By the Euler–Maclaurin formula; mpmath's own function is exact to an absolute error."""
+    if q <= 0:
+        below = int(mpmath.ceil(-q))
+        return mpmath.fsum((q + k) ** -int(x) for k in range(below)) + _zeta(x, q + below)
+    w = q + 30
+    total = mpmath.fsum((q + k) ** -x for k in range(30)) + w ** (1 - x) / (x - 1) + w**-x / 2
+    factor = x / w ** (x + 1)
+    for j in range(1, 40):
+        total += mpmath.bernoulli(2 * j) / mpmath.factorial(2 * j) * factor
+        factor *= (x + 2 * j - 1) * (x + 2 * j) / w**2
+    return total
+
+
+def _polygamma(m, x):
+    if m == 0:
+        return mpmath.digamma(x)
+    return (-1) ** (int(m) + 1) * mpmath.factorial(m) * _zeta(m + 1, x)
+
+
+def _zeta_terms(x, q):
+    part = q - np.floor(q)
+    return np.where(q < 0, scipy.special.zeta(x, part) + scipy.special.zeta(x, 1 - part), 0.0)
+
+
+def _polygamma_terms(m, x):
+    terms = scipy.special.gamma(m + 1) * _zeta_terms(np.where(m > 0, m + 1, 2.0), x)
+    return np.where(m == 0, TERMS["digamma"](x), terms)
+
+
 MPMATH = {
     "exp2": lambda x: mpmath.mpf(2) ** x,
     "cbrt": lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)),
@@ -44,12 +78,16 @@ MPMATH = {
     "bessel_i0e": lambda x: mpmath.besseli(0, x) * mpmath.exp(-abs(x)),
     "bessel_i1e": lambda x: mpmath.besseli(1, x) * mpmath.exp(-abs(x)),
     "lgamma": lambda x: mpmath.re(mpmath.loggamma(x)),
+    "zeta": _zeta,
+    "polygamma": _polygamma,
 }
 # Between its poles at negative numbers a function has zeros, where it is a difference of two great
 # terms: its error is one of the greater of the result and this.
 TERMS = {
     "lgamma": lambda x: np.where(x < 0, np.maximum(scipy.special.gammaln(1 - x), 1), 0.0),
     "digamma": lambda x: np.where(x < 0, np.maximum(scipy.special.psi(1 - x), 1), 0.0),
+    "zeta": _zeta_terms,
+    "polygamma": _polygamma_terms,
 }
 SPECIAL = [
     0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 0.5, -0.5, 2.0, -2.0, 3.0, -3.0, 1.5, -1.5,
@@ -167,6 +205,9 @@ def float32_points(name, step):
     x = np.arange(0, 2**32, step, dtype=np.uint64).astype(np.uint32).view(np.float32)
     if name not in BINARY:
         return (x,)
+    if name in PARAMETERS:
+        with np.errstate(over="ignore", under="ignore"):
+            return tuple(p.astype(np.float32) for p in PARAMETERS[name](x.size // 64))
     generator = np.random.default_rng(7)
     y = generator.permutation(x)
     near = generator.standard_normal((2, x.size // 2)).astype(np.float32)
@@ -174,6 +215,26 @@ def float32_points(name, step):
     near[1] *= 10 if name == "pow" else 1
     return np.concatenate([x, near[0]]), np.concatenate([y, near[1]])
 
+
+def _zeta_points(count):
+    generator = np.random.default_rng(17)
+    x = 1 + np.exp(generator.uniform(-8, 4.5, count))
+    whole = generator.integers(2, 40, count).astype(float)
+    q = np.exp(generator.uniform(-8, 8, count)), np.exp(generator.uniform(-30, 200, count))
+    sign = generator.choice([-1.0, 1.0], count)
+    negative = sign * np.exp(generator.uniform(-3, 3, count))
+    return np.concatenate([x, x, whole]), np.concatenate([*q, negative])
+
+
+def _polygamma_points(count):
+    generator = np.random.default_rng(19)
+    m = generator.integers(0, generator.choice([3, 30], 2 * count)).astype(float)
+    sign = generator.choice([-1.0, 1.0], 2 * count, p=[0.2, 0.8])
+    return m, sign * np.exp(generator.uniform(-3, 5, 2 * count))
+
+
+# Points of functions of several numbers
+PARAMETERS = {"zeta": _zeta_points, "polygamma": _polygamma_points}
 
 # Where results are neither 0 nor overflow nor NaN
 _FINITE = {
@@ -201,6 +262,8 @@ def float64_points(name, count):
             1 + generator.standard_normal(count) * 1e-3,
         ])  # fmt: skip
 
+    if name in PARAMETERS:
+        return PARAMETERS[name](count)
     x = one()
     if name in ("sin", "cos", "tan"):
         x = np.concatenate([x, generator.integers(-(10**8), 10**8, count) * (np.pi / 2)])

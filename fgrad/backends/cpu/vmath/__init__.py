@@ -17,6 +17,7 @@ from fgrad.backends.cpu.vmath import (
     powers,
     remainder,
     trigonometric,
+    zeta,
 )
 from fgrad.backends.cpu.vmath.lanes import Lanes
 
@@ -52,6 +53,8 @@ _FUNCTIONS: dict[str, Callable[..., Lanes]] = {
     "bessel_i1e": bessel.bessel_i1e,
     "lgamma": gamma.lgamma,
     "digamma": gamma.digamma,
+    "zeta": zeta.zeta,
+    "polygamma": zeta.polygamma,
 }
 _SCALARS = {"float32": "float", "float64": "double"}
 SUPPORTED = frozenset((name, dtype) for name in _FUNCTIONS for dtype in _SCALARS)

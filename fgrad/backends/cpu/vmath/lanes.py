@@ -228,6 +228,11 @@ def trunc(x: Lanes) -> Lanes:
     return _unary("trunc", x)
 
 
+def floor(x: Lanes) -> Lanes:
+    """The number rounded down to an integer."""
+    return _unary("floor", x)
+
+
 def _unary(name: str, x: Lanes) -> Lanes:
     return Lanes(x.builder, x.builder.intrinsic(name, x.scalar, (x.scalar, x.name)), x.scalar)
 
