@@ -9,14 +9,15 @@ from fgrad.backends.cpu.frame import Frame
 from fgrad.backends.cpu.layout import BLOCK
 from fgrad.backends.cpu.loops import rest, segments, turn, whole
 from fgrad.backends.cpu.maps import Access, Step
-from fgrad.backends.cpu.memory import Address, load, store, stored_scalar
+from fgrad.backends.cpu.memory import Address, load, prefetch, store, stored_scalar
 from fgrad.backends.cpu.reduction import Partial, RowSum
-from fgrad.backends.cpu.schedule import LANE, SEGMENT, Pass, dtype_of
+from fgrad.backends.cpu.schedule import FURTHER_ON, LANE, NEXT_ROW, SEGMENT, Pass, dtype_of
 from fgrad.backends.cpu.text import Operand, Variable
 from fgrad.compile.kernel import MAPPED, Accumulate, Compute, Const, DType, Index, Load, Store
 
 CHAIN = 28  # turns between two looks at the length of chains; see `_Pass.sums`
 LONG = 32  # turns after which chains end
+AHEAD_BYTES = 4096
 
 _INT64 = np.dtype("q")
 
@@ -119,6 +120,7 @@ class _Pass:
                 if self.level[i] == LANE:
                     self._start(i)
             self.start = start
+            self.ahead = [self._ahead(i, where) for i, where in self.p.ahead]
             self.buffers = {v: self._buffer(v) for v in (*self.p.keep, *self.done)}
             stop = self.stop or f.word("size", self.last)
             self._along(stop, carried)
@@ -213,9 +215,25 @@ class _Pass:
             else address
         )
 
+    def _ahead(self, i: int, where: str) -> tuple[str, str]:
+        """What will be read soon: its address in this segment, and the type of an element."""
+        f, access = self.f, Access(self.f, i)
+        access.start_row()
+        access.start_segment()
+        access.finish_segment()
+        place = access.address
+        if where == NEXT_ROW:
+            place = f.b.offset(place, f.word("map", i, self.axes - 1), access.scalar)
+        elif where == FURTHER_ON:
+            place = f.b.offset(place, AHEAD_BYTES, "i8")
+        return place, access.scalar
+
     def _step(self, step: Step, k: int) -> None:
         """The code of one vector of elements."""
         f, body = self.f, self.f.kernel.body
+        if step.mask is None:
+            for address, scalar in self.ahead:
+                prefetch(f.b, f.b.offset(address, step.at, scalar))
         f.vectors.clear()
         for i in self.p.body:
             if self.level[i] == LANE:

@@ -31,6 +31,7 @@ from fgrad.compile.kernel import (
 )
 
 ROW, SEGMENT, LANE = 0, 1, 2
+THIS_ROW, NEXT_ROW, FURTHER_ON = "this row", "next row", "further on"
 
 # The cost of an operation, relative to an addition; what costs more than KEEP is kept.
 _COSTS = {"div": 4, "rem": 12, "sqrt": 4, "nextafter": 8}
@@ -55,6 +56,8 @@ class Pass:
         folds: The `Fold` that run in it.
         stores: The `Store` that run in it.
         keep: Values to write to their buffers.
+        ahead: Loads whose elements to bring into the caches, each with where they lie: at the
+            same place of this row or of the next, or further on.
     """
 
     before: list[int] = field(default_factory=list)
@@ -64,6 +67,7 @@ class Pass:
     folds: list[int] = field(default_factory=list)
     stores: list[int] = field(default_factory=list)
     keep: list[int] = field(default_factory=list)
+    ahead: list[tuple[int, str]] = field(default_factory=list)
 
     def roots(self, kernel: Kernel) -> set[int]:
         """The values that its results need."""
@@ -137,14 +141,17 @@ def _costs(kernel: Kernel, level: list[int]) -> tuple[list[int], set[int]]:
         cost = 0
         match instr:
             case Compute(op=op, args=args) if level[i] != ROW:
-                own = 1 if op in _CHEAP else _COSTS.get(op, _ELEMENTARY)
-                cost = own + sum(1 if a in costly else costs[a] for a in set(args))
+                cost = _own_cost(op) + sum(1 if a in costly else costs[a] for a in set(args))
             case Load(map=m) if level[i] != ROW:
                 cost = 1 + sum(costs[v] for v, _ in m.indirect)
         if cost > KEEP and level[i] == LANE and isinstance(instr, Compute):
             costly.add(i)
         costs.append(cost)
     return costs, costly
+
+
+def _own_cost(op: str) -> int:
+    return 1 if op in _CHEAP else _COSTS.get(op, _ELEMENTARY)
 
 
 def _needed(kernel: Kernel, roots: Iterable[int], level: list[int], ready: set[int]) -> list[int]:
@@ -187,7 +194,42 @@ def schedule(kernel: Kernel) -> Schedule:
         p.keep = sorted(at_hand & again - kept)
         kept.update(p.keep)
     found.kept = sorted(kept)
+    _look_ahead(kernel, level, [p for p in passes if p.body])
     return found
+
+
+def _look_ahead(kernel: Kernel, level: list[int], passes: list[Pass]) -> None:
+    """Let the pass that computes most bring what passes read first into the caches.
+
+    Short passes cannot: there are more lines on their way than a core can wait for at a time. The
+    last pass has stores to wait for.
+    """
+    first = len(kernel.outer)
+    if first == 0 or len(passes) < 2:
+        return
+    busy = max(range(len(passes) - 1), key=lambda k: _work(kernel, passes[k], level))
+    seen: set[int] = set()
+    for k, p in enumerate(passes):
+        for i in p.body:
+            load = kernel.body[i]
+            if isinstance(load, Load) and load.operand not in seen and level[i] == LANE:
+                seen.add(load.operand)
+                if _follows(load, first):
+                    where = NEXT_ROW if k < busy else FURTHER_ON if k == busy else THIS_ROW
+                    passes[busy].ahead.append((i, where))
+
+
+def _work(kernel: Kernel, p: Pass, level: list[int]) -> int:
+    """The operations of a pass on each element."""
+    ops = (instr.op for i in p.body
+           if level[i] == LANE and isinstance(instr := kernel.body[i], Compute))  # fmt: skip
+    return sum(_own_cost(op) for op in ops)
+
+
+def _follows(load: Load, first: int) -> bool:
+    """Whether a load reads memory in order, other memory in each row."""
+    m = load.map
+    return m.strides[-1] == 1 and m.strides[first - 1] != 0 and not m.indirect and not load.bounds
 
 
 def _place(found: Schedule, i: int, instr: object, stage: int) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fgrad.backends.cpu import layout
 from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.render import module, render
+from fgrad.backends.cpu.schedule import FURTHER_ON, NEXT_ROW, schedule
 from fgrad.compile.interpret import compute, run_kernel
 from fgrad.compile.kernel import (
     COMPUTED,
@@ -125,6 +126,17 @@ def test_large_results_are_written_past_the_caches():
     assert "!nontemporal" in large
     assert "fence seq_cst" in large
     assert "!nontemporal" not in small
+
+
+def test_the_busiest_pass_brings_the_next_row_into_the_caches():
+    kernel = kernels.softmax(8, 64)
+    assert [p.ahead for p in schedule(kernel).passes] == [[], [(0, NEXT_ROW)], []]
+    assert "call void @llvm.prefetch" in render(kernel, "kernel", 8).text
+    backward = kernels.layer_norm_backward(8, 64)
+    found = {i: where for p in schedule(backward).passes for i, where in p.ahead}
+    loads = [i for i, instr in enumerate(backward.body) if isinstance(instr, Load)]
+    rows = [i for i in loads if all(backward.body[i].map.strides)]
+    assert found == dict.fromkeys(rows, FURTHER_ON)  # not what all rows share, nor row values
 
 
 # One operation at a time, on values at the edges of its domain
