@@ -255,9 +255,9 @@ def structure(kernel: Kernel) -> Hashable:
     body = tuple(_shape(instr, first) for instr in kernel.body)
     kept = kernel.kept if accumulates(kernel) else 0
     plan = schedule(kernel)
-    ahead = tuple(tuple(p.ahead) for p in plan.passes)
+    chosen = (tuple(tuple(p.ahead) for p in plan.passes), tuple(plan.homes.items()))
     tiled = is_tiled(kernel, plan)
-    return (first, len(kernel.inner), kept, streams(kernel), tiled, ahead, operands, body)
+    return (first, len(kernel.inner), kept, streams(kernel), tiled, chosen, operands, body)
 
 
 def streams(kernel: Kernel) -> bool:

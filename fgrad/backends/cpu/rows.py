@@ -1,6 +1,7 @@
 """The code of one row: its passes, and the scalars between them."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -168,19 +169,15 @@ class _Pass:
 
         A short row must end at the end of a vector, too: parts of lines are slow to write.
         """
-        f, b = self.f, self.f.b
+        b = self.f.b
         found = b.named(True, "i1")
         for access in streamed:
             found = b.binary("and", found, access.is_aligned(stop))
         found = b.binary("or", found, b.icmp("sge", b.binary("sub", stop, self.first), BLOCK))
         for access in streamed:
             found = b.binary("and", found, access.is_aligned(self.first))
-        read = {i.operand for i in f.kernel.body if isinstance(i, Load)}
-        for target in sorted({access.instr.operand for access in streamed}):
-            for o in sorted(read):
-                apart = b.icmp("ne", f.pointer(target), f.pointer(o))
-                found = b.binary("and", found, apart)
-        return found
+        apart = self._apart(access.instr.operand for access in streamed)
+        return b.binary("and", found, apart)
 
     def _main(self, main: str, carried: Sequence[Variable]) -> None:
         """The loop over whole turns."""
@@ -207,20 +204,38 @@ class _Pass:
             self.pending.value = b.named(0, "i64")
 
     def _buffer(self, v: int) -> str:
-        f = self.f
-        address = f.b.offset(f.memory("scratch"), f.word("kept", v), "i8")
-        return (
-            f.b.offset(address, self.start, stored_scalar(dtype_of(f.kernel, v)))
-            if (self.start)
-            else address
-        )
+        """Where a kept value lies, or the part of it that belongs to the segment."""
+        f, b = self.f, self.f.b
+        place = b.offset(f.memory("scratch"), f.word("kept", v), "i8")
+        if self.start:
+            place = b.offset(place, self.start, stored_scalar(dtype_of(f.kernel, v)))
+        home = f.plan.homes.get(v)
+        if home is None or f.streams:
+            return place
+        access = self._access(home)
+        apart = self._apart([access.instr.operand])
+        return b.select(apart, access.address, place)
 
-    def _ahead(self, i: int, where: str) -> tuple[str, str]:
-        """What will be read soon: its address in this segment, and the type of an element."""
-        f, access = self.f, Access(self.f, i)
+    def _access(self, i: int) -> Access:
+        """An instruction with a map at the start of this segment."""
+        access = Access(self.f, i)
         access.start_row()
         access.start_segment()
         access.finish_segment()
+        return access
+
+    def _apart(self, written: Iterable[int]) -> str:
+        """Whether some written operands share memory with none that is read, an i1."""
+        f, b = self.f, self.f.b
+        found = b.named(True, "i1")
+        read = {i.operand for i in f.kernel.body if isinstance(i, Load)}
+        for target, o in itertools.product(sorted(set(written)), sorted(read)):
+            found = b.binary("and", found, b.icmp("ne", f.pointer(target), f.pointer(o)))
+        return found
+
+    def _ahead(self, i: int, where: str) -> tuple[str, str]:
+        """What will be read soon: its address in this segment, and the type of an element."""
+        f, access = self.f, self._access(i)
         place = access.address
         if where == NEXT_ROW:
             place = f.b.offset(place, f.word("map", i, self.axes - 1), access.scalar)
@@ -239,6 +254,8 @@ class _Pass:
             if self.level[i] == LANE:
                 f.vectors[i] = self._vector(i, step)
         for v in self.p.keep:
+            if f.plan.homes.get(v) in self.p.stores and not f.streams:
+                continue  # the store does it
             dtype = dtype_of(f.kernel, v)
             place = f.b.offset(self.buffers[v], step.at, stored_scalar(dtype))
             store(f.b, dtype, Address(place), f.vectors[v], step.mask)

@@ -17,11 +17,13 @@ from fgrad.compile.interpret import compute, run_kernel
 from fgrad.compile.kernel import (
     COMPUTED,
     Bound,
+    Compute,
     Const,
     Kernel,
     Load,
     Map,
     Operand,
+    Reduce,
     Store,
     check_kernel,
     show,
@@ -126,6 +128,35 @@ def test_large_results_are_written_past_the_caches():
     assert "!nontemporal" in large
     assert "fence seq_cst" in large
     assert "!nontemporal" not in small
+
+
+@pytest.mark.parametrize("lanes", WIDTHS)
+def test_what_is_kept_lies_in_the_result_unless_that_overwrites_an_operand(lanes):
+    kernel = kernels.softmax(5, 70)
+    assert schedule(kernel).homes == {3: 6}
+    x = np.random.default_rng(0).normal(size=350).astype(np.float32)
+    expected, apart, over = np.empty_like(x), np.empty_like(x), x.copy()
+    run_kernel(kernel, [x, expected])
+    machine.run(kernel, [x, apart], lanes)
+    machine.run(kernel, [over, over], lanes)
+    assert_close(apart, expected, 4 * np.finfo("f").eps, what="softmax")
+    assert same(apart, over)
+
+
+def test_a_later_pass_reads_what_is_left_of_a_costly_value():
+    x = Map(0, (64, 1))
+    body = (
+        Load(0, x, F32), Compute("exp", (0,), F32), Compute("add", (1, 1), F32),
+        Compute("div", (2, 0), F32), Reduce("add", 3, F32), Compute("mul", (3, 4), F32),
+        Store(1, x, 5), Store(2, x, 3), Compute("neg", (2,), F32), Reduce("add", 8, F32),
+        Store(3, Map(0, (1, 0)), 9),
+    )  # fmt: skip
+    operands = (Operand(F32), *(Operand(F32, written=True) for _ in range(3)))
+    kernel = Kernel("kept", (3,), (64,), operands, body)
+    plan = schedule(kernel)
+    assert plan.kept == [3]  # neither the exponential nor what else is made of it
+    assert plan.homes == {3: 7}
+    assert [p.stores for p in plan.passes] == [[7], [6]]
 
 
 def test_the_busiest_pass_brings_the_next_row_into_the_caches():
