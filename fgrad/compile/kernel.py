@@ -168,8 +168,9 @@ class Kernel:
         name: For people.
         outer: Sizes of the axes that tell rows apart.
         inner: Sizes of the axes of a row; the last is the one that vectorises.
-        operands: What it reads and writes. No two share memory, except that a store may overwrite
-            the very element that a load of the same pass has read.
+        operands: What it reads and writes. No two share memory, except that a store of the last
+            pass may overwrite the very element that a load has read, in a buffer that starts at
+            the same address.
         body: The instructions, each after what it uses.
         kept: How many leading outer axes `Accumulate` keeps.
         eqns: The positions, in the program, of the equations that are fused here.

@@ -247,14 +247,17 @@ def structure(kernel: Kernel) -> Hashable:
     """What the code of a kernel depends on, beside the machine.
 
     Sizes, strides, offsets and ordinary numbers are not part of it: kernels that differ in these
-    alone have the same code, on either side of `STREAM_BYTES`.
+    alone have the same code, on either side of `STREAM_BYTES`, if the same operands change from
+    row to row.
     """
     first = len(kernel.outer)
     operands = tuple((op.dtype.name, op.written) for op in kernel.operands)
     body = tuple(_shape(instr, first) for instr in kernel.body)
     kept = kernel.kept if accumulates(kernel) else 0
-    tiled = is_tiled(kernel, schedule(kernel))
-    return (first, len(kernel.inner), kept, streams(kernel), tiled, operands, body)
+    plan = schedule(kernel)
+    chosen = (tuple(tuple(p.ahead) for p in plan.passes), tuple(plan.homes.items()))
+    tiled = is_tiled(kernel, plan)
+    return (first, len(kernel.inner), kept, streams(kernel), tiled, chosen, operands, body)
 
 
 def streams(kernel: Kernel) -> bool:
