@@ -22,7 +22,6 @@ ALLOWED = PRODUCTS | SORTS | FACTORISATIONS | {"fft"}
 # What is not compiled yet, and why: (primitive, whether it is about complex numbers). The list only
 # shrinks: what is listed and compiles fails the test below.
 INDEXED = "reads or writes at computed positions that may repeat"
-CUMULATIVE = "a value depends on those before it along the axis"
 WINDOWED = "reduces over windows that overlap"
 ITERATED = "a series or continued fraction that runs until it has converged"
 PRODUCT = "a product of complex numbers is no reduction of its parts"
@@ -31,9 +30,6 @@ EXCEPTIONS = {
         "gather", "scatter", "scatter_add", "scatter_mul", "scatter_min", "scatter_max",
         "dynamic_update_slice", "argmax", "argmin",
     )), INDEXED),
-    **dict.fromkeys(((p, False) for p in (
-        "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp",
-    )), CUMULATIVE),
     **dict.fromkeys(((p, False) for p in (
         "reduce_window_sum", "reduce_window_max", "reduce_window_min", "select_and_gather_add",
         "select_and_scatter_add",
@@ -45,7 +41,6 @@ EXCEPTIONS = {
     **dict.fromkeys(((p, True) for p in (
         "scatter", "scatter_add", "scatter_mul", "dynamic_update_slice",
     )), INDEXED),
-    **dict.fromkeys(((p, True) for p in ("cumsum", "cumprod")), CUMULATIVE),
     ("reduce_window_sum", True): WINDOWED,
     ("reduce_prod", True): PRODUCT,
 }  # fmt: skip

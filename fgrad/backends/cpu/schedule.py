@@ -25,6 +25,7 @@ from fgrad.compile.kernel import (
     Load,
     Map,
     Reduce,
+    Scan,
     Store,
     stages,
     uses,
@@ -125,6 +126,8 @@ def _levels(kernel: Kernel) -> list[int]:
                 found = max(level[arg], map_level(m, first, level))
             case Fold():
                 found = SEGMENT
+            case Scan():
+                found = LANE
         level.append(found)
     return level
 
@@ -141,6 +144,9 @@ def _costs(kernel: Kernel, level: list[int]) -> tuple[list[int], set[int]]:
                 cost = own + sum(1 if a in costly else costs[a] for a in set(args))
             case Load(map=m) if level[i] != ROW:
                 cost = 1 + sum(costs[v] for v, _ in m.indirect)
+            case Scan(args=args):
+                cost = KEEP + sum(costs[a] for a in args)
+                costly.add(i)
         if cost > KEEP and level[i] == LANE and isinstance(instr, Compute):
             costly.add(i)
         costs.append(cost)
