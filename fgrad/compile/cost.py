@@ -14,6 +14,7 @@ from fgrad.compile.kernel import (
     Load,
     Map,
     Reduce,
+    Scan,
     levels,
     uses,
 )
@@ -30,6 +31,9 @@ _WEIGHTS = {
 _OPERATION_NS = 0.03  # an addition in a vector, by element of four bytes
 _BYTE_NS = 0.05  # from or to a cache
 _GATHERED_NS = 1.0  # an element that is not beside the last one
+# An element of a scan along a row; that of a product waits for the one before it.
+_SCAN_NS = {"add": 0.3, "mul": 1.3, "max": 0.3, "min": 0.3, "logaddexp": 3.0,
+            "mul_re": 2.6, "mul_im": 0.1}  # fmt: skip
 
 
 class Cost(NamedTuple):
@@ -70,6 +74,9 @@ def cost(kernel: Kernel) -> Cost:
                 count = kernel.rows * (kernel.length if full else 1)
                 flops += count
                 ns += count * _OPERATION_NS * 2
+            case Scan(monoid=monoid):
+                flops += times
+                ns += times * _SCAN_NS[monoid]
             case _:
                 pass
         if isinstance(instr, MAPPED):

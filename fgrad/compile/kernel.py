@@ -10,6 +10,7 @@ the row, so a body is a sequence of passes (`stages`)::
     Const(value) · Index(axis)             a number · the position along an axis
     Compute(op, args)                      an operation of `core.scalar.OPS`, or 'convert', …
     Reduce(monoid, arg)                    over `inner`
+    Scan(monoid, arg, free)                the reduction of the elements up to each, over `inner`
     Store(operand, map, arg)               to an element of an operand
     Accumulate(operand, map, monoid, arg)  over the outer axes from `kept` on
     Fold(operand, map, monoid, arg)        over the last inner axis
@@ -39,6 +40,8 @@ FULL, ROW = "full", "row"
 # NaN 0), 'bitcast' to it, and rounding of a float32 to what a narrower float can hold.
 CONVERSIONS = ("convert", "bitcast", "round_bfloat16", "round_float16")
 MONOIDS = ("add", "mul", "max", "min", "and", "or", "xor")
+# The parts of a complex product are scans of two values each: its real and imaginary factors.
+SCANS = ("add", "mul", "max", "min", "logaddexp", "mul_re", "mul_im")
 COMPUTED = tuple(np.dtype(t) for t in ("?", "b", "h", "i", "q", "B", "H", "I", "Q", "f", "d"))
 
 
@@ -113,6 +116,26 @@ class Reduce:
 
 
 @dataclass(frozen=True, slots=True)
+class Scan:
+    """For each element, the reduction of those up to it, in row-major order of the inner axes.
+
+    It belongs to the pass of its operand: what needs it takes no other pass. Products of floats
+    are multiplied one after the other, since another order may leave the range of numbers.
+
+    Attributes:
+        monoid: One of `SCANS`.
+        args: The elements; of complex ones the real and the imaginary parts.
+        dtype: Theirs.
+        free: Whether the last inner axis is left out: there is a scan for each position along it.
+    """
+
+    monoid: str
+    args: tuple[int, ...]
+    dtype: DType
+    free: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     """Write to an operand; a row value is written once a row."""
 
@@ -149,7 +172,7 @@ class Fold:
 
 
 MAPPED = (Load, Store, Accumulate, Fold)  # they have an operand and a map
-Instr = Load | Const | Index | Compute | Reduce | Store | Accumulate | Fold
+Instr = Load | Const | Index | Compute | Reduce | Scan | Store | Accumulate | Fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +242,7 @@ def levels(kernel: Kernel) -> list[str]:
                 full = found[arg] == FULL or varies(m)
             case Accumulate(arg=arg):
                 full = found[arg] == FULL
-            case Fold():
+            case Fold() | Scan():
                 full = True
             case Const() | Reduce():
                 full = False
@@ -245,7 +268,7 @@ def uses(instr: Instr) -> tuple[int, ...]:
         case Load(map=m, bounds=bounds):
             parts: tuple[Map | Bound, ...] = (m, *bounds)
             return tuple(v for part in parts for v, _ in part.indirect)
-        case Compute(args=args):
+        case Compute(args=args) | Scan(args=args):
             return args
         case Reduce(arg=arg) | Accumulate(arg=arg) | Fold(arg=arg):
             return (arg,)
@@ -267,7 +290,7 @@ def check_kernel(kernel: Kernel) -> None:
             assert hasattr(kernel.body[a], "dtype"), f"%{i} uses %{a}, which is no value"
         _check_maps(instr, axes, f"%{i}")
         match instr:
-            case Load() | Const() | Index() | Compute() | Reduce():
+            case Load() | Const() | Index() | Compute() | Reduce() | Scan():
                 assert instr.dtype in COMPUTED, f"%{i} computes in {instr.dtype}"
         match instr:
             case Load(operand=o):
@@ -281,6 +304,12 @@ def check_kernel(kernel: Kernel) -> None:
                 assert m in MONOIDS, f"%{i}: no monoid {m}"
                 assert instr.dtype == _dtype(kernel, arg), f"%{i} changes the dtype"
                 assert level[arg] == FULL or kernel.length == 1, f"%{i} reduces a row value"
+            case Scan(monoid=m, args=args):
+                known = m in SCANS and len(args) == 1 + m.startswith("mul_")
+                assert known, f"%{i}: no scan of {len(args)} values by {m}"
+                same = all(instr.dtype == _dtype(kernel, a) for a in args)
+                assert same, f"%{i} changes the dtype"
+                _check_free(kernel, instr, f"%{i}")
             case Store(operand=o) | Accumulate(operand=o) | Fold(operand=o):
                 assert kernel.operands[o].written, f"%{i} writes to an operand that is read only"
         if isinstance(instr, Accumulate):
@@ -288,6 +317,15 @@ def check_kernel(kernel: Kernel) -> None:
             assert not any(still), f"%{i} accumulates over axes along which it moves"
         if isinstance(instr, Fold):
             assert not instr.map.strides[-1], f"%{i} folds an axis along which it moves"
+
+
+def _check_free(kernel: Kernel, scan: Scan, name: str) -> None:
+    scans = [i for i in kernel.body if isinstance(i, Scan)]
+    assert all(i.free == scan.free for i in scans), f"{name}: scans leave out different axes"
+    if scan.free:
+        others = any(isinstance(i, Reduce | Accumulate | Fold) for i in kernel.body)
+        assert not others, f"{name} leaves an axis out, over which another instruction reduces"
+        assert len(kernel.inner) > 1, f"{name} has no axis"
 
 
 def _dtype(kernel: Kernel, value: int) -> DType:
@@ -328,6 +366,9 @@ def _show(i: int, instr: Instr, first: int) -> str:
             return f"%{i}:{instr.dtype.name} = {op} {' '.join(f'%{a}' for a in args)}"
         case Reduce(monoid=monoid, arg=arg):
             return f"%{i}:{instr.dtype.name} = reduce {monoid} %{arg}"
+        case Scan(monoid=monoid, args=args, free=free):
+            found = f"scan {monoid} {' '.join(f'%{a}' for a in args)}"
+            return f"%{i}:{instr.dtype.name} = {found}{' by column' if free else ''}"
         case Store(operand=o, map=m, arg=arg):
             return f"p{o}[{_affine(m, first)}] = %{arg}"
         case Accumulate(operand=o, map=m, monoid=monoid, arg=arg):

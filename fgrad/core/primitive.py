@@ -107,8 +107,8 @@ class Lowering:
     """How the compiler renders a primitive: plain data, read by `fgrad.compile`.
 
     Attributes:
-        kind: 'pointwise', 'reduce', 'view', 'complex' (real, imag, conj, complex), 'library',
-            'call', 'random' or 'host'.
+        kind: 'pointwise', 'reduce', 'scan', 'view', 'complex' (real, imag, conj, complex),
+            'library', 'call', 'random' or 'host'.
         data: What the kind needs: an index map's name, a monoid's, a library's. Of 'pointwise' a
             scalar expression over the operands and the parameters (see `core.scalar`), or a
             function ``(avals, params) ->`` expression; `Absent` where `core.scalar.OPS` has none.

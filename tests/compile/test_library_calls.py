@@ -24,16 +24,12 @@ CHECKS = {"check_bounds"}
 # What is not compiled yet, and why: (primitive, whether it is about complex numbers). The list only
 # shrinks: what is listed and compiles fails the test below.
 INDEXED = "reads or writes at computed positions that may repeat"
-CUMULATIVE = "a value depends on those before it along the axis"
 WINDOWED = "reduces over windows that overlap"
 ITERATED = "a series or continued fraction that runs until it has converged"
 EXCEPTIONS = {
     **dict.fromkeys(((p, False) for p in (
         "scatter", "scatter_add", "scatter_mul", "scatter_min", "scatter_max",
     )), INDEXED),
-    **dict.fromkeys(((p, False) for p in (
-        "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp",
-    )), CUMULATIVE),
     **dict.fromkeys(((p, False) for p in (
         "select_and_gather_add", "select_and_scatter_add",
     )), WINDOWED),
@@ -44,7 +40,6 @@ EXCEPTIONS = {
     **dict.fromkeys(((p, True) for p in (
         "scatter", "scatter_add", "scatter_mul",
     )), INDEXED),
-    **dict.fromkeys(((p, True) for p in ("cumsum", "cumprod")), CUMULATIVE),
 }  # fmt: skip
 
 SPECIFIED = [p for p in all_primitives() if not isinstance(p.spec, Absent)]

@@ -7,7 +7,7 @@ from fgrad.backends.cpu import layout
 from fgrad.backends.cpu.ops import SHIFTS, scalar_of
 from fgrad.backends.cpu.schedule import LANE, Schedule, dtype_of
 from fgrad.backends.cpu.text import Builder, number
-from fgrad.compile.kernel import Accumulate, Compute, Const, Fold, Kernel, Reduce, Store
+from fgrad.compile.kernel import Accumulate, Compute, Const, Fold, Kernel, Reduce, Scan, Store
 
 
 class Frame:
@@ -115,7 +115,7 @@ def _met_by_vectors(kernel: Kernel, plan: Schedule) -> set[int]:
             found.add(instr.arg)
         elif plan.level[i] == LANE:
             match instr:
-                case Compute(args=args):
+                case Compute(args=args) | Scan(args=args):
                     found.update(args)
                 case Store(arg=arg) | Accumulate(arg=arg):
                     found.add(arg)

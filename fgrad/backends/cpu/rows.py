@@ -12,9 +12,20 @@ from fgrad.backends.cpu.loops import rest, segments, turn, whole
 from fgrad.backends.cpu.maps import Access, Step
 from fgrad.backends.cpu.memory import Address, load, prefetch, store, stored_scalar
 from fgrad.backends.cpu.reduction import Partial, RowSum
+from fgrad.backends.cpu.scans import running
 from fgrad.backends.cpu.schedule import FURTHER_ON, LANE, NEXT_ROW, SEGMENT, Pass, dtype_of
 from fgrad.backends.cpu.text import Operand, Variable
-from fgrad.compile.kernel import MAPPED, Accumulate, Compute, Const, DType, Index, Load, Store
+from fgrad.compile.kernel import (
+    MAPPED,
+    Accumulate,
+    Compute,
+    Const,
+    DType,
+    Index,
+    Load,
+    Scan,
+    Store,
+)
 
 CHAIN = 28  # turns between two looks at the length of chains; see `_Pass.sums`
 LONG = 32  # turns after which chains end
@@ -91,8 +102,15 @@ class _Pass:
         self.rows = [RowSum(f, i, self.unroll) for i in p.reduces]
         self.folds = [RowSum(f, i, self.unroll) for i in p.folds]
         self.sums = self.rows + self.folds
+        self.scans = {
+            i: running(f, i, first)
+            for i in p.body
+            if isinstance(f.kernel.body[i], Scan) and i not in done
+        }
         self.pending = f.b.variable(0, "i64")
-        self.carried = [v for s in self.sums for v in s.carried]
+        states = [v for s in self.scans.values() for v in s.state]
+        self.carried = [*(v for s in self.sums for v in s.carried), *states]
+        self.held = [*(v for s in self.rows for v in s.carried), *states]
         self.flushes = any(s.wide for s in self.sums)
         self.stream = False
 
@@ -108,10 +126,12 @@ class _Pass:
         f = self.f
         for access in self.accesses.values():
             access.start_row()
-        held = [v for s in self.rows for v in s.carried]
-        carried = self.carried
+        held, carried = self.held, self.carried
         if self.flushes:
             held, carried = [*held, self.pending], [*carried, self.pending]
+        stop = self.stop or f.word("size", self.last)
+        for scan in self.scans.values():
+            scan.start(stop)
         with segments(f, held) as start:  # what is not held begins anew in each
             for i in self.p.body:
                 if self.level[i] == SEGMENT:
@@ -123,7 +143,6 @@ class _Pass:
             self.start = start
             self.ahead = [self._ahead(i, where) for i, where in self.p.ahead]
             self.buffers = {v: self._buffer(v) for v in (*self.p.keep, *self.done)}
-            stop = self.stop or f.word("size", self.last)
             self._along(stop, carried)
             for i in self.p.stores:
                 if self.level[i] == SEGMENT:
@@ -289,4 +308,6 @@ class _Pass:
                 return ops.convert(b, places, kind, dtype)
             case Compute(op=op, args=args, dtype=dtype) as instr:
                 return ops.emit(b, op, f.operands(instr, LANE), _kinds(f, args), dtype)
+            case Scan():
+                return self.scans[i].at(step)
         raise AssertionError("no other instruction has a value for each element")

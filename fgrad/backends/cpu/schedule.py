@@ -27,6 +27,7 @@ from fgrad.compile.kernel import (
     Load,
     Map,
     Reduce,
+    Scan,
     Store,
     stages,
     uses,
@@ -135,6 +136,8 @@ def _levels(kernel: Kernel) -> list[int]:
                 found = max(level[arg], map_level(m, first, level))
             case Fold():
                 found = SEGMENT
+            case Scan():
+                found = LANE
         level.append(found)
     return level
 
@@ -151,6 +154,9 @@ def _costs(kernel: Kernel, level: list[int]) -> tuple[list[int], set[int], set[i
                 cost = _own_cost(op) + sum(1 if a in costly else costs[a] for a in set(args))
             case Load(map=m) if level[i] != ROW:
                 cost = 1 + sum(costs[v] for v, _ in m.indirect)
+            case Scan(args=args):
+                cost = KEEP + sum(costs[a] for a in args)
+                costly.add(i)
         if cost > KEEP and level[i] == LANE and isinstance(instr, Compute):
             costly.add(i)
         if i in costly or (level[i] == LANE and not after.isdisjoint(uses(instr))):

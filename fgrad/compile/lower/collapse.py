@@ -41,7 +41,7 @@ def collapsed(
         eqns: The positions of the equations.
     """
     sizes = body.sizes
-    limits = {0, len(sizes)} if division is None else {0, *division, len(sizes)}
+    limits = {0, len(sizes), body.free or 0, *(division or ())}
     runs = runs_of(body, limits)
     new_sizes = [prod(sizes[a] for a in run) for run in runs]
     if division is None:
@@ -49,6 +49,11 @@ def collapsed(
         across = inner
     else:
         across, inner = (sum(run[0] < d for run in runs) for d in division)
+        if body.free is not None:  # of the axes that scans leave out, one stays in the row
+            first = sum(run[0] < body.free for run in runs)
+            moved = runs[first:-1]
+            runs = [*runs[:inner], *moved, *runs[inner:first], *runs[-1:]]
+            inner, across = inner + len(moved), across + len(moved)
     runs = [*runs[:inner], *_longest_last(body, runs[inner:])]
     new_sizes = [prod(sizes[a] for a in run) for run in runs]
     accumulates = any(isinstance(i, Accumulate) for i in body.code)

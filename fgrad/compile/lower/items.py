@@ -7,6 +7,7 @@ from fgrad.core.ir import Atom, Eqn, Var
 from fgrad.core.scalar import Expr
 
 POINTWISE, REDUCE, VIEW, LIBRARY = "pointwise", "reduce", "view", "library"
+SCAN = "scan"
 PAIR = "pair"  # a complex value, of which the parts are values of their own
 RANDOM = "random"
 JOIN = "join"  # a concatenation: its parts are stored straight into it
@@ -18,8 +19,8 @@ class Item(NamedTuple):
     Attributes:
         eqn: The equation.
         origin: Its position in the program that was given.
-        form: POINTWISE, REDUCE, VIEW, JOIN, PAIR or LIBRARY.
-        expr: Of POINTWISE: the scalar expression; of REDUCE: the monoid.
+        form: POINTWISE, REDUCE, SCAN, VIEW, JOIN, PAIR or LIBRARY.
+        expr: Of POINTWISE: the scalar expression; of REDUCE and SCAN: the monoid.
         names: Of POINTWISE: the operands' names in it.
     """
 

@@ -13,6 +13,7 @@ from fgrad.compile.lower.items import (
     POINTWISE,
     RANDOM,
     REDUCE,
+    SCAN,
     VIEW,
     Equations,
     Item,
@@ -23,6 +24,8 @@ from fgrad.compile.lower.scalars import (
     expression,
     is_supported,
     part_dtype,
+    scan_dtype,
+    scans,
 )
 from fgrad.compile.lower.strided import Strided, strided
 from fgrad.compile.lower.views import PARTS, Inexpressible, down, is_regular
@@ -259,7 +262,7 @@ def classify(eqn: Eqn, origin: int, supports: Supports) -> Item:
             monoid = {"max": "or", "min": "and"}.get(monoid, monoid)
         return Item(eqn, origin, REDUCE, monoid)
     if lower.kind != POINTWISE:
-        return library
+        return _scanned(library, supports) if lower.kind == SCAN else library
     scalar = expression(eqn)
     if isinstance(scalar, Absent):
         return library
@@ -268,6 +271,18 @@ def classify(eqn: Eqn, origin: int, supports: Supports) -> Item:
     if not is_supported(expr, known, types[-1], supports):  # type: ignore[arg-type]
         return library
     return Item(eqn, origin, POINTWISE, expr, names)
+
+
+def _scanned(item: Item, supports: Supports) -> Item:
+    """What a scan is: there is nothing to it along an axis of one element."""
+    eqn, monoid = item.eqn, item.eqn.primitive.lower.data  # type: ignore[union-attr]
+    (x,) = eqn.inputs
+    if x.aval.shape[eqn.params["axis"]] == 1:
+        return Item(eqn, item.origin, POINTWISE, "x", ("x",))
+    dtype = computed(x.aval.dtype)
+    assert dtype is not None
+    known = scans(monoid, scan_dtype(monoid, dtype), supports)
+    return Item(eqn, item.origin, SCAN, monoid) if known else item
 
 
 def ends(program: Program, atom: Atom) -> set[Var]:
