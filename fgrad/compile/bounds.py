@@ -7,7 +7,7 @@ nearly equal numbers may be off by much, and a product by a last digit. Where th
 across a jump (a comparison, a rounding), either side is accepted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import log2
 from typing import Any
 
@@ -50,6 +50,11 @@ _EXACT = frozenset(
 )
 _ROUNDED = frozenset(["add", "sub", "mul", "div", "sqrt", "convert"])
 _ULPS = 5.0
+# What errors are relative to, if it is greater than the result: terms that cancel.
+_TERMS: dict[str, Callable[..., Any]] = {
+    "lgamma": lambda x: np.where(x < 0, np.abs(x) * np.log(2 + np.abs(x)) + 1, 0.0),
+    "digamma": lambda x: np.where(x < 0, np.log(2 + np.abs(x)) + 1, 0.0),
+}
 _CHAIN = 64  # the longest chain of additions, less the logarithm of their number
 
 
@@ -141,7 +146,10 @@ class _Bounded(Run):
             error = np.where(unsure > 0, np.maximum(*either), error)
         if instr.dtype.kind == "f" and instr.op not in _EXACT:
             ulps = 1.0 if instr.op in _ROUNDED or instr.op.startswith("round_") else _ULPS
-            error = error + ulps * _unit(instr.op, instr.dtype) * np.abs(value)
+            size = (
+                np.maximum(np.abs(value), _TERMS[instr.op](*args)) if instr.op in _TERMS else value
+            )
+            error = error + ulps * _unit(instr.op, instr.dtype) * np.abs(size)
             error = error + ulps * np.finfo(instr.dtype).smallest_subnormal.astype(float)
         return value, np.where(np.isnan(error), np.inf, error)
 

@@ -14,7 +14,7 @@ from fgrad.backends.cpu.tape import POLL_NS, Assembled, Frame, Op
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.loops import groups_of
-from fgrad.compile.plan import Added, Launch, Library, Loop, Plan, View
+from fgrad.compile.plan import Added, Launch, Library, Loop, Plan, View, is_check
 from fgrad.core.ir import Literal
 from fgrad.lax.control.while_walk import KEPT
 
@@ -63,7 +63,7 @@ class _Writer:
         self.image: list[int] = [POLL_NS] * Frame.OPERANDS
         self.moving: list[int] = []
         self.keep: list[Any] = []
-        self.most_moves = 0
+        self.most_moves, self.checks = 0, False
         self.move_places: list[int] = []  # where the instructions say which words they may use
 
     def finish(self, room: int, ns: float) -> Assembled:
@@ -76,10 +76,8 @@ class _Writer:
         first = aligned(8 * len(self.image))
         for word in self.moving:
             self.image[word] += first
-        code, image, moving = (
-            np.asarray(x, np.int64) for x in (self.code, self.image, self.moving)
-        )
-        return Assembled(code, image, moving, first + room, ns, self.keep)
+        code, image, moving = (np.array(x, np.int64) for x in (self.code, self.image, self.moving))
+        return Assembled(code, image, moving, first + room, ns, self.checks, self.keep)
 
     # ------------------------------------------------------------------------------ words
 
@@ -135,6 +133,10 @@ class _Writer:
                 ins = [self.operand(a, plan, words) for a in step.inputs]
                 outs = [words[b] for b in step.outputs]
                 time = self.loop(step, room.loops[i], base + memory.scratch[i], ins, outs)
+            elif is_check(step):
+                self.code += [Op.CHECK, self.operand(step.inputs[0], plan, words)]
+                self.checks = True
+                time = _Time(_STEP_NS, _STEP_NS)
             else:
                 assert isinstance(step, Library)
                 time = self.product(step, plan, words)
@@ -184,8 +186,7 @@ class _Writer:
         chunk = made.chunk(units, price)
         if chunk:
             made.workers.start()
-        address, combine = self.addresses(kernel)
-        n = len(step.buffers)
+        (address, combine), n = self.addresses(kernel), len(step.buffers)
         self.code += [
             Op.LAUNCH, 13 + len(pairs), address, args, units, chunk, combine,
             layout.combine_units(kernel), SPIN, n + len(own), n + 1, need.thread_bytes,
