@@ -20,7 +20,7 @@ from fgrad.backends.cpu.arrays import (
 )
 from fgrad.backends.cpu.binding import Binder, run_in_own, run_in_slab
 from fgrad.backends.cpu.blocks import LEAST_BYTES, blocks, is_sole
-from fgrad.backends.cpu.nested import identifier, is_host, made_by_rules, rule_of
+from fgrad.backends.cpu.nested import identifier, is_host, made_by_rules, rule_of, workspaces
 from fgrad.backends.cpu.products import product_of
 from fgrad.compile.memory import Memory, last_uses, plan_memory
 from fgrad.compile.plan import (
@@ -96,7 +96,11 @@ class Executable:
         self.jaxpr, self.plan = jaxpr, plan
         scratch = {i: k.scratch_bytes for i, k in enumerate(loaded) if k is not None}
         self.memory = plan_memory(
-            plan, scratch=scratch, elsewhere=made_by_rules(plan, loaded), donated=donated
+            plan,
+            scratch=scratch,
+            elsewhere=made_by_rules(plan, loaded),
+            donated=donated,
+            workspace=workspaces(plan, loaded),
         )
         returned = [r for r in donated if plan.results.count(r) == 1]
         self.taken = frozenset([*self.memory.taken.values(), *returned])

@@ -90,10 +90,10 @@ def _matrices(
     """A view as matrices whose axes are groups of its own; None where BLAS cannot read it."""
     found = []
     for axes in (stack, rows, columns):
-        merged = _merged([(view.shape[a], view.strides[a]) for a in axes])
-        if merged is None:
+        found_axis = merged([(view.shape[a], view.strides[a]) for a in axes])
+        if found_axis is None:
             return None
-        found.append(merged)
+        found.append(found_axis)
     (_, step), (n, down), (m, across) = found
     if (across == 1 or m == 1) and (down >= m or n == 1):
         return Matrices(view.offset, step, False, down if n > 1 else m)
@@ -102,7 +102,7 @@ def _matrices(
     return None
 
 
-def _merged(axes: list[tuple[int, int]]) -> tuple[int, int] | None:
+def merged(axes: list[tuple[int, int]]) -> tuple[int, int] | None:
     """Axes as one, as (size, stride); None where its elements are not evenly apart."""
     wide = [(n, s) for n, s in axes if n != 1]
     for (_, outer), (n, inner) in pairwise(wide):

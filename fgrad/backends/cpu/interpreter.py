@@ -231,22 +231,8 @@ run:
   %c = call i64 @word(ptr %tape, i64 {T.CONTEXT})
   %context = inttoptr i64 %c to ptr
   %release = call i64 @word(ptr %tape, i64 {T.RELEASE})
-  %long = icmp ne i64 %release, 0
-  br i1 %long, label %free, label %short
-free:
-  %s = call i64 @word(ptr %context, i64 {C.SAVE_THREAD})
-  %save = inttoptr i64 %s to ptr
-  %r = call i64 @word(ptr %context, i64 {C.RESTORE_THREAD})
-  %restore = inttoptr i64 %r to ptr
-  %thread = call ptr %save()
-  %status = call i64 @fgrad_tape(ptr %tape, ptr %frame)
-  call void %restore(ptr %thread)
-  br label %end
-short:
-  %held = call i64 @fgrad_tape(ptr %tape, ptr %frame)
-  br label %end
-end:
-  %failed = phi i64 [%status, %free], [%held, %short]
+  %failed = call i64 @released(ptr %context, i64 %release, ptr @fgrad_tape, ptr %tape,
+    ptr %frame)
   %error = icmp eq i64 %failed, 1
   br i1 %error, label %raise, label %return
 raise:
@@ -274,6 +260,4 @@ def text(context: object, numbers: Callable[[type[IntEnum]], object]) -> str:
         numbers: Makes attributes of an enumeration.
     """
     enums = {"F": numbers(Frame), "O": numbers(Op), "T": numbers(Tape)}
-    return _TEXT.format(
-        POLL_NS=POLL_NS, C=context, instructions=instructions.text(context), **enums
-    )
+    return _TEXT.format(POLL_NS=POLL_NS, C=context, instructions=instructions.TEXT, **enums)
