@@ -71,6 +71,12 @@ def runnable(jaxpr: Jaxpr, xp: ModuleType = np, donated: tuple[int, ...] = ()) -
     return found
 
 
+def begin() -> None:
+    """Start to make what all compiled programs need, while the first of them is traced."""
+    if config.cpu_compiler == "llvm" and _compiler() is not None:
+        import_module("fgrad.backends.cpu.functions").begin()
+
+
 def measured(jaxpr: Jaxpr, mark: Callable[[], object]) -> Runnable:
     """A new program of a closed jaxpr for NumPy arrays that tells how far it is.
 
