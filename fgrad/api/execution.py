@@ -64,16 +64,21 @@ def runnable(jaxpr: Jaxpr, xp: ModuleType = np, donated: tuple[int, ...] = ()) -
         xp: The array library.
         donated: Inputs whose memory results may take over.
     """
-    compile_program = _compiler() if xp is np and config.cpu_compiler == "llvm" else None
+    compile_program = _compiler() if xp is np and has_compiler() else None
     if compile_program is None:
         return program_of(jaxpr)
     found: Runnable = derived(jaxpr, ("cpu", donated), lambda: compile_program(jaxpr, donated))
     return found
 
 
+def has_compiler() -> bool:
+    """Whether programs for NumPy arrays are machine code."""
+    return config.cpu_compiler == "llvm" and _compiler() is not None
+
+
 def begin() -> None:
     """Start to make what all compiled programs need, while the first of them is traced."""
-    if config.cpu_compiler == "llvm" and _compiler() is not None:
+    if has_compiler():
         import_module("fgrad.backends.cpu.functions").begin()
 
 
@@ -84,7 +89,7 @@ def measured(jaxpr: Jaxpr, mark: Callable[[], object]) -> Runnable:
         jaxpr: What it computes.
         mark: Called before the first step and after each.
     """
-    compile_program = _compiler() if config.cpu_compiler == "llvm" else None
+    compile_program = _compiler() if has_compiler() else None
     if compile_program is None:
         return Program(optimized(jaxpr), mark)
     return compile_program(jaxpr, (), mark)

@@ -30,19 +30,14 @@ from fgrad.numpy.bitwise import *
 from fgrad.numpy.creation import *
 from fgrad.numpy.cumulative import *
 from fgrad.numpy.diagonals import *
-from fgrad.numpy.einsums import *
 from fgrad.numpy.elementary import *
 from fgrad.numpy.grids import *
-from fgrad.numpy.integers import *
 from fgrad.numpy.joining import *
 from fgrad.numpy.logic import *
 from fgrad.numpy.members import astype as astype
-from fgrad.numpy.nanreductions import *
-from fgrad.numpy.padding import pad as pad
 from fgrad.numpy.positions import *
 from fgrad.numpy.products import *
 from fgrad.numpy.protocols import from_dlpack as from_dlpack
-from fgrad.numpy.quantiles import *
 from fgrad.numpy.reductions import *
 from fgrad.numpy.rounding import *
 from fgrad.numpy.selection import *
@@ -78,6 +73,11 @@ _LAZY_NAMES = {
             "polynomials",
             "poly polyadd polyder polyfit polyint polymul polysub polyval roots trim_zeros",
         ),
+        ("quantiles", "median nanmedian nanpercentile nanquantile percentile quantile"),
+        ("nanreductions", "nanmax nanmean nanmin nanprod nanstd nansum nanvar"),
+        ("einsums", "einsum einsum_path"),
+        ("integers", "gcd lcm"),
+        ("padding", "pad"),
         ("array_api", "__array_namespace_info__"),
         ("functional", "apply_along_axis apply_over_axes vectorize"),
         (
@@ -94,7 +94,8 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return _import_module(f"fgrad.numpy.{name}")
     if name in _LAZY_NAMES:
-        return getattr(_import_module(f"fgrad.numpy.{_LAZY_NAMES[name]}"), name)
+        found = getattr(_import_module(f"fgrad.numpy.{_LAZY_NAMES[name]}"), name)
+        return globals().setdefault(name, found)  # an attribute like any other from now on
     kinds = _import_module("fgrad.numpy._scalar_types") if name[:1] != "_" else None
     if kinds and name in kinds.TYPES:
         return globals().setdefault(name, kinds.TYPES[name])
