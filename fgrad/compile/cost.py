@@ -14,6 +14,7 @@ from fgrad.compile.kernel import (
     Map,
     Reduce,
     levels,
+    remembered,
 )
 
 # Operations that take much longer than an addition, in additions; those not listed take one.
@@ -50,6 +51,7 @@ class Cost(NamedTuple):
         return self.read_bytes + self.written_bytes
 
 
+@remembered
 def cost(kernel: Kernel) -> Cost:
     """Estimate what a kernel costs."""
     level = levels(kernel)

@@ -43,6 +43,7 @@ from fgrad.compile.kernel import (
     Map,
     Reduce,
     Store,
+    remembered,
 )
 
 BLOCK = 4096
@@ -67,6 +68,7 @@ class Scratch(NamedTuple):
     thread_bytes: int
 
 
+@remembered
 def accumulates(kernel: Kernel) -> list[int]:
     """The positions of the `Accumulate` of a kernel."""
     return [i for i, instr in enumerate(kernel.body) if isinstance(instr, Accumulate)]
@@ -103,6 +105,7 @@ def blocks(kernel: Kernel) -> int:
     return -(-prod(kernel.outer[kernel.kept :]) // rows_per_block(kernel))
 
 
+@remembered
 def units(kernel: Kernel) -> int:
     """The number of units of work."""
     if accumulates(kernel):
@@ -115,6 +118,7 @@ def combine_units(kernel: Kernel) -> int:
     return prod(kernel.outer[: kernel.kept]) if accumulates(kernel) else 0
 
 
+@remembered
 def scratch(kernel: Kernel) -> Scratch:
     """The memory that a launch needs beside its operands."""
     offsets = _Offsets(kernel, schedule(kernel))
@@ -127,6 +131,7 @@ def scratch_bytes(kernel: Kernel, threads: int) -> int:
     return need.shared_bytes + threads * need.thread_bytes
 
 
+@remembered
 def words(kernel: Kernel) -> list[int]:
     """The words that follow the pointers to operands, as signed integers."""
     return [value for _, value in _walk(kernel, schedule(kernel))]
@@ -243,6 +248,7 @@ def _map_words(key: Key, m: Map | Bound) -> Iterator[tuple[Key, int]]:
 # Which code
 
 
+@remembered
 def structure(kernel: Kernel) -> Hashable:
     """What the code of a kernel depends on, beside the machine.
 

@@ -10,7 +10,6 @@ last pass, or after it: a store may overwrite what a load has read, and every pa
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from fgrad.compile.kernel import (
     CONVERSIONS,
@@ -26,6 +25,7 @@ from fgrad.compile.kernel import (
     Map,
     Reduce,
     Store,
+    remembered,
     stages,
     uses,
 )
@@ -161,9 +161,9 @@ def _needed(kernel: Kernel, roots: Iterable[int], level: list[int], ready: set[i
     return sorted(found)
 
 
-@lru_cache(64)  # a kernel's words, units and code all ask for it
+@remembered
 def schedule(kernel: Kernel) -> Schedule:
-    """The order in which a kernel's instructions run; nobody changes what this returns."""
+    """The order in which a kernel's instructions run."""
     level, stage = _levels(kernel), stages(kernel)
     costs, costly = _costs(kernel, level)
     count = 1 + max(
