@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from math import inf
 
 from fgrad.compile.cost import cost
-from fgrad.compile.kernel import Accumulate, Kernel, Reduce
+from fgrad.compile.kernel import Accumulate, Kernel, Reduce, remembered
 from fgrad.compile.memory import last_uses
 from fgrad.compile.plan import TEMP, Batch, Launch, Patch, Plan, Step, reads_of, writes_of
 
@@ -55,6 +55,7 @@ def batched(plan: Plan) -> Plan:
     return Plan(plan.inputs, plan.buffers, rest, plan.results)
 
 
+@remembered
 def form(kernel: Kernel) -> Hashable:
     """What kernels that run together have in common: all but sizes, strides and numbers."""
     operands = tuple((op.dtype.num, op.written) for op in kernel.operands)

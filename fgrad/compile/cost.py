@@ -16,6 +16,7 @@ from fgrad.compile.kernel import (
     Reduce,
     Scan,
     levels,
+    remembered,
     uses,
 )
 
@@ -57,6 +58,7 @@ class Cost(NamedTuple):
         return self.read_bytes + self.written_bytes
 
 
+@remembered
 def cost(kernel: Kernel) -> Cost:
     """Estimate what a kernel costs."""
     level, moving = levels(kernel), _moving(kernel)

@@ -25,15 +25,18 @@ widened by `Load` and rounded by `Store`; where a program rounds an intermediate
 says so ('round_bfloat16', …).
 """
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fgrad.core.scalar import OPS
 
 DType = np.dtype[Any]
+T = TypeVar("T")
 FULL, ROW = "full", "row"
 
 # Beside `OPS`: 'convert' to the instruction's dtype (float to integer truncates, clamps, and makes
@@ -197,6 +200,7 @@ class Kernel:
         body: The instructions, each after what it uses.
         kept: How many leading outer axes `Accumulate` keeps.
         eqns: The positions, in the program, of the equations that are fused here.
+        memo: What was found out about it (see `remembered`), whatever its name and equations.
     """
 
     name: str
@@ -206,6 +210,13 @@ class Kernel:
     body: tuple[Instr, ...]
     kept: int = 0
     eqns: tuple[int, ...] = ()
+    memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def of(self, name: str, eqns: tuple[int, ...]) -> "Kernel":
+        """The same kernel for other equations; what is found out about one is known of both."""
+        other = Kernel(name, self.outer, self.inner, self.operands, self.body, self.kept, eqns)
+        object.__setattr__(other, "memo", self.memo)
+        return other
 
     @property
     def rows(self) -> int:
@@ -221,6 +232,21 @@ class Kernel:
         return show(self)
 
 
+def remembered(function: Callable[[Kernel], T]) -> Callable[[Kernel], T]:
+    """A function of the text of a kernel, computed once; nobody changes what it returns."""
+
+    @functools.wraps(function)
+    def known(kernel: Kernel) -> T:
+        memo = kernel.memo
+        if function not in memo:
+            memo[function] = function(kernel)
+        found: T = memo[function]
+        return found
+
+    return known
+
+
+@remembered
 def levels(kernel: Kernel) -> list[str]:
     """For each instruction, whether its value is 'full' or 'row'."""
     first = len(kernel.outer)
@@ -250,6 +276,7 @@ def levels(kernel: Kernel) -> list[str]:
     return found
 
 
+@remembered
 def stages(kernel: Kernel) -> list[int]:
     """For each instruction, the number of passes over the row that must end before it can run."""
     found: list[int] = []

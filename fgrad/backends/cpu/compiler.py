@@ -12,13 +12,14 @@ import numpy as np
 from fgrad.backends.cpu import convolution, layout, pooling, scattering
 from fgrad.backends.cpu.assemble import assemble
 from fgrad.backends.cpu.checked import checked_launch, checked_loop, checked_rule
-from fgrad.backends.cpu.engine import Code
+from fgrad.backends.cpu.engine import Code, engine
 from fgrad.backends.cpu.executable import Executable, Loaded
 from fgrad.backends.cpu.functions import Functions, Launcher, functions
 from fgrad.backends.cpu.nested import rule_of
 from fgrad.backends.cpu.ops import supports
+from fgrad.backends.cpu.pool import thread_count
 from fgrad.backends.cpu.products import product_of
-from fgrad.backends.cpu.render import module, render
+from fgrad.backends.cpu.render import Function, module, render
 from fgrad.backends.cpu.routines import Routine, function
 from fgrad.backends.cpu.sequence import kernels_of, prepared, runs_compiled
 from fgrad.backends.cpu.target import Target, host
@@ -50,34 +51,36 @@ def compile_program(
     with paused():
         jaxpr = optimize(jaxpr)
         plan = batched(prepared(lower(jaxpr, supports)))
-        made = functions()
-        loaded = load(jaxpr, plan, made)
+        loaded = load(jaxpr, plan)
         if os.environ.get("FGRAD_NUM_THREADS"):
             import_module("fgrad.backends.cpu.budget").share_budget(plan.steps)
-        return Executable(jaxpr, plan, loaded, made.ready, donated, mark)
+        return Executable(jaxpr, plan, loaded, functions().ready, donated, mark)
 
 
-def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
+def load(jaxpr: Jaxpr, plan: Plan) -> list[Loaded | None]:
     """A function for each launch of a plan, loop and routine; None for its other steps.
 
     With `config.check` each judges what it has written, and products have such functions too.
     """
     steps = plan.steps
     loops = {i for i, s in enumerate(steps) if runs_compiled(s)}
-    names = {kernel: name_of(kernel, made) for kernel in kernels_of(plan)}
+    source = engine()
+    target = source.target
+    names = {kernel: name_of(kernel, target) for kernel in kernels_of(plan)}
     kernels = {name: kernel for kernel, name in names.items()}
-    target = made.engine.target
     routines = [routine_of(step, target) for step in steps]
     parts_of = {n: (r, k) for r in routines if r is not None for k, n in enumerate(_names(r))}
 
-    def text(names: Sequence[str]) -> str:
-        return _text(
+    def texts(names: Sequence[str]) -> list[str]:
+        return _texts(
             {n: kernels[n] for n in names if n in kernels},
             target.vector_bytes,
             {n: parts_of[n] for n in names if n in parts_of},
+            modules=min(2, thread_count()),
         )
 
-    codes = made.engine.load([*kernels, *parts_of], text)
+    codes = source.load([*kernels, *parts_of], texts)
+    made = functions()
     found: list[Loaded | None] = []
     for i, step in enumerate(steps):
         if i in loops:
@@ -117,13 +120,13 @@ def _loop(step: Loop, codes: Mapping[str, Code], made: Functions, number: int) -
     used: list[Any] = []
 
     def addresses(kernel: Kernel) -> tuple[int, int]:
-        name = name_of(kernel, made)
+        name = name_of(kernel, made.engine.target)
         code = codes[name]
         used.append(code)
         return code.addresses[name], code.addresses.get(f"{name}_combine", 0)
 
     def launcher(kernel: Kernel) -> Launcher:
-        name = name_of(kernel, made)
+        name = name_of(kernel, made.engine.target)
         call, scratch = _launched([kernel], [_part(kernel, name, codes[name])], made, False)
         size = made.scratch_bytes(scratch)
         return (lambda *a: call(*a, np.empty(size, np.uint8))) if size else call
@@ -236,17 +239,26 @@ def _part(kernel: Kernel, name: str, code: Code) -> Part:
     )
 
 
-def _text(
-    kernels: Mapping[str, Kernel], width: int, parts: Mapping[str, tuple[Routine, int]] = {}
-) -> str:
+def _texts(
+    kernels: Mapping[str, Kernel], width: int, parts: Mapping[str, tuple[Routine, int]] = {},
+    modules: int = 1,
+) -> list[str]:  # fmt: skip
+    """The text of modules, of which each takes about as long to be compiled."""
     code = [render(kernel, n, layout.lanes(kernel, width)) for n, kernel in kernels.items()]
     code += [function(routine, k, n) for n, (routine, k) in parts.items()]
-    return module(code, 8 * width)
+    shares: list[list[Function]] = [[] for _ in range(min(modules, len(code)))]
+    sizes = [0] * len(shares)
+    for each in sorted(code, key=lambda f: -len(f.text)):
+        least = sizes.index(min(sizes))
+        shares[least].append(each)
+        sizes[least] += len(each.text)
+    return [module(share, 8 * width) for share in shares]
 
 
 def text_of(kernel: Kernel) -> str:
     """The LLVM text of a kernel for this machine."""
-    return _text({"kernel": kernel}, host().vector_bytes)
+    (text,) = _texts({"kernel": kernel}, host().vector_bytes)
+    return text
 
 
 def grid_of(kernel: Kernel) -> int:
@@ -254,9 +266,9 @@ def grid_of(kernel: Kernel) -> int:
     return layout.units(kernel)
 
 
-def name_of(kernel: Kernel, made: Functions) -> str:
+def name_of(kernel: Kernel, target: Target) -> str:
     """The name of a kernel's function, which stands for all that its code depends on."""
-    lanes = layout.lanes(kernel, made.engine.target.vector_bytes)
+    lanes = layout.lanes(kernel, target.vector_bytes)
     return _name((layout.structure(kernel), lanes))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.backends.cpu import likeness, runtime
+from fgrad.backends.cpu.aside import Aside
 from fgrad.backends.cpu.engine import Engine, engine
 from fgrad.backends.cpu.pool import SPIN, Workers, thread_count
 from fgrad.backends.cpu.runtime import Context, Word
@@ -277,7 +278,20 @@ def _ready_by_flags(*arrays: Any) -> bool:
     return all(type(a) is np.ndarray and a.flags.c_contiguous and a.flags.aligned for a in arrays)
 
 
+_begun: list[Aside[Functions]] = []
+
+
+def begin() -> None:
+    """Have the functions of this process made while the caller does something else."""
+    if not _begun and not functions.cache_info().currsize:
+        _begun.append(Aside(_make))
+
+
 @functools.cache
 def functions() -> Functions:
     """The functions of this process."""
+    return _begun.pop().result() if _begun else _make()
+
+
+def _make() -> Functions:
     return Functions(engine(), thread_count())

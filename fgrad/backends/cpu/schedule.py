@@ -29,6 +29,7 @@ from fgrad.compile.kernel import (
     Reduce,
     Scan,
     Store,
+    remembered,
     stages,
     uses,
 )
@@ -245,9 +246,9 @@ def _is_dense(kernel: Kernel, store: Store) -> bool:
     return alone and kernel.operands[store.operand].dtype == computed
 
 
-@functools.lru_cache(64)  # a kernel's words, units and code all ask for it
+@remembered
 def schedule(kernel: Kernel) -> Schedule:
-    """The order in which a kernel's instructions run; nobody changes what this returns."""
+    """The order in which a kernel's instructions run."""
     level, stage = _levels(kernel), stages(kernel)
     costs, costly, after = _costs(kernel, level)
     count = 1 + max(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 from fgrad.compile.kernel import (
     MAPPED,
@@ -34,12 +35,30 @@ def collapsed(
 ) -> Kernel:
     """The kernel of a body, with as few axes as its maps allow.
 
+    A body like one before, as equal blocks of a network have, gives the same kernel.
+
     Args:
         name: For people.
         body: Instructions over axes.
         division: Where the accumulated and the inner axes begin; None where rows are free.
         eqns: The positions of the equations.
     """
+    operands = tuple((op.dtype, op.written) for op in body.operands)
+    key = (body.sizes, division, body.free, operands, tuple(body.keys))
+    kernel = _made.get(key)
+    if kernel is None:
+        kernel = _collapsed(name, body, division)
+        if len(_made) >= _KEPT:
+            _made.clear()
+        _made[key] = kernel
+    return kernel.of(name, eqns)
+
+
+_made: dict[Any, Kernel] = {}
+_KEPT = 1024
+
+
+def _collapsed(name: str, body: Body, division: tuple[int, int] | None) -> Kernel:
     sizes = body.sizes
     limits = {0, len(sizes), body.free or 0, *(division or ())}
     runs = runs_of(body, limits)
@@ -66,7 +85,6 @@ def collapsed(
         tuple(body.operands),
         code,
         across if accumulates else 0,
-        eqns,
     )
     return kernel if kernel.outer or division is not None else _cut(kernel)
 
