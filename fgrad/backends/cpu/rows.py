@@ -113,6 +113,7 @@ class _Pass:
         self.held = [*(v for s in self.rows for v in s.carried), *states]
         self.flushes = any(s.wide for s in self.sums)
         self.stream = False
+        self.blocks: dict[int, str] = {}  # where values of the front lie, as if from position 0
 
     def _unroll(self) -> int:
         """Enough independent chains of additions, and of short code only: it takes time to make."""
@@ -201,16 +202,37 @@ class _Pass:
     def _main(self, main: str, carried: Sequence[Variable]) -> None:
         """The loop over whole turns."""
         b, size = self.f.b, self.f.b.width * self.unroll
-        if not self.flushes:
+        if not self.flushes and not self.p.split:
             with b.loop(self.first, main, size, carried) as at:
                 turn(b, at, self._step, self.unroll)
             return
         with b.loop(self.first, main, size * CHAIN, carried) as chain:
             end = b.call("smin", b.binary("add", chain, size * CHAIN), main)
+            if self.p.split:
+                self._front(chain, end)
             with b.loop(chain, end, size, self.carried) as at:
                 turn(b, at, self._step, self.unroll)
-            turns = b.binary("lshr", b.binary("sub", end, chain), size.bit_length() - 1)
-            self._flush_if_long(turns)
+            self.blocks.clear()
+            if self.flushes:
+                turns = b.binary("lshr", b.binary("sub", end, chain), size.bit_length() - 1)
+                self._flush_if_long(turns)
+
+    def _front(self, first: str, stop: str) -> None:
+        """The loop over the values to compute first, into buffers on the stack."""
+        f, b = self.f, self.f.b
+        places = {}
+        for v in self.p.split:
+            scalar = stored_scalar(dtype_of(f.kernel, v))
+            place = f.local(("split", v), scalar, b.width * self.unroll * CHAIN)
+            places[v] = b.offset(place, b.binary("sub", 0, first), scalar)
+        with b.loop(first, stop, b.width) as at:
+            f.vectors.clear()
+            for i in self.p.front:
+                f.vectors[i] = self._vector(i, Step(at, None))
+            for v, place in places.items():
+                dtype = dtype_of(f.kernel, v)
+                store(b, dtype, Address(b.offset(place, at, stored_scalar(dtype))), f.vectors[v])
+        self.blocks.update(places)
 
     def _flush_if_long(self, turns: Operand) -> None:
         b = self.f.b
@@ -269,7 +291,7 @@ class _Pass:
             for address, scalar in self.ahead:
                 prefetch(f.b, f.b.offset(address, step.at, scalar))
         f.vectors.clear()
-        for i in self.p.body:
+        for i in self.p.rest if self.blocks else self.p.body:
             if self.level[i] == LANE:
                 f.vectors[i] = self._vector(i, step)
         for v in self.p.keep:
@@ -291,9 +313,10 @@ class _Pass:
 
     def _vector(self, i: int, step: Step) -> str:
         f, b = self.f, self.f.b
-        if i in self.done:
+        if i in self.blocks or i in self.done:
             dtype = dtype_of(f.kernel, i)
-            place = b.offset(self.buffers[i], step.at, stored_scalar(dtype))
+            start = self.blocks.get(i) or self.buffers[i]
+            place = b.offset(start, step.at, stored_scalar(dtype))
             return load(b, dtype, Address(place), step.mask)
         match f.kernel.body[i]:
             case Load():

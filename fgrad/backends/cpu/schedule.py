@@ -47,6 +47,7 @@ _CHEAP = frozenset(
 )
 KEEP = 16
 _BUFFER = 4  # of writing a value to a buffer and reading it
+_MUCH = 12
 
 
 @dataclass(slots=True)
@@ -61,6 +62,9 @@ class Pass:
         folds: The `Fold` that run in it.
         stores: The `Store` that run in it.
         keep: Values to write to their buffers.
+        front: Values to compute for a stretch of the row before the others, in a loop of their own.
+        split: Those of them that the others read, and the front writes to a buffer.
+        rest: What remains of the body.
         ahead: Loads whose elements to bring into the caches, each with where they lie: at the
             same place of this row or of the next, or further on.
     """
@@ -72,6 +76,9 @@ class Pass:
     folds: list[int] = field(default_factory=list)
     stores: list[int] = field(default_factory=list)
     keep: list[int] = field(default_factory=list)
+    front: list[int] = field(default_factory=list)
+    split: list[int] = field(default_factory=list)
+    rest: list[int] = field(default_factory=list)
     ahead: list[tuple[int, str]] = field(default_factory=list)
 
     def roots(self, kernel: Kernel) -> set[int]:
@@ -184,6 +191,25 @@ def _needed(kernel: Kernel, roots: Iterable[int], level: list[int], ready: set[i
     return sorted(found)
 
 
+def _split(kernel: Kernel, p: Pass, level: list[int], ready: set[int]) -> None:
+    """Divide a pass with elementary functions and much else besides.
+
+    A processor looks ahead over some hundred instructions. If one element takes as many, each of
+    which waits for the one before, too few elements are under way at a time.
+    """
+    body = [v for v in p.body if level[v] == LANE and v not in ready]
+    split = {v for v in body if isinstance(instr := kernel.body[v], Compute)
+             and _own_cost(instr.op) >= _ELEMENTARY}  # fmt: skip
+    if not split:
+        return
+    rest = _needed(kernel, {*p.roots(kernel), *p.keep}, level, ready | split)
+    p.split = sorted(split.intersection(rest))
+    p.front = [v for v in _needed(kernel, p.split, level, ready) if level[v] == LANE]
+    p.rest = rest
+    if _work(kernel, p.rest, level, ready | split) < _MUCH:
+        p.front, p.split, p.rest = [], [], []
+
+
 def _needed_later(
     kernel: Kernel, passes: list[Pass], level: list[int], ready: set[int]
 ) -> set[int]:
@@ -268,6 +294,7 @@ def schedule(kernel: Kernel) -> Schedule:
         p.body = _needed(kernel, p.roots(kernel), level, kept)
         again = functools.partial(_needed_later, kernel, passes[k + 1 :], level)
         p.keep = _worth_keeping(kernel, p, kept, costly.intersection(p.body), costs, again)
+        _split(kernel, p, level, kept)
         kept.update(p.keep)
     found.kept = sorted(kept)
     found.homes = _homes(kernel, found)
@@ -287,7 +314,7 @@ def _look_ahead(kernel: Kernel, level: list[int], passes: list[Pass]) -> None:
     ready: set[int] = set()
     work = []
     for p in passes[:-1]:
-        work.append(_work(kernel, p, level, ready))
+        work.append(_work(kernel, p.body, level, ready))
         ready.update(p.keep)
     busy = work.index(max(work))
     seen: set[int] = set()
@@ -301,9 +328,9 @@ def _look_ahead(kernel: Kernel, level: list[int], passes: list[Pass]) -> None:
                     passes[busy].ahead.append((i, where))
 
 
-def _work(kernel: Kernel, p: Pass, level: list[int], ready: set[int]) -> int:
-    """The operations of a pass on each element."""
-    body = [kernel.body[i] for i in p.body if level[i] == LANE and i not in ready]
+def _work(kernel: Kernel, values: Iterable[int], level: list[int], ready: set[int]) -> int:
+    """What it costs to compute some values for each element."""
+    body = [kernel.body[i] for i in values if level[i] == LANE and i not in ready]
     return sum(_own_cost(instr.op) for instr in body if isinstance(instr, Compute))
 
 

@@ -159,6 +159,26 @@ def test_a_later_pass_reads_what_is_left_of_a_costly_value():
     assert [p.stores for p in plan.passes] == [[7], [6]]
 
 
+def test_elementary_functions_run_ahead_of_much_else():
+    (p,) = schedule(kernels.chain(4096)).passes
+    assert not p.split  # too little else
+    x = Map(0, (1,))
+    body = [Load(0, x, F32), Compute("exp", (0,), F32), Compute("add", (1, 0), F32)]
+    body += [Compute("mul", (k, 0), F32) for k in range(2, 16)]
+    kernel = Kernel(
+        "tail", (), (1000,), (Operand(F32), Operand(F32, True)), (*body, Store(1, x, 16))
+    )
+    (p,) = schedule(kernel).passes
+    assert (p.front, p.split) == ([0, 1], [1])
+    assert p.rest == [v for v in range(17) if v != 1 or v in p.split]
+    a, b = np.linspace(-1.5, 1.5, 1000, dtype=np.float32), np.empty(1000, np.float32)
+    found = np.empty_like(b)
+    run_kernel(kernel, [a, b])
+    for lanes in WIDTHS:
+        machine.run(kernel, [a, found], lanes)
+        assert_close(found, b, 20 * np.finfo("f").eps * np.abs(b).max(), what="tail")
+
+
 def test_the_busiest_pass_brings_the_next_row_into_the_caches():
     kernel = kernels.softmax(8, 64)
     assert [p.ahead for p in schedule(kernel).passes] == [[], [(0, NEXT_ROW)], []]
