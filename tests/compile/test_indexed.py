@@ -157,6 +157,30 @@ def test_a_value_that_is_made_in_the_program_is_looked_up_in():
     same(lambda x, i: (x * 1j)[i], filled((9, 3), "F"), np.array([1, 8, 1]))
 
 
+def test_complex_rows_are_moved_as_they_lie_and_computed_with_in_parts():
+    x, i, j = filled((9, 3), "F") + 1j, np.array([1, 8, 1]), np.array([[2, 0], [1, -1]])
+    (launch,) = [la for s in plan_of(listed(moved), x, i)[0].steps for la in launches_of(s)]
+    assert launch.kernel.length == 18
+    same(lambda x, i, j: x[i][j], x, i, j)
+    same(lambda x, i, j: fnp.concatenate([x[i], x[:2]])[j] * 2j, x, i, j)
+    same(lambda x, i, j: fnp.stack([x[i] + 1, x[i], fnp.conj(x[i])])[:, j], x, i, j)
+    same(lambda x, i, j: fnp.transpose(x)[:, i][j], x, i, j)
+    same(lambda x, i, j: x[:, 1][i] + 0 * j[0, 0], x, i, j)
+
+
+def moved(x, i):
+    return lax.take(x, i, 0, mode="clip")
+
+
+def test_indices_that_were_looked_up_are_reported():
+    x, y = filled((9, 3), "f"), np.array([4, 0, 9, -10])
+    follow = fg.jit(lambda x, y, i: x[y[i + 1]])
+    np.testing.assert_array_equal(follow(x, y, np.array([0, -1])), x[[0, 4]])
+    for bad, shown in ((1, 9), (2, -10), (3, 4), (-6, -5)):
+        with pytest.raises(IndexOutOfBoundsError, match=f"index {shown} is out"):
+            follow(x, y, np.array([0, bad]))
+
+
 def test_empty_operands_indices_and_windows():
     x = filled((4, 3), "f")
     same(lambda x, i: x[i], x, np.zeros((0,), np.int32))

@@ -121,6 +121,8 @@ def test_what_a_box_is_made_of_may_be_the_array():
     same(f, X, np.int32(4))
     same(lambda x, i: f(x, i)[:1], X, np.int32(4))
     same(lambda x, i: updated(x * 3, (x * 3)[2:5], i, 0), X, np.int32(4))
+    same(lambda x, i: updated(x, x[2:5], i, 0), X, np.int32(4), donate_argnums=0)
+    same(lambda x, i: updated(x, fnp.abs(x[:5, ::-1]), i, 0), X, np.int32(4), donate_argnums=0)
 
 
 def test_updates_of_one_array_and_reads_between_them_keep_their_order():

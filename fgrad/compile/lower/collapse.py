@@ -99,7 +99,8 @@ def _cut(kernel: Kernel) -> Kernel:
     longest = max(range(len(sizes)), key=sizes.__getitem__)
     others = kernel.length // max(1, sizes[longest])
     used = any(isinstance(i, Index) and i.axis == longest for i in kernel.body)
-    if len(sizes) < 2 or kernel.length < _SHARED or used:
+    free = all(isinstance(i, Load | Const | Index | Compute | Store) for i in kernel.body)
+    if len(sizes) < 2 or kernel.length < _SHARED or used or not free:
         return kernel
     last = longest == len(sizes) - 1
     piece = 1

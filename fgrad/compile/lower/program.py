@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 from fgrad.compile.lower.axes import Layout
 from fgrad.compile.lower.complex import is_complex, split
-from fgrad.compile.lower.indexed import columns_of, is_check, is_gather, layout_of, traced_back
+from fgrad.compile.lower.indexed import (
+    columns_of,
+    is_check,
+    is_gather,
+    joined,
+    layout_of,
+    look_up,
+    traced_back,
+)
 from fgrad.compile.lower.items import (
     JOIN,
     LIBRARY,
@@ -94,28 +102,9 @@ class Program(Equations):
         if is_check(eqn):
             item = item._replace(eqn=traced_back(self, eqn))
         elif item.form == VIEW and is_gather(eqn):
-            item = self._looked_up(item)
+            look_up(self, eqn, origin)
+            return
         self.put(item)
-
-    def _looked_up(self, item: Item) -> Item:
-        """A gather as a value that is computed once, element by element, from a view."""
-        (out,) = item.eqn.outputs
-        shown = Var(out.aval)
-        operand, indices = item.eqn.inputs
-        columns = self._joined(indices, indices.aval.ndim - 1) or (indices,)
-        view = item.eqn.replace(inputs=(operand, *columns), outputs=(shown,))
-        self.put(item._replace(eqn=view))
-        copy = item.eqn.replace(inputs=(shown,))
-        return Item(copy, item.origin, POINTWISE, "x", ("x",))
-
-    def _joined(self, atom: Atom, axis: int) -> tuple[Atom, ...] | None:
-        """The values of length 1 along an axis that a concatenation puts beside each other."""
-        made = self.made.get(atom) if type(atom) is Var else None
-        item = None if made is None else self.items[made[0]]
-        if item is None or item.form != JOIN or item.eqn.params["dimension"] != axis:
-            return None
-        single = all(a.aval.shape[axis] == 1 for a in item.eqn.inputs)
-        return item.eqn.inputs if single else None
 
     def _before(self, item: Item) -> Atom | None:
         """The value that a view gives back: one that was reshaped, or joined to others."""
@@ -123,7 +112,7 @@ class Program(Equations):
         if item.form == VIEW and eqn.primitive.lower.data == "slice":  # type: ignore[union-attr]
             old, new = eqn.inputs[0].aval.shape, eqn.outputs[0].aval.shape
             cut = [i for i, (m, n) in enumerate(zip(old, new, strict=True)) if m != n]
-            parts = self._joined(eqn.inputs[0], cut[0]) if len(cut) == 1 else None
+            parts = joined(self, eqn.inputs[0], cut[0]) if len(cut) == 1 else None
             return (
                 parts[eqn.params["start_indices"][cut[0]]] if parts and new[cut[0]] == 1 else None
             )
