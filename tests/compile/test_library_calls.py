@@ -25,7 +25,6 @@ CHECKS = {"check_bounds"}
 # shrinks: what is listed and compiles fails the test below.
 INDEXED = "reads or writes at computed positions that may repeat"
 CUMULATIVE = "a value depends on those before it along the axis"
-WINDOWED = "reduces over windows that overlap"
 ITERATED = "a series or continued fraction that runs until it has converged"
 EXCEPTIONS = {
     **dict.fromkeys(((p, False) for p in (
@@ -35,9 +34,6 @@ EXCEPTIONS = {
     **dict.fromkeys(((p, False) for p in (
         "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp",
     )), CUMULATIVE),
-    **dict.fromkeys(((p, False) for p in (
-        "select_and_gather_add", "select_and_scatter_add",
-    )), WINDOWED),
     **dict.fromkeys(((p, False) for p in (
         "polygamma", "zeta", "igamma", "igammac", "gamma_quantile_slope",
         "regularized_incomplete_beta",
