@@ -7,7 +7,7 @@ sequence of small ones, each over the elements that the one before selected.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import product
+from itertools import groupby, product
 from math import gcd, prod
 from typing import Any, NamedTuple
 
@@ -240,15 +240,21 @@ class _Receivers:
         axis = len(rest)
         if axis == len(self.axes):
             return self._sum(number, ct, rest)
-        step, length = self.axes[axis].step, self.axes[axis].length
-        parts = [self._interleaved(number, ct, (*rest, r)) for r in range(step)]
-        whole = parts[0]
-        if step > 1:
-            shape = whole.shape
-            beside = (*shape[: axis + 1], 1, *shape[axis + 1 :])
-            whole = concatenate([basis.reshape(p, beside) for p in parts], axis + 1)
-            whole = basis.reshape(whole, (*shape[:axis], shape[axis] * step, *shape[axis + 1 :]))
-        return slice_in_dim(whole, 0, length, axis=axis)
+        mine = self.axes[axis]
+        before = tuple(a.count for a in self.axes[: axis + 1])
+        after = tuple(a.length for a in self.axes[axis + 1 :])
+        parts = []
+        for reached, group in groupby(range(mine.step), key=lambda r: bool(mine.senders[r])):
+            rests = list(group)
+            if reached:
+                found = [self._interleaved(number, ct, (*rest, r)) for r in rests]
+                parts += [basis.reshape(part, (*before, 1, *after)) for part in found]
+            else:
+                zero = basis.scalar(0, ct.dtype)
+                parts.append(basis.broadcast_in_dim(zero, (*before, len(rests), *after), ()))
+        whole = concatenate(parts, axis + 1) if len(parts) > 1 else parts[0]
+        whole = basis.reshape(whole, (*before[:-1], mine.count * mine.step, *after))
+        return slice_in_dim(whole, 0, mine.length, axis=axis)
 
     def _sum(self, number: Value, ct: Value, rest: Ints) -> Value:
         """What elements with those rests receive."""
@@ -263,6 +269,4 @@ class _Receivers:
             steps = tuple(a.advance for a in self.axes)
             here = eq(slice_(number, start, limit, steps), basis.scalar(place, _NUMBER))
             found.append(basis.select_n(here, zero, slice_(ct, start, limit, steps)))
-        if not found:
-            return basis.broadcast_in_dim(zero, tuple(a.count for a in self.axes), ())
         return fold(add, found)

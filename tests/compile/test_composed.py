@@ -86,6 +86,7 @@ WINDOWS = {
     "two long axes": ((40, 50), (17, 33), (1, 1), ((8, 8), (0, 0)), (1, 1), (1, 1)),
     "dilated": ((90, 3), (21, 2), (2, 1), ((9, 4), (1, 0)), (2, 3), (4, 2)),
     "cut": ((30, 8), (18, 3), (1, 1), ((-2, -3), (-1, 4)), (1, 1), (1, 1)),
+    "far apart": ((70, 90), (2, 3), (20, 30), ((5, 0), (0, 7)), (1, 1), (1, 2)),
     "no position": ((3,), (5,), (1,), ((0, 0),), (1,), (1,)),
     "no element": ((0, 4), (3, 2), (1, 1), ((2, 2), (0, 0)), (1, 1), (1, 1)),
 }
@@ -192,6 +193,13 @@ def test_the_program_of_a_long_window_is_short(prim):
     f, shape = windowed(prim, (9000,), (4096,), (1,), ((0, 0),), (1,), (1,), select="ge")
     t = np.zeros(4905 if prim is select_and_scatter_add_p else shape, "f")
     assert len(fg.jit(f).lower(t, np.zeros(shape, "f")).kernels()) <= 12
+
+
+def test_the_program_of_windows_far_apart_is_short():
+    given = ((400, 400), (2, 2), (100, 100), ((0, 0), (0, 0)), (1, 1), (1, 1))
+    f, shape = windowed(select_and_scatter_add_p, *given, select="ge")
+    t, x = np.zeros((4, 4), np.int32), np.zeros(shape, np.int32)
+    assert len(fg.jit(f).lower(t, x).kernels()) <= 12
 
 
 # ------------------------------------------------------------------- products of complex numbers
