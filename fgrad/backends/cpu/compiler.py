@@ -32,7 +32,7 @@ from fgrad.compile.lower import lower
 from fgrad.compile.passes import optimize
 from fgrad.compile.plan import Library, Loop, Plan, Step, launches_of
 from fgrad.core.config import config
-from fgrad.core.ir import Jaxpr
+from fgrad.core.ir import Eqn, Jaxpr
 
 
 def compile_program(
@@ -50,7 +50,7 @@ def compile_program(
     """
     with paused():
         jaxpr = optimize(jaxpr)
-        plan = batched(prepared(lower(jaxpr, supports)))
+        plan = batched(prepared(lower(jaxpr, supports, has_routine)))
         loaded = load(jaxpr, plan)
         if os.environ.get("FGRAD_NUM_THREADS"):
             import_module("fgrad.backends.cpu.budget").share_budget(plan.steps)
@@ -178,6 +178,11 @@ def routine_of(step: Step, target: Target) -> Routine | None:
         return None
     of = _ROUTINES.get(step.eqn.primitive.name)
     return None if of is None else of(step, target.vector_bytes, target.registers)
+
+
+def has_routine(eqn: Eqn) -> bool:
+    """Whether an equation that others could take the place of has faster code of its own."""
+    return eqn.primitive.name == "select_and_scatter_add" and pooling.is_tiled(eqn)
 
 
 _ROUTINES: dict[str, Callable[[Library, int, int], Routine | None]] = {

@@ -12,7 +12,14 @@ from fgrad.compile.lower.items import POINTWISE
 from fgrad.compile.lower.kernels import kernel_of
 from fgrad.compile.lower.nested import programs_of
 from fgrad.compile.lower.partition import Partition
-from fgrad.compile.lower.program import Program, ends, is_drawn, is_plain
+from fgrad.compile.lower.program import (
+    Keeps,
+    Program,
+    ends,
+    is_drawn,
+    is_nothing_kept,
+    is_plain,
+)
 from fgrad.compile.lower.scalars import Supports, is_cheap
 from fgrad.compile.passes import optimize
 from fgrad.compile.plan import (
@@ -34,24 +41,26 @@ from fgrad.core.transforms.jaxprs import derived
 _AGAIN = 4  # operations that are rather repeated than their result stored and read
 
 
-def lower(jaxpr: Jaxpr, supports: Supports) -> Plan:
+def lower(jaxpr: Jaxpr, supports: Supports, keeps: Keeps = is_nothing_kept) -> Plan:
     """The plan of a closed program.
 
     Args:
         jaxpr: The program, after all passes; without constvars.
         supports: Whether the backend renders a scalar operation in a dtype; an equation with
             others is a step of its own, computed by its eager rule.
+        keeps: Which equations the backend has code of its own for: they are steps, though other
+            equations could take their place. Programs of loops have none.
 
     Returns:
         Kernels and library steps, in an order in which they can run.
     """
-    return with_patches(_lowered(jaxpr, supports), 0, 0)
+    return with_patches(_lowered(jaxpr, supports, keeps), 0, 0)
 
 
-def _lowered(jaxpr: Jaxpr, supports: Supports) -> Plan:
+def _lowered(jaxpr: Jaxpr, supports: Supports, keeps: Keeps = is_nothing_kept) -> Plan:
     """A plan in which updates of boxes are library steps."""
     assert not jaxpr.constvars, "constants are inputs of a program to be lowered"
-    planner = _Planner(Program(jaxpr, supports))
+    planner = _Planner(Program(jaxpr, supports, keeps))
     plan = planner.plan()
     planner.partition.unlink()
     return plan

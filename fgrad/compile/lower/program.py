@@ -1,6 +1,6 @@
 """A program ready to be lowered: what each equation is, and what each view shows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -45,6 +45,14 @@ from fgrad.core.transforms.jaxprs import stage_derived
 _MONOIDS = {"+": "add", "*": "mul", "max": "max", "min": "min", "&": "and", "|": "or", "^": "xor"}
 
 
+Keeps = Callable[[Eqn], bool]
+
+
+def is_nothing_kept(_eqn: Eqn) -> bool:
+    """That a backend has no code of its own for an equation that others can take the place of."""
+    return False
+
+
 class Access(NamedTuple):
     """A value that is read.
 
@@ -66,12 +74,13 @@ class Program(Equations):
     Attributes:
         parts: For each part of a concatenation, the whole, and the part's first element in it.
         drawn: Of values that were asked for, whether they are made of random bits.
+        keeps: The equations that are steps, though others could take their place.
         sources: Where the operands of gathers lie, by result.
     """
 
-    def __init__(self, jaxpr: Jaxpr, supports: Supports) -> None:
+    def __init__(self, jaxpr: Jaxpr, supports: Supports, keeps: Keeps = is_nothing_kept) -> None:
         super().__init__()
-        self.jaxpr, self.supports = jaxpr, supports
+        self.jaxpr, self.supports, self.keeps = jaxpr, supports, keeps
         self.parts: dict[Var, tuple[Var, int]] = {}
         self.drawn: dict[Var, bool] = {}
         self.sources: dict[Var, Strided] = {}
@@ -84,7 +93,7 @@ class Program(Equations):
         if self.renamed:
             eqn = eqn.replace(inputs=tuple(self.read(a) for a in eqn.inputs))
         atoms = (*eqn.inputs, *eqn.outputs)
-        composed = is_composed(eqn) and _holds(eqn.inputs)
+        composed = is_composed(eqn) and _holds(eqn.inputs) and not self.keeps(eqn)
         if (
             not (composed and is_gather(eqn))
             and any(map(is_complex, atoms))
