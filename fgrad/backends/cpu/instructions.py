@@ -153,6 +153,30 @@ end:
   ret void
 }
 
+define internal i64 @steps(ptr %frame, ptr %pc) {
+entry:
+  %f = call i64 @operand(ptr %pc, i64 2)
+  %function = inttoptr i64 %f to ptr
+  %first = call i64 @operand(ptr %pc, i64 3)
+  %args = getelementptr i64, ptr %frame, i64 %first
+  %limit = call i64 @operand(ptr %pc, i64 4)
+  %count = call i64 @operand(ptr %pc, i64 6)
+  %list = getelementptr i64, ptr %pc, i64 7
+  br label %bind
+bind:
+  %i = phi i64 [0, %entry], [%i1, %bound]
+  %more = icmp slt i64 %i, %count
+  br i1 %more, label %bound, label %run
+bound:
+  %value = call i64 @at(ptr %frame, ptr %list, i64 %i)
+  call void @put(ptr %args, i64 %i, i64 %value)
+  %i1 = add i64 %i, 1
+  br label %bind
+run:
+  %left = call i64 %function(ptr %args, i64 %limit)
+  ret i64 %left
+}
+
 define internal void @moves(ptr %frame, ptr %pc) {
 entry:
   %count = call i64 @operand(ptr %pc, i64 1)
