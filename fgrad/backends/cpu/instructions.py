@@ -60,7 +60,9 @@ shared:
   %words = call i64 @operand(ptr %pc, i64 9)
   %private = call i64 @operand(ptr %pc, i64 10)
   %bytes = call i64 @operand(ptr %pc, i64 11)
-  call void @share(ptr %pool, ptr %kernel, ptr %args, i64 %units, i64 %chunk, i64 %spin,
+  %s = call i64 @word(ptr %context, i64 {C.SHARE})
+  %share = inttoptr i64 %s to ptr
+  call void %share(ptr %pool, ptr %kernel, ptr %args, i64 %units, i64 %chunk, i64 %spin,
     i64 %words, i64 %private, i64 %bytes)
   br label %second
 alone:
@@ -281,7 +283,7 @@ end:
 
 
 def text(context: object) -> str:
-    """The LLVM text; it is part of the module of `runtime`.
+    """The LLVM text; it is part of the module of `interpreter`.
 
     Args:
         context: The words of a `runtime.Context`, as attributes.

@@ -47,54 +47,17 @@ class Context(IntEnum):
     ARRAY = 11  # the type `ArrayImpl`, and where it has its fields (see `likeness`)
     ARRAY_DATA = 12
     ARRAY_FLAGS = 13
-    SIZE = 14
+    SHARE = 14  # the address of `fgrad_share`
+    SIZE = 15
 
 
-_TEXT = """
+_COMMON = """
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
-{sharing}
 
 define internal i64 @word(ptr %base, i64 %index) alwaysinline {{
   %p = getelementptr i64, ptr %base, i64 %index
   %v = load i64, ptr %p
   ret i64 %v
-}}
-
-define void @fgrad_run(ptr %block, ptr %args) {{
-  %context = call i64 @word(ptr %block, i64 {W.CONTEXT})
-  %contextp = inttoptr i64 %context to ptr
-  %k = call i64 @word(ptr %block, i64 {W.KERNEL})
-  %kernel = inttoptr i64 %k to ptr
-  %units = call i64 @word(ptr %block, i64 {W.UNITS})
-  %chunk = call i64 @word(ptr %block, i64 {W.CHUNK})
-  %split = icmp sgt i64 %chunk, 0
-  br i1 %split, label %shared, label %alone
-shared:
-  %spin = call i64 @word(ptr %block, i64 {W.SPIN})
-  %p = call i64 @word(ptr %contextp, i64 {C.POOL})
-  %pool = inttoptr i64 %p to ptr
-  %n = call i64 @word(ptr %block, i64 {W.POINTERS})
-  %w = call i64 @word(ptr %block, i64 {W.WORDS})
-  %words = add i64 %n, %w
-  %private = add i64 %n, 1
-  %bytes = call i64 @word(ptr %block, i64 {W.THREAD_BYTES})
-  call void @share(ptr %pool, ptr %kernel, ptr %args, i64 %units, i64 %chunk, i64 %spin,
-    i64 %words, i64 %private, i64 %bytes)
-  br label %second
-alone:
-  call void %kernel(ptr %args, i64 0, i64 %units)
-  br label %second
-second:
-  %c = call i64 @word(ptr %block, i64 {W.COMBINE})
-  %has = icmp ne i64 %c, 0
-  br i1 %has, label %combine, label %end
-combine:
-  %combinep = inttoptr i64 %c to ptr
-  %last = call i64 @word(ptr %block, i64 {W.COMBINE_UNITS})
-  call void %combinep(ptr %args, i64 0, i64 %last)
-  br label %end
-end:
-  ret void
 }}
 
 define internal ptr @constant(ptr %context, i64 %which) {{
@@ -117,6 +80,47 @@ define internal ptr @data(ptr %array) alwaysinline {{
   %p = getelementptr i8, ptr %array, i64 {data}
   %v = load ptr, ptr %p
   ret ptr %v
+}}
+"""
+
+_TEXT = """
+{sharing}
+
+define void @fgrad_run(ptr %block, ptr %args) {{
+  %context = call i64 @word(ptr %block, i64 {W.CONTEXT})
+  %contextp = inttoptr i64 %context to ptr
+  %k = call i64 @word(ptr %block, i64 {W.KERNEL})
+  %kernel = inttoptr i64 %k to ptr
+  %units = call i64 @word(ptr %block, i64 {W.UNITS})
+  %chunk = call i64 @word(ptr %block, i64 {W.CHUNK})
+  %split = icmp sgt i64 %chunk, 0
+  br i1 %split, label %shared, label %alone
+shared:
+  %spin = call i64 @word(ptr %block, i64 {W.SPIN})
+  %p = call i64 @word(ptr %contextp, i64 {C.POOL})
+  %pool = inttoptr i64 %p to ptr
+  %n = call i64 @word(ptr %block, i64 {W.POINTERS})
+  %w = call i64 @word(ptr %block, i64 {W.WORDS})
+  %words = add i64 %n, %w
+  %private = add i64 %n, 1
+  %bytes = call i64 @word(ptr %block, i64 {W.THREAD_BYTES})
+  call void @fgrad_share(ptr %pool, ptr %kernel, ptr %args, i64 %units, i64 %chunk, i64 %spin,
+    i64 %words, i64 %private, i64 %bytes)
+  br label %second
+alone:
+  call void %kernel(ptr %args, i64 0, i64 %units)
+  br label %second
+second:
+  %c = call i64 @word(ptr %block, i64 {W.COMBINE})
+  %has = icmp ne i64 %c, 0
+  br i1 %has, label %combine, label %end
+combine:
+  %combinep = inttoptr i64 %c to ptr
+  %last = call i64 @word(ptr %block, i64 {W.COMBINE_UNITS})
+  call void %combinep(ptr %args, i64 0, i64 %last)
+  br label %end
+end:
+  ret void
 }}
 
 define ptr @fgrad_launch(ptr %self, ptr %given, i64 %count) {{
@@ -240,13 +244,13 @@ end:
 """
 
 NAMES = (
-    "fgrad_launch", "fgrad_ready", "fgrad_alike", "fgrad_run", "fgrad_worker", "fgrad_probe",
-    *together.NAMES, *interpreter.NAMES,
+    "fgrad_launch", "fgrad_ready", "fgrad_alike", "fgrad_run", "fgrad_worker", "fgrad_share",
+    "fgrad_probe", *together.NAMES,
 )  # fmt: skip
 
 
 def text(architecture: str, head: int) -> str:
-    """The LLVM text.
+    """The LLVM text of launches.
 
     Args:
         architecture: As in `Target.architecture`.
@@ -256,10 +260,20 @@ def text(architecture: str, head: int) -> str:
     """
     fields = {"type": head - 8, "data": head, "ndim": head + 8, "shape": head + 16,
               "dtype": head + 40, "flags": head + 48}  # fmt: skip
-    return together.text() + (_TEXT + likeness.TEXT).format(
+    return together.text() + (_COMMON + _TEXT + likeness.TEXT).format(
         sharing=sharing.text(architecture), **fields,
         W=_Numbers(Word), C=_Numbers(Context), H=_Numbers(likeness.Head), I=_Numbers(likeness.Item),
-    ) + interpreter.text(_Numbers(Context), _Numbers)  # fmt: skip
+    )  # fmt: skip
+
+
+def loops(head: int) -> str:
+    """The LLVM text of what runs loops, which is made when the first one is compiled.
+
+    Args:
+        head: As for `text`.
+    """
+    context = _Numbers(Context)
+    return _COMMON.format(C=context, data=head) + interpreter.text(context, _Numbers)
 
 
 class _Numbers:
