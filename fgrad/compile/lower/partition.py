@@ -208,7 +208,7 @@ class Partition:
 
     def _join_siblings(self, me: Cluster, found: list[Access]) -> Cluster:
         for base, layout, _ in found:
-            if layout is None or base.aval.size < me.walks_size():
+            if layout is None or base.aval.size < me.size:
                 continue
             nodes = dict.fromkeys(map(self.find, reversed(self.readers.get(base, ()))))
             for other in list(nodes)[:_SIBLINGS]:

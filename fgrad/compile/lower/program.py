@@ -91,7 +91,7 @@ class Program(Equations):
     def add(self, eqn: Eqn, origin: int, supports: Supports) -> None:
         """Take in an equation, or what it is composed of."""
         if self.renamed:
-            eqn = eqn.replace(inputs=tuple(self.read(a) for a in eqn.inputs))
+            eqn = eqn.reading(tuple(map(self.read, eqn.inputs)))
         atoms = (*eqn.inputs, *eqn.outputs)
         composed = is_composed(eqn) and _holds(eqn.inputs) and not self.keeps(eqn)
         if (
@@ -265,8 +265,8 @@ def classify(eqn: Eqn, origin: int, supports: Supports) -> Item:
     if isinstance(scalar, Absent):
         return library
     expr, names = scalar
-    known: Any = dict(zip(names, types, strict=False))
-    if not is_supported(expr, known, types[-1], supports):  # type: ignore[arg-type]
+    known: Any = tuple(zip(names, types, strict=False))
+    if not is_supported(expr, known, types[-1], supports):
         return library
     return Item(eqn, origin, POINTWISE, expr, names)
 

@@ -56,6 +56,7 @@ def functions_of(name):
 def older(request, monkeypatch):
     made = functions_of(request.param)
     monkeypatch.setattr(compiler, "functions", lambda: made)
+    monkeypatch.setattr(compiler, "engine", lambda: made.engine)
     return made
 
 
@@ -64,7 +65,7 @@ def test_the_vectors_are_those_of_the_processor(older):
         older.engine.target.vector_bytes == {"haswell": 32, "x86-64": 16}[older.engine.target.cpu]
     )
     machine = older.engine.target.machine()
-    text = compiler._text({"kernel": kernels.chain(1000)}, older.engine.target.vector_bytes)
+    [text] = compiler._texts({"kernel": kernels.chain(1000)}, older.engine.target.vector_bytes)
     code = machine.emit_assembly(llvm.parse_assembly(text, llvm.create_context()))
     assert "zmm" not in code
     assert ("ymm" in code) == (older.engine.target.vector_bytes == 32)
@@ -249,3 +250,4 @@ def test_what_runs_kernels_compiles_for_arm():
     image, assembly = arm_code(runtime.text(ARM.architecture, object.__basicsize__))
     check_arm(image, assembly)
     assert "yield" in assembly  # what workers do while they wait
+    check_arm(*arm_code(runtime.loops(object.__basicsize__)))
