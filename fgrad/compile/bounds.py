@@ -69,24 +69,29 @@ _TERMS: dict[str, Callable[..., Any]] = {
 _CHAIN = 64  # the longest chain of additions, less the logarithm of their number
 
 
-def fault(kernel: Kernel, before: Sequence[Array], after: Sequence[Array]) -> str | None:
+def fault(
+    kernel: Kernel, before: Sequence[Array], after: Sequence[Array], *, serial: bool = False
+) -> str | None:
     """What is wrong with what a kernel has written, or None.
 
     Args:
         kernel: The kernel.
         before: Its operands as they were, flat.
         after: Its operands as they are.
+        serial: Whether what is judged adds up in one chain, as NumPy may, not in blocks.
     """
     with np.errstate(all="ignore"):
-        return _Bounded(kernel, before, after).check()
+        return _Bounded(kernel, before, after, serial).check()
 
 
 class _Bounded(Run):
     """An evaluation in float64, with a bound on the error of each value."""
 
-    def __init__(self, kernel: Kernel, before: Sequence[Array], after: Sequence[Array]) -> None:
+    def __init__(
+        self, kernel: Kernel, before: Sequence[Array], after: Sequence[Array], serial: bool
+    ) -> None:
         super().__init__(kernel, before)
-        self.after = after
+        self.after, self.serial = after, serial
         self.errors: dict[int, Array] = {}
 
     def check(self) -> str | None:
@@ -182,7 +187,8 @@ class _Bounded(Run):
             return _limited(total, dtype), error if exact else np.where(error > 0, np.inf, 0.0)
         unit = float(np.finfo(dtype).eps)
         if monoid == "add":
-            terms = np.abs(value).sum(axes, keepdims=True) * (_CHAIN + log2(count)) * unit
+            chain = max(count, _CHAIN) if self.serial else _CHAIN + log2(count)
+            terms = np.abs(value).sum(axes, keepdims=True) * chain * unit
             error = doubt.sum(axes, keepdims=True) + terms
         else:
             relative = np.where(doubt > 0, doubt / np.abs(value), 0.0)

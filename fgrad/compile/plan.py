@@ -24,7 +24,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from fgrad.compile.kernel import Kernel, Store, check_kernel
-from fgrad.core.ir import Eqn, Jaxpr, Literal
+from fgrad.core.ir import Eqn, Jaxpr, Literal, Var
 
 INPUT, TEMP, RESULT = "input", "temp", "result"
 
@@ -138,6 +138,8 @@ class Plan:
         steps: In an order in which every buffer is written before it is read.
         results: For each result a buffer of role 'result', an input, or a literal.
         updated: Inputs that steps change: those after them read the new value.
+        values: For each buffer the variable of the program that it holds, or None; those that come
+            after them are the plan's own.
     """
 
     inputs: int
@@ -145,6 +147,7 @@ class Plan:
     steps: tuple[Step, ...]
     results: tuple[int | Literal, ...]
     updated: frozenset[int] = frozenset()
+    values: tuple[Var | None, ...] = ()
 
     def __str__(self) -> str:
         return show(self)

@@ -103,7 +103,7 @@ def load(jaxpr: Jaxpr, plan: Plan) -> list[Loaded | None]:
         spin = i + 1 < len(steps) and bool(launches_of(steps[i + 1]))
         call, scratch = _launched(inside, parts, made, spin)
         if config.check:
-            call = checked_launch(call, step, jaxpr, i)
+            call = checked_launch(call, plan, jaxpr, i)
         found.append(Loaded(call, made.scratch_bytes(scratch), owners))
     return found
 

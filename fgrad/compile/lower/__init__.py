@@ -102,7 +102,19 @@ class _Planner:
         results = tuple(
             a if isinstance(a, Literal) else self._buffer(a) for a in self.program.results
         )
-        return Plan(len(self.program.jaxpr.invars), tuple(self.buffers), tuple(steps), results)
+        inputs, values = len(self.program.jaxpr.invars), self._values()
+        return Plan(inputs, tuple(self.buffers), tuple(steps), results, values=values)
+
+    def _values(self) -> tuple[Var | None, ...]:
+        """The variable of the jaxpr that each buffer holds."""
+        found: list[Var | None] = [None] * len(self.buffers)
+        jaxpr = self.program.jaxpr
+        for v in (*jaxpr.invars, *(v for e in jaxpr.eqns for v in e.outputs)):
+            atom = self.program.read(v)
+            b = self.number.get(atom) if type(atom) is Var else None
+            if b is not None and found[b] is None and self.buffers[b].shape == v.aval.shape:
+                found[b] = v
+        return tuple(found)
 
     def _written(self) -> list[Library | tuple[Kernel, list[Var]]]:
         """Library nodes, and kernels of those nodes that somebody needs, in order."""
