@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgrad.api.donation import claim, give_away, restore
+from fgrad.api.donation import claim, give_away, restore, stand_ins
 from fgrad.api.execution import Runnable, runnable
 from fgrad.core import trees
 from fgrad.core.config import config
 from fgrad.core.errors import ArgumentError, OutOfMemoryError
-from fgrad.core.evaluate import WEAK, ArrayImpl, borrow, library_of
+from fgrad.core.evaluate import WEAK, ArrayImpl, DonatedBuffer, borrow, library_of
 from fgrad.core.ir import ClosedJaxpr, Jaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer
@@ -35,7 +35,8 @@ class Entry:
     """
 
     __slots__ = (
-        "cached", "closed", "consts", "donated", "flags", "jaxpr", "out_tree", "program", "single",
+        "cached", "closed", "consts", "donated", "flags", "gone", "jaxpr", "out_tree", "program",
+        "single",
     )  # fmt: skip
 
     def __init__(self, closed: ClosedJaxpr, out_tree: Any, donated: tuple[int, ...] = ()) -> None:
@@ -46,6 +47,7 @@ class Entry:
         self.out_tree = out_tree
         self.flags = [WEAK if a.weak_type else 0 for a in self.jaxpr.out_avals]
         self.program: Runnable | None = None
+        self.gone: list[DonatedBuffer] | None = None
         self.cached = False
         self.single = out_tree.is_leaf()
 
@@ -90,7 +92,10 @@ def _run_donated(
 
     After an error before its first step the arrays have their buffers again.
     """
-    given = claim(program, inputs, buffers, entry.donated, name)
+    if entry.gone is None:
+        avals = entry.jaxpr.in_avals
+        entry.gone = stand_ins([avals[i] for i in entry.donated], name)
+    given = claim(program, inputs, buffers, entry.donated, entry.gone)
     try:
         return run_flat(program, entry.flags, buffers)
     except BaseException as error:
