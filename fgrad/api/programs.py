@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from fgrad.api.inspection import KernelInfo, StepInfo
     from fgrad.api.profile import Trace
     from fgrad.compile.memory import Memory
+
+
+_HOST = {np.ndarray}
 
 
 class Entry:
@@ -64,16 +68,15 @@ def run_entry(
         donate: Whether results may take the memory of donated arguments.
     """
     buffers = [v._data for v in inputs]
-    libraries = {type(b): b for b in buffers}
+    others = _others(buffers)
     if config.debug_nans or config.debug_infs:
         outs = call(entry.jaxpr, *inputs, name=name)
-    elif others := {library_of(b) for b in libraries.values()} - {np}:
+    elif others:
         (xp,) = others
         outs = wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
     elif entry.donated and not donate:
         return run_flat(runnable(entry.jaxpr), entry.flags, buffers)
     else:
-        del libraries  # it would count as references to buffers
         program = entry.program
         if program is None:
             program = entry.program = runnable(entry.jaxpr, donated=entry.donated)
@@ -83,6 +86,13 @@ def run_entry(
     if donate:
         give_away(inputs, entry.donated, name)
     return outs
+
+
+def _others(buffers: Sequence[Any]) -> set[ModuleType]:
+    """The array libraries of buffers, beside NumPy."""
+    if set(map(type, buffers)) <= _HOST:
+        return set()
+    return {library_of(b) for b in {type(b): b for b in buffers}.values()} - {np}
 
 
 def _run_donated(
