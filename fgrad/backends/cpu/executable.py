@@ -19,7 +19,7 @@ from fgrad.backends.cpu.arrays import (
     strided,
 )
 from fgrad.backends.cpu.binding import Binder, run_in_own, run_in_slab
-from fgrad.backends.cpu.blocks import LEAST_BYTES, blocks, is_sole
+from fgrad.backends.cpu.blocks import LEAST_BYTES, blocks, not_sole
 from fgrad.backends.cpu.nested import identifier, is_host, made_by_rules, rule_of, workspaces
 from fgrad.backends.cpu.products import product_of
 from fgrad.compile.memory import Memory, last_uses, plan_memory
@@ -148,9 +148,8 @@ class Executable:
             given: The inputs that the caller gives away.
             references: How many it has to each, the list among them.
         """
-        for i in self.taken:
-            if i not in given or not is_sole(arrays[i], references):
-                arrays[i] = duplicate(arrays[i])
+        for i in not_sole(arrays, self.taken, given, references):
+            arrays[i] = duplicate(arrays[i])
 
     def began(self, error: BaseException) -> bool:
         """Whether an error arose in a step, so that what was given away may be overwritten."""
