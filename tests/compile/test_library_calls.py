@@ -24,7 +24,6 @@ ALLOWED = PRODUCTS | SORTS | FACTORISATIONS | {"fft"}
 INDEXED = "reads or writes at computed positions that may repeat"
 CUMULATIVE = "a value depends on those before it along the axis"
 WINDOWED = "reduces over windows that overlap"
-ITERATED = "a series or continued fraction that runs until it has converged"
 PRODUCT = "a product of complex numbers is no reduction of its parts"
 EXCEPTIONS = {
     **dict.fromkeys(((p, False) for p in (
@@ -38,10 +37,6 @@ EXCEPTIONS = {
         "reduce_window_sum", "reduce_window_max", "reduce_window_min", "select_and_gather_add",
         "select_and_scatter_add",
     )), WINDOWED),
-    **dict.fromkeys(((p, False) for p in (
-        "igamma", "igammac", "gamma_quantile_slope",
-        "regularized_incomplete_beta",
-    )), ITERATED),
     **dict.fromkeys(((p, True) for p in (
         "scatter", "scatter_add", "scatter_mul", "dynamic_update_slice",
     )), INDEXED),

@@ -84,6 +84,9 @@ class Lanes:
     def __xor__(self, other: Number) -> "Lanes":
         return self._binary("xor", self, other)
 
+    def __invert__(self) -> "Lanes":
+        return self._binary("xor", self, True if self.scalar == "i1" else -1)
+
     def __lshift__(self, count: int) -> "Lanes":
         return self._binary("shl", self, count)
 

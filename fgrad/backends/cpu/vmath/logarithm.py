@@ -112,6 +112,18 @@ def log1p_of(x: Lanes, doublings: float | Lanes = 0.0) -> Lanes:
     return combine(e.to_float(x.scalar) + doublings, f)
 
 
+def log_less(ratio: Lanes, x: Lanes) -> Lanes:
+    """The logarithm of a ratio, 1 + x, less x, of doubles: nothing cancels where x is small.
+
+    With s = x/(2 + x) it is s·(s²·(2/3 + …) − x), and x is within what the polynomial serves.
+    """
+    s = x / (x + 2.0)
+    z = s * s
+    near = s * fma(z, polynomial(z, _LOG_DOUBLE), -x)
+    small = (x > -0.29) & (x < 0.41)
+    return where(small, near, log(where(small, 1.0, ratio)) - x)
+
+
 def log1p(x: Lanes) -> Lanes:
     """The logarithm of 1 + x."""
     y = log1p_of(x)
