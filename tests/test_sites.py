@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fgrad as fg
 import fgrad.numpy as fnp
+from fgrad.api.sites import _Likeness
+from fgrad.backends.cpu.functions import functions
+from fgrad.core.evaluate import BORROWED, WEAK, ArrayImpl, DonatedBuffer
 from fgrad.errors import BufferDonatedError, DonationError
 
 
@@ -103,3 +108,52 @@ def test_keys_are_used_once_at_sites_too():
     f(used)
     with pytest.raises(fg.errors.KeyReuseError):
         f(used)
+
+
+SHAPES = st.sampled_from([(), (0,), (2,), (3,), (2, 3), (3, 2)])
+DTYPES = st.sampled_from([np.float32, np.float64, np.int32, np.bool_])
+
+
+@st.composite
+def values(draw):
+    """An array of a few possible types, or something else."""
+    if draw(st.integers(0, 9)) == 0:
+        return draw(st.sampled_from([np.float32(1), np.zeros(2, np.float32), None, 1.0, "text"]))
+    flags = draw(st.integers(0, (WEAK | BORROWED)))
+    return ArrayImpl(np.zeros(draw(SHAPES), draw(DTYPES)), flags)
+
+
+@given(st.data())
+def test_machine_code_and_python_compare_alike(data):
+    first = data.draw(st.lists(values().filter(lambda x: type(x) is ArrayImpl), max_size=4))
+    changed = [data.draw(st.one_of(st.just(x), values())) for x in first]
+    if data.draw(st.integers(0, 4)) == 0:
+        changed = changed[:-1]
+    fast, slow = functions().alike(first), _Likeness(first)
+    assert fast is not None
+    assert fast(*first)
+    assert slow(*first)
+    assert fast(*changed) == slow(*changed)
+
+
+def test_a_donated_array_is_like_none():
+    x = ArrayImpl(np.zeros(2), 0)
+    alike = functions().alike([x])
+    assert alike(x)
+    assert not alike(ArrayImpl(DonatedBuffer(x._data, "f"), 0))
+
+
+def test_of_calls_with_arrays_alone_the_latest_is_compared_at_once():
+    f = fg.jit(lambda x: x + 1)
+    for n in (2, 3, 2, 3):
+        assert f(fnp.zeros(n)).shape == (n,)
+    assert [s.plain for s in f._sites] == [True]
+    assert f.cache_info()[:2] == (2, 2)
+
+
+def test_without_machine_code_calls_are_compared_in_python():
+    with fg.cpu_compiler("numpy"):
+        f = fg.jit(lambda t: t["x"] + 1)
+        for n in (2, 3, 2, 3):
+            assert f({"x": fnp.zeros(n)}).shape == (n,)
+        assert {type(s._alike) for s in f._sites} == {_Likeness}

@@ -30,7 +30,7 @@ from fgrad.core.transforms.stage import stage
 
 _NUMBERS = (float, int, bool, complex, np.float32, np.float64, np.int32, np.int64)
 _MAXSIZE = 512  # programs kept a function; the least recently used one goes first
-_SITES = 8  # calls with trees that are compared at once
+_SITES = 8  # calls that are compared as a whole
 _COMPARED = 8  # of them, with how many a call that is traced is compared
 _REASONS = 64  # reasons kept a function
 
@@ -84,7 +84,7 @@ class Jitted:
         self._donate_argnames = tuple(donate_argnames)
         self._all_traced = not (static_argnums or static_argnames)
         self._plain = self._all_traced and not (donate_argnums or donate_argnames)
-        self._sites: list[Site] = []  # of calls with trees of arrays, the latest first
+        self._sites: list[Site] = []  # of calls with arrays and trees of them, the latest first
         self._cache: OrderedDict[Any, Entry] = OrderedDict()
         self._hits = self._misses = 0
         self._reasons: deque[str] = deque(maxlen=_REASONS)
@@ -98,9 +98,9 @@ class Jitted:
         short: list[Any] = []
         direct = self._all_traced and not kwargs and state.trace is type(state).trace
         if direct:
-            found = self._quick(args, short) if self._plain else None
-            if found is None:
-                found = self._at_site(args)
+            found = self._at_site(args)
+            if found is None and self._plain:
+                found = self._quick(args, short)
             if found is not None:
                 return found
         if config.disable_jit:
@@ -112,7 +112,7 @@ class Jitted:
         except DtypeError:
             raise self._refused(args, kwargs) from None
         entry = self._entry(static, values, tree, args, kwargs)
-        if direct and entry.cached and not short:
+        if direct and entry.cached:
             self._add_site(args, leaves, entry)
         inputs = (*entry.consts, *values)
         if entry.donated:
@@ -166,10 +166,10 @@ class Jitted:
         return outs[0] if entry.single else trees.unflatten(entry.out_tree, outs)
 
     def _at_site(self, args: tuple[Any, ...]) -> Any:
-        """The result of a call with trees of arrays like one before; None for another."""
+        """The result of a call like one before; None for another."""
         for site in self._sites:
-            match = site.match(args)
-            if match is not None:
+            leaves = site.match(args)
+            if leaves is not None:
                 break
         else:
             return None
@@ -178,23 +178,26 @@ class Jitted:
         if program is None or entry.jaxpr.key_uses is not None:
             return None
         if entry.donated:
-            inputs = (*entry.consts, *match.leaves)
+            inputs = (*entry.consts, *leaves)
             check_donated(inputs, entry.donated, self._name)
-            match = None  # its buffers would count as held
             outs = run_entry(entry, inputs, self._name)
         else:
-            outs = run_flat(
-                program, entry.flags, [*(c._data for c in entry.consts), *match.buffers]
-            )
+            if entry.consts:
+                leaves = [*entry.consts, *leaves]
+            outs = run_flat(program, entry.flags, [x._data for x in leaves])
         self._hits += 1
         return outs[0] if entry.single else trees.unflatten(entry.out_tree, outs)
 
     def _add_site(self, args: tuple[Any, ...], leaves: Sequence[Any], entry: Entry) -> None:
-        """Remember a call; the next one like it is found at once."""
+        """Remember a call; the next one like it is found at once.
+
+        Of calls with arrays alone only the latest is: `_quick` finds the others.
+        """
         if all(site.entry is not entry for site in self._sites):
             made = site_of(args, leaves, entry)
             if made is not None:
-                self._sites = [made, *self._sites[: _SITES - 1]]
+                others = [s for s in self._sites if not (made.plain and s.plain)]
+                self._sites = [made, *others[: _SITES - 1]]
 
     def _split(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Static arguments, hashable; and the others as a tree."""

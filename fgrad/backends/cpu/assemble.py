@@ -9,12 +9,12 @@ import numpy as np
 from fgrad.backends.cpu import gemm, layout, small
 from fgrad.backends.cpu.functions import Functions
 from fgrad.backends.cpu.pool import SPIN
-from fgrad.backends.cpu.room import LoopRoom, Room, aligned
+from fgrad.backends.cpu.room import LoopRoom, Room, aligned, bytes_of, row_bytes
 from fgrad.backends.cpu.tape import POLL_NS, Assembled, Frame, Op
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.loops import groups_of
-from fgrad.compile.plan import Added, Buffer, Launch, Library, Loop, Plan, View
+from fgrad.compile.plan import Added, Launch, Library, Loop, Plan, View, is_check
 from fgrad.core.ir import Literal
 from fgrad.lax.control.while_walk import KEPT
 
@@ -42,6 +42,18 @@ def assemble(loop: Loop, addresses: Addresses, made: Functions) -> Assembled:
     return writer.finish(room.bytes, time.total)
 
 
+def assemble_product(step: Library, plan: Plan, made: Functions) -> Assembled:
+    """The tape of one product of a plan that is `sequence.prepared`.
+
+    Its operands are the pointers to the buffers that it reads, then to the one that it writes.
+    """
+    writer = _Writer(lambda _: (0, 0), made)
+    places = [v.buffer for v in step.inputs if isinstance(v, View)] + list(step.outputs)
+    given = [writer.word() for _ in places]
+    time = writer.product(step, plan, dict(zip(places, given, strict=True)))
+    return writer.finish(0, time.total)
+
+
 class _Writer:
     """Writes instructions and the words that they name."""
 
@@ -51,7 +63,7 @@ class _Writer:
         self.image: list[int] = [POLL_NS] * Frame.OPERANDS
         self.moving: list[int] = []
         self.keep: list[Any] = []
-        self.most_moves = 0
+        self.most_moves, self.checks = 0, False
         self.move_places: list[int] = []  # where the instructions say which words they may use
 
     def finish(self, room: int, ns: float) -> Assembled:
@@ -64,10 +76,8 @@ class _Writer:
         first = aligned(8 * len(self.image))
         for word in self.moving:
             self.image[word] += first
-        code, image, moving = (
-            np.asarray(x, np.int64) for x in (self.code, self.image, self.moving)
-        )
-        return Assembled(code, image, moving, first + room, ns, self.keep)
+        code, image, moving = (np.array(x, np.int64) for x in (self.code, self.image, self.moving))
+        return Assembled(code, image, moving, first + room, ns, self.checks, self.keep)
 
     # ------------------------------------------------------------------------------ words
 
@@ -123,6 +133,10 @@ class _Writer:
                 ins = [self.operand(a, plan, words) for a in step.inputs]
                 outs = [words[b] for b in step.outputs]
                 time = self.loop(step, room.loops[i], base + memory.scratch[i], ins, outs)
+            elif is_check(step):
+                self.code += [Op.CHECK, self.operand(step.inputs[0], plan, words)]
+                self.checks = True
+                time = _Time(_STEP_NS, _STEP_NS)
             else:
                 assert isinstance(step, Library)
                 time = self.product(step, plan, words)
@@ -172,8 +186,7 @@ class _Writer:
         chunk = made.chunk(units, price)
         if chunk:
             made.workers.start()
-        address, combine = self.addresses(kernel)
-        n = len(step.buffers)
+        (address, combine), n = self.addresses(kernel), len(step.buffers)
         self.code += [
             Op.LAUNCH, 13 + len(pairs), address, args, units, chunk, combine,
             layout.combine_units(kernel), SPIN, n + len(own), n + 1, need.thread_bytes,
@@ -238,9 +251,9 @@ class _Writer:
             return _Time(_STEP_NS, _STEP_NS)
         seen = body.buffers[len(consts) + n : body.inputs]
         steps = [
-            _row_bytes(a, b) for a, b in zip(groups_of(loop, loop.inputs)[3], seen, strict=True)
+            row_bytes(a, b) for a, b in zip(groups_of(loop, loop.inputs)[3], seen, strict=True)
         ]
-        steps += [_bytes_of(r, body) for r in body.results[n:]]
+        steps += [bytes_of(r, body) for r in body.results[n:]]
         rows = [self.word() for _ in steps]
         state = self.begin(room, base, init, outs, last=length - 1)
         self.move([*zip(rows, [*xs, *outs[n:]], strict=True)])
@@ -267,7 +280,7 @@ class _Writer:
         before, consts, init, _ = groups_of(loop, ins)
         state = self.begin(room, base, init, outs, last=0)
         stacks = outs[len(init) : -1]
-        sizes = [_bytes_of(r, body) for r in body.results]
+        sizes = [bytes_of(r, body) for r in body.results]
         saved = loop.eqn.primitive.name == "while_saved"
         if saved:
             for word, size in zip(stacks, sizes, strict=True):
@@ -309,7 +322,7 @@ class _Writer:
                     words.setdefault(r, out)
             times.append(self.plan(branch, inner, base, words))
             for r, out in zip(branch.results, outs, strict=True):
-                self.copy(out, self.result(r, words), _bytes_of(r, branch))
+                self.copy(out, self.result(r, words), bytes_of(r, branch))
             self.code += [Op.JUMP, 0, 0]
             leaves.append(len(self.code) - 2)
         for place in leaves:
@@ -356,7 +369,7 @@ class _Writer:
             words[b] = ring[0]
         time = self.plan(body, room, base, words)
         for r, row in zip(body.results[n:], rows, strict=True):
-            self.copy(row, self.result(r, words), _bytes_of(r, body))
+            self.copy(row, self.result(r, words), bytes_of(r, body))
         pairs = [
             (word, self.result(r, words))
             for word, r in zip(state.words, body.results[:n], strict=True)
@@ -370,7 +383,7 @@ class _Writer:
     def end(self, body: Plan, state: "_State", outs: Sequence[int]) -> None:
         """Have the carries in the results."""
         for out, word, r in zip(outs, state.words, body.results, strict=False):
-            self.copy(out, word, _bytes_of(r, body))
+            self.copy(out, word, bytes_of(r, body))
 
 
 class _State(NamedTuple):
@@ -384,14 +397,3 @@ class _State(NamedTuple):
 
     words: list[int]
     rings: dict[int, list[int]]
-
-
-def _bytes_of(r: int | Literal, plan: Plan) -> int:
-    if isinstance(r, Literal):
-        return int(r.aval.size * r.aval.dtype.itemsize)
-    return plan.buffers[r].nbytes
-
-
-def _row_bytes(a: View | Literal, row: Buffer) -> int:
-    """The bytes from one row of a stacked input to the next."""
-    return row.nbytes if isinstance(a, Literal) else a.strides[0] * row.dtype.itemsize

@@ -5,24 +5,25 @@ import hashlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
-from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 
 from fgrad.backends.cpu import convolution, layout, pooling, scattering
 from fgrad.backends.cpu.assemble import assemble
+from fgrad.backends.cpu.checked import checked_launch, checked_loop, checked_rule
 from fgrad.backends.cpu.engine import Code
 from fgrad.backends.cpu.executable import Executable, Loaded
 from fgrad.backends.cpu.functions import Functions, Launcher, functions
+from fgrad.backends.cpu.nested import rule_of
 from fgrad.backends.cpu.ops import supports
+from fgrad.backends.cpu.products import product_of
 from fgrad.backends.cpu.render import module, render
 from fgrad.backends.cpu.routines import Routine, function
 from fgrad.backends.cpu.sequence import kernels_of, prepared, runs_compiled
 from fgrad.backends.cpu.target import Target, host
 from fgrad.backends.cpu.together import Part, scratch_of
 from fgrad.compile.batch import batched
-from fgrad.compile.bounds import fault
 from fgrad.compile.collector import paused
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
@@ -30,7 +31,6 @@ from fgrad.compile.lower import lower
 from fgrad.compile.passes import optimize
 from fgrad.compile.plan import Library, Loop, Plan, Step, launches_of
 from fgrad.core.config import config
-from fgrad.core.errors import KernelMismatchError
 from fgrad.core.ir import Jaxpr
 
 
@@ -58,13 +58,12 @@ def compile_program(
 
 
 def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
-    """A function for each launch of a plan; None for its other steps.
+    """A function for each launch of a plan, loop and routine; None for its other steps.
 
-    With `config.check` each compares what its kernel has written with what that means.
+    With `config.check` each judges what it has written, and products have such functions too.
     """
     steps = plan.steps
-    # With `config.check` loops stay with Python, and their kernels are checked one by one.
-    loops = set() if config.check else {i for i, s in enumerate(steps) if runs_compiled(s)}
+    loops = {i for i, s in enumerate(steps) if runs_compiled(s)}
     names = {kernel: name_of(kernel, made) for kernel in kernels_of(plan)}
     kernels = {name: kernel for kernel, name in names.items()}
     target = made.engine.target
@@ -83,13 +82,12 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
     for i, step in enumerate(steps):
         if i in loops:
             assert isinstance(step, Loop)
-            found.append(_loop(step, codes, made))
+            found.append(_loop(step, codes, made, i))
             continue
         launches = launches_of(step)
         if not launches:
-            routine = routines[i]
             assert isinstance(step, Library)
-            found.append(None if routine is None else _sequence(routine, step, codes, made))
+            found.append(_library(step, routines[i], codes, made, i))
             continue
         inside = [launch.kernel for launch in launches]
         owners = [codes[names[kernel]] for kernel in inside]
@@ -97,12 +95,24 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
         spin = i + 1 < len(steps) and bool(launches_of(steps[i + 1]))
         call, scratch = _launched(inside, parts, made, spin)
         if config.check:
-            call = functools.partial(_checked, call, inside, [_told(jaxpr, k) for k in inside])
+            call = checked_launch(call, step, jaxpr, i)
         found.append(Loaded(call, made.scratch_bytes(scratch), owners))
     return found
 
 
-def _loop(step: Loop, codes: Mapping[str, Code], made: Functions) -> Loaded:
+def _library(
+    step: Library, routine: Routine | None, codes: Mapping[str, Code], made: Functions, number: int
+) -> Loaded | None:
+    """What computes a library step, if that is not for the executable to say."""
+    found = None if routine is None else _sequence(routine, step, codes, made)
+    if found is None and config.check and (product := product_of(step.eqn)) is not None:
+        found = Loaded(product)
+    if found is not None and config.check:
+        found = found._replace(call=checked_rule(found.call, step.eqn, number))
+    return found
+
+
+def _loop(step: Loop, codes: Mapping[str, Code], made: Functions, number: int) -> Loaded:
     """A loop as one function."""
     used: list[Any] = []
 
@@ -112,8 +122,32 @@ def _loop(step: Loop, codes: Mapping[str, Code], made: Functions) -> Loaded:
         used.append(code)
         return code.addresses[name], code.addresses.get(f"{name}_combine", 0)
 
+    def launcher(kernel: Kernel) -> Launcher:
+        name = name_of(kernel, made)
+        call, scratch = _launched([kernel], [_part(kernel, name, codes[name])], made, False)
+        size = made.scratch_bytes(scratch)
+        return (lambda *a: call(*a, np.empty(size, np.uint8))) if size else call
+
     tape = assemble(step, addresses, made)
-    return Loaded(made.loop(tape), tape.bytes, (used, tape))
+    call = made.loop(tape)
+    if tape.checks:
+        call = functools.partial(_or_by_rule, call, step)
+    if config.check:
+        call = checked_loop(call, step, launcher, made, number)
+    return Loaded(call, tape.bytes, (used, tape))
+
+
+def _or_by_rule(call: Launcher, step: Loop, *arrays: Any) -> None:
+    """Run a loop; where a check fails in it by its eager rule, which raises what there is to say.
+
+    A loop does not change what it reads.
+    """
+    if not call(*arrays):
+        return
+    count = len(step.inputs)
+    found = rule_of(step.eqn)(np, *arrays[:count], **step.eqn.params)
+    for out, y in zip(arrays[count:], found, strict=False):
+        out[...] = y
 
 
 def _launched(
@@ -218,26 +252,6 @@ def text_of(kernel: Kernel) -> str:
 def grid_of(kernel: Kernel) -> int:
     """The number of units of work that may run in parallel."""
     return layout.units(kernel)
-
-
-def _told(jaxpr: Jaxpr, kernel: Kernel) -> str:
-    """The equations of a kernel and where the user asked for them, a line each."""
-    eqns = [jaxpr.eqns[i] for i in kernel.eqns]
-    return "".join(f"\n  {e!r}  at {e.source}" for e in eqns)
-
-
-def _checked(call: Launcher, kernels: Sequence[Kernel], told: Sequence[str], *arrays: Any) -> None:
-    ends = list(accumulate((len(k.operands) for k in kernels), initial=0))
-    operands = (op for k in kernels for op in k.operands)
-    flat = [a.reshape(-1).view(op.dtype) for a, op in zip(arrays, operands, strict=False)]
-    before = [a.copy() for a in flat]
-    call(*arrays)
-    for kernel, text, (first, last) in zip(kernels, told, pairwise(ends), strict=True):
-        found = fault(kernel, before[first:last], flat[first:last])
-        if found is not None:
-            raise KernelMismatchError(
-                f"kernel {kernel.name} does not compute what it means; {found}; it fuses{text}"
-            )
 
 
 def name_of(kernel: Kernel, made: Functions) -> str:

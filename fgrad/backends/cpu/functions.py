@@ -15,15 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.backends.cpu import runtime
+from fgrad.backends.cpu import likeness, runtime
 from fgrad.backends.cpu.engine import Engine, engine
 from fgrad.backends.cpu.pool import SPIN, Workers, thread_count
 from fgrad.backends.cpu.runtime import Context, Word
 from fgrad.backends.cpu.tape import Assembled, Frame, Tape
 from fgrad.backends.cpu.together import Part, scratch_of, table
+from fgrad.core.evaluate import ArrayImpl
 
-Launcher = Callable[..., None]
+Launcher = Callable[..., Any]
 _FASTCALL = 0x0080
+_FAILED = 2  # what a tape returns that a check has left
 _C_CONTIGUOUS_AND_ALIGNED = 0x0101
 # Nanoseconds of work: from here on other Python threads may run; from here on workers help; and
 # the least that a worker should take at a time.
@@ -71,6 +73,10 @@ class Functions:
             context[word] = ctypes.cast(function, ctypes.c_void_p).value or 0
         context[Context.NDARRAY] = id(np.ndarray)
         context[Context.POOL] = self.workers.address
+        fields = likeness.slots(head)
+        if fields is not None:
+            context[Context.ARRAY] = id(ArrayImpl)
+            context[Context.ARRAY_DATA], context[Context.ARRAY_FLAGS] = fields
         self._context = context
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address["fgrad_run"])
         # With the GIL: what a signal raises is then raised by this call.
@@ -79,7 +85,7 @@ class Functions:
         )
         self._methods = [
             _MethodDef(name.encode(), address[f"fgrad_{name}"], _FASTCALL, None)
-            for name in ("launch", "ready", "loop")
+            for name in ("launch", "ready", "loop", "alike")
         ]
         self._make = api.PyCFunction_NewEx
         self._make.restype = ctypes.py_object
@@ -138,7 +144,8 @@ class Functions:
     def loop(self, assembled: Assembled) -> Launcher:
         """A function of the arrays that a loop reads, those that it writes, and its frame.
 
-        It raises what a signal raises meanwhile, as `KeyboardInterrupt`.
+        It raises what a signal raises meanwhile, as `KeyboardInterrupt`, and returns True where a
+        check has failed: its results are then not written.
         """
         tape = np.zeros(Tape.SIZE, np.int64)
         tape[Tape.CONTEXT] = self._context.ctypes.data
@@ -176,6 +183,22 @@ class Functions:
         )  # fmt: skip
         return functools.partial(call, head)
 
+    def alike(self, arrays: Sequence[ArrayImpl]) -> Callable[..., bool] | None:
+        """A function of values: whether they are arrays of the same types as these, one by one.
+
+        None where objects cannot be read directly. It says no to some that have equal types, as
+        when their dtypes are equal but not identical.
+
+        Args:
+            arrays: What to compare with; they hold NumPy arrays, whose dtypes must live on.
+        """
+        if not (self.direct and self._context[Context.ARRAY]):
+            return None
+        block = likeness.table(arrays)
+        block[likeness.Head.CONTEXT] = self._context.ctypes.data
+        found: Callable[..., bool] = self._builtin(3, block)
+        return found
+
     def scratch_bytes(self, scratch: tuple[int, int]) -> int:
         """The size of the array that a launch takes as its last argument; 0: it takes none."""
         shared, own = scratch
@@ -204,12 +227,12 @@ class Functions:
             args[n : n + 2] = place, place + block[Word.SHARED_BYTES]
         self._run(block.ctypes.data, args.ctypes.data)
 
-    def _portable_loop(self, tape: Any, image: Any, *arrays: Any) -> None:
+    def _portable_loop(self, tape: Any, image: Any, *arrays: Any) -> bool:
         frame = arrays[-1][: image.nbytes].view(np.int64)
         frame[:] = image
         for i, x in enumerate(arrays[:-1], Frame.OPERANDS):
             frame[i] = x.ctypes.data
-        self._tape(tape.ctypes.data, frame.ctypes.data)
+        return bool(self._tape(tape.ctypes.data, frame.ctypes.data) == _FAILED)
 
     def _works(self, head: int) -> bool:
         """Whether arrays look as expected, and a builtin computes what it should."""
@@ -235,8 +258,12 @@ def _layout_holds(head: int) -> bool:
         expected = x.flags.c_contiguous and x.flags.aligned
         bits = flags & _C_CONTIGUOUS_AND_ALIGNED
         kind = ctypes.c_void_p.from_address(id(x) + head - 8).value
+        lengths = ctypes.c_void_p.from_address(id(x) + head + 16).value or 0
         if (
             kind != id(np.ndarray)
+            or ctypes.c_int.from_address(id(x) + head + 8).value != x.ndim
+            or ctypes.c_void_p.from_address(id(x) + head + 40).value != id(x.dtype)
+            or tuple((ctypes.c_ssize_t * x.ndim).from_address(lengths)) != x.shape
             or data != x.ctypes.data
             or (bits == _C_CONTIGUOUS_AND_ALIGNED) != expected
         ):

@@ -39,7 +39,7 @@ end:
   ret i1 %stop
 }}
 
-; 0, or 1 where a signal has raised an exception.
+; 0, or 1 where a signal has raised an exception, or 2 where a check has failed.
 define i64 @fgrad_tape(ptr %tape, ptr %frame) {{
 entry:
   %x = call i64 @word(ptr %tape, i64 {T.CONTEXT})
@@ -67,7 +67,7 @@ loop:
     [%after_copy, %copying], [%after_copy, %copy], [%after_move, %move], [%after_add, %add],
     [%after_set, %set], [%after_next, %next], [%after_jump, %jump], [%after_unless, %unless],
     [%after_switch, %switch], [%after_save, %save], [%after_zero, %zero],
-    [%after_small, %small]
+    [%after_small, %small], [%after_check, %check]
   %op = load i64, ptr %pc
   switch i64 %op, label %done [
     i64 {O.LAUNCH}, label %launch
@@ -83,6 +83,7 @@ loop:
     i64 {O.SAVE}, label %save
     i64 {O.ZERO}, label %zero
     i64 {O.SMALL}, label %small
+    i64 {O.CHECK}, label %check
   ]
 launch:
   call void @one_launch(ptr %context, ptr %frame, ptr %pc)
@@ -187,8 +188,16 @@ small:
   call void @small(ptr %frame, ptr %pc)
   %after_small = getelementptr i64, ptr %pc, i64 19
   br label %loop
+check:
+  %wrongp = call ptr @pointer(ptr %frame, ptr %pc, i64 1)
+  %wrong = load i8, ptr %wrongp
+  %right = icmp eq i8 %wrong, 0
+  %after_check = getelementptr i64, ptr %pc, i64 2
+  br i1 %right, label %loop, label %failed
 interrupted:
   ret i64 1
+failed:
+  ret i64 2
 done:
   ret i64 0
 }}
@@ -238,11 +247,17 @@ short:
   br label %end
 end:
   %failed = phi i64 [%status, %free], [%held, %short]
-  %error = icmp ne i64 %failed, 0
+  %error = icmp eq i64 %failed, 1
   br i1 %error, label %raise, label %return
 raise:
   ret ptr null
 return:
+  %wrong = icmp eq i64 %failed, 2
+  br i1 %wrong, label %wronged, label %done
+wronged:
+  %true = call ptr @constant(ptr %context, i64 {C.TRUE})
+  ret ptr %true
+done:
   %none = call ptr @constant(ptr %context, i64 {C.NONE})
   ret ptr %none
 }}

@@ -9,7 +9,7 @@ kernel that needs scratch memory get pointers to it (see `layout`).
 
 from enum import IntEnum
 
-from fgrad.backends.cpu import interpreter, sharing, together
+from fgrad.backends.cpu import interpreter, likeness, sharing, together
 
 
 class Word(IntEnum):
@@ -44,7 +44,10 @@ class Context(IntEnum):
     ENSURE = 8  # functions of Python: PyGILState_Ensure, …
     CHECK_SIGNALS = 9
     RELEASE = 10
-    SIZE = 11
+    ARRAY = 11  # the type `ArrayImpl`, and where it has its fields (see `likeness`)
+    ARRAY_DATA = 12
+    ARRAY_FLAGS = 13
+    SIZE = 14
 
 
 _TEXT = """
@@ -237,8 +240,8 @@ end:
 """
 
 NAMES = (
-    "fgrad_launch", "fgrad_ready", "fgrad_run", "fgrad_worker", "fgrad_probe", *together.NAMES,
-    *interpreter.NAMES,
+    "fgrad_launch", "fgrad_ready", "fgrad_alike", "fgrad_run", "fgrad_worker", "fgrad_probe",
+    *together.NAMES, *interpreter.NAMES,
 )  # fmt: skip
 
 
@@ -247,13 +250,15 @@ def text(architecture: str, head: int) -> str:
 
     Args:
         architecture: As in `Target.architecture`.
-        head: The size of the part that all Python objects share, after which an ndarray holds its
-            data pointer and, 48 bytes on, its flags (NumPy's C API fixes both). Its last word is
-            the type.
+        head: The size of the part that all Python objects share, after which an ndarray has the
+            fields that NumPy's C API fixes: data pointer, number of axes, their lengths, strides,
+            base, dtype, flags. Its last word is the type.
     """
-    return together.text() + _TEXT.format(
-        sharing=sharing.text(architecture), type=head - 8, data=head, flags=head + 48,
-        W=_Numbers(Word), C=_Numbers(Context),
+    fields = {"type": head - 8, "data": head, "ndim": head + 8, "shape": head + 16,
+              "dtype": head + 40, "flags": head + 48}  # fmt: skip
+    return together.text() + (_TEXT + likeness.TEXT).format(
+        sharing=sharing.text(architecture), **fields,
+        W=_Numbers(Word), C=_Numbers(Context), H=_Numbers(likeness.Head), I=_Numbers(likeness.Item),
     ) + interpreter.text(_Numbers(Context), _Numbers)  # fmt: skip
 
 

@@ -17,7 +17,6 @@ from fgrad.lax.index import GatherScatterMode
 
 _RANGES = 16  # of rows: each looks at all indices
 _TURN = 4  # vectors of a row that are written out
-_CHECKED = (GatherScatterMode.RAISE, GatherScatterMode.PROMISE_IN_BOUNDS)
 
 
 class Rows(NamedTuple):
@@ -80,7 +79,7 @@ def routine_of(step: Library, vector_bytes: int, _registers: int) -> Routine | N
     )  # fmt: skip
     ns = 0.1 * count * width + many * (0.5 * form.ranges + 0.2 * width)
     phase = Phase(0, form.ranges, ns, many)
-    guard = _inside(count) if p["mode"] in _CHECKED else None
+    guard = _inside(count) if p["mode"].raises else None
     return Routine(
         ("scatter_add", *form, zero), (_ranges(form, zero),), (phase,), 4, form.lanes, guard=guard
     )

@@ -17,6 +17,7 @@ from fgrad.compile.plan import (
     Step,
     View,
     contiguous,
+    is_check,
     launches_of,
     reads_of,
     writes_of,
@@ -33,7 +34,7 @@ def obstacle(plan: Plan) -> Eqn | None:
             if found is not None:
                 return found
         elif isinstance(step, Library) and not (
-            _is_product(step, plan) or is_update(step, plan.buffers)
+            _is_product(step, plan) or is_update(step, plan.buffers) or is_check(step)
         ):
             return step.eqn
     return None
