@@ -156,6 +156,14 @@ class Lanes:
         """The low 32 bits of an i64."""
         return self._cast("trunc", "i32")
 
+    def widen(self) -> "Lanes":
+        """An i32 as an i64 with the same sign."""
+        return self._cast("sext", "i64")
+
+    def to_integer(self) -> "Lanes":
+        """A float within the range of i32, cut off to one."""
+        return self._cast("fptosi", "i32")
+
     def odd(self) -> "Lanes":
         """Whether an integer is odd."""
         return self._cast("trunc", "i1")
