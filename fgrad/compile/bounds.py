@@ -59,12 +59,26 @@ def _nearest(x: Array) -> Array:
     return np.asarray(np.abs(x - np.rint(x)))
 
 
+def _exponential(size: Array) -> Array:
+    """What the rounding of the exponent of a power counts."""
+    return np.asarray(8 * size * (1 - np.log(np.clip(size, 1e-320, 1))))
+
+
 # What errors are relative to, if it is greater than the result: terms that cancel.
 _TERMS: dict[str, Callable[..., Any]] = {
-    "lgamma": lambda x: np.where(x < 0, np.abs(x) * np.log(2 + np.abs(x)) + 1, 0.0),
+    "lgamma": lambda x: np.where(x < 0, np.abs(x) * np.log(2 + np.abs(x)) + 1, 0.5),
     "digamma": lambda x: np.where(x < 0, np.log(2 + np.abs(x)) + 1, 0.0),
     "zeta": lambda x, q: np.where(q < 0, _nearest(q) ** -np.abs(x), 0.0),
     "polygamma": lambda m, x: np.where(x < 0, OPS["polygamma"].numpy(np.abs(m), _nearest(x)), 0.0),
+    "igamma": lambda a, x: _exponential(OPS["igamma"].numpy(a, x)),
+    "igammac": lambda a, x: _exponential(OPS["igammac"].numpy(a, x)),
+    "regularized_incomplete_beta": lambda a, b, x: np.maximum(
+        _exponential(OPS["regularized_incomplete_beta"].numpy(a, b, x)),
+        x > (a + 1) / (a + b + 2),
+    ),
+    "gamma_quantile_slope": lambda a, y: (
+        np.abs(OPS["gamma_quantile_slope"].numpy(a, y)) * (8 + np.sqrt(np.abs(a)))
+    ),
 }
 _CHAIN = 64  # the longest chain of additions, less the logarithm of their number
 

@@ -27,7 +27,8 @@ _WEIGHTS = {
     "atanh": 40, "cbrt": 30, "hypot": 16, "exp": 14, "exp2": 12, "expm1": 20, "log": 18,
     "log1p": 24, "sin": 22, "cos": 22, "tanh": 22, "nextafter": 8, "clz": 3, "popcount": 3,
     "erf_inv": 40, "lgamma": 120, "digamma": 100, "bessel_i0e": 60, "bessel_i1e": 60,
-    "zeta": 700, "polygamma": 800,
+    "zeta": 700, "polygamma": 800, "igamma": 1500, "igammac": 1500, "gamma_quantile_slope": 2000,
+    "regularized_incomplete_beta": 1500,
 }  # fmt: skip
 _OPERATION_NS = 0.03  # an addition in a vector, by element of four bytes
 _BYTE_NS = 0.05  # from or to a cache

@@ -168,6 +168,10 @@ OPS: dict[str, ScalarOp] = {
     "bessel_i1e": _special("bessel_i1e", 1),
     "zeta": _special("zeta", 2),
     "polygamma": _special("polygamma", 2),
+    "igamma": _special("igamma", 2),
+    "igammac": _special("igammac", 2),
+    "gamma_quantile_slope": _special("gamma_quantile_slope", 2),
+    "regularized_incomplete_beta": _special("regularized_incomplete_beta", 3),
     # steps and signs of floats
     "nextafter": ScalarOp(2, np.nextafter),
     "copysign": ScalarOp(2, np.copysign),

@@ -24,15 +24,10 @@ CHECKS = {"check_bounds"}
 # What is not compiled yet, and why: (primitive, whether it is about complex numbers). The list only
 # shrinks: what is listed and compiles fails the test below.
 INDEXED = "reads or writes at computed positions that may repeat"
-ITERATED = "a series or continued fraction that runs until it has converged"
 EXCEPTIONS = {
     **dict.fromkeys(((p, False) for p in (
         "scatter", "scatter_add", "scatter_mul", "scatter_min", "scatter_max",
     )), INDEXED),
-    **dict.fromkeys(((p, False) for p in (
-        "igamma", "igammac", "gamma_quantile_slope",
-        "regularized_incomplete_beta",
-    )), ITERATED),
     **dict.fromkeys(((p, True) for p in (
         "scatter", "scatter_add", "scatter_mul",
     )), INDEXED),
