@@ -115,15 +115,17 @@ class Lowering:
         decompose: ``(*args, **params) -> values``, in terms of other primitives, or None.
         operands: Of 'pointwise': the names of the operands in the expression, split by spaces;
             ``*x`` stands for the rest of them, ``x0 x1 …``.
+        when: ``(avals, params) -> bool``: which calls are decomposed; None: all that need it.
     """
 
-    __slots__ = ("data", "decompose", "kind", "operands")
+    __slots__ = ("data", "decompose", "kind", "operands", "when")
 
     def __init__(
         self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None,
-        operands: str = "x",
+        operands: str = "x", when: Callable[..., bool] | None = None,
     ) -> None:  # fmt: skip
         self.kind = kind
+        self.when = when
         self.data = data
         self.decompose = decompose
         self.operands = operands

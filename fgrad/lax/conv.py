@@ -24,6 +24,7 @@ from fgrad.core.primitive import (
 )
 from fgrad.core.tracing import bind
 from fgrad.lax.arithmetic import operands
+from fgrad.lax.conv_composed import composed, is_composed
 from fgrad.lax.conv_eager import convolve
 from fgrad.lax.conv_shapes import (
     ConvDimensionNumbers,
@@ -265,7 +266,7 @@ conv_general_dilated_p = Primitive(
         ),
     ),
     batch=_conv_batch,
-    lower=Lowering("library", "conv"),
+    lower=Lowering("library", "conv", composed, when=is_composed),
     linear="each",
     spec=SPEC,
 )  # fmt: skip

@@ -1,0 +1,101 @@
+"""Convolutions by single features are kernels of shifted products, and so are their gradients."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fgrad as fg
+from fgrad import lax
+from fgrad.compile.plan import Library
+from tests.compile.test_lower import plan_of, run
+
+LAYOUTS = {
+    1: [("NCH", "OIH", "NCH"), ("NHC", "HIO", "NHC"), ("CNH", "OHI", "NHC")],
+    2: [("NCHW", "OIHW", "NCHW"), ("NHWC", "HWIO", "NHWC"), ("NHWC", "OIHW", "HNCW")],
+}
+
+
+def laid_out(x, spec):
+    rank = len(spec)
+    plain = "NCHW"[:rank] if "N" in spec else "OIHW"[:rank]
+    return np.ascontiguousarray(x.transpose([plain.index(c) for c in spec]))
+
+
+@st.composite
+def calls(draw):
+    rank = draw(st.sampled_from([1, 2]))
+    specs = draw(st.sampled_from(LAYOUTS[rank]))
+    size = draw(st.lists(st.sampled_from([3, 7, 20]), min_size=rank, max_size=rank))
+    window = draw(st.lists(st.integers(1, 3), min_size=rank, max_size=rank))
+    pads = [draw(st.tuples(st.integers(-1, 2), st.integers(0, 2))) for _ in size]
+    steps = draw(st.lists(st.integers(1, 2), min_size=rank, max_size=rank))
+    dilation = draw(st.lists(st.integers(1, 2), min_size=rank, max_size=rank))
+    features, many = draw(st.sampled_from([2, 5])), draw(st.integers(1, 3))
+    data = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    x = data.normal(size=(draw(st.integers(1, 3)), features, *size))
+    w = data.normal(size=(features * many, 1, *window))
+
+    def f(x, w):
+        return lax.conv_general_dilated(
+            x, w, steps, pads, rhs_dilation=dilation, dimension_numbers=specs,
+            feature_group_count=features,
+        )  # fmt: skip
+
+    dtype = draw(st.sampled_from(["float32", "float64", "bfloat16", "float16"]))
+    return (
+        f,
+        laid_out(x, specs[0]).astype(fg.dtypes.dtype(dtype)),
+        laid_out(w, specs[1]).astype(fg.dtypes.dtype(dtype)),
+    )
+
+
+def close(found, wanted):
+    for a, b in zip(found, wanted, strict=True):
+        assert a.dtype == b.dtype
+        tolerance = {"bfloat16": 2e-2, "float16": 3e-3, "float32": 1e-5, "float64": 1e-13}
+        a, b = (np.asarray(v).astype(np.float64) for v in (a, b))
+        rtol = tolerance[found[0].dtype.name]
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * max(np.abs(b).max(initial=0), 1))
+
+
+@given(calls())
+def test_values_and_gradients_are_those_of_the_eager_rule(call):
+    f, x, w = call
+
+    def both(x, w):
+        y, pull = fg.vjp(f, x, w)
+        return [y, *pull(y)]
+
+    close(fg.jit(both)(x, w), both(x, w))
+
+
+@pytest.mark.parametrize("specs", LAYOUTS[2][:2])
+def test_there_is_no_library_step(specs):
+    x = laid_out(np.ones((2, 6, 9, 8), np.float32), specs[0])
+    w = laid_out(np.ones((6, 1, 3, 3), np.float32), specs[1])
+
+    def f(x, w):
+        y, pull = fg.vjp(
+            lambda x, w: lax.conv_general_dilated(
+                x, w, (1, 1), "SAME", dimension_numbers=specs, feature_group_count=6
+            ), x, w,
+        )  # fmt: skip
+        return [y, *pull(y)]
+
+    plan, _ = plan_of(f, x, w)
+    assert not [s for s in plan.steps if isinstance(s, Library)]
+    close(run(f, x, w)[0], f(x, w))
+
+
+def test_long_windows_and_wide_groups_stay_library_steps():
+    x = np.ones((1, 4, 30, 30), np.float32)
+    for w in (np.ones((4, 1, 9, 9), np.float32), np.ones((4, 2, 3, 3), np.float32)):
+        groups = 4 // w.shape[1]
+        plan, _ = plan_of(
+            lambda x, w, g=groups: [
+                lax.conv_general_dilated(x, w, (1, 1), "VALID", feature_group_count=g)
+            ],
+            x, w,
+        )  # fmt: skip
+        assert [s.eqn.primitive.name for s in plan.steps if isinstance(s, Library)]
