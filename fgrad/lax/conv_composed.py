@@ -1,7 +1,9 @@
-"""Convolutions whose groups have one feature each, as sums of shifted products.
+"""Convolutions in terms of other primitives, where a compiler gains by that.
 
-They multiply little for what they read, so a compiler fuses them into kernels: the window is
-written out, and nothing is gathered. So are the gradients of their windows.
+Those whose groups have one feature each multiply little for what they read: they are sums of
+shifted products, which fuse into kernels, and so are the gradients of their windows. Those with a
+window of one place, and features last, are matrix products; so are the gradients of windows of one
+place, in any layout.
 """
 
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from fgrad.core import basis
 from fgrad.core.avals import ShapedArray
 from fgrad.core.primitive import Value
 from fgrad.lax.arithmetic import add, mul
+from fgrad.lax.contract import dot_general
 from fgrad.lax.conv_shapes import Ints, conv_aval, pick
 from fgrad.lax.joining import concatenate
 from fgrad.lax.precision import multiply_in
@@ -22,17 +25,20 @@ from fgrad.lax.slicing import slice as lax_slice
 
 __all__: list[str] = []
 
+_APART = 64  # elements side by side that make a product of its own worth while
 _PLACES = 64  # of a window, or of one that is the result: each is a term of a kernel
 
 
 def is_composed(avals: Sequence[ShapedArray], params: dict[str, Any]) -> bool:
-    """Whether `composed` applies: groups of one feature, real floats, a short window."""
+    """Whether `composed` applies: to real floats, an input that is not dilated, and as above."""
     x, w = avals
     out = conv_aval(x, w, **params)
     if x.dtype.kind in "biuc" or not (x.size and w.size and out.size):
         return False
     if any(d > 1 for d in params["lhs_dilation"]):
         return False
+    if _is_product(x, w, params):
+        return True
     d = params["dimension_numbers"]
     if params["feature_group_count"] > 1:
         return w.shape[d.rhs_spec[1]] == 1 and prod(pick(w.shape, d.rhs_spec)[2:]) <= _PLACES
@@ -45,6 +51,8 @@ def composed(lhs: Value, rhs: Value, **params: Any) -> Value:
 
     Axes stay in the order of lhs, in which memory is walked.
     """
+    if _is_product(lhs.aval, rhs.aval, params):
+        return _product(lhs, rhs, params)
     spec = params["dimension_numbers"]
     out = conv_aval(lhs.aval, rhs.aval, **params)
     inner = multiply_in(lhs.dtype, out.dtype)
@@ -58,6 +66,37 @@ def composed(lhs: Value, rhs: Value, **params: Any) -> Value:
     else:
         result = _by_position(x, w, out, params)
     return result if result.dtype == out.dtype else basis.convert_element_type(result, out.dtype)
+
+
+def _is_product(x: ShapedArray, w: ShapedArray, p: dict[str, Any]) -> bool:
+    """Whether no element of lhs meets more than one place of the window."""
+    spec = p["dimension_numbers"]
+    if max(p["feature_group_count"], p["batch_group_count"]) > 1 or any(map(any, p["padding"])):
+        return False
+    size, window = pick(x.shape, spec.lhs_spec)[2:], pick(w.shape, spec.rhs_spec)[2:]
+    if prod(window) == 1:
+        last = spec.lhs_spec[1] == x.ndim - 1 and spec.lhs_spec == spec.out_spec
+        return last and all(s == 1 for s in p["window_strides"])
+    return size == window and all(e == 1 for e in p["rhs_dilation"])
+
+
+def _product(x: Value, w: Value, p: dict[str, Any]) -> Value:
+    """A matrix product, or one for each feature and their sum where those are far apart."""
+    spec = p["dimension_numbers"]
+    given = {"precision": p["precision"], "preferred_element_type": p["preferred_element_type"]}
+    (_, left, *places), (_, right, *window) = spec.lhs_spec, spec.rhs_spec
+    if prod(pick(w.shape, window)) == 1:
+        w = basis.reshape(basis.transpose(w, spec.rhs_spec), pick(w.shape, spec.rhs_spec[:2]))
+        return dot_general(x, w, (((left,), (1,)), ((), ())), **given)
+    spatial = (tuple(places), tuple(window))
+    apart = left < min(spec.lhs_spec[0], *places) and prod(pick(x.shape, places)) >= _APART
+    if apart and p["preferred_element_type"] is None and basis.wide(x.dtype) is None:
+        out = dot_general(x, w, (spatial, ((left,), (right,))), **given)
+        out = basis.reduce_sum(out, (0,))
+    else:
+        out = dot_general(x, w, (((left, *places), (right, *window)), ((), ())), **given)
+    out = basis.reshape(out, (*out.shape, *(1,) * len(places)))
+    return basis.transpose(out, tuple(spec.out_spec.index(i) for i in range(out.ndim)))
 
 
 def _part(x: Value, axes: Ints, starts: Ints, counts: Ints, steps: Ints) -> Value:

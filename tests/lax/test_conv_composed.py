@@ -99,3 +99,44 @@ def test_long_windows_and_wide_groups_stay_library_steps():
             x, w,
         )  # fmt: skip
         assert [s.eqn.primitive.name for s in plan.steps if isinstance(s, Library)]
+
+
+def steps_of(f, *xs):
+    plan, _ = plan_of(f, *xs)
+    return [s.eqn.primitive.name for s in plan.steps if isinstance(s, Library)]
+
+
+@pytest.mark.parametrize("size", [9, 3])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("specs", LAYOUTS[2])
+def test_convolutions_by_one_place_are_matrix_products(specs, dtype, size):
+    data = np.random.default_rng(0)
+    x = laid_out(data.normal(size=(2, 6, size, 8)), specs[0]).astype(fg.dtypes.dtype(dtype))
+    w = laid_out(data.normal(size=(5, 6, 1, 1)), specs[1]).astype(fg.dtypes.dtype(dtype))
+
+    def conv(x, w):
+        return lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=specs)
+
+    def both(x, w):
+        y, pull = fg.vjp(conv, x, w)
+        return [y, *pull(y)]
+
+    last = specs == LAYOUTS[2][1]
+    found = steps_of(both, x, w)
+    assert found == ["dot_general"] * 3 if last else "dot_general" in found
+    close(run(both, x, w)[0], both(x, w))
+    close(fg.jit(both)(x, w), both(x, w))
+
+
+@pytest.mark.parametrize("specs", LAYOUTS[2])
+def test_a_window_as_large_as_the_input_is_a_matrix_product(specs):
+    data = np.random.default_rng(1)
+    x = laid_out(data.normal(size=(3, 4, 9, 8)).astype(np.float32), specs[0])
+    w = laid_out(data.normal(size=(5, 4, 9, 8)).astype(np.float32), specs[1])
+
+    def conv(x, w):
+        return [lax.conv_general_dilated(x, w, (2, 1), "VALID", dimension_numbers=specs)]
+
+    assert steps_of(conv, x, w) == ["dot_general"]
+    close(run(conv, x, w)[0], conv(x, w))
+    close(fg.jit(conv)(x, w), conv(x, w))
