@@ -1,9 +1,8 @@
 """Convolutions in terms of other primitives, where a compiler gains by that.
 
-Those whose groups have one feature each multiply little for what they read: they are sums of
-shifted products, which fuse into kernels, and so are the gradients of their windows. Those with a
-window of one place, and features last, are matrix products; so are the gradients of windows of one
-place, in any layout.
+With features last, those whose groups have one feature each are sums of shifted products of rows
+of features, which fuse into kernels, and so are the gradients of their windows; those with a window
+of one place are matrix products. So are the gradients of windows of one place, in any layout.
 """
 
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from fgrad.lax.slicing import slice as lax_slice
 __all__: list[str] = []
 
 _APART = 64  # elements side by side that make a product of its own worth while
-_PLACES = 64  # of a window, or of one that is the result: each is a term of a kernel
+_PLACES = 16  # of a window, or of one that is the result: each is a term of a kernel
 
 
 def is_composed(avals: Sequence[ShapedArray], params: dict[str, Any]) -> bool:
@@ -39,11 +38,14 @@ def is_composed(avals: Sequence[ShapedArray], params: dict[str, Any]) -> bool:
         return False
     if _is_product(x, w, params):
         return True
-    d = params["dimension_numbers"]
+    spec = params["dimension_numbers"]
     if params["feature_group_count"] > 1:
-        return w.shape[d.rhs_spec[1]] == 1 and prod(pick(w.shape, d.rhs_spec)[2:]) <= _PLACES
-    few = prod(pick(out.shape, d.out_spec)[2:]) <= _PLACES
-    return 1 < params["batch_group_count"] == x.shape[d.lhs_spec[0]] and few
+        places, single, axis = pick(w.shape, spec.rhs_spec)[2:], w.shape[spec.rhs_spec[1]], 1
+    else:
+        places, single, axis = pick(out.shape, spec.out_spec)[2:], out.shape[spec.out_spec[0]], 0
+    groups = max(params["feature_group_count"], params["batch_group_count"])
+    last = spec.lhs_spec[axis] == x.ndim - 1
+    return groups > 1 and last and single == 1 and prod(places) <= _PLACES
 
 
 def composed(lhs: Value, rhs: Value, **params: Any) -> Value:

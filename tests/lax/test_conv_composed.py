@@ -1,4 +1,4 @@
-"""Convolutions by single features are kernels of shifted products, and so are their gradients."""
+"""Convolutions by single features, or by one place, in terms of other primitives."""
 
 import numpy as np
 import pytest
@@ -70,8 +70,8 @@ def test_values_and_gradients_are_those_of_the_eager_rule(call):
     close(fg.jit(both)(x, w), both(x, w))
 
 
-@pytest.mark.parametrize("specs", LAYOUTS[2][:2])
-def test_there_is_no_library_step(specs):
+def test_with_features_last_they_are_kernels():
+    specs = LAYOUTS[2][1]
     x = laid_out(np.ones((2, 6, 9, 8), np.float32), specs[0])
     w = laid_out(np.ones((6, 1, 3, 3), np.float32), specs[1])
 
@@ -83,22 +83,25 @@ def test_there_is_no_library_step(specs):
         )  # fmt: skip
         return [y, *pull(y)]
 
-    plan, _ = plan_of(f, x, w)
-    assert not [s for s in plan.steps if isinstance(s, Library)]
+    assert steps_of(f, x, w) == []
     close(run(f, x, w)[0], f(x, w))
 
 
-def test_long_windows_and_wide_groups_stay_library_steps():
-    x = np.ones((1, 4, 30, 30), np.float32)
-    for w in (np.ones((4, 1, 9, 9), np.float32), np.ones((4, 2, 3, 3), np.float32)):
-        groups = 4 // w.shape[1]
-        plan, _ = plan_of(
-            lambda x, w, g=groups: [
-                lax.conv_general_dilated(x, w, (1, 1), "VALID", feature_group_count=g)
-            ],
-            x, w,
-        )  # fmt: skip
-        assert [s.eqn.primitive.name for s in plan.steps if isinstance(s, Library)]
+def test_long_windows_wide_groups_and_features_first_stay_library_steps():
+    last = LAYOUTS[2][1]
+    for x, w, specs in (
+        ((1, 30, 30, 4), (5, 5, 1, 4), last), ((1, 30, 30, 4), (3, 3, 2, 4), last),
+        ((1, 4, 30, 30), (4, 1, 3, 3), LAYOUTS[2][0]),
+    ):  # fmt: skip
+        groups = 4 // w[1 if specs != last else 2]
+
+        def conv(x, w, g=groups, specs=specs):
+            return [lax.conv_general_dilated(
+                x, w, (1, 1), "VALID", dimension_numbers=specs, feature_group_count=g
+            )]  # fmt: skip
+
+        found = steps_of(conv, np.ones(x, np.float32), np.ones(w, np.float32))
+        assert found == ["conv_general_dilated"]
 
 
 def steps_of(f, *xs):

@@ -68,6 +68,13 @@ CONVOLUTIONS = {
     "groups": (
         (3, 6, 18, 18), (9, 2, 3, 3), {"padding": ((1, 1),) * 2, "feature_group_count": 3},
     ),
+    "single features": (
+        (3, 6, 18, 18), (12, 1, 3, 3), {"padding": ((1, 1),) * 2, "feature_group_count": 6},
+    ),
+    "single features, strided": (
+        (2, 8, 37, 37), (8, 1, 5, 5),
+        {"window_strides": (2, 2), "padding": ((2, 2),) * 2, "feature_group_count": 8},
+    ),
     "groups of the batch": (
         (6, 4, 18, 18), (9, 4, 3, 3), {"padding": ((1, 1),) * 2, "batch_group_count": 3},
     ),
