@@ -7,6 +7,7 @@ and what comes out between two of them is not stored.
 
 from math import prod
 
+from fgrad.backends.cpu import routines
 from fgrad.backends.cpu.memory import Address, store
 from fgrad.backends.cpu.packing import Conv, Packed, pack, pack_filters, write_one
 from fgrad.backends.cpu.routines import Phase, Routine, affine, digits, load
@@ -120,6 +121,10 @@ def direct(c: Conv, work: int) -> Routine:
     filters = step * c.features * c.groups * to.plane  # where the packed filters begin
 
     def write(b: Builder, args: list[str], first: str) -> None:
+        count = at.outputs * at.lines * at.width
+        spare = (
+            "" if c.out[4] == 1 else b.emit(f"alloca {c.scalar}, i64 {count}, align 64", "ptr", 1)
+        )
         with b.loop("%lo", "%hi") as unit:
             n, d, g, o, p = digits(b, unit, c.positions[0], c.groups, at.over, at.down)
             plane = (g, c.batch * c.features), (n, c.features)
@@ -137,11 +142,19 @@ def direct(c: Conv, work: int) -> Routine:
                 b, (first, c.out[0]), (n, c.out[0]), (g, c.outputs * c.out[1]), (d, c.out[2]),
                 (c.out_at, 1),
             ), c.place)  # fmt: skip
+
+            def block(q: str | int) -> None:
+                acc = _sums(b, c, at, b.offset(x, q, c.scalar), w)
+                if spare:
+                    _scattered(b, c, at, acc, out, (o, p, q), spare)
+                else:
+                    _stored(b, c, at, acc, out, (o, p, q))
+
             full = 0 if at.flat else at.columns // at.width * at.width
             with b.loop(0, full, at.width) as q:
-                _stored(b, c, at, _sums(b, c, at, b.offset(x, q, c.scalar), w), out, (o, p, q))
+                block(q)
             for k in range(full, at.columns, at.width):
-                _stored(b, c, at, _sums(b, c, at, b.offset(x, k, c.scalar), w), out, (o, p, k))
+                block(k)
 
     count = c.groups * at.over * c.features
     places = count * at.outputs * prod(c.window)
@@ -198,6 +211,7 @@ def _stored(
 ) -> None:  # fmt: skip
     """Write a block, less what hangs over the result; `place` is of outputs, rows, columns."""
     o, p, q = place
+    shift = q if isinstance(q, str) else 0
     for j in range(at.outputs):
         feature = affine(b, (o, at.outputs), (j, 1))
         for r in range(at.lines):
@@ -208,54 +222,74 @@ def _stored(
             )  # fmt: skip
             with b.when(inside):
                 line = b.offset(out, affine(
-                    b, (feature, c.out[1]), (row, 0 if at.flat else c.out[3])
+                    b, (feature, c.out[1]), (row, 0 if at.flat else c.out[3]), (shift, 1)
                 ), c.place)  # fmt: skip
                 for v in range(at.vectors):
                     x = acc[(j * at.lines + r) * at.vectors + v].value
-                    if isinstance(q, str):
-                        goal = b.offset(line, affine(b, (q, c.out[4])), c.place)
-                        _lanes(b, c, x, goal, [k + v * c.lanes for k in range(c.lanes)], 0)
-                    else:
-                        _lanes(b, c, x, line, _columns(c, at, q + v * c.lanes), c.out[3])
+                    for k, column, lane, count in _runs(c, at, q, v * c.lanes, c.lanes):
+                        goal = b.offset(line, k * c.out[3] + column - lane, c.place)
+                        _lanes(b, c, x, goal, lane, count)
 
 
-def _columns(c: Conv, at: _Blocks, first: int) -> list[int | tuple[int, int] | None]:
-    """The position of each lane, of all rows a pair; None where there is none."""
-    found: list[int | tuple[int, int] | None] = []
-    for k in range(first, first + c.lanes):
-        if not at.flat:
-            found.append(k if k < at.columns else None)
-            continue
+def _lanes(b: Builder, c: Conv, x: str, place: str, start: int, count: int) -> None:
+    """Write some lanes that follow each other; lane 0 would be at `place`."""
+    mask = None
+    if count < c.lanes:
+        inside = range(start, start + count)
+        flags = ", ".join(f"i1 {'true' if k in inside else 'false'}" for k in range(c.lanes))
+        kind = b.vector("i1")
+        mask = b.emit(f"bitcast {kind} <{flags}> to {kind}", "i1")
+    store(b, c.stored, Address(place), x, mask)
+
+
+def _runs(
+    c: Conv, at: _Blocks, q: str | int, first: int, count: int
+) -> list[tuple[int, int, int, int]]:
+    """The results among `count` positions from `first` on of a block at column q.
+
+    Of each run that is in one row: the row, the column (from q on, if that is a name), which of
+    the positions it begins with, and its length.
+    """
+    if isinstance(q, str):
+        return [(0, first, 0, count)]
+    found = []
+    start, stop = q + first, min(q + first + count, at.columns)
+    if not at.flat:
+        return [(0, start, 0, stop - start)] if stop > start else []
+    k = start
+    while k < stop:
         row, column = divmod(k, _pitch(c))
-        found.append((row, column) if row < c.positions[1] and column < c.positions[2] else None)
+        length = min(c.positions[2] - column, stop - k)
+        if length > 0:
+            found.append((row, column, k - start, length))
+        k += _pitch(c) - column
     return found
 
 
-def _lanes(
-    b: Builder, c: Conv, x: str, line: str, columns: list[int | tuple[int, int] | None], down: int
-) -> None:
-    """Write the lanes that have a position: side by side, or one by one."""
-    where = [
-        None if k is None else k * c.out[4] if isinstance(k, int) else k[0] * down + k[1] * c.out[4]
-        for k in columns
-    ]
-    k = 0
-    while k < c.lanes:
-        start = where[k]
-        if start is None:
-            k += 1
-            continue
-        stop = k + 1
-        while stop < c.lanes and where[stop] == start + stop - k:
-            stop += 1
-        if stop == k + 1:
-            one = b.emit(f"extractelement {b.type_of(x)} {x}, i64 {k}", c.scalar, 1)
-            write_one(b, c, b.offset(line, start, c.place), one)
-        else:
-            flags = ", ".join(f"i1 {'true' if k <= i < stop else 'false'}" for i in range(c.lanes))
-            kind = b.vector("i1")
-            mask = None if stop - k == c.lanes else b.emit(
-                f"bitcast {kind} <{flags}> to {kind}", "i1"
-            )  # fmt: skip
-            store(b, c.stored, Address(b.offset(line, start - k, c.place)), x, mask)
-        k = stop
+def _scattered(
+    b: Builder, c: Conv, at: _Blocks, acc: list[Variable], out: str,
+    place: tuple[str, str, str | int], spare: str,
+) -> None:  # fmt: skip
+    """Write a block whose columns do not lie side by side, one number after the other."""
+    o, p, q = place
+    for k, a in enumerate(acc):
+        routines.store(b, a.value, b.offset(spare, k * c.lanes, c.scalar))
+    outputs, lines = (
+        b.call("smin", b.binary("sub", size, b.binary("mul", block, each)), each)
+        for size, block, each in ((c.outputs, o, at.outputs), (at.rows, p, at.lines))
+    )
+    shift = q if isinstance(q, str) else 0
+    down = 0 if at.flat else c.out[3]
+    corner = b.offset(out, affine(
+        b, (o, at.outputs * c.out[1]), (p, at.lines * down), (shift, c.out[4])
+    ), c.place)  # fmt: skip
+    with b.loop(0, outputs) as j, b.loop(0, lines) as r:
+        line = b.offset(corner, affine(b, (j, c.out[1]), (r, down)), c.place)
+        held = affine(b, (j, at.lines * at.width), (r, at.width))
+        held = b.offset(spare, held, c.scalar)
+        for row, column, start, count in _runs(c, at, q, 0, at.width):
+            goal = b.offset(line, row * c.out[3] + column * c.out[4], c.place)
+            with b.loop(start, start + count) as lane:
+                x = b.emit(f"load {c.scalar}, ptr {b.offset(held, lane, c.scalar)}", c.scalar, 1)
+                moved = affine(b, (lane, c.out[4]), (-start, c.out[4]))
+                write_one(b, c, b.offset(goal, moved, c.place), x)
