@@ -71,15 +71,19 @@ def composed(lhs: Value, rhs: Value, **params: Any) -> Value:
 
 
 def _is_product(x: ShapedArray, w: ShapedArray, p: dict[str, Any]) -> bool:
-    """Whether no element of lhs meets more than one place of the window."""
+    """Whether no element of lhs meets more than one place of the window, and none meets a zero."""
     spec = p["dimension_numbers"]
-    if max(p["feature_group_count"], p["batch_group_count"]) > 1 or any(map(any, p["padding"])):
+    if max(p["feature_group_count"], p["batch_group_count"]) > 1:
         return False
-    size, window = pick(x.shape, spec.lhs_spec)[2:], pick(w.shape, spec.rhs_spec)[2:]
-    if prod(window) == 1:
+    window = pick(w.shape, spec.rhs_spec)[2:]
+    if prod(window) == 1 and not any(map(any, p["padding"])):
         last = spec.lhs_spec[1] == x.ndim - 1 and spec.lhs_spec == spec.out_spec
         return last and all(s == 1 for s in p["window_strides"])
-    return size == window and all(e == 1 for e in p["rhs_dilation"])
+    axes = zip(
+        pick(x.shape, spec.lhs_spec)[2:], window, p["rhs_dilation"], p["padding"],
+        pick(conv_aval(x, w, **p).shape, spec.out_spec)[2:], strict=True,
+    )  # fmt: skip
+    return all(m == 1 and lo <= 0 and (k - 1) * e - lo < n for n, k, e, (lo, _), m in axes)
 
 
 def _product(x: Value, w: Value, p: dict[str, Any]) -> Value:
@@ -90,6 +94,8 @@ def _product(x: Value, w: Value, p: dict[str, Any]) -> Value:
     if prod(pick(w.shape, window)) == 1:
         w = basis.reshape(basis.transpose(w, spec.rhs_spec), pick(w.shape, spec.rhs_spec[:2]))
         return dot_general(x, w, (((left,), (1,)), ((), ())), **given)
+    starts = [-lo for lo, _ in p["padding"]]
+    x = _part(x, places, starts, pick(w.shape, window), p["rhs_dilation"])
     spatial = (tuple(places), tuple(window))
     apart = left < min(spec.lhs_spec[0], *places) and prod(pick(x.shape, places)) >= _APART
     if apart and p["preferred_element_type"] is None and basis.wide(x.dtype) is None:
@@ -101,7 +107,7 @@ def _product(x: Value, w: Value, p: dict[str, Any]) -> Value:
     return basis.transpose(out, tuple(spec.out_spec.index(i) for i in range(out.ndim)))
 
 
-def _part(x: Value, axes: Ints, starts: Ints, counts: Ints, steps: Ints) -> Value:
+def _part(x: Value, axes: Sequence[int], starts: Sequence[int], counts: Ints, steps: Ints) -> Value:
     """Elements of some axes, from some on in steps."""
     first, limits, strides = [0] * x.ndim, list(x.shape), [1] * x.ndim
     for axis, a, n, s in zip(axes, starts, counts, steps, strict=True):

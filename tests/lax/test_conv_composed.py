@@ -143,3 +143,22 @@ def test_a_window_as_large_as_the_input_is_a_matrix_product(specs):
     assert steps_of(conv, x, w) == ["dot_general"]
     close(run(conv, x, w)[0], conv(x, w))
     close(fg.jit(conv)(x, w), conv(x, w))
+
+
+@pytest.mark.parametrize("specs", LAYOUTS[2])
+@pytest.mark.parametrize("pads", [((0, 0), (0, 0)), ((-1, 0), (0, -2)), ((1, 0), (0, 1))])
+def test_gradients_of_strided_convolutions_by_one_place(specs, pads):
+    data = np.random.default_rng(2)
+    x = laid_out(data.normal(size=(3, 4, 18, 20)).astype(np.float32), specs[0])
+    w = laid_out(data.normal(size=(5, 4, 1, 1)).astype(np.float32), specs[1])
+
+    def pulled(x, w):
+        y, pull = fg.vjp(
+            lambda w: lax.conv_general_dilated(x, w, (2, 3), pads, dimension_numbers=specs), w
+        )
+        return pull(y)
+
+    found = steps_of(pulled, x, w)
+    assert ("dot_general" in found) == (max(map(max, pads)) <= 0)
+    close(run(pulled, x, w)[0], pulled(x, w))
+    close(fg.jit(pulled)(x, w), pulled(x, w))
