@@ -229,6 +229,8 @@ def is_composed(eqn: Eqn) -> bool:
     lower = eqn.primitive.lower
     if not isinstance(lower, Lowering) or lower.decompose is None:
         return False
+    if lower.when is not None:
+        return lower.when([a.aval for a in eqn.inputs], eqn.params)
     if lower.kind == VIEW:
         return not is_regular(eqn)
     if lower.kind == REDUCE and lower.data in _MONOIDS:

@@ -130,6 +130,27 @@ def test_lookups_and_updates_on_every_processor(older, name):
         compiled(x, rows * 0 - 42, places, np.int16(0))
 
 
+@pytest.mark.parametrize("name", ["float32", "float64", "bfloat16"])
+def test_convolutions_and_scans_equal_eager_code_on_every_processor(older, name):
+    dtype = dtype_named(name)
+    shapes = [(2, 4, 18, 20), (6, 2, 3, 3), (6, 6, 3, 3)]
+    x, v, w = (RNG.normal(size=s).astype(dtype) for s in shapes)
+
+    def loss(x, v, w):
+        y = fg.lax.conv_general_dilated(x, v, (2, 2), "SAME", feature_group_count=2)
+        y = fg.lax.conv_general_dilated(y, w, (2, 1), ((1, 1), (1, 1)))  # short rows
+        return fnp.sum(fg.lax.cumsum(y, 2) * fg.lax.cumlogsumexp(y, 3, reverse=True))
+
+    for got, expected in zip(
+        fg.jit(fg.value_and_grad(loss, (0, 1, 2)))(x, v, w)[1],
+        fg.value_and_grad(loss, (0, 1, 2))(x, v, w)[1], strict=True,
+    ):  # fmt: skip
+        close = 64 * float(fnp.finfo(dtype).eps)
+        expected = np.asarray(expected, np.float64)
+        error = np.asarray(got, np.float64) - expected
+        assert np.abs(error).max() <= close * float(np.abs(expected).max())
+
+
 def test_all_of_float16_is_converted_exactly_on_every_processor(older):
     halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     wide = fg.jit(lambda x: x.astype("float32"))(halves)
