@@ -23,7 +23,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from fgrad.compile.kernel import Kernel, Store, check_kernel
+from fgrad.compile.kernel import Kernel, Store
+from fgrad.compile.verifier import check_kernel
 from fgrad.core.ir import Eqn, Jaxpr, Literal, Var
 
 INPUT, TEMP, RESULT = "input", "temp", "result"

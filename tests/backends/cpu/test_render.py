@@ -25,10 +25,10 @@ from fgrad.compile.kernel import (
     Operand,
     Reduce,
     Store,
-    check_kernel,
     show,
 )
 from fgrad.compile.run_plan import run_plan
+from fgrad.compile.verifier import check_kernel
 from fgrad.core.errors import CompilationError
 from fgrad.core.scalar import OPS
 from fgrad.testing.functions import evaluate
