@@ -81,9 +81,10 @@ class Eqn:
         source: The user's line that asked for it, or None.
         phase: None, or the identity of the recomputation (see `checkpoint`) that it belongs to.
             Equations of different phases are never merged.
-        pullback: None, or of an equation of a backward pass: the identity of that pass, and
-            whether a rule of the user's asked for it. It tells the compiler what is forward and
-            what is backward; an equation that both need stands in the forward part.
+        pullback: None, or of an equation of a backward pass, or of the linear half of `linearize`:
+            the identity of that pass, and whether a rule of the user's asked for it. It tells the
+            compiler what is forward and what is backward; an equation that both need stands in the
+            forward part.
     """
 
     __slots__ = ("inputs", "outputs", "params", "phase", "primitive", "pullback", "source")

@@ -21,6 +21,7 @@ from fgrad.backends.cpu.pool import thread_count
 from fgrad.backends.cpu.products import product_of
 from fgrad.backends.cpu.render import Function, module, render
 from fgrad.backends.cpu.routines import Routine, function
+from fgrad.backends.cpu.scalar_loops import ScalarLoop, scalar_loops
 from fgrad.backends.cpu.sequence import kernels_of, prepared, runs_compiled
 from fgrad.backends.cpu.target import Target, host
 from fgrad.backends.cpu.together import Part, scratch_of
@@ -32,7 +33,7 @@ from fgrad.compile.lower import lower
 from fgrad.compile.passes import optimize
 from fgrad.compile.plan import Library, Loop, Plan, Step, launches_of
 from fgrad.core.config import config
-from fgrad.core.ir import Jaxpr
+from fgrad.core.ir import Eqn, Jaxpr
 
 
 def compile_program(
@@ -50,7 +51,7 @@ def compile_program(
     """
     with paused():
         jaxpr = optimize(jaxpr)
-        plan = batched(prepared(lower(jaxpr, supports)))
+        plan = batched(prepared(lower(jaxpr, supports, has_routine)))
         loaded = load(jaxpr, plan)
         if os.environ.get("FGRAD_NUM_THREADS"):
             import_module("fgrad.backends.cpu.budget").share_budget(plan.steps)
@@ -66,9 +67,12 @@ def load(jaxpr: Jaxpr, plan: Plan) -> list[Loaded | None]:
     loops = {i for i, s in enumerate(steps) if runs_compiled(s)}
     source = engine()
     target = source.target
-    names = {kernel: name_of(kernel, target) for kernel in kernels_of(plan)}
+    scalars = {id(step): found for step, found in scalar_loops(plan)}
+    alone = () if config.check else scalars.keys()  # a check runs them step by step, too
+    names = {kernel: name_of(kernel, target) for kernel in kernels_of(plan, alone)}
     kernels = {name: kernel for kernel, name in names.items()}
     routines = [routine_of(step, target) for step in steps]
+    functions_of = {_name(("steps", found.text)): found for found in scalars.values()}
     parts_of = {n: (r, k) for r in routines if r is not None for k, n in enumerate(_names(r))}
 
     def texts(names: Sequence[str]) -> list[str]:
@@ -76,16 +80,17 @@ def load(jaxpr: Jaxpr, plan: Plan) -> list[Loaded | None]:
             {n: kernels[n] for n in names if n in kernels},
             target.vector_bytes,
             {n: parts_of[n] for n in names if n in parts_of},
+            [functions_of[n].function(n) for n in names if n in functions_of],
             modules=min(2, thread_count()),
         )
 
-    codes = source.load([*kernels, *parts_of], texts)
+    codes = source.load([*kernels, *parts_of, *functions_of], texts)
     made = functions()
     found: list[Loaded | None] = []
     for i, step in enumerate(steps):
         if i in loops:
             assert isinstance(step, Loop)
-            found.append(_loop(step, codes, made, i))
+            found.append(_loop(step, codes, scalars, made, i))
             continue
         launches = launches_of(step)
         if not launches:
@@ -98,7 +103,7 @@ def load(jaxpr: Jaxpr, plan: Plan) -> list[Loaded | None]:
         spin = i + 1 < len(steps) and bool(launches_of(steps[i + 1]))
         call, scratch = _launched(inside, parts, made, spin)
         if config.check:
-            call = checked_launch(call, step, jaxpr, i)
+            call = checked_launch(call, plan, jaxpr, i)
         found.append(Loaded(call, made.scratch_bytes(scratch), owners))
     return found
 
@@ -115,7 +120,10 @@ def _library(
     return found
 
 
-def _loop(step: Loop, codes: Mapping[str, Code], made: Functions, number: int) -> Loaded:
+def _loop(
+    step: Loop, codes: Mapping[str, Code], scalars: Mapping[int, ScalarLoop], made: Functions,
+    number: int,
+) -> Loaded:  # fmt: skip
     """A loop as one function."""
     used: list[Any] = []
 
@@ -131,7 +139,15 @@ def _loop(step: Loop, codes: Mapping[str, Code], made: Functions, number: int) -
         size = made.scratch_bytes(scratch)
         return (lambda *a: call(*a, np.empty(size, np.uint8))) if size else call
 
-    tape = assemble(step, addresses, made)
+    def steps(loop: Loop) -> tuple[ScalarLoop, int] | None:
+        found = scalars.get(id(loop))
+        if found is None:
+            return None
+        name = _name(("steps", found.text))
+        used.append(codes[name])
+        return found, codes[name].addresses[name]
+
+    tape = assemble(step, addresses, steps, made)
     call = made.loop(tape)
     if tape.checks:
         call = functools.partial(_or_by_rule, call, step)
@@ -178,6 +194,11 @@ def routine_of(step: Step, target: Target) -> Routine | None:
         return None
     of = _ROUTINES.get(step.eqn.primitive.name)
     return None if of is None else of(step, target.vector_bytes, target.registers)
+
+
+def has_routine(eqn: Eqn) -> bool:
+    """Whether an equation that others could take the place of has faster code of its own."""
+    return eqn.primitive.name == "select_and_scatter_add" and pooling.is_tiled(eqn)
 
 
 _ROUTINES: dict[str, Callable[[Library, int, int], Routine | None]] = {
@@ -241,11 +262,12 @@ def _part(kernel: Kernel, name: str, code: Code) -> Part:
 
 def _texts(
     kernels: Mapping[str, Kernel], width: int, parts: Mapping[str, tuple[Routine, int]] = {},
-    modules: int = 1,
+    others: Sequence[Function] = (), modules: int = 1,
 ) -> list[str]:  # fmt: skip
     """The text of modules, of which each takes about as long to be compiled."""
     code = [render(kernel, n, layout.lanes(kernel, width)) for n, kernel in kernels.items()]
     code += [function(routine, k, n) for n, (routine, k) in parts.items()]
+    code += others
     shares: list[list[Function]] = [[] for _ in range(min(modules, len(code)))]
     sizes = [0] * len(shares)
     for each in sorted(code, key=lambda f: -len(f.text)):

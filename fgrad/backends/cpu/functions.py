@@ -81,7 +81,9 @@ class Functions:
             context[Context.ARRAY] = id(ArrayImpl)
             context[Context.ARRAY_DATA], context[Context.ARRAY_FLAGS] = fields
         self._context = context
-        self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address["fgrad_run"])
+        self._run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(
+            address["fgrad_run"]
+        )
         self._methods = {
             name: _MethodDef(name.encode(), address[f"fgrad_{name}"], _FASTCALL, None)
             for name in ("launch", "ready", "alike")

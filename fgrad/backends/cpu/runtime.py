@@ -60,6 +60,58 @@ define internal i64 @word(ptr %base, i64 %index) alwaysinline {{
   ret i64 %v
 }}
 
+; Runs all units of a kernel, shared among threads where `chunk` says so, and what combines them.
+define internal void @perform(ptr %context, i64 %kernel, ptr %args, i64 %units, i64 %chunk,
+    i64 %combine, i64 %last, i64 %spin, i64 %words, i64 %private, i64 %bytes) alwaysinline {{
+entry:
+  %code = inttoptr i64 %kernel to ptr
+  %split = icmp sgt i64 %chunk, 0
+  br i1 %split, label %shared, label %alone
+shared:
+  %p = call i64 @word(ptr %context, i64 {C.POOL})
+  %pool = inttoptr i64 %p to ptr
+  %s = call i64 @word(ptr %context, i64 {C.SHARE})
+  %share = inttoptr i64 %s to ptr
+  call void %share(ptr %pool, ptr %code, ptr %args, i64 %units, i64 %chunk, i64 %spin,
+    i64 %words, i64 %private, i64 %bytes)
+  br label %second
+alone:
+  call void %code(ptr %args, i64 0, i64 %units)
+  br label %second
+second:
+  %has = icmp ne i64 %combine, 0
+  br i1 %has, label %combined, label %end
+combined:
+  %after = inttoptr i64 %combine to ptr
+  call void %after(ptr %args, i64 0, i64 %last)
+  br label %end
+end:
+  ret void
+}}
+
+; Calls a function of two pointers, where `long` is not 0 without Python's lock.
+define internal i64 @released(ptr %context, i64 %long, ptr %function, ptr %a, ptr %b)
+    alwaysinline {{
+entry:
+  %free = icmp ne i64 %long, 0
+  br i1 %free, label %unlock, label %hold
+unlock:
+  %s = call i64 @word(ptr %context, i64 {C.SAVE_THREAD})
+  %save = inttoptr i64 %s to ptr
+  %r = call i64 @word(ptr %context, i64 {C.RESTORE_THREAD})
+  %restore = inttoptr i64 %r to ptr
+  %thread = call ptr %save()
+  %freely = call i64 %function(ptr %a, ptr %b)
+  call void %restore(ptr %thread)
+  br label %end
+hold:
+  %held = call i64 %function(ptr %a, ptr %b)
+  br label %end
+end:
+  %found = phi i64 [%freely, %unlock], [%held, %hold]
+  ret i64 %found
+}}
+
 define internal ptr @constant(ptr %context, i64 %which) {{
 entry:
   %a = call i64 @word(ptr %context, i64 %which)
@@ -86,41 +138,23 @@ define internal ptr @data(ptr %array) alwaysinline {{
 _TEXT = """
 {sharing}
 
-define void @fgrad_run(ptr %block, ptr %args) {{
-  %context = call i64 @word(ptr %block, i64 {W.CONTEXT})
-  %contextp = inttoptr i64 %context to ptr
-  %k = call i64 @word(ptr %block, i64 {W.KERNEL})
-  %kernel = inttoptr i64 %k to ptr
+define i64 @fgrad_run(ptr %block, ptr %args) {{
+  %c = call i64 @word(ptr %block, i64 {W.CONTEXT})
+  %context = inttoptr i64 %c to ptr
+  %kernel = call i64 @word(ptr %block, i64 {W.KERNEL})
   %units = call i64 @word(ptr %block, i64 {W.UNITS})
   %chunk = call i64 @word(ptr %block, i64 {W.CHUNK})
-  %split = icmp sgt i64 %chunk, 0
-  br i1 %split, label %shared, label %alone
-shared:
+  %combine = call i64 @word(ptr %block, i64 {W.COMBINE})
+  %last = call i64 @word(ptr %block, i64 {W.COMBINE_UNITS})
   %spin = call i64 @word(ptr %block, i64 {W.SPIN})
-  %p = call i64 @word(ptr %contextp, i64 {C.POOL})
-  %pool = inttoptr i64 %p to ptr
   %n = call i64 @word(ptr %block, i64 {W.POINTERS})
   %w = call i64 @word(ptr %block, i64 {W.WORDS})
   %words = add i64 %n, %w
   %private = add i64 %n, 1
   %bytes = call i64 @word(ptr %block, i64 {W.THREAD_BYTES})
-  call void @fgrad_share(ptr %pool, ptr %kernel, ptr %args, i64 %units, i64 %chunk, i64 %spin,
-    i64 %words, i64 %private, i64 %bytes)
-  br label %second
-alone:
-  call void %kernel(ptr %args, i64 0, i64 %units)
-  br label %second
-second:
-  %c = call i64 @word(ptr %block, i64 {W.COMBINE})
-  %has = icmp ne i64 %c, 0
-  br i1 %has, label %combine, label %end
-combine:
-  %combinep = inttoptr i64 %c to ptr
-  %last = call i64 @word(ptr %block, i64 {W.COMBINE_UNITS})
-  call void %combinep(ptr %args, i64 0, i64 %last)
-  br label %end
-end:
-  ret void
+  call void @perform(ptr %context, i64 %kernel, ptr %args, i64 %units, i64 %chunk,
+    i64 %combine, i64 %last, i64 %spin, i64 %words, i64 %private, i64 %bytes)
+  ret i64 0
 }}
 
 define ptr @fgrad_launch(ptr %self, ptr %given, i64 %count) {{
@@ -164,21 +198,7 @@ run:
   %c = call i64 @word(ptr %block, i64 {W.CONTEXT})
   %context = inttoptr i64 %c to ptr
   %release = call i64 @word(ptr %block, i64 {W.RELEASE})
-  %long = icmp ne i64 %release, 0
-  br i1 %long, label %free, label %short
-free:
-  %s = call i64 @word(ptr %context, i64 {C.SAVE_THREAD})
-  %save = inttoptr i64 %s to ptr
-  %r = call i64 @word(ptr %context, i64 {C.RESTORE_THREAD})
-  %restore = inttoptr i64 %r to ptr
-  %thread = call ptr %save()
-  call void @fgrad_run(ptr %block, ptr %args)
-  call void %restore(ptr %thread)
-  br label %end
-short:
-  call void @fgrad_run(ptr %block, ptr %args)
-  br label %end
-end:
+  %zero = call i64 @released(ptr %context, i64 %release, ptr @fgrad_run, ptr %block, ptr %args)
   %none = call ptr @constant(ptr %context, i64 {C.NONE})
   ret ptr %none
 }}

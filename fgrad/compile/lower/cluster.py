@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
 from fgrad.compile.lower.axes import Atom, Layout, flat, leaves, matched, size_of
-from fgrad.compile.lower.items import REDUCE, Item
+from fgrad.compile.lower.items import REDUCE, SCAN, Item
 from fgrad.compile.lower.program import Access
 from fgrad.compile.lower.strided import Strided
 from fgrad.core.ir import Eqn, Literal, Var
@@ -30,6 +30,8 @@ class Cluster:
         walks: Of each value made here, the layout by which its equation is traversed: of a
             reduction that of its operand.
         reduced: Of each reduction, the atoms it reduces over.
+        scanned: Of each scan, the atoms it runs along.
+        backward: Whether scans run from the end; None: there are none.
         reads: The values of others that are read here, each with its layouts.
         joins: Concatenations whose parts are all made here, which store straight into them.
         memory: Those of them that are read from memory; the others are parts of these.
@@ -50,6 +52,8 @@ class Cluster:
         self.layouts: dict[Var, Layout] = {}
         self.walks: dict[Var, Layout] = {}
         self.reduced: dict[Var, list[Atom]] = {}
+        self.scanned: dict[Var, list[Atom]] = {}
+        self.backward: bool | None = None
         self.reads: dict[Var, list[Layout | None]] = {}
         self.memory: set[Var] = set()
         self.joins: dict[Var, tuple[Var, ...]] = {}
@@ -80,6 +84,9 @@ class Cluster:
             axes = item.eqn.params["axes"]
             self.reduced[var] = [a for i in axes for a in leaves(walk[i] or ())]
             self.layouts[var] = [a for i, a in enumerate(walk) if i not in axes]
+        if item.form == SCAN:
+            self.inner = self.scanned[var] = list(walk[item.eqn.params["axis"]] or ())
+            self.backward = item.eqn.params["reverse"]
         for base, layout, memory in found:
             self.reads.setdefault(base, []).append(layout)
             if memory:
@@ -244,7 +251,28 @@ class Merge:
         self.inner = inner
         last = _fastest(a)
         small = a.size <= _SMALL
-        return divisions(inner, [s for s in sets if s], last and _only(last), small)
+        sets = [s for s in sets if s]
+        return self._scans_fit(inner, sets, bool(only_a or only_b)) and divisions(
+            inner, sets, last and _only(last), small
+        )
+
+    def _scans_fit(
+        self, inner: Sequence[Atom] | None, sets: Sequence[Sequence[Atom]], extra: bool
+    ) -> bool:
+        """Whether scans may share a kernel with the rest: they have one direction and whole rows.
+
+        Along slow axes they share it with what is computed of each element alone.
+        """
+        a, b = self.a, self.b
+        if a.backward is None and b.backward is None:
+            return True
+        if None not in (a.backward, b.backward) and a.backward != b.backward:
+            return False
+        row = frozenset(inner or ())
+        ends = set(self._mine(last for last in (_fastest(a), _fastest(b)) if last))
+        if not ends <= row and (sets or extra):
+            return False
+        return all(row <= s or not row & s for s in map(frozenset, sets))
 
     def _spreads(self, whole: Cluster, part: Cluster, extra: list[Atom]) -> bool:
         """Whether all of `part` can be row values of `whole`, whose rows are `extra`."""
@@ -269,6 +297,8 @@ class Merge:
         a.layouts.update(b.layouts)
         a.walks.update(b.walks)
         a.reduced.update(b.reduced)
+        a.scanned.update(b.scanned)
+        a.backward = b.backward if a.backward is None else a.backward
         a.joins.update(b.joins)
         for base, layouts in b.reads.items():
             a.reads.setdefault(base, []).extend(layouts)

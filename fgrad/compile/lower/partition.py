@@ -134,6 +134,8 @@ class Partition:
         """Have the parts of a complex value stored beside each other."""
         position, _ = self.program.made[var]
         pieces = [(part, k) for k, part in enumerate(self.program.halves[var])]
+        if var in self.program.floats:
+            pieces = [(self.program.floats[var], 0)]
         self._store_parts(position, self.program.items[position], var, pieces)
 
     def _store_parts(

@@ -32,6 +32,17 @@ def computed(dtype: DType) -> DType | None:
     return F32 if dtype in ROUNDINGS else None
 
 
+def scan_dtype(monoid: str, dtype: DType) -> DType:
+    """The dtype in which a scan of computed values runs."""
+    return np.dtype(np.float64) if monoid == "logaddexp" else dtype
+
+
+def scans(monoid: str, dtype: DType, supports: Supports) -> bool:
+    """Whether a backend renders a scan."""
+    parts = ("exp", "log1p", "max", "sub") if monoid == "logaddexp" else (monoid,)
+    return all(supports(op, dtype) for op in parts)
+
+
 def part_dtype(dtype: DType) -> DType:
     """The dtype of the parts of a complex dtype; of others, the dtype itself."""
     return np.dtype(f"f{dtype.itemsize // 2}") if dtype.kind == "c" else dtype
