@@ -58,7 +58,8 @@ def searched(name, shape):
 @pytest.mark.parametrize("search", [lax.argmax, lax.argmin], ids=["argmax", "argmin"])
 @pytest.mark.parametrize("name", ORDERED)
 @pytest.mark.parametrize(
-    ("shape", "axis"), [((5, 37), 1), ((5, 37), 0), ((2, 70001), 1), ((32768, 2), 0), ((1,), 0)]
+    ("shape", "axis"),
+    [((5, 37), 1), ((5, 37), 0), ((2, 70001), 1), ((1000, 3), 0), ((40000, 20), 0), ((9, 4), 0)],
 )
 def test_searches_name_the_first_extremum(search, name, shape, axis):
     for x in searched(name, shape):
