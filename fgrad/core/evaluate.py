@@ -68,7 +68,7 @@ class ArrayImpl(Array):
 
 
 class DonatedBuffer:
-    """Stands in for a buffer that was given away: every use but of its type raises."""
+    """Stands in for buffers of a type that were given away: every use but of the type raises."""
 
     __slots__ = ("_name", "dtype", "shape")
 
