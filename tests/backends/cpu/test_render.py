@@ -12,20 +12,23 @@ from hypothesis import strategies as st
 from fgrad.backends.cpu import layout
 from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.render import module, render
+from fgrad.backends.cpu.schedule import FURTHER_ON, NEXT_ROW, schedule
 from fgrad.compile.interpret import compute, run_kernel
 from fgrad.compile.kernel import (
     COMPUTED,
     Bound,
+    Compute,
     Const,
     Kernel,
     Load,
     Map,
     Operand,
+    Reduce,
     Store,
-    check_kernel,
     show,
 )
 from fgrad.compile.run_plan import run_plan
+from fgrad.compile.verifier import check_kernel
 from fgrad.core.errors import CompilationError
 from fgrad.core.scalar import OPS
 from fgrad.testing.functions import evaluate
@@ -125,6 +128,66 @@ def test_large_results_are_written_past_the_caches():
     assert "!nontemporal" in large
     assert "fence seq_cst" in large
     assert "!nontemporal" not in small
+
+
+@pytest.mark.parametrize("lanes", WIDTHS)
+def test_what_is_kept_lies_in_the_result_unless_that_overwrites_an_operand(lanes):
+    kernel = kernels.softmax(5, 70)
+    assert schedule(kernel).homes == {3: 6}
+    x = np.random.default_rng(0).normal(size=350).astype(np.float32)
+    expected, apart, over = np.empty_like(x), np.empty_like(x), x.copy()
+    run_kernel(kernel, [x, expected])
+    machine.run(kernel, [x, apart], lanes)
+    machine.run(kernel, [over, over], lanes)
+    assert_close(apart, expected, 4 * np.finfo("f").eps, what="softmax")
+    assert same(apart, over)
+
+
+def test_a_later_pass_reads_what_is_left_of_a_costly_value():
+    x = Map(0, (64, 1))
+    body = (
+        Load(0, x, F32), Compute("exp", (0,), F32), Compute("add", (1, 1), F32),
+        Compute("div", (2, 0), F32), Reduce("add", 3, F32), Compute("mul", (3, 4), F32),
+        Store(1, x, 5), Store(2, x, 3), Compute("neg", (2,), F32), Reduce("add", 8, F32),
+        Store(3, Map(0, (1, 0)), 9),
+    )  # fmt: skip
+    operands = (Operand(F32), *(Operand(F32, written=True) for _ in range(3)))
+    kernel = Kernel("kept", (3,), (64,), operands, body)
+    plan = schedule(kernel)
+    assert plan.kept == [3]  # neither the exponential nor what else is made of it
+    assert plan.homes == {3: 7}
+    assert [p.stores for p in plan.passes] == [[7], [6]]
+
+
+def test_elementary_functions_run_ahead_of_much_else():
+    (p,) = schedule(kernels.chain(4096)).passes
+    assert not p.split  # too little else
+    x = Map(0, (1,))
+    body = [Load(0, x, F32), Compute("exp", (0,), F32), Compute("add", (1, 0), F32)]
+    body += [Compute("mul", (k, 0), F32) for k in range(2, 16)]
+    kernel = Kernel(
+        "tail", (), (1000,), (Operand(F32), Operand(F32, True)), (*body, Store(1, x, 16))
+    )
+    (p,) = schedule(kernel).passes
+    assert (p.front, p.split) == ([0, 1], [1])
+    assert p.rest == [v for v in range(17) if v != 1 or v in p.split]
+    a, b = np.linspace(-1.5, 1.5, 1000, dtype=np.float32), np.empty(1000, np.float32)
+    found = np.empty_like(b)
+    run_kernel(kernel, [a, b])
+    for lanes in WIDTHS:
+        machine.run(kernel, [a, found], lanes)
+        assert_close(found, b, 20 * np.finfo("f").eps * np.abs(b).max(), what="tail")
+
+
+def test_the_busiest_pass_brings_the_next_row_into_the_caches():
+    kernel = kernels.softmax(8, 64)
+    assert [p.ahead for p in schedule(kernel).passes] == [[], [(0, NEXT_ROW)], []]
+    assert "call void @llvm.prefetch" in render(kernel, "kernel", 8).text
+    backward = kernels.layer_norm_backward(8, 64)
+    found = {i: where for p in schedule(backward).passes for i, where in p.ahead}
+    loads = [i for i, instr in enumerate(backward.body) if isinstance(instr, Load)]
+    rows = [i for i in loads if all(backward.body[i].map.strides)]
+    assert found == dict.fromkeys(rows, FURTHER_ON)  # not what all rows share, nor row values
 
 
 # One operation at a time, on values at the edges of its domain
