@@ -268,7 +268,8 @@ def classify(eqn: Eqn, origin: int, supports: Supports) -> Item:
         return library
     expr, names = scalar
     known: Any = tuple(zip(names, types, strict=False))
-    if not is_supported(expr, known, types[-1], supports):
+    result: Any = types[-1]
+    if not is_supported(expr, known, result, supports):
         return library
     return Item(eqn, origin, POINTWISE, expr, names)
 
