@@ -131,7 +131,14 @@ def is_supported(
 ) -> bool:
     """Whether a backend renders every operation of an expression in its dtype.
 
-    Parts that occur more than once are looked at once: random bits are rounds upon rounds.
+    Its result is not kept by expression: a tree whose parts are shared, such as that of random
+    bits, would take exponential time to hash.
+
+    Args:
+        expr: The expression.
+        known: The dtype of each operand, by name.
+        expected: That of the result.
+        supports: What the backend says of one operation.
     """
     return _is_supported(expr, expected, Types(known), set(), supports)
 
