@@ -25,15 +25,16 @@ widened by `Load` and rounded by `Store`; where a program rounds an intermediate
 says so ('round_bfloat16', …).
 """
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from fgrad.core.scalar import OPS
-
 DType = np.dtype[Any]
+T = TypeVar("T")
 FULL, ROW = "full", "row"
 
 # Beside `OPS`: 'convert' to the instruction's dtype (float to integer truncates, clamps, and makes
@@ -191,11 +192,13 @@ class Kernel:
         name: For people.
         outer: Sizes of the axes that tell rows apart.
         inner: Sizes of the axes of a row; the last is the one that vectorises.
-        operands: What it reads and writes. No two share memory, except that a store may overwrite
-            the very element that a load of the same pass has read.
+        operands: What it reads and writes. No two share memory, except that a store of the last
+            pass may overwrite the very element that a load has read, in a buffer that starts at
+            the same address.
         body: The instructions, each after what it uses.
         kept: How many leading outer axes `Accumulate` keeps.
         eqns: The positions, in the program, of the equations that are fused here.
+        memo: What was found out about it (see `remembered`), whatever its name and equations.
     """
 
     name: str
@@ -205,6 +208,13 @@ class Kernel:
     body: tuple[Instr, ...]
     kept: int = 0
     eqns: tuple[int, ...] = ()
+    memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def of(self, name: str, eqns: tuple[int, ...]) -> "Kernel":
+        """The same kernel for other equations; what is found out about one is known of both."""
+        other = Kernel(name, self.outer, self.inner, self.operands, self.body, self.kept, eqns)
+        object.__setattr__(other, "memo", self.memo)
+        return other
 
     @property
     def rows(self) -> int:
@@ -220,6 +230,21 @@ class Kernel:
         return show(self)
 
 
+def remembered(function: Callable[[Kernel], T]) -> Callable[[Kernel], T]:
+    """A function of the text of a kernel, computed once; nobody changes what it returns."""
+
+    @functools.wraps(function)
+    def known(kernel: Kernel) -> T:
+        memo = kernel.memo
+        if function not in memo:
+            memo[function] = function(kernel)
+        found: T = memo[function]
+        return found
+
+    return known
+
+
+@remembered
 def levels(kernel: Kernel) -> list[str]:
     """For each instruction, whether its value is 'full' or 'row'."""
     first = len(kernel.outer)
@@ -249,6 +274,7 @@ def levels(kernel: Kernel) -> list[str]:
     return found
 
 
+@remembered
 def stages(kernel: Kernel) -> list[int]:
     """For each instruction, the number of passes over the row that must end before it can run."""
     found: list[int] = []
@@ -275,68 +301,6 @@ def uses(instr: Instr) -> tuple[int, ...]:
             return (arg, *(v for v, _ in m.indirect))
         case Const() | Index():
             return ()
-
-
-def check_kernel(kernel: Kernel) -> None:
-    """Raise `AssertionError` unless a kernel is well formed."""
-    axes = len(kernel.outer) + len(kernel.inner)
-    assert kernel.inner, "a kernel has at least one inner axis"
-    assert 0 <= kernel.kept <= len(kernel.outer), "kept counts outer axes"
-    level = levels(kernel)
-    for i, instr in enumerate(kernel.body):
-        assert all(0 <= a < i for a in uses(instr)), f"%{i} uses what comes later"
-        for a in uses(instr):
-            assert hasattr(kernel.body[a], "dtype"), f"%{i} uses %{a}, which is no value"
-        _check_maps(instr, axes, f"%{i}")
-        match instr:
-            case Load() | Const() | Index() | Compute() | Reduce() | Scan():
-                assert instr.dtype in COMPUTED, f"%{i} computes in {instr.dtype}"
-        match instr:
-            case Load(operand=o):
-                stored = kernel.operands[o].dtype
-                kept = instr.dtype == (stored if stored in COMPUTED else np.dtype("f"))
-                assert kept, f"%{i} loads {stored} as {instr.dtype}"
-            case Compute(op=op, args=args):
-                known = op in CONVERSIONS or (op in OPS and OPS[op].arity == len(args))
-                assert known, f"%{i}: no {op} of {len(args)} operands"
-            case Reduce(monoid=m, arg=arg):
-                assert m in MONOIDS, f"%{i}: no monoid {m}"
-                assert instr.dtype == _dtype(kernel, arg), f"%{i} changes the dtype"
-                assert level[arg] == FULL or kernel.length == 1, f"%{i} reduces a row value"
-            case Scan(monoid=m, args=args):
-                known = m in SCANS and len(args) == 1 + m.startswith("mul_")
-                assert known, f"%{i}: no scan of {len(args)} values by {m}"
-                same = all(instr.dtype == _dtype(kernel, a) for a in args)
-                assert same, f"%{i} changes the dtype"
-                _check_free(kernel, instr, f"%{i}")
-            case Store(operand=o) | Accumulate(operand=o) | Fold(operand=o):
-                assert kernel.operands[o].written, f"%{i} writes to an operand that is read only"
-        if isinstance(instr, Accumulate):
-            still = instr.map.strides[kernel.kept : len(kernel.outer)]
-            assert not any(still), f"%{i} accumulates over axes along which it moves"
-        if isinstance(instr, Fold):
-            assert not instr.map.strides[-1], f"%{i} folds an axis along which it moves"
-
-
-def _check_free(kernel: Kernel, scan: Scan, name: str) -> None:
-    scans = [i for i in kernel.body if isinstance(i, Scan)]
-    assert all(i.free == scan.free for i in scans), f"{name}: scans leave out different axes"
-    if scan.free:
-        others = any(isinstance(i, Reduce | Accumulate | Fold) for i in kernel.body)
-        assert not others, f"{name} leaves an axis out, over which another instruction reduces"
-        assert len(kernel.inner) > 1, f"{name} has no axis"
-
-
-def _dtype(kernel: Kernel, value: int) -> DType:
-    dtype: DType = kernel.body[value].dtype  # type: ignore[union-attr]
-    return dtype
-
-
-def _check_maps(instr: Instr, axes: int, name: str) -> None:
-    parts: list[Map | Bound] = [instr.map] if isinstance(instr, MAPPED) else []
-    parts += instr.bounds if isinstance(instr, Load) else ()
-    for part in parts:
-        assert len(part.strides) == axes, f"{name}: a map needs a stride for each axis"
 
 
 def show(kernel: Kernel) -> str:

@@ -115,20 +115,24 @@ class Lowering:
         decompose: ``(*args, **params) -> values``, in terms of other primitives, or None.
         operands: Of 'pointwise': the names of the operands in the expression, split by spaces;
             ``*x`` stands for the rest of them, ``x0 x1 …``.
+        workspace: Of 'library': ``(operand avals, result avals, params) -> bytes`` that the eager
+            rule takes beside operands and results while it runs; None where that is little.
         when: ``(avals, params) -> bool``: which calls are decomposed; None: all that need it.
     """
 
-    __slots__ = ("data", "decompose", "kind", "operands", "when")
+    __slots__ = ("data", "decompose", "kind", "operands", "when", "workspace")
 
     def __init__(
         self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None,
-        operands: str = "x", when: Callable[..., bool] | None = None,
+        operands: str = "x", workspace: Callable[..., int] | None = None,
+        when: Callable[..., bool] | None = None,
     ) -> None:  # fmt: skip
         self.kind = kind
         self.when = when
         self.data = data
         self.decompose = decompose
         self.operands = operands
+        self.workspace = workspace
 
 
 class Operand:

@@ -6,20 +6,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.backends.cpu import gemm, layout, small
+from fgrad.backends.cpu import gemm, layout
 from fgrad.backends.cpu.functions import Functions
 from fgrad.backends.cpu.pool import SPIN
-from fgrad.backends.cpu.room import LoopRoom, Room, aligned, bytes_of, row_bytes
+from fgrad.backends.cpu.room import LoopRoom, Room, State, aligned, bytes_of, row_bytes
+from fgrad.backends.cpu.scalar_loops import ScalarLoop
 from fgrad.backends.cpu.tape import POLL_NS, Assembled, Frame, Op
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.loops import groups_of
-from fgrad.compile.plan import Added, Launch, Library, Loop, Plan, View, is_check
+from fgrad.compile.plan import Launch, Library, Loop, Plan, View, is_check
+from fgrad.compile.updates import is_idle
 from fgrad.core.ir import Literal
 from fgrad.lax.control.while_walk import KEPT
 
 _STEP_NS = 5.0  # what an instruction takes beside its work
 Addresses = Callable[[Kernel], tuple[int, int]]
+Scalars = Callable[[Loop], tuple[ScalarLoop, int] | None]
 
 
 class _Time(NamedTuple):
@@ -29,13 +32,19 @@ class _Time(NamedTuple):
     own: float
 
 
-def assemble(loop: Loop, addresses: Addresses, made: Functions) -> Assembled:
+def assemble(loop: Loop, addresses: Addresses, scalars: Scalars, made: Functions) -> Assembled:
     """The tape of a loop whose plans are `sequence.prepared`.
 
     Its operands are the pointers to the loop's inputs, then to its outputs.
+
+    Args:
+        loop: The loop.
+        addresses: The code of a kernel, and of what combines its parts.
+        scalars: What a loop over single numbers is, and its code; None of other loops.
+        made: What makes functions.
     """
     room = LoopRoom(loop, made.workers.threads)
-    writer = _Writer(addresses, made)
+    writer = _Writer(addresses, scalars, made)
     count = len(loop.inputs)
     words = [writer.word() for _ in range(count + len(loop.outputs))]
     time = writer.loop(loop, room, 0, words[:count], words[count:])
@@ -47,7 +56,7 @@ def assemble_product(step: Library, plan: Plan, made: Functions) -> Assembled:
 
     Its operands are the pointers to the buffers that it reads, then to the one that it writes.
     """
-    writer = _Writer(lambda _: (0, 0), made)
+    writer = _Writer(lambda _: (0, 0), lambda _: None, made)
     places = [v.buffer for v in step.inputs if isinstance(v, View)] + list(step.outputs)
     given = [writer.word() for _ in places]
     time = writer.product(step, plan, dict(zip(places, given, strict=True)))
@@ -57,8 +66,8 @@ def assemble_product(step: Library, plan: Plan, made: Functions) -> Assembled:
 class _Writer:
     """Writes instructions and the words that they name."""
 
-    def __init__(self, addresses: Addresses, made: Functions) -> None:
-        self.addresses, self.made = addresses, made
+    def __init__(self, addresses: Addresses, scalars: Scalars, made: Functions) -> None:
+        self.addresses, self.scalars, self.made = addresses, scalars, made
         self.code: list[int] = []
         self.image: list[int] = [POLL_NS] * Frame.OPERANDS
         self.moving: list[int] = []
@@ -125,7 +134,7 @@ class _Writer:
         for b, offset in offsets.items():
             words[b] = self.place(base + offset)
         for i, step in enumerate(plan.steps):
-            if i in room.first:
+            if i in room.first or is_idle(step, offsets):
                 continue
             if isinstance(step, Launch):
                 time = self.launch(step, words, base, offsets, memory.scratch.get(i, 0))
@@ -195,37 +204,9 @@ class _Writer:
         return _Time(price + _STEP_NS, price + _STEP_NS)
 
     def product(self, step: Library, plan: Plan, words: dict[int, int]) -> _Time:
-        found = gemm.product(step, plan.buffers)
-        assert found is not None
-        right, left = found.right, found.left
-        assert right is not None
-        assert left is not None
-        x, y = (v for v in step.inputs if isinstance(v, View))
-        (out,) = step.outputs
-        dtype = plan.buffers[out].dtype
-        item = dtype.itemsize
-        added = isinstance(step, Added)
-        places = (words[x.buffer], words[y.buffer], words[out])
-        offsets = (left.offset * item, right.offset * item, 0)
-        strides = (left.stride * item, right.stride * item, found.rows * found.columns * item)
-        if gemm.is_small(found, dtype) and not right.flipped:
-            code = small.code()
-            self.keep.append(code)
-            down, across = (1, left.lead) if left.flipped else (left.lead, 1)
-            self.code += [
-                Op.SMALL, code.addresses[small.NAMES[dtype.name]], *places, *offsets, found.stack,
-                *strides, found.rows, found.columns, found.inner, down, across, right.lead, added,
-            ]  # fmt: skip
-        else:
-            block = gemm.parameters(found, dtype, added=added)
-            self.keep.append(block)
-            (a, b, c), (ao, bo, co), (da, db, dc) = places, offsets, strides
-            self.code += [
-                Op.GEMM, gemm.address(dtype), block.ctypes.data, b, a, c, bo, ao, co, found.stack,
-                db, da, dc,
-            ]  # fmt: skip
-        ns = gemm.cost_ns(found, dtype) + _STEP_NS
-        return _Time(ns, ns)
+        code, ns = gemm.instruction(step, plan.buffers, words, self.keep)
+        self.code += code
+        return _Time(ns + _STEP_NS, ns + _STEP_NS)
 
     # ------------------------------------------------------------------------------- loops
 
@@ -236,7 +217,44 @@ class _Writer:
         kind = {
             "scan": self.scan, "while": self.while_, "while_saved": self.while_, "cond": self.cond,
         }  # fmt: skip
+        found = self.scalars(loop)
+        if found is not None:
+            return self.steps(loop, *found, ins, outs)
         return kind[loop.eqn.primitive.name](loop, room, base, ins, outs)
+
+    def steps(
+        self, loop: Loop, found: ScalarLoop, address: int, ins: Sequence[int], outs: Sequence[int]
+    ) -> _Time:
+        """A loop over single numbers, which is one function."""
+        body, length = loop.plans[-1], loop.eqn.params.get("length")
+        before, consts, init, xs = groups_of(loop, ins)
+        n = len(init)
+        for k in range(n):
+            self.copy(outs[k], init[k], body.buffers[len(consts) + k].nbytes)
+        if length == 0:
+            return _Time(_STEP_NS, _STEP_NS)
+        pointers = [*before, *consts, *outs[:n], *xs, *outs[n:]]
+        args = len(self.image)
+        for value in (*[0] * len(pointers), *found.numbers):
+            self.word(value)
+        if length is not None:
+            first = length - 1 if loop.eqn.params["reverse"] else 0
+            self.code += [Op.SET, self.word(), first, Op.SET, self.word(), length]
+            for size in self.row_sizes(loop):
+                self.word(size)
+        cost_ns = int(found.ns * found.limit) + 1
+        self.code += [Op.STEPS, 7 + len(pointers), address, args, found.limit, cost_ns,
+                      len(pointers), *pointers]  # fmt: skip
+        return _Time(inf if length is None else found.ns * length, _STEP_NS)
+
+    def row_sizes(self, loop: Loop) -> list[int]:
+        """The bytes of a row of each stacked input of a scan, and of each stacked output."""
+        body, (_, consts, init, xs) = loop.plans[0], groups_of(loop, loop.inputs)
+        seen = body.buffers[len(consts) + len(init) : body.inputs]
+        return [
+            *(row_bytes(a, b) for a, b in zip(xs, seen, strict=True)),
+            *(bytes_of(r, body) for r in body.results[len(init) :]),
+        ]
 
     def scan(
         self, loop: Loop, room: LoopRoom, base: int, ins: Sequence[int], outs: Sequence[int]
@@ -249,11 +267,7 @@ class _Writer:
             for k in range(n):
                 self.copy(outs[k], init[k], body.buffers[len(consts) + k].nbytes)
             return _Time(_STEP_NS, _STEP_NS)
-        seen = body.buffers[len(consts) + n : body.inputs]
-        steps = [
-            row_bytes(a, b) for a, b in zip(groups_of(loop, loop.inputs)[3], seen, strict=True)
-        ]
-        steps += [bytes_of(r, body) for r in body.results[n:]]
+        steps = self.row_sizes(loop)
         rows = [self.word() for _ in steps]
         state = self.begin(room, base, init, outs, last=length - 1)
         self.move([*zip(rows, [*xs, *outs[n:]], strict=True)])
@@ -336,9 +350,9 @@ class _Writer:
 
     def begin(
         self, room: LoopRoom, base: int, init: Sequence[int], outs: Sequence[int], last: int
-    ) -> "_State":
+    ) -> State:
         """Words for the carries and the places they are written to; `last` is the last step."""
-        state = _State([self.word() for _ in init], {})
+        state = State([self.word() for _ in init], {})
         pairs = []
         for k, (word, first) in enumerate(zip(state.words, init, strict=True)):
             stays = k in room.updated  # in the result, in place
@@ -356,7 +370,7 @@ class _Writer:
         return state
 
     def body(
-        self, body: Plan, room: Room, base: int, inputs: Sequence[int], state: "_State",
+        self, body: Plan, room: Room, base: int, inputs: Sequence[int], state: State,
         rows: Sequence[int],
     ) -> _Time:  # fmt: skip
         """One step: its plan, its stacked outputs, and how the state moves on."""
@@ -380,20 +394,7 @@ class _Writer:
         more = _STEP_NS * (2 + len(pairs) + len(rows))
         return _Time(time.total + more, time.own + more)
 
-    def end(self, body: Plan, state: "_State", outs: Sequence[int]) -> None:
+    def end(self, body: Plan, state: State, outs: Sequence[int]) -> None:
         """Have the carries in the results."""
         for out, word, r in zip(outs, state.words, body.results, strict=False):
             self.copy(out, word, bytes_of(r, body))
-
-
-class _State(NamedTuple):
-    """The state of a loop.
-
-    Attributes:
-        words: They point to the carries.
-        rings: For each buffer of the body that becomes a carry, words that point to its places:
-            the first is written next.
-    """
-
-    words: list[int]
-    rings: dict[int, list[int]]

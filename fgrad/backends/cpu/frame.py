@@ -59,6 +59,14 @@ class Frame:
             self._given[key] = name
         return name
 
+    def local(self, key: layout.Key, scalar: str, count: int) -> str:
+        """The address of memory on the stack, the same whenever it is asked for."""
+        if key not in self._given:
+            name = self._given[key] = f"%w{len(self._given)}"
+            self.head.append(f"  {name} = alloca [{count} x {scalar}], align 64")
+            self.b.types[name] = ("ptr", 1)
+        return self._given[key]
+
     def number(self, i: int) -> str:
         """The number of an instruction: that of a `Const`, or the fill of a `Load`."""
         instr = self.kernel.body[i]

@@ -45,6 +45,7 @@ from fgrad.compile.kernel import (
     Reduce,
     Scan,
     Store,
+    remembered,
 )
 
 BLOCK = 4096
@@ -72,6 +73,7 @@ class Scratch(NamedTuple):
     thread_bytes: int
 
 
+@remembered
 def accumulates(kernel: Kernel) -> list[int]:
     """The positions of the `Accumulate` of a kernel."""
     return [i for i, instr in enumerate(kernel.body) if isinstance(instr, Accumulate)]
@@ -113,6 +115,7 @@ def blocks(kernel: Kernel) -> int:
     return -(-prod(kernel.outer[kernel.kept :]) // rows_per_block(kernel))
 
 
+@remembered
 def units(kernel: Kernel) -> int:
     """The number of units of work."""
     if accumulates(kernel):
@@ -127,6 +130,7 @@ def combine_units(kernel: Kernel) -> int:
     return prod(kernel.outer[: kernel.kept]) if accumulates(kernel) else 0
 
 
+@remembered
 def scratch(kernel: Kernel) -> Scratch:
     """The memory that a launch needs beside its operands."""
     offsets = _Offsets(kernel, schedule(kernel))
@@ -139,6 +143,7 @@ def scratch_bytes(kernel: Kernel, threads: int) -> int:
     return need.shared_bytes + threads * need.thread_bytes
 
 
+@remembered
 def words(kernel: Kernel) -> list[int]:
     """The words that follow the pointers to operands, as signed integers."""
     return [value for _, value in _walk(kernel, schedule(kernel))]
@@ -275,11 +280,13 @@ def _map_words(key: Key, m: Map | Bound) -> Iterator[tuple[Key, int]]:
 # Which code
 
 
+@remembered
 def structure(kernel: Kernel) -> Hashable:
     """What the code of a kernel depends on, beside the machine.
 
     Sizes, strides, offsets and ordinary numbers are not part of it: kernels that differ in these
-    alone have the same code, on either side of `STREAM_BYTES`.
+    alone have the same code, on either side of `STREAM_BYTES`, if the same operands change from
+    row to row.
     """
     first = len(kernel.outer)
     operands = tuple((op.dtype.name, op.written) for op in kernel.operands)
@@ -289,8 +296,10 @@ def structure(kernel: Kernel) -> Hashable:
         for instr in kernel.body
     )  # fmt: skip
     kept = kernel.kept if accumulates(kernel) else 0
-    tiled = is_tiled(kernel, schedule(kernel))
-    return (first, len(kernel.inner), kept, streams(kernel), tiled, operands, body)
+    plan = schedule(kernel)
+    chosen = (tuple(tuple(p.ahead) for p in plan.passes), tuple(plan.homes.items()))
+    tiled = is_tiled(kernel, plan)
+    return (first, len(kernel.inner), kept, streams(kernel), tiled, chosen, operands, body)
 
 
 def streams(kernel: Kernel) -> bool:

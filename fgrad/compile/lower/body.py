@@ -45,6 +45,7 @@ class Body:
         operands: Their buffers, by the value that each holds.
         order: The values, in order of the operands.
         free: The first axis that scans leave out, or None.
+        keys: What tells each instruction from others; zeros have a sign in them.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Body:
         self.code: list[Instr] = []
         self.operands: list[Operand] = []
         self.order: list[Var] = []
+        self.keys: list[Any] = []
         self._known: dict[Any, int] = {}
         self._operand_of: dict[Var, int] = {}
         self._full: list[bool] = []
@@ -65,8 +67,7 @@ class Body:
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = len(self.code)
-            self.code.append(instr)
-            self._full.append(full)
+            self._put(key, instr, full)
         return found
 
     def _walked(self, at: Affine) -> Map:
@@ -80,6 +81,11 @@ class Body:
     def _bounded(self, b: Bound) -> Bound:
         m = self._walked(Affine(b.offset, b.strides, b.indirect))
         return Bound(b.size, m.offset, m.strides, m.indirect)
+
+    def _put(self, key: Any, instr: Instr, full: bool) -> None:
+        self.keys.append(key)
+        self.code.append(instr)
+        self._full.append(full)
 
     def _varies(self, m: Affine | Map | Bound) -> bool:
         return any(m.strides[self.inner :]) or any(self._full[v] for v, _ in m.indirect)
@@ -151,22 +157,22 @@ class Body:
         o = self.operand(var, written=True)
         if not var.aval.size:
             return
-        self.code.append(Store(o, self._walked(at), arg))
-        self._full.append(False)
+        m = self._walked(at)
+        self._put(("store", o, m, arg), Store(o, m, arg), False)
 
     def accumulate(self, var: Var, at: Affine, monoid: str, arg: int) -> None:
         """Reduce over the outer axes that are not kept, into the buffer of a value."""
         o = self.operand(var, written=True)
         if not var.aval.size:
             return
-        self.code.append(Accumulate(o, self._walked(at), monoid, arg))
-        self._full.append(False)
+        m = self._walked(at)
+        self._put(("accumulate", o, m, monoid, arg), Accumulate(o, m, monoid, arg), False)
 
     def fold(self, var: Var, at: Affine, monoid: str, arg: int) -> None:
         """Reduce over the last axis, into the buffer of a value."""
         o = self.operand(var, written=True)
-        self.code.append(Fold(o, self._walked(at), monoid, arg))
-        self._full.append(False)
+        m = self._walked(at)
+        self._put(("fold", o, m, monoid, arg), Fold(o, m, monoid, arg), False)
 
     # --------------------------------------------------------------------------- composed
 

@@ -7,6 +7,7 @@ one over some of them, the fastest among these, is folded: a result for each par
 """
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 from fgrad.compile.lower.axes import Atom, Layout, flat, leaves, matched, size_of
 from fgrad.compile.lower.items import REDUCE, SCAN, Item
@@ -35,6 +36,8 @@ class Cluster:
         joins: Concatenations whose parts are all made here, which store straight into them.
         memory: Those of them that are read from memory; the others are parts of these.
         domain: All atoms.
+        size: The number of elements of the domain.
+        largest: Of the walks, the first of those with most elements, and how many these are.
         inner: The atoms of a row, where an equation depends on them; else None.
         phase: The recomputation that it belongs to, or None.
         run: The backward pass that it belongs to, or None.
@@ -55,6 +58,8 @@ class Cluster:
         self.memory: set[Var] = set()
         self.joins: dict[Var, tuple[Var, ...]] = {}
         self.domain: list[Atom] = []
+        self.size = 1
+        self.largest: tuple[int, Layout] = (0, [])
         self.inner: list[Atom] | None = None
         self.phase = eqn.phase
         self.run = None if eqn.pullback is None else eqn.pullback[0]
@@ -72,6 +77,8 @@ class Cluster:
         self.last = position
         self.walks[var] = walk
         self.domain = flat(walk)
+        self.size = size_of(self.domain)
+        self.largest = (self.size, walk)
         self.layouts[var] = walk
         if item.form == REDUCE:
             axes = item.eqn.params["axes"]
@@ -88,10 +95,6 @@ class Cluster:
     def atoms(self) -> list[Atom]:
         """The domain by now."""
         return leaves(self.domain)
-
-    def walks_size(self) -> int:
-        """The number of elements of the domain."""
-        return size_of(self.atoms())
 
 
 class Library:
@@ -141,13 +144,13 @@ class Merge:
         self.refined = False
         self.possible = (
             # Sizes of 0 would fit each other in more than one way, and nothing is gained.
-            a.walks_size() > 0
-            and b.walks_size() > 0
+            a.size > 0
+            and b.size > 0
             and len(a.items) + len(b.items) <= _MEMBERS
             and len(a.reads) + len(b.reads) <= _READS
             and self._phases_agree(related)
             and self._bind_shared()
-            and self._divides(related)
+            and (self._is_pointwise() or self._divides(related))
         )
 
     def _phases_agree(self, related: bool) -> bool:
@@ -191,7 +194,8 @@ class Merge:
             return False
         new: dict[Atom, Atom] = {}
         for p, q in pairs:
-            p, q = _only(p), _only(q)
+            if p.parts is not None or q.parts is not None:
+                p, q = _only(p), _only(q)
             if self.same.get(q, p) is not p or (p in self.used and q not in self.same):
                 return False
             new[q] = p
@@ -207,10 +211,17 @@ class Merge:
 
     # ----------------------------------------------------------------------- division
 
+    def _is_pointwise(self) -> bool:
+        """Whether both have the same atoms, and nothing is reduced or divided into rows."""
+        a, b = self.a, self.b
+        if a.reduced or b.reduced or a.inner is not None or b.inner is not None:
+            return False
+        return self.used.issuperset(a.atoms()) and all(q in self.same for q in b.atoms())
+
     def _divides(self, related: bool) -> bool:
         a, b = self.a, self.b
         left = a.atoms()
-        right = self._mine(b.domain)
+        right = [self.same.get(q, q) for q in b.atoms()]
         only_a = [p for p in left if p not in self.used]
         only_b = [q for q in right if q not in self.used]
         if (only_a or only_b) and (not related or (only_a and only_b)):
@@ -239,7 +250,7 @@ class Merge:
         sets += [self._mine(r) for r in b.reduced.values()]
         self.inner = inner
         last = _fastest(a)
-        small = size_of(left) <= _SMALL
+        small = a.size <= _SMALL
         sets = [s for s in sets if s]
         return self._scans_fit(inner, sets, bool(only_a or only_b)) and divisions(
             inner, sets, last and _only(last), small
@@ -272,14 +283,17 @@ class Merge:
         last = _fastest(whole)
         if whole is self.b and last is not None:
             last = self.same.get(last, last)
-        return last in extra or size_of(whole.atoms()) <= _SMALL
+        return last in extra or whole.size <= _SMALL
 
     def commit(self) -> Cluster:
         """Make b a part of a."""
         a, b = self.a, self.b
         for q, p in self.same.items():
             q.parts = (p,)
-        a.items = sorted(a.items + b.items, key=lambda pair: pair[0])
+        in_order = a.items[-1][0] < b.items[0][0]
+        a.items += b.items
+        if not in_order:
+            a.items.sort(key=itemgetter(0))
         a.layouts.update(b.layouts)
         a.walks.update(b.walks)
         a.reduced.update(b.reduced)
@@ -293,6 +307,9 @@ class Merge:
             del a.reads[base]
             a.memory.discard(base)
         a.domain = list(dict.fromkeys(leaves([*a.domain, *b.domain])))
+        a.size = size_of(a.domain)
+        if b.largest[0] > a.largest[0]:
+            a.largest = b.largest
         a.inner = self.inner
         a.phase = b.phase if a.phase is None else a.phase
         a.run = a.run if a.run is b.run else None
@@ -315,9 +332,10 @@ def _agree(a: Sequence[Atom] | None, b: Sequence[Atom]) -> bool:
 
 def _fastest(cluster: Cluster) -> Atom | None:
     """The atom along which the largest value made or walked here is contiguous."""
-    walk = max(cluster.walks.values(), key=lambda w: size_of(flat(w)))
-    atoms = flat(walk)
-    return atoms[-1] if atoms else None
+    for axis in reversed(cluster.largest[1]):
+        if axis:
+            return leaves(axis)[-1]
+    return None
 
 
 def _is_row(cluster: Cluster, var: Var) -> bool:

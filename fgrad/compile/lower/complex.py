@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.compile.lower.complex_scalars import names_in, parts_of
-from fgrad.compile.lower.indexed import is_gather
+from fgrad.compile.lower.indexed import is_gather, look_up
 from fgrad.compile.lower.items import JOIN, POINTWISE, SCAN, VIEW, Equations, Item
 from fgrad.compile.lower.scalars import Supports, computed, expression, is_supported, part_dtype
 from fgrad.compile.lower.views import Affine, is_regular, total
@@ -130,6 +130,8 @@ class _Splitter:
         if name == "concatenate":
             self.program.put(Item(self.eqn, self.origin, JOIN))
             return True
+        if name == "gather":
+            look_up(self.program, self.eqn, self.origin)
         return name != "iota" and self.each_half()
 
     def each_half(self) -> bool:
@@ -183,7 +185,7 @@ class _Splitter:
         known: Any = {n: computed(a.aval.dtype) for n, a in values.items()}
         dtype = computed(part_dtype(out.aval.dtype))
         assert dtype is not None
-        if not all(is_supported(p, known, dtype, self.supports) for p in parts):
+        if not all(is_supported(p, tuple(known.items()), dtype, self.supports) for p in parts):
             return False
         if not is_complex(out):
             self.put(parts[0], values, out)

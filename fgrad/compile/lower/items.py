@@ -40,6 +40,7 @@ class Equations:
         renamed: Variables that were found to be other values.
         halves: Of complex values, the real and the imaginary part.
         pairs: Those of them that are not in memory unless somebody needs them there.
+        floats: Of complex values that were looked up, the floats, along one more axis.
         stored: Views that are written to memory, because a step needs them there.
         pending: Those of them that nobody has taken care of yet.
     """
@@ -50,6 +51,7 @@ class Equations:
         self.renamed: dict[Var, Atom] = {}
         self.halves: dict[Var, tuple[Atom, Atom]] = {}
         self.pairs: set[Var] = set()
+        self.floats: dict[Var, Var] = {}
         self.stored: set[Var] = set()
         self.pending: list[Var] = []
 

@@ -129,7 +129,10 @@ class _Writer:
     def _store(self, var: Var) -> None:
         index = self.places[var]
         whole, first = self.program.parts.get(var, (var, 0))
-        at = position_of(whole, index, len(self.sizes))
+        if len(index) > whole.aval.ndim:  # both floats of each element, one after the other
+            at = total(index, contiguous(var.aval.shape), len(self.sizes))
+        else:
+            at = position_of(whole, index, len(self.sizes))
         self.body.store(whole, at.plus(first), self.value(var, index))
 
     def _reduce(self, var: Var, item: Item) -> None:

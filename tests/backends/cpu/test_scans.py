@@ -19,9 +19,9 @@ from fgrad.compile.kernel import (
     Reduce,
     Scan,
     Store,
-    check_kernel,
     show,
 )
+from fgrad.compile.verifier import check_kernel
 from tests.backends.cpu import machine
 from tests.backends.cpu.test_render import WIDTHS, agree, same
 
