@@ -59,6 +59,12 @@ class Memory:
     peak_bytes: int
     reused: int
 
+    @property
+    def places(self) -> dict[int, int]:
+        """For buffers of which that is known, a number that only those share that lie together."""
+        inputs = {b: -1 - a for result, a in self.taken.items() for b in (result, a)}
+        return {**self.offsets, **inputs}
+
 
 # For each step, and each buffer that it writes: those that this may overwrite.
 _Overwritable = Sequence[Mapping[int, Sequence[int]]]

@@ -23,7 +23,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from fgrad.compile.kernel import Kernel, Store, check_kernel
+from fgrad.compile.kernel import Kernel, Store
+from fgrad.compile.verifier import check_kernel
 from fgrad.core.ir import Eqn, Jaxpr, Literal, Var
 
 INPUT, TEMP, RESULT = "input", "temp", "result"
@@ -176,7 +177,9 @@ def launches_of(step: Step) -> tuple[Launch, ...]:
 
 
 def reads_of(step: Step) -> set[int]:
-    """The buffers that a step reads."""
+    """The buffers that a step reads; a patch leaves part of what it writes as it was."""
+    if isinstance(step, Patch):
+        return set(step.buffers)
     if isinstance(step, Batch):
         return set[int]().union(*map(reads_of, step.launches))
     if isinstance(step, Library):

@@ -12,6 +12,7 @@ Programs are immutable and compared by identity.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -118,8 +119,17 @@ class Eqn:
 
     def replace(self, **changes: Any) -> "Eqn":
         """A copy with some fields changed."""
-        fields = {name: getattr(self, name) for name in Eqn.__slots__}
-        return Eqn(**{**fields, **changes})
+        other = Eqn(
+            self.primitive, self.inputs, self.outputs, self.params, self.source, self.phase,
+            self.pullback,
+        )  # fmt: skip
+        for name, value in changes.items():
+            setattr(other, name, value)
+        return other
+
+    def reading(self, inputs: tuple[Atom, ...]) -> "Eqn":
+        """The equation with these inputs: itself, where they are its own."""
+        return self if all(map(is_, inputs, self.inputs)) else self.replace(inputs=inputs)
 
     def __repr__(self) -> str:
         return _Printer().eqn(self, "")

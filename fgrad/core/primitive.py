@@ -107,8 +107,8 @@ class Lowering:
     """How the compiler renders a primitive: plain data, read by `fgrad.compile`.
 
     Attributes:
-        kind: 'pointwise', 'reduce', 'view', 'complex' (real, imag, conj, complex), 'library',
-            'call', 'random' or 'host'.
+        kind: 'pointwise', 'reduce', 'scan', 'view', 'complex' (real, imag, conj, complex),
+            'library', 'call', 'random' or 'host'.
         data: What the kind needs: an index map's name, a monoid's, a library's. Of 'pointwise' a
             scalar expression over the operands and the parameters (see `core.scalar`), or a
             function ``(avals, params) ->`` expression; `Absent` where `core.scalar.OPS` has none.
@@ -117,15 +117,18 @@ class Lowering:
             ``*x`` stands for the rest of them, ``x0 x1 …``.
         workspace: Of 'library': ``(operand avals, result avals, params) -> bytes`` that the eager
             rule takes beside operands and results while it runs; None where that is little.
+        when: ``(avals, params) -> bool``: which calls are decomposed; None: all that need it.
     """
 
-    __slots__ = ("data", "decompose", "kind", "operands", "workspace")
+    __slots__ = ("data", "decompose", "kind", "operands", "when", "workspace")
 
     def __init__(
         self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None,
         operands: str = "x", workspace: Callable[..., int] | None = None,
+        when: Callable[..., bool] | None = None,
     ) -> None:  # fmt: skip
         self.kind = kind
+        self.when = when
         self.data = data
         self.decompose = decompose
         self.operands = operands

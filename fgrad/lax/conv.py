@@ -24,6 +24,7 @@ from fgrad.core.primitive import (
 )
 from fgrad.core.tracing import bind
 from fgrad.lax.arithmetic import operands
+from fgrad.lax.conv_composed import composed, is_composed
 from fgrad.lax.conv_eager import convolve, workspace
 from fgrad.lax.conv_shapes import (
     ConvDimensionNumbers,
@@ -286,7 +287,7 @@ conv_general_dilated_p = Primitive(
         ),
     ),
     batch=_conv_batch,
-    lower=Lowering("library", "conv", workspace=_conv_workspace),
+    lower=Lowering("library", "conv", composed, workspace=_conv_workspace, when=is_composed),
     linear="each",
     spec=SPEC,
 )  # fmt: skip

@@ -167,6 +167,11 @@ def test_a_quotient_whose_inverse_is_rounded_or_subnormal_stays(dtype, by):
     assert optimized(lambda x: lax.div(x, scalar(x, by)), operand(dtype)) == ["div"]
 
 
+def test_one_number_is_divided_whatever_by():
+    for by in (96.0, 128.0):
+        assert optimized(lambda x, by=by: lax.div(x, scalar(x, by)), np.float32(3.0)) == ["div"]
+
+
 def test_what_a_user_wrote_is_what_a_traced_program_shows():
     traced = fg.make_jaxpr(lambda x: lax.neg(lax.neg(lax.div(x, 2.0))))(np.ones(2))
     assert [e.primitive.name for e in traced.eqns] == ["div", "neg", "neg"]

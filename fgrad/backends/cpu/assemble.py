@@ -16,6 +16,7 @@ from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.loops import groups_of
 from fgrad.compile.plan import Launch, Library, Loop, Plan, View, is_check
+from fgrad.compile.updates import is_idle
 from fgrad.core.ir import Literal
 from fgrad.lax.control.while_walk import KEPT
 
@@ -133,7 +134,7 @@ class _Writer:
         for b, offset in offsets.items():
             words[b] = self.place(base + offset)
         for i, step in enumerate(plan.steps):
-            if i in room.first:
+            if i in room.first or is_idle(step, offsets):
                 continue
             if isinstance(step, Launch):
                 time = self.launch(step, words, base, offsets, memory.scratch.get(i, 0))

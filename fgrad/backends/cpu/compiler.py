@@ -12,12 +12,13 @@ import numpy as np
 from fgrad.backends.cpu import convolution, layout, pooling, scattering
 from fgrad.backends.cpu.assemble import assemble
 from fgrad.backends.cpu.checked import checked_launch, checked_loop, checked_rule
-from fgrad.backends.cpu.engine import Code
+from fgrad.backends.cpu.engine import Code, engine
 from fgrad.backends.cpu.executable import Executable, Loaded
 from fgrad.backends.cpu.functions import Functions, Launcher, functions
 from fgrad.backends.cpu.ledger import Ledger
 from fgrad.backends.cpu.nested import rule_of
 from fgrad.backends.cpu.ops import supports
+from fgrad.backends.cpu.pool import thread_count
 from fgrad.backends.cpu.products import product_of
 from fgrad.backends.cpu.render import Function, module, render
 from fgrad.backends.cpu.routines import Routine, function
@@ -33,7 +34,7 @@ from fgrad.compile.lower import lower
 from fgrad.compile.passes import optimize
 from fgrad.compile.plan import Library, Loop, Plan, Step, launches_of
 from fgrad.core.config import config
-from fgrad.core.ir import Jaxpr
+from fgrad.core.ir import Eqn, Jaxpr
 
 
 def compile_program(
@@ -51,39 +52,41 @@ def compile_program(
     """
     with paused():
         jaxpr = optimize(jaxpr)
-        plan = batched(prepared(lower(jaxpr, supports)))
-        made = functions()
-        loaded = load(jaxpr, plan, made)
+        plan = batched(prepared(lower(jaxpr, supports, has_routine)))
+        loaded = load(jaxpr, plan)
         if os.environ.get("FGRAD_NUM_THREADS"):
             import_module("fgrad.backends.cpu.budget").share_budget(plan.steps)
-        return Executable(jaxpr, plan, loaded, made.ready, donated, mark)
+        return Executable(jaxpr, plan, loaded, functions().ready, donated, mark)
 
 
-def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
+def load(jaxpr: Jaxpr, plan: Plan) -> list[Loaded | None]:
     """A function for each launch of a plan, loop and routine; None for its other steps.
 
     With `config.check` each judges what it has written, and products have such functions too.
     """
     steps = plan.steps
     loops = {i for i, s in enumerate(steps) if runs_compiled(s)}
+    source = engine()
+    target = source.target
     scalars = {id(step): found for step, found in scalar_loops(plan)}
     alone = () if config.check else scalars.keys()  # a check runs them step by step, too
-    names = {kernel: name_of(kernel, made) for kernel in kernels_of(plan, alone)}
+    names = {kernel: name_of(kernel, target) for kernel in kernels_of(plan, alone)}
     kernels = {name: kernel for kernel, name in names.items()}
-    target = made.engine.target
     routines = [routine_of(step, target) for step in steps]
     functions_of = {_name(("steps", found.text)): found for found in scalars.values()}
     parts_of = {n: (r, k) for r in routines if r is not None for k, n in enumerate(_names(r))}
 
-    def text(names: Sequence[str]) -> str:
-        return _text(
+    def texts(names: Sequence[str]) -> list[str]:
+        return _texts(
             {n: kernels[n] for n in names if n in kernels},
             target.vector_bytes,
             {n: parts_of[n] for n in names if n in parts_of},
             [functions_of[n].function(n) for n in names if n in functions_of],
+            modules=min(2, thread_count()),
         )
 
-    codes = made.engine.load([*kernels, *parts_of, *functions_of], text)
+    codes = source.load([*kernels, *parts_of, *functions_of], texts)
+    made = functions()
     found: list[Loaded | None] = []
     for i, step in enumerate(steps):
         if i in loops:
@@ -134,13 +137,13 @@ def _loop(
     used: list[Any] = []
 
     def addresses(kernel: Kernel) -> tuple[int, int]:
-        name = name_of(kernel, made)
+        name = name_of(kernel, made.engine.target)
         code = codes[name]
         used.append(code)
         return code.addresses[name], code.addresses.get(f"{name}_combine", 0)
 
     def launcher(kernel: Kernel) -> Launcher:
-        name = name_of(kernel, made)
+        name = name_of(kernel, made.engine.target)
         call, scratch = _launched([kernel], [_part(kernel, name, codes[name])], made, False)
         size = made.scratch_bytes(scratch)
         return (lambda *a: call(*a, np.empty(size, np.uint8))) if size else call
@@ -202,6 +205,11 @@ def routine_of(step: Step, target: Target) -> Routine | None:
     return None if of is None else of(step, target.vector_bytes, target.registers)
 
 
+def has_routine(eqn: Eqn) -> bool:
+    """Whether an equation that others could take the place of has faster code of its own."""
+    return eqn.primitive.name == "select_and_scatter_add" and pooling.is_tiled(eqn)
+
+
 _ROUTINES: dict[str, Callable[[Library, int, int], Routine | None]] = {
     "conv_general_dilated": convolution.routine_of,
     "scatter_add": scattering.routine_of,
@@ -261,18 +269,27 @@ def _part(kernel: Kernel, name: str, code: Code) -> Part:
     )
 
 
-def _text(
+def _texts(
     kernels: Mapping[str, Kernel], width: int, parts: Mapping[str, tuple[Routine, int]] = {},
-    others: Sequence[Function] = (),
-) -> str:  # fmt: skip
+    others: Sequence[Function] = (), modules: int = 1,
+) -> list[str]:  # fmt: skip
+    """The text of modules, of which each takes about as long to be compiled."""
     code = [render(kernel, n, layout.lanes(kernel, width)) for n, kernel in kernels.items()]
     code += [function(routine, k, n) for n, (routine, k) in parts.items()]
-    return module([*code, *others], 8 * width)
+    code += others
+    shares: list[list[Function]] = [[] for _ in range(min(modules, len(code)))]
+    sizes = [0] * len(shares)
+    for each in sorted(code, key=lambda f: -len(f.text)):
+        least = sizes.index(min(sizes))
+        shares[least].append(each)
+        sizes[least] += len(each.text)
+    return [module(share, 8 * width) for share in shares]
 
 
 def text_of(kernel: Kernel) -> str:
     """The LLVM text of a kernel for this machine."""
-    return _text({"kernel": kernel}, host().vector_bytes)
+    (text,) = _texts({"kernel": kernel}, host().vector_bytes)
+    return text
 
 
 def grid_of(kernel: Kernel) -> int:
@@ -280,9 +297,9 @@ def grid_of(kernel: Kernel) -> int:
     return layout.units(kernel)
 
 
-def name_of(kernel: Kernel, made: Functions) -> str:
+def name_of(kernel: Kernel, target: Target) -> str:
     """The name of a kernel's function, which stands for all that its code depends on."""
-    lanes = layout.lanes(kernel, made.engine.target.vector_bytes)
+    lanes = layout.lanes(kernel, target.vector_bytes)
     return _name((layout.structure(kernel), lanes))
 
 

@@ -268,7 +268,7 @@ NAMES = ("fgrad_loop", "fgrad_tape")
 
 
 def text(context: object, numbers: Callable[[type[IntEnum]], object]) -> str:
-    """The LLVM text; it is part of the module of `runtime`.
+    """The LLVM text; `runtime.loops` makes a module of it.
 
     Args:
         context: The words of a `runtime.Context`, as attributes.
