@@ -115,18 +115,21 @@ class Lowering:
         decompose: ``(*args, **params) -> values``, in terms of other primitives, or None.
         operands: Of 'pointwise': the names of the operands in the expression, split by spaces;
             ``*x`` stands for the rest of them, ``x0 x1 …``.
+        filled: Of 'library': the operands that need not be stored where they are one number in
+            every place, as it reads them once.
     """
 
-    __slots__ = ("data", "decompose", "kind", "operands")
+    __slots__ = ("data", "decompose", "filled", "kind", "operands")
 
     def __init__(
         self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None,
-        operands: str = "x",
+        operands: str = "x", filled: tuple[int, ...] = (),
     ) -> None:  # fmt: skip
         self.kind = kind
         self.data = data
         self.decompose = decompose
         self.operands = operands
+        self.filled = filled
 
 
 class Operand:

@@ -318,7 +318,7 @@ scatter_add_p: Primitive = Primitive(
     transpose=_add_transpose,
     vjp=Pullback(None, _add_backward, lambda _needed: (1, TYPE(2))),
     batch=scatter_batch(lambda: scatter_add_p),
-    lower=Lowering("library", "scatter_add"),
+    lower=Lowering("library", "scatter_add", filled=(0, 1, 2)),
     linear="jointly",
     linear_in=(0, 2),
     spec=scatter_spec(np.add, NUMERIC, ulps=None, terms=_sum_of_sizes),

@@ -145,7 +145,7 @@ def routine_of(step: Step, target: Target) -> Routine | None:
 
 _ROUTINES: dict[str, Callable[[Library, int, int], Routine | None]] = {
     "conv_general_dilated": convolution.routine_of,
-    "scatter_add": scattering.routine_of,
+    **dict.fromkeys(scattering.OPERATIONS, scattering.routine_of),
     "select_and_scatter_add": pooling.routine_of,
 }
 
@@ -175,17 +175,19 @@ def _sequence(
             call(*arrays)
 
     call = run if last else calls[0]
-    guard, count = routine.guard, len(step.inputs)
+    count = len(step.inputs)
 
-    def guarded(*arrays: Any) -> None:
-        if guard is not None and guard(*arrays):
-            call(*arrays)
-            return
-        found = step.eqn.primitive.eager(np, *arrays[:count], **step.eqn.params)
-        arrays[count][...] = found
+    def checked(*arrays: Any) -> None:
+        fault = arrays[-1][:8].view(np.int64)
+        fault[0] = 0
+        call(*arrays)
+        if fault[0]:
+            found = step.eqn.primitive.eager(np, *arrays[:count], **step.eqn.params)
+            arrays[count][...] = found
 
     owners = [codes[name] for name in names]
-    return Loaded(call if guard is None else guarded, routine.scratch_bytes, owners)
+    run = checked if routine.checked else call
+    return Loaded(run, routine.scratch_bytes, owners, routine.over)
 
 
 def _part(kernel: Kernel, name: str, code: Code) -> Part:

@@ -52,11 +52,13 @@ class Loaded(NamedTuple):
         call: Takes one array an operand, then scratch memory if it needs any.
         scratch_bytes: The scratch memory.
         keep: What must live as long as `call`.
+        over: Of a library step: whether its result may lie where its first operand does.
     """
 
     call: Callable[..., Any]
     scratch_bytes: int = 0
     keep: Any = None
+    over: bool = False
 
 
 class Executable:
@@ -94,8 +96,9 @@ class Executable:
         self.jaxpr, self.plan = jaxpr, plan
         scratch = {i: k.scratch_bytes for i, k in enumerate(loaded) if k is not None}
         self.memory = plan_memory(
-            plan, scratch=scratch, elsewhere=made_by_rules(plan, loaded), donated=donated
-        )
+            plan, scratch=scratch, elsewhere=made_by_rules(plan, loaded), donated=donated,
+            over={i for i, k in enumerate(loaded) if k is not None and k.over},
+        )  # fmt: skip
         returned = [r for r in donated if plan.results.count(r) == 1]
         self.taken = frozenset([*self.memory.taken.values(), *returned])
         writer = _Writer(plan, self.memory, loaded, ready, self.taken, mark)

@@ -1,13 +1,22 @@
-"""Sums of rows by index equal those of NumPy; what lies outside raises or is dropped."""
+"""Scatters in machine code equal eager ones; what lies outside raises, is moved or is dropped."""
+
+from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fgrad as fg
 import fgrad.numpy as fnp
+from fgrad import lax
+from fgrad.backends.cpu import compiler, scattering
 from fgrad.backends.cpu.compiler import routine_of
 from fgrad.backends.cpu.target import host
 from fgrad.errors import IndexOutOfBoundsError
+from fgrad.testing.strategies import dtype_named
+from tests.backends.cpu.test_targets import OLDER, functions_of
 
 SHAPES = [(1, 1, 5), (7, 3, 20), (100, 16, 64), (33, 130, 500), (5000, 48, 300)]
 
@@ -19,10 +28,13 @@ def drawn(shape, dtype, integer=np.int32):
     return table, rng.integers(0, height, count).astype(integer), updates
 
 
+def routines(f, *args):
+    found = [routine_of(step, host()) for step in f.lower(*args)._program.plan.steps]
+    return [r for r in found if r is not None and r.key[0] == "scatter"]
+
+
 def uses_routine(f, *args):
-    plan = f.lower(*args)._program.plan
-    found = [routine_of(step, host()) for step in plan.steps]
-    return any(r is not None and r.key[0] == "scatter_add" for r in found)
+    return bool(routines(f, *args))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -95,3 +107,223 @@ def test_zeros_without_elements_take_no_additions(shape):
     assert pullback(np.zeros(shape)).shape == shape
     added = fg.jit(lambda i, u: fnp.zeros(shape).at[i].add(u))
     assert added(np.zeros(0, np.int32), np.zeros((0, *shape[1:]))).shape == shape
+
+
+# ------------------------------------------------------------------ every form, against eager code
+
+OPERATIONS = {
+    "set": lax.scatter, "add": lax.scatter_add, "mul": lax.scatter_mul, "min": lax.scatter_min,
+    "max": lax.scatter_max,
+}  # fmt: skip
+DTYPES = (
+    "float32", "float64", "float16", "bfloat16", "int8", "int32", "uint16", "int64", "bool",
+    "complex64", "complex128",
+)  # fmt: skip
+INDICES = ("int8", "int32", "int64", "uint8", "uint32", "uint64")
+MODES = ("clip", "drop", "promise_in_bounds", "raise")
+
+
+class Problem(NamedTuple):
+    op: str
+    dtype: str
+    mode: str
+    numbers: lax.ScatterDimensionNumbers
+    x: np.ndarray
+    indices: np.ndarray
+    updates: np.ndarray
+
+    def run(self, x, indices, updates):
+        return OPERATIONS[self.op](x, indices, updates, self.numbers, mode=self.mode)
+
+
+def values(rng, shape, dtype):
+    if dtype.kind == "b":
+        return rng.integers(0, 2, shape).astype(bool)
+    if dtype.kind == "c":
+        return (rng.integers(-3, 4, shape) + 1j * rng.integers(-3, 4, shape)).astype(dtype)
+    x = rng.integers(0 if dtype.kind == "u" else -4, 5, shape)
+    if dtype.kind not in "iu":
+        special = rng.choice([np.nan, np.inf, -np.inf, -0.0], shape)
+        x = np.where(rng.random(shape) < 0.02, special, x)
+    return x.astype(dtype)
+
+
+@st.composite
+def problems(draw):
+    """Any dimension numbers, with indices outside where the mode allows them."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    op, name, mode = (draw(st.sampled_from(s)) for s in (tuple(OPERATIONS), DTYPES, MODES))
+    if name == "bool":
+        op = "set"
+    if name.startswith("complex") and op in ("min", "max"):
+        op = "add"
+    shape = draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
+    axes = draw(st.permutations(range(len(shape))))
+    batched = draw(st.integers(0, min(2, len(shape))))
+    batching, rest = sorted(axes[:batched]), axes[batched:]
+    scattered = rest[: draw(st.integers(0, len(rest)))]
+    inserted = sorted(draw(st.sets(st.sampled_from(rest)))) if rest else []
+    window = [d for d in range(len(shape)) if d not in inserted and d not in batching]
+    sizes = {d: draw(st.sampled_from((shape[d], 1, max(1, shape[d] // 2)))) for d in window}
+    lengths = [shape[d] for d in batching] + draw(st.lists(st.integers(1, 7), max_size=2))
+    order = draw(st.permutations(range(len(lengths))))
+    batch = [lengths[i] for i in order]
+    rank = len(batch) + len(window)
+    places = sorted(draw(st.permutations(range(rank)))[: len(window)])
+    found = dict(zip(places, (sizes[d] for d in window), strict=True))
+    others = iter(batch)
+    updates = [found[i] if i in found else next(others) for i in range(rank)]
+    integer = np.dtype(draw(st.sampled_from(INDICES)))
+    inside = mode in ("raise", "promise_in_bounds")
+    low = 0 if inside or integer.kind == "u" else -2
+    columns = [
+        rng.integers(low, shape[d] - sizes.get(d, 1) + (1 if inside else 3), batch)
+        for d in scattered
+    ]
+    numbers = lax.ScatterDimensionNumbers(
+        places, inserted, scattered, batching, [order.index(i) for i in range(batched)]
+    )
+    dtype = dtype_named(name)
+    return Problem(
+        op, name, mode, numbers, values(rng, shape, dtype),
+        (np.stack(columns, -1) if columns else np.zeros([*batch, 0])).astype(integer),
+        values(rng, updates, dtype),
+    )  # fmt: skip
+
+
+def same(problem, found, wanted):
+    found, wanted = np.asarray(found), np.asarray(wanted)
+    assert found.dtype == wanted.dtype
+    if dtype_named(problem.dtype).kind == "V":
+        found, wanted = found.astype(np.float64), wanted.astype(np.float64)
+    # Values are small integers: every sum is exact, and each product but in float16.
+    inexact = problem.op == "mul" and problem.dtype in ("float16", "bfloat16", "complex64")
+    if inexact:
+        np.testing.assert_allclose(found, wanted, rtol=1e-6 if "c" in problem.dtype else 0.02)
+    else:
+        np.testing.assert_array_equal(found, wanted)
+
+
+STRATEGIES = {
+    "as chosen": {"_NARROW": scattering._NARROW},
+    "sorted": {"_NARROW": 0, "_is_kept": lambda c, size: False},
+    "kept in memory": {"_NARROW": 100, "_is_kept": lambda c, size: True},
+    "shared": {"_SHARED": 1},
+}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@given(problem=problems(), order=st.randoms(use_true_random=False))
+def test_scatters_equal_eager_ones(strategy, problem, order):
+    axes = list(range(problem.updates.ndim))
+    order.shuffle(axes)
+
+    def seen(x, indices, updates):  # updates as a view
+        return problem.run(x, indices, fnp.transpose(updates, axes))
+
+    given_ = np.array(problem.updates.transpose(np.argsort(axes)), order="C")
+    with mock.patch.multiple(scattering, **STRATEGIES[strategy]):
+        f = fg.jit(seen)
+        assert len(routines(f, problem.x, problem.indices, given_)) == 1
+        found = f(problem.x, problem.indices, given_)
+    same(problem, found, problem.run(*problem[4:]))
+
+
+@pytest.mark.skipif(host().vector_bytes < 32, reason="needs AVX2 and FMA")
+@pytest.mark.parametrize("name", OLDER)
+@given(problem=problems())
+def test_scatters_equal_eager_ones_on_every_processor(name, problem):
+    made = functions_of(name)
+    for strategy in ("as chosen", "sorted"):
+        with (
+            mock.patch.multiple(scattering, **STRATEGIES[strategy]),
+            mock.patch.object(compiler, "functions", return_value=made),
+        ):
+            found = fg.jit(problem.run)(*problem[4:])
+        same(problem, found, problem.run(*problem[4:]))
+
+
+@pytest.mark.parametrize("op", ["set", "add", "mul", "min", "max"])
+@pytest.mark.parametrize("width", [1, 3, 40])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int32", "complex64"])
+def test_many_updates_of_one_element_are_taken_in_order(op, width, dtype):
+    if dtype == "complex64" and op in ("min", "max"):
+        pytest.skip("complex numbers have no order")
+    rng = np.random.default_rng(width)
+    x, u = (rng.normal(size=(n, width)) for n in (5, 3000))
+    if op == "mul":
+        u = np.exp(0.01 * u)
+    if dtype == "int32":
+        u, x = 9 * u, 9 * x
+    x, u = x.astype(dtype), u.astype(dtype)
+    index = rng.integers(0, 5, 3000)
+    f = fg.jit(lambda x, i, u: getattr(x.at[i], "multiply" if op == "mul" else op)(u))
+    found = np.asarray(f(x, index, u))
+    assert uses_routine(f, x, index, u)
+    ufunc = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum}.get(op)
+    exact = {"float32": "f8", "float16": "f8", "complex64": "c16"}.get(dtype, dtype)
+    wanted = x.astype(exact)
+    for i, row in zip(index, u.astype(exact), strict=True):
+        wanted[i] = row if ufunc is None else ufunc(wanted[i], row)
+    if op in ("set", "min", "max") or dtype == "int32":
+        np.testing.assert_array_equal(found, wanted.astype(dtype))
+        return
+    # A sum is rounded once; of a product each step may be.
+    unit = np.finfo(dtype).eps / 2
+    size = np.abs(x.astype(exact)) if op == "add" else np.abs(wanted)
+    if op == "add":
+        np.add.at(size, index, np.abs(u.astype(exact)))
+    steps = {"add": 1.01 if dtype != "float64" else 600, "mul": 3000}[op]
+    bound = unit * (np.abs(wanted) if op == "add" and dtype != "float64" else size) * steps
+    assert (np.abs(found - wanted) <= bound + 1e-30).all()
+
+
+def test_ones_are_counted_further_than_float32_counts_by_ones():
+    index = np.zeros((1 << 24) + 10, np.int8)
+    count = fg.jit(lambda i: fnp.zeros(2, "f").at[i].add(1.0))
+    assert uses_routine(count, index)
+    assert np.asarray(count(index)).tolist() == [(1 << 24) + 10, 0]
+
+
+@pytest.mark.parametrize("height", [2, 400_000])
+def test_long_sums_of_rows_are_rounded_once(height):
+    """In memory of the form of the result, and after sorting."""
+    index, u = np.zeros(70_000, np.int32), np.full(70_000, 0.1, "f")
+    f = fg.jit(lambda i, u: fnp.zeros((height, 40), "f").at[i].add(u[:, None]))
+    found = np.asarray(f(index, u))[0]
+    np.testing.assert_array_equal(found, np.float32(70_000 * np.float64(np.float32(0.1))))
+
+
+def test_gathers_and_at_take_this_path():
+    x, i = np.arange(12, dtype="f").reshape(3, 4), np.array([2, 0, 2])
+    index = fg.jit(lambda x, i: x.at[i, 1:3].multiply(2.0).at[:, i].min(3.0).at[0, 0].set(7.0))
+    assert len(routines(index, x, i)) == 3
+    u = x.copy()
+    np.multiply.at(u, (i, slice(1, 3)), 2)
+    u[:, i] = np.minimum(u[:, i], 3)
+    u[0, 0] = 7
+    np.testing.assert_array_equal(index(x, i), u)
+    for f in (
+        lambda x, i: fnp.sum(x[i] ** 2),
+        lambda x, i: fnp.sum(fnp.take_along_axis(x, i[:, None], 1) ** 2),
+    ):
+        pull = fg.jit(fg.grad(f))
+        assert routines(pull, x, i)
+        np.testing.assert_array_equal(pull(x, i), fg.grad(f)(x, i))
+        both = fg.jit(fg.vmap(fg.grad(f)))
+        xs, js = np.stack([x, 2 * x]), np.stack([i, i[::-1]])
+        assert routines(both, xs, js)
+        np.testing.assert_array_equal(both(xs, js), fg.vmap(fg.grad(f))(xs, js))
+
+
+def test_updates_are_made_in_place_where_the_operand_dies():
+    x, i = np.arange(5.0), np.array([3, 1, 3])
+    chain = fg.jit(lambda x, i: (2 * x).at[i].add(1.0).at[i].multiply(3.0) + 1)
+    assert chain.lower(x, i)._program.memory.reused >= 2
+    np.testing.assert_array_equal(chain(x, i), [1, 10, 5, 73, 9])
+    given_ = fg.jit(lambda x, i: x.at[i].set(0.0), donate_argnums=0)
+    assert given_.lower(fnp.array(x), i)._program.memory.taken
+    np.testing.assert_array_equal(given_(fnp.array(x), i), [0, 0, 2, 0, 4])
+    both = fg.jit(lambda x, i: (x + 1, (y := x * 2), y.at[i].set(0.0)))
+    for found, wanted in zip(both(x, i), (x + 1, x * 2, [0, 0, 4, 0, 8]), strict=True):
+        np.testing.assert_array_equal(found, wanted)
