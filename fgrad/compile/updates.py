@@ -1,10 +1,12 @@
-"""Boxes overwritten in arrays (`dynamic_update_slice`) as kernels: in place where that is possible.
+"""Arrays of which loops change a part, in place where that is possible.
 
-The result of an update is a copy of its operand, and a `Patch` that overwrites the box. Where the
-operand is a carry that becomes the result, and nothing else needs the old carry, the copy goes.
+The result of an update is a copy of its operand in which something is changed: a box by a `Patch`
+(`dynamic_update_slice`), or what an equation says that a backend can run in place (a scatter).
+Where the operand is a carry that becomes the result, and nothing else needs the old carry, the
+copy goes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +20,7 @@ from fgrad.compile.plan import (
     Patch,
     Plan,
     Step,
+    Updated,
     View,
     contiguous,
     reads_of,
@@ -90,21 +93,30 @@ def patch(step: Library, buffers: Sequence[Buffer], to: int) -> Patch:
     return Patch(kernel, (*used, to))
 
 
-def with_patches(plan: Plan, consts: int, carries: int) -> Plan:
-    """A plan whose updates are kernels.
+def with_patches(
+    plan: Plan, consts: int, carries: int, over: Callable[[Step], bool] = lambda _: False
+) -> Plan:
+    """A plan whose updates of boxes are kernels, and whose updates of carries are made in place.
 
     Args:
         plan: The body of a loop, or another program.
         consts: How many of its inputs come before the carries.
         carries: How many carries there are: they are its first results.
+        over: Whether the result of a library step may lie where its first operand does.
     """
     same: dict[int, int] = {}  # results of updates that take place in a carry
     for k in range(carries):
-        same.update(dict.fromkeys(_in_place(plan, consts + k, plan.results[k]), consts + k))
+        found = _in_place(plan, consts + k, plan.results[k], over)
+        same.update(dict.fromkeys(found, consts + k))
     steps: list[Step] = []
     for step in plan.steps:
         if not is_update(step, plan.buffers):
-            steps.append(_renamed(step, same))
+            moved = _renamed(step, same)
+            place = same.get(step.outputs[0]) if type(step) is Library else None
+            if place is not None:
+                assert isinstance(moved, Library)
+                moved = Updated(moved.eqn, moved.index, moved.inputs, (place,))
+            steps.append(moved)
             continue
         assert isinstance(step, Library)
         (out,) = step.outputs
@@ -121,7 +133,9 @@ def with_patches(plan: Plan, consts: int, carries: int) -> Plan:
     return replace(plan, steps=tuple(steps), results=results, updated=updated)
 
 
-def _in_place(plan: Plan, carry: int, result: int | Literal) -> list[int]:
+def _in_place(
+    plan: Plan, carry: int, result: int | Literal, over: Callable[[Step], bool]
+) -> list[int]:
     """The results of a chain of updates from a carry to what it becomes; none if it must be kept.
 
     Every other step that reads a version of the carry must come before the update that ends it.
@@ -133,11 +147,12 @@ def _in_place(plan: Plan, carry: int, result: int | Literal) -> list[int]:
     at = result
     while at != carry:
         step = plan.steps[makers[at]] if at in makers else None
-        if step is None or not is_update(step, plan.buffers):
+        if step is None or not (is_update(step, plan.buffers) or over(step)):
             return []
         assert isinstance(step, Library)
         source, *others = step.inputs
-        assert isinstance(source, View)
+        if not isinstance(source, View):
+            return []
         old = source.buffer
         read = [i for i, s in enumerate(plan.steps) if old in reads_of(s)]
         if (

@@ -5,8 +5,8 @@ Whatever else is a library step is computed by NumPy, one equation at a time: it
 
 import pytest
 
-from fgrad.backends.cpu.compiler import routine_of
 from fgrad.backends.cpu.ops import supports
+from fgrad.backends.cpu.routine_table import routine_of
 from fgrad.backends.cpu.target import host
 from fgrad.compile.plan import Library
 from fgrad.core.primitive import Absent, all_primitives

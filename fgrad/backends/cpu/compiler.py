@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.backends.cpu import convolution, layout, pooling, scattering
+from fgrad.backends.cpu import layout
 from fgrad.backends.cpu.assemble import assemble
 from fgrad.backends.cpu.engine import Code
 from fgrad.backends.cpu.executable import Executable, Loaded
 from fgrad.backends.cpu.functions import Functions, Launcher, functions
+from fgrad.backends.cpu.nested import rule_of
 from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.render import module, render
+from fgrad.backends.cpu.routine_table import routine_of
 from fgrad.backends.cpu.routines import Routine, function
-from fgrad.backends.cpu.sequence import kernels_of, prepared, runs_compiled
-from fgrad.backends.cpu.target import Target, host
+from fgrad.backends.cpu.sequence import kernels_of, prepared, routines_of, runs_compiled
+from fgrad.backends.cpu.target import host
 from fgrad.backends.cpu.together import Part, scratch_of
 from fgrad.compile.batch import batched
 from fgrad.compile.bounds import fault
@@ -28,7 +30,7 @@ from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.lower import lower
 from fgrad.compile.passes import optimize
-from fgrad.compile.plan import Library, Loop, Plan, Step, launches_of
+from fgrad.compile.plan import Library, Loop, Plan, launches_of
 from fgrad.core.config import config
 from fgrad.core.errors import KernelMismatchError
 from fgrad.core.ir import Jaxpr
@@ -69,7 +71,7 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
     kernels = {name: kernel for kernel, name in names.items()}
     target = made.engine.target
     routines = [routine_of(step, target) for step in steps]
-    parts_of = {n: (r, k) for r in routines if r is not None for k, n in enumerate(_names(r))}
+    parts_of = {n: (r, k) for r in routines_of(plan, target) for k, n in enumerate(_names(r))}
 
     def text(names: Sequence[str]) -> str:
         return _text(
@@ -112,8 +114,28 @@ def _loop(step: Loop, codes: Mapping[str, Code], made: Functions) -> Loaded:
         used.append(code)
         return code.addresses[name], code.addresses.get(f"{name}_combine", 0)
 
-    tape = assemble(step, addresses, made)
-    return Loaded(made.loop(tape), tape.bytes, (used, tape))
+    def parts(routine: Routine) -> list[int]:
+        names = _names(routine)
+        used.extend(codes[name] for name in names)
+        return [codes[name].addresses[name] for name in names]
+
+    tape = assemble(step, addresses, parts, made)
+    call = made.loop(tape)
+    return Loaded(_raising(call, step) if tape.checked else call, tape.bytes, (used, tape))
+
+
+def _raising(call: Launcher, step: Library) -> Launcher:
+    """A function of a step's operands and results that runs its eager rule where `call` refuses."""
+    rule, count = rule_of(step.eqn), len(step.inputs)
+
+    def run(*arrays: Any) -> None:
+        if call(*arrays) is False:
+            found = rule(np, *arrays[:count], **step.eqn.params)
+            results = found if step.eqn.primitive.multiple_results else [found]
+            for out, x in zip(arrays[count:], results, strict=False):
+                out[...] = x
+
+    return run
 
 
 def _launched(
@@ -133,21 +155,6 @@ def _launched(
         spin=spin,
     )  # fmt: skip
     return call, scratch
-
-
-def routine_of(step: Step, target: Target) -> Routine | None:
-    """What runs in place of the eager rule of a step; None where nothing does."""
-    if not isinstance(step, Library):
-        return None
-    of = _ROUTINES.get(step.eqn.primitive.name)
-    return None if of is None else of(step, target.vector_bytes, target.registers)
-
-
-_ROUTINES: dict[str, Callable[[Library, int, int], Routine | None]] = {
-    "conv_general_dilated": convolution.routine_of,
-    **dict.fromkeys(scattering.OPERATIONS, scattering.routine_of),
-    "select_and_scatter_add": pooling.routine_of,
-}
 
 
 def _names(routine: Routine) -> list[str]:
@@ -175,19 +182,16 @@ def _sequence(
             call(*arrays)
 
     call = run if last else calls[0]
-    count = len(step.inputs)
 
-    def checked(*arrays: Any) -> None:
+    def checked(*arrays: Any) -> bool:
         fault = arrays[-1][:8].view(np.int64)
         fault[0] = 0
         call(*arrays)
-        if fault[0]:
-            found = step.eqn.primitive.eager(np, *arrays[:count], **step.eqn.params)
-            arrays[count][...] = found
+        return not fault[0]
 
     owners = [codes[name] for name in names]
-    run = checked if routine.checked else call
-    return Loaded(run, routine.scratch_bytes, owners, routine.over)
+    final = _raising(checked, step) if routine.checked else call
+    return Loaded(final, routine.scratch_bytes, owners, routine.over)
 
 
 def _part(kernel: Kernel, name: str, code: Code) -> Part:

@@ -23,7 +23,7 @@ from fgrad.backends.cpu.tape import Assembled, Frame, Tape
 from fgrad.backends.cpu.together import Part, scratch_of, table
 from fgrad.core.evaluate import ArrayImpl
 
-Launcher = Callable[..., None]
+Launcher = Callable[..., Any]
 _FASTCALL = 0x0080
 _C_CONTIGUOUS_AND_ALIGNED = 0x0101
 # Nanoseconds of work: from here on other Python threads may run; from here on workers help; and
@@ -143,7 +143,8 @@ class Functions:
     def loop(self, assembled: Assembled) -> Launcher:
         """A function of the arrays that a loop reads, those that it writes, and its frame.
 
-        It raises what a signal raises meanwhile, as `KeyboardInterrupt`.
+        It gives False where the eager rule has to run, since a routine has found an error, and
+        raises what a signal raises meanwhile, as `KeyboardInterrupt`.
         """
         tape = np.zeros(Tape.SIZE, np.int64)
         tape[Tape.CONTEXT] = self._context.ctypes.data
@@ -225,12 +226,12 @@ class Functions:
             args[n : n + 2] = place, place + block[Word.SHARED_BYTES]
         self._run(block.ctypes.data, args.ctypes.data)
 
-    def _portable_loop(self, tape: Any, image: Any, *arrays: Any) -> None:
+    def _portable_loop(self, tape: Any, image: Any, *arrays: Any) -> bool | None:
         frame = arrays[-1][: image.nbytes].view(np.int64)
         frame[:] = image
         for i, x in enumerate(arrays[:-1], Frame.OPERANDS):
             frame[i] = x.ctypes.data
-        self._tape(tape.ctypes.data, frame.ctypes.data)
+        return False if self._tape(tape.ctypes.data, frame.ctypes.data) == 2 else None
 
     def _works(self, head: int) -> bool:
         """Whether arrays look as expected, and a builtin computes what it should."""

@@ -39,7 +39,7 @@ end:
   ret i1 %stop
 }}
 
-; 0, or 1 where a signal has raised an exception.
+; 0, or 1 where a signal has raised an exception, 2 where the eager rule has to run.
 define i64 @fgrad_tape(ptr %tape, ptr %frame) {{
 entry:
   %x = call i64 @word(ptr %tape, i64 {T.CONTEXT})
@@ -67,7 +67,7 @@ loop:
     [%after_copy, %copying], [%after_copy, %copy], [%after_move, %move], [%after_add, %add],
     [%after_set, %set], [%after_next, %next], [%after_jump, %jump], [%after_unless, %unless],
     [%after_switch, %switch], [%after_save, %save], [%after_zero, %zero],
-    [%after_small, %small]
+    [%after_small, %small], [%after_check, %check]
   %op = load i64, ptr %pc
   switch i64 %op, label %done [
     i64 {O.LAUNCH}, label %launch
@@ -83,6 +83,7 @@ loop:
     i64 {O.SAVE}, label %save
     i64 {O.ZERO}, label %zero
     i64 {O.SMALL}, label %small
+    i64 {O.CHECK}, label %check
   ]
 launch:
   call void @one_launch(ptr %context, ptr %frame, ptr %pc)
@@ -187,6 +188,14 @@ small:
   call void @small(ptr %frame, ptr %pc)
   %after_small = getelementptr i64, ptr %pc, i64 19
   br label %loop
+check:
+  %faultp = call ptr @pointer(ptr %frame, ptr %pc, i64 1)
+  %fault = load i64, ptr %faultp
+  %faulty = icmp ne i64 %fault, 0
+  %after_check = getelementptr i64, ptr %pc, i64 2
+  br i1 %faulty, label %refused, label %loop
+refused:
+  ret i64 2
 interrupted:
   ret i64 1
 done:
@@ -238,10 +247,16 @@ short:
   br label %end
 end:
   %failed = phi i64 [%status, %free], [%held, %short]
-  %error = icmp ne i64 %failed, 0
-  br i1 %error, label %raise, label %return
+  %error = icmp eq i64 %failed, 1
+  br i1 %error, label %raise, label %ended
 raise:
   ret ptr null
+ended:
+  %other = icmp eq i64 %failed, 2
+  br i1 %other, label %tell, label %return
+tell:
+  %false = call ptr @constant(ptr %context, i64 {C.FALSE})
+  ret ptr %false
 return:
   %none = call ptr @constant(ptr %context, i64 {C.NONE})
   ret ptr %none

@@ -27,7 +27,8 @@ from fgrad.backends.cpu.text import Builder, Variable
 
 UNITS = 64  # ranges of rows
 _TURN = 4  # vectors of a row whose sums are in registers
-_DIGIT = 11  # bits by which entries are sorted at a time, at most
+_DIGIT, _FEW_DIGIT = 11, 6  # bits by which entries are sorted at a time, at most
+_FEW = 256  # entries for which many counts are not worth their time
 _FOUND, _GROUPS = 1, 2  # words of `HEAD`: the number of entries and of rows
 
 
@@ -49,7 +50,7 @@ def order_of(c: Scatter) -> Order:
     span += sum((a.size - 1) * a.result for a in c.inner)
     span += sum((b.size - 1) * b.result for b in (c.first, *c.batch))
     bits = (span // max(c.grain, 1)).bit_length()
-    passes = -(-bits // _DIGIT)
+    passes = -(-bits // (_DIGIT if entries_of(c) > _FEW else _FEW_DIGIT))
     return Order(passes, -(-bits // passes) if passes else 0)
 
 

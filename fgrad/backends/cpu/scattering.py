@@ -66,7 +66,7 @@ def _is_kept(c: Scatter, size: int) -> bool:
     if c.number.name == "float64":
         return False
     moved = c.windows * c.elements
-    return size <= max(1 << 14, 4 * moved) and (size <= _SMALL or c.elements <= _NARROW)
+    return size <= 4 * moved and (size <= _SMALL or c.elements <= _NARROW)
 
 
 class _Maker:

@@ -52,6 +52,7 @@ class Op(IntEnum):
     SAVE = 11  # count, word of a pointer to the steps so far, word of the spacing, how many are
     #            kept, then (stack, carry, bytes) for each: see `lax.control.while_prims`
     ZERO = 12  # word, bytes
+    CHECK = 14  # word of a pointer to a number: unless it is 0, the eager rule must run, to raise
     SMALL = 13  # function, words of A, B, C, their offsets, count, their strides, then rows,
     #             columns, inner size, strides of A, of rows of B, whether to add (see `small`)
 
@@ -66,6 +67,7 @@ class Assembled(NamedTuple):
         bytes: The size of the frame.
         ns: How long the loop takes, roughly.
         keep: Memory that the tape points to.
+        checked: Whether it may stop for the eager rule of the loop to raise an error.
     """
 
     code: Any
@@ -74,6 +76,7 @@ class Assembled(NamedTuple):
     bytes: int
     ns: float
     keep: list[Any]
+    checked: bool
 
 
 POLL_NS = 20_000_000  # how long a loop runs, roughly, before it looks for signals

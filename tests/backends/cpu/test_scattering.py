@@ -12,8 +12,12 @@ import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax
 from fgrad.backends.cpu import compiler, scattering
-from fgrad.backends.cpu.compiler import routine_of
+from fgrad.backends.cpu.engine import Engine
+from fgrad.backends.cpu.functions import Functions
+from fgrad.backends.cpu.object_cache import ObjectCache
+from fgrad.backends.cpu.routine_table import routine_of
 from fgrad.backends.cpu.target import host
+from fgrad.compile.plan import Library, Updated
 from fgrad.errors import IndexOutOfBoundsError
 from fgrad.testing.strategies import dtype_named
 from tests.backends.cpu.test_targets import OLDER, functions_of
@@ -77,7 +81,7 @@ def test_what_lies_outside_raises_or_is_dropped(bad):
 
 def test_the_number_of_updates_takes_no_new_code():
     codes = []
-    for count in (10, 500):
+    for count in (40, 500):
         table, index, updates = drawn((50, 8, count), np.float32)
         f = fg.jit(lambda t, i, u: t.at[i].add(u))
         plan = f.lower(table, index, updates)._program.plan
@@ -314,6 +318,97 @@ def test_gathers_and_at_take_this_path():
         xs, js = np.stack([x, 2 * x]), np.stack([i, i[::-1]])
         assert routines(both, xs, js)
         np.testing.assert_array_equal(both(xs, js), fg.vmap(fg.grad(f))(xs, js))
+
+
+# ------------------------------------------------------------------------------------- in loops
+
+
+def steps_of(f, *args):
+    return [(s.kind, s.name) for s in f.lower(*args).schedule()]
+
+
+def added_rows(mode):
+    def f(x, indices, updates):
+        def body(c, pair):
+            return c.at[pair[0]].add(pair[1], mode=mode), fnp.max(c)
+
+        return lax.scan(body, x, (indices, updates))
+
+    return f
+
+
+@pytest.mark.parametrize("mode", [None, "drop", "clip"])
+@pytest.mark.parametrize(("width", "dtype"), [(1, "f"), (3, "d"), (40, "f"), (2, "e"), (5, "F")])
+def test_scans_with_scatters_run_without_python(mode, width, dtype):
+    rng = np.random.default_rng(0)
+    shift = 0 if mode is None else 5
+    x, u = (rng.integers(-4, 5, (*s, width)).astype(dtype) for s in ((30,), (20, 7)))
+    index = rng.integers(-shift if mode else 0, 30 + shift, (20, 7))
+    scan = added_rows(mode) if dtype != "F" else lambda x, i, u: lax.scan(
+        lambda c, p: (c.at[p[0]].add(p[1], mode=mode), fnp.sum(c)), x, (i, u)
+    )  # fmt: skip
+    f = fg.jit(scan)
+    assert ("loop", "scan") in steps_of(f, x, index, u)
+    for found, wanted in zip(f(x, index, u), scan(x, index, u), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_what_lies_outside_in_a_step_raises_with_the_line_of_the_user(direct, monkeypatch):
+    if not direct:
+        made = Functions(Engine(host(), ObjectCache(None)), 2, direct=False)
+        monkeypatch.setattr(compiler, "functions", lambda: made)
+    f = fg.jit(added_rows(None))
+    x, u, index = np.zeros((5, 2), "f"), np.ones((4, 3, 2), "f"), np.zeros((4, 3), np.int32)
+    index[2, 1] = 5
+    kept = x.copy()
+    with pytest.raises(IndexOutOfBoundsError, match="index 5 is out of bounds") as raised:
+        f(x, index, u)
+    assert "test_scattering.py" in "".join(raised.value.__notes__)
+    np.testing.assert_array_equal(x, kept)
+    index[2, 1] = 4
+    np.testing.assert_array_equal(f(x, index, u)[0][0], [11, 11])
+
+
+def test_loops_change_their_state_in_place():
+    """The copies of a state that is looked at again stay."""
+    n = 1 << 12
+    index = np.random.default_rng(1).integers(0, n, 50)
+
+    def fill(x, i):
+        return lax.scan(lambda c, k: (c.at[k].set(1.0).at[0].add(k * 1.0), None), x, i)[0]
+
+    def swap(x, i):
+        def body(s, k):
+            a, b = s
+            return (b.at[k].add(1.0), a), fnp.sum(a)
+
+        return lax.scan(body, (x, 2 * x), i)
+
+    def keep(x, i):
+        def body(c, k):
+            new = c.at[k].max(9.0)
+            return new, fnp.sum(new - c)
+
+        return lax.scan(body, x, i)
+
+    def count(x, i):
+        def body(s):
+            return s[0] + 1, s[1].at[s[0] * 3].min(-1.0)
+
+        return lax.while_loop(lambda s: s[0] < 40, body, (0, x))[1]
+
+    def choose(x, i):
+        return lax.cond(i[0] > n // 2, lambda x: x.at[1].set(3.0), lambda x: x.at[i].add(1.0), x)
+
+    x = np.arange(n, dtype="f")
+    for f in (fill, swap, keep, count, choose):
+        found, wanted = fg.jit(f)(x, index), f(x, index)
+        for a, b in zip(fg.tree.leaves(found), fg.tree.leaves(wanted), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+    (loop,) = fg.jit(fill).lower(x, index)._program.plan.steps
+    assert all(isinstance(s, Updated) for s in loop.plans[0].steps if isinstance(s, Library))
+    assert loop.plans[0].updated
 
 
 def test_updates_are_made_in_place_where_the_operand_dies():
