@@ -124,6 +124,8 @@ def test_what_does_not_fit_is_refused():
 def test_they_are_jaxs(name, dtype):
     import jax
 
+    if dtype == "bool" and name in ("segment_sum", "segment_prod"):
+        pytest.skip("JAX adds and multiplies no booleans")
     data = np.array([[3, 1], [2, 0], [0, 1], [2, 2], [1, 1], [0, 0]]).astype(dtype)
     found = getattr(ops, name)(data, IDS, 5, mode="drop")
     np.testing.assert_array_equal(found, getattr(jax.ops, name)(jax.numpy.asarray(data), IDS, 5))
