@@ -32,12 +32,14 @@ class Split(NamedTuple):
             the result is walked.
         units: The number of units.
         size: The length of a range.
+        length: That of the axis.
         axis: BATCH, which axis.
     """
 
     by: str
     units: int
     size: int
+    length: int
     axis: int = 0
 
 
@@ -131,7 +133,7 @@ def _index(b: Builder, c: Scatter, place: str) -> str:
 def missed(b: Builder, c: Scatter, valid: str | None, scratch: str) -> None:
     """Tell of a window that does not fit, where that is an error."""
     if c.mode == CHECK and valid is not None:
-        with b.when(b.binary("xor", valid, True)):
+        with b.when(b.binary("xor", valid, True), rare=True):
             b.effect(f"store i64 1, ptr {scratch}")
 
 
@@ -185,31 +187,30 @@ def updates(c: Scatter, split: Split | None, wide: str, lanes: int) -> Write:
         _, indices, source, out, *scratch = args
         goal = b.offset(scratch[0], HEAD, "i8") if wide else out
         with b.loop("%lo", "%hi") as unit:
-            only, part = _range(b, c, split, unit)
+            only, part = _range(b, split, unit)
             with windows(b, c, many, only=only) as (at, of, base):
                 to, valid = start(b, c, indices, at, base)
                 missed(b, c, valid, scratch[0] if scratch else "")
                 with b.when(valid) if valid is not None else ExitStack():
-                    _update(b, c, (goal, source), (to, of), (wide, lanes, part))
+                    combine_window(b, c, (goal, source), (to, of), (wide, lanes, part))
 
     return code
 
 
 def _range(
-    b: Builder, c: Scatter, split: Split | None, unit: str
+    b: Builder, split: Split | None, unit: str
 ) -> tuple[tuple[int, str, str] | None, tuple[str, str] | None]:
     """What a unit walks: an axis of the batch and its range; the range of a window's first axis."""
     if split is None:
         return None, None
     first = b.binary("mul", unit, split.size)
-    length = (c.first, *c.batch)[split.axis].size if split.by == BATCH else c.window[0].size
-    stop = b.call("smin", b.binary("add", first, split.size), b.named(length, "i64"))
+    stop = b.call("smin", b.binary("add", first, split.size), b.named(split.length, "i64"))
     if split.by == BATCH:
         return (split.axis, first, stop), None
     return None, (first, stop)
 
 
-def _update(
+def combine_window(
     b: Builder, c: Scatter, arrays: tuple[str, str], at: tuple[Place, Place],
     how: tuple[str, int, tuple[Place, Place] | None],
 ) -> None:  # fmt: skip

@@ -1,15 +1,16 @@
 """Scatters as routines: how updates reach their elements, and how the work is divided.
 
 Updates of one element are combined in order, whatever the number of threads. Each goes straight to
-its element where nothing is lost by that: minima, integers, few updates, … Sums and products of
-floats of less than 8 bytes are kept in a wider type, in memory of the form of the result where
-that is small, and else in registers, after sorting.
+its element where nothing is lost by that: minima, integers, single updates, … Sums and products of
+floats of less than 8 bytes are kept in a wider type: in memory of the form of the result where
+windows are narrow, and else in registers, after sorting.
 """
 
-from fgrad.backends.cpu import scatter_sorted
+from fgrad.backends.cpu import scatter_parts, scatter_sorted
 from fgrad.backends.cpu.routines import Phase, Routine, Write
 from fgrad.backends.cpu.scatter_code import (
     BATCH,
+    CHUNK,
     HEAD,
     WINDOW,
     Copy,
@@ -26,6 +27,7 @@ from fgrad.backends.cpu.scatter_form import (
     number_of,
     strides_of,
 )
+from fgrad.backends.cpu.scatter_parts import Sums
 from fgrad.compile.plan import Library, contiguous
 
 __all__ = ["OPERATIONS", "routine_of"]
@@ -33,7 +35,8 @@ __all__ = ["OPERATIONS", "routine_of"]
 _NARROW = 8  # numbers of a window up to which it is not worth sorting
 _SHARED = 32  # numbers of a window that a unit takes at least: it looks at every window
 _MOST = 16  # units that look at every window
-_SMALL = 1 << 20  # numbers of a result whose sums are kept in memory
+_MANY = 1 << 14  # single numbers that are worth all threads
+_FEW_TIMES = 4  # so many numbers for each sum of a part of them
 
 
 def routine_of(step: Library, vector_bytes: int, _registers: int) -> Routine | None:
@@ -43,6 +46,8 @@ def routine_of(step: Library, vector_bytes: int, _registers: int) -> Routine | N
         return None
     made = _Maker(step, c, vector_bytes)
     wide = _wide(c, step.eqn.params["unique_indices"])
+    if (parts := made.parts(wide)) is not None:
+        return parts
     if not wide:
         return made.straight()
     return made.kept(wide) if _is_kept(c, made.size) else made.sorted(wide)
@@ -63,10 +68,7 @@ def _wide(c: Scatter, unique: bool) -> str:
 
 def _is_kept(c: Scatter, size: int) -> bool:
     """Whether sums are kept in memory of the form of the result, of a size."""
-    if c.number.name == "float64":
-        return False
-    moved = c.windows * c.elements
-    return size <= 4 * moved and (size <= _SMALL or c.elements <= _NARROW)
+    return c.elements <= _NARROW and size <= 4 * c.windows * c.elements
 
 
 class _Maker:
@@ -90,6 +92,25 @@ class _Maker:
         phase = Phase(1, split.units if split else 1, self._ns(split), c.first.size)
         codes = (*self._begin()[:1], updates(c, split, "", lanes))
         return self._routine((*c.key, split), codes, (self._begin()[1], phase), 0)
+
+    def parts(self, wide: str) -> Routine | None:
+        """Each part of single numbers is added up by itself; None where that does not pay."""
+        c = self.c
+        shape, steps = _joined(self.aval.shape, self.strides)
+        flat = len(shape) == 1 and steps[0] in (0, 1)
+        sums = scatter_parts.PARTS * self.size
+        if c.op != "add" or c.elements > 1 or c.number.name == "float64" or not flat:
+            return None
+        if c.windows < max(_MANY, _FEW_TIMES * sums):
+            return None
+        s = Sums(self.size, steps[0], wide)
+        lanes = self._lanes(Number("", wide, 8, "") if wide else c.number)
+        codes = (scatter_parts.sum_parts(c, s, lanes), scatter_parts.add_parts(c, s, lanes))
+        phases = (
+            Phase(0, scatter_parts.PARTS, c.windows, c.first.size),
+            Phase(1, -(-self.size // CHUNK), 2.0 * self.size),
+        )
+        return self._routine((*c.key, s), codes, phases, scatter_parts.scratch_bytes(c, s))
 
     def kept(self, wide: str) -> Routine:
         """Sums are kept in memory of the form of the result."""
@@ -192,7 +213,7 @@ def _split(c: Scatter, lanes: int) -> Split | None:
         at = max(walked, key=lambda i: axes[i].size)
         units = min(64, axes[at].size)
         each = -(-axes[at].size // units)
-        return Split(BATCH, -(-axes[at].size // each), each, at)
+        return Split(BATCH, -(-axes[at].size // each), each, axes[at].size, at)
     units = min(c.elements // _SHARED, _MOST)
     if units < 2 or not c.window:
         return None
@@ -200,4 +221,4 @@ def _split(c: Scatter, lanes: int) -> Split | None:
     each = -(-length // units)
     if len(c.window) == 1:
         each = -(-each // lanes) * lanes
-    return Split(WINDOW, -(-length // each), each)
+    return Split(WINDOW, -(-length // each), each, length)

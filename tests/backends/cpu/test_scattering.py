@@ -212,6 +212,7 @@ STRATEGIES = {
     "as chosen": {"_NARROW": scattering._NARROW},
     "sorted": {"_NARROW": 0, "_is_kept": lambda c, size: False},
     "kept in memory": {"_NARROW": 100, "_is_kept": lambda c, size: True},
+    "in parts": {"_MANY": 0, "_FEW_TIMES": 0},
     "shared": {"_SHARED": 1},
 }
 
@@ -238,7 +239,7 @@ def test_scatters_equal_eager_ones(strategy, problem, order):
 @given(problem=problems())
 def test_scatters_equal_eager_ones_on_every_processor(name, problem):
     made = functions_of(name)
-    for strategy in ("as chosen", "sorted"):
+    for strategy in ("as chosen", "sorted", "in parts"):
         with (
             mock.patch.multiple(scattering, **STRATEGIES[strategy]),
             mock.patch.object(compiler, "functions", return_value=made),
@@ -289,11 +290,13 @@ def test_ones_are_counted_further_than_float32_counts_by_ones():
     assert np.asarray(count(index)).tolist() == [(1 << 24) + 10, 0]
 
 
-@pytest.mark.parametrize("height", [2, 400_000])
-def test_long_sums_of_rows_are_rounded_once(height):
-    """In memory of the form of the result, and after sorting."""
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (100_000, 1), (2, 3), (2, 40)])
+def test_long_sums_are_rounded_once(height, width):
+    """In parts, in memory of the form of the result, and after sorting."""
     index, u = np.zeros(70_000, np.int32), np.full(70_000, 0.1, "f")
-    f = fg.jit(lambda i, u: fnp.zeros((height, 40), "f").at[i].add(u[:, None]))
+    f = fg.jit(lambda i, u: fnp.zeros((height, width), "f").at[i].add(u[:, None]))
+    (routine,) = routines(f, index, u)
+    assert len(routine.phases) == {(1, 1): 2}.get((height, width), 3)
     found = np.asarray(f(index, u))[0]
     np.testing.assert_array_equal(found, np.float32(70_000 * np.float64(np.float32(0.1))))
 
