@@ -7,7 +7,7 @@ nearly equal numbers may be off by much, and a product by a last digit. Where th
 across a jump (a comparison, a rounding), either side is accepted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import log2
 from typing import Any
 
@@ -50,6 +50,11 @@ _EXACT = frozenset(
 )
 _ROUNDED = frozenset(["add", "sub", "mul", "div", "sqrt", "convert"])
 _ULPS = 5.0
+# What errors are relative to, if it is greater than the result: terms that cancel.
+_TERMS: dict[str, Callable[..., Any]] = {
+    "lgamma": lambda x: np.where(x < 0, np.abs(x) * np.log(2 + np.abs(x)) + 1, 0.0),
+    "digamma": lambda x: np.where(x < 0, np.log(2 + np.abs(x)) + 1, 0.0),
+}
 _CHAIN = 64  # the longest chain of additions, less the logarithm of their number
 
 
@@ -130,6 +135,10 @@ class _Bounded(Run):
             moved = _moved(args[k], doubt)
             there = [_value(instr, [*args[:k], x, *args[k + 1 :]], kinds) for x in moved]
             error = error + np.max([_distance(x, value) for x in there], axis=0)
+            if kinds[k].kind in "iu":  # no step of an integer is that large
+                error = error + np.where(np.isinf(doubt), np.inf, 0.0)
+        if instr.op == "bitcast" and kinds[0].kind == "f":  # a NaN in float64 has other bits
+            error = error + np.where(np.isnan(args[0]), np.inf, 0.0)
         if instr.op == "select" and (unsure := self.errors[instr.args[0]]).any():
             # The test and the value that it chooses may be off at once.
             pairs = zip(args[1:], instr.args[1:], strict=True)
@@ -137,7 +146,10 @@ class _Bounded(Run):
             error = np.where(unsure > 0, np.maximum(*either), error)
         if instr.dtype.kind == "f" and instr.op not in _EXACT:
             ulps = 1.0 if instr.op in _ROUNDED or instr.op.startswith("round_") else _ULPS
-            error = error + ulps * _unit(instr.op, instr.dtype) * np.abs(value)
+            size = (
+                np.maximum(np.abs(value), _TERMS[instr.op](*args)) if instr.op in _TERMS else value
+            )
+            error = error + ulps * _unit(instr.op, instr.dtype) * np.abs(size)
             error = error + ulps * np.finfo(instr.dtype).smallest_subnormal.astype(float)
         return value, np.where(np.isnan(error), np.inf, error)
 
@@ -178,15 +190,31 @@ class _Bounded(Run):
             value = _wide(value.astype(stored)) if stored.itemsize < 4 else value
             unit = 2.0**-7 if stored.itemsize < 4 else 0.0
             error = error + unit * np.abs(value) * (error > 0)
-        distance = _distance(got, value)
-        bad = (distance != 0) & ~(distance <= error)  # nobody knows how far off an infinity is
-        if not bad.any():
-            return None
-        at = tuple(int(x[0]) for x in np.nonzero(bad))
-        return (
-            f"operand {operand}, element {int(index[at])}: got {got[at]}, expected {value[at]} "
-            f"± {error[at]:.3g} ({int(bad.sum())} of {bad.size} elements are off)"
-        )
+        off = difference(got, value, error, index)
+        return None if off is None else f"operand {operand}, {off}"
+
+
+def difference(got: Array, wanted: Array, error: Array, index: Array | None = None) -> str | None:
+    """The first element that is further from what is wanted than its bound, in words, or None.
+
+    Args:
+        got: What was computed.
+        wanted: What it should be, of the same shape; two NaNs are the same.
+        error: The bound; infinite or NaN where nobody knows.
+        index: What the elements are called; None: their flat positions.
+    """
+    distance = _distance(got, wanted)
+    error = np.broadcast_to(error, distance.shape)
+    bad = (distance != 0) & ~(np.isnan(error) | (distance <= error))
+    if not bad.any():
+        return None
+    first = int(np.argmax(bad))
+    at = np.unravel_index(first, bad.shape)
+    name = first if index is None else int(index[at])
+    return (
+        f"element {name}: got {got[at]}, expected {wanted[at]} "
+        f"± {error[at]:.3g} ({int(bad.sum())} of {bad.size} elements are off)"
+    )
 
 
 def _wide(x: Array) -> Array:

@@ -22,6 +22,7 @@ _WEIGHTS = {
     "asin": 30, "acos": 30, "atan": 25, "sinh": 30, "cosh": 30, "asinh": 40, "acosh": 40,
     "atanh": 40, "cbrt": 30, "hypot": 16, "exp": 14, "exp2": 12, "expm1": 20, "log": 18,
     "log1p": 24, "sin": 22, "cos": 22, "tanh": 22, "nextafter": 8, "clz": 3, "popcount": 3,
+    "erf_inv": 40, "lgamma": 120, "digamma": 100, "bessel_i0e": 60, "bessel_i1e": 60,
 }  # fmt: skip
 _OPERATION_NS = 0.03  # an addition in a vector, by element of four bytes
 _BYTE_NS = 0.05  # from or to a cache

@@ -20,7 +20,7 @@ transposes, slices and broadcasts reach a step without a copy.
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -125,6 +125,14 @@ class Updated(Library):
 
 
 Step = Launch | Batch | Library
+
+
+def is_check(step: Step) -> TypeGuard[Library]:
+    """Whether a step raises where an index lies outside, and does nothing else.
+
+    Its first operand is a truth value; unless it holds, the step is done.
+    """
+    return type(step) is Library and step.eqn.primitive.name == "check_bounds"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,28 @@ from fgrad.compile.plan import Added, Library, Loop, Plan, View, launches_of
 from fgrad.core.ir import Literal
 
 Array = np.ndarray[Any, Any]
+RunKernel = Callable[[Kernel, Sequence[Array]], None]
+RunLibrary = Callable[[Library, Plan, Sequence[Array]], None]
+
+
+def run_library(step: Library, _plan: Plan, memory: Sequence[Array]) -> None:
+    """Run the eager rule of a step.
+
+    Args:
+        step: The step; no loop.
+        memory: The buffers of the plan, flat; those of the results are written.
+    """
+    prim = step.eqn.primitive
+    with np.errstate(all="ignore"):
+        out = prim.eager(np, *(_operand(a, memory) for a in step.inputs), **step.eqn.params)
+    _write(step, out if prim.multiple_results else (out,), memory)
 
 
 def run_plan(
     plan: Plan,
     inputs: Sequence[Array],
-    run: Callable[[Kernel, Sequence[Array]], None] = run_kernel,
+    run: RunKernel = run_kernel,
+    library: RunLibrary = run_library,
 ) -> list[Array]:
     """The results of a plan.
 
@@ -25,6 +41,7 @@ def run_plan(
         plan: What to run.
         inputs: One array an input.
         run: What runs kernels.
+        library: What runs library steps that are no loops.
     """
     memory = [np.ascontiguousarray(x).reshape(-1) for x in inputs]
     for b in plan.updated:
@@ -35,10 +52,10 @@ def run_plan(
             pairs = zip(launch.buffers, launch.kernel.operands, strict=True)
             run(launch.kernel, [memory[b].view(op.dtype) for b, op in pairs])
         if isinstance(step, Loop):
-            found = _run_loop(step, [_operand(a, memory) for a in step.inputs], run)
+            found = run_loop(step, [_operand(a, memory) for a in step.inputs], run, library)
             _write(step, found, memory)
         elif isinstance(step, Library):
-            _run_library(step, memory)
+            library(step, plan, memory)
     return [
         np.asarray(r.value) if isinstance(r, Literal)
         else memory[r].reshape(plan.buffers[r].shape)
@@ -59,36 +76,38 @@ def _operand(a: View | Literal, memory: Sequence[Array]) -> Any:
     return a.value if isinstance(a, Literal) else seen(a, memory)
 
 
-def _run_library(step: Library, memory: Sequence[Array]) -> None:
-    prim = step.eqn.primitive
-    with np.errstate(all="ignore"):
-        out = prim.eager(np, *(_operand(a, memory) for a in step.inputs), **step.eqn.params)
-    _write(step, out if prim.multiple_results else (out,), memory)
-
-
 def _write(step: Library, results: Sequence[Any], memory: Sequence[Array]) -> None:
     for b, y in zip(step.outputs, results, strict=True):
         flat = np.asarray(y).reshape(-1)
         memory[b][:] = memory[b] + flat if isinstance(step, Added) else flat
 
 
-def _run_loop(step: Loop, args: Sequence[Any], run: Callable[..., None]) -> list[Any]:
-    """The results of a loop, by those of its plans."""
+def run_loop(
+    step: Loop, args: Sequence[Any], run: RunKernel = run_kernel, library: RunLibrary = run_library
+) -> list[Any]:
+    """The results of a loop, by those of its plans.
+
+    Args:
+        step: The loop.
+        args: Its operands.
+        run: What runs kernels.
+        library: What runs library steps that are no loops.
+    """
     params, plans = step.eqn.params, step.plans
     if step.eqn.primitive.name == "cond":
-        return list(run_plan(plans[int(args[0])], args[1:], run))
+        return list(run_plan(plans[int(args[0])], args[1:], run, library))
     before, consts, carry, xs = groups_of(step, args)
     if step.eqn.primitive.name == "while":
-        while run_plan(plans[0], [*before, *carry], run)[0]:
-            carry = run_plan(plans[1], [*consts, *carry], run)
+        while run_plan(plans[0], [*before, *carry], run, library)[0]:
+            carry = run_plan(plans[1], [*consts, *carry], run, library)
         return list(carry)
     if step.eqn.primitive.name == "while_saved":
-        return _run_saved(step, before, consts, carry, run)
+        return _run_saved(step, before, consts, carry, run, library)
     n, order = len(carry), range(params["length"])
     shapes = [(len(order), *a.shape) for a in step.jaxprs[0].out_avals[n:]]
     ys = [np.empty(s, a.dtype) for s, a in zip(shapes, step.jaxprs[0].out_avals[n:], strict=True)]
     for i in reversed(order) if params["reverse"] else order:
-        outs = run_plan(plans[0], [*consts, *carry, *(x[i] for x in xs)], run)
+        outs = run_plan(plans[0], [*consts, *carry, *(x[i] for x in xs)], run, library)
         carry = outs[:n]
         for stacked, y in zip(ys, outs[n:], strict=True):
             stacked[i] = y
@@ -96,13 +115,13 @@ def _run_loop(step: Loop, args: Sequence[Any], run: Callable[..., None]) -> list
 
 
 def _run_saved(
-    step: Loop, before: Any, consts: Any, carry: Any, run: Callable[..., None]
+    step: Loop, before: Any, consts: Any, carry: Any, run: RunKernel, library: RunLibrary
 ) -> list[Any]:
     """The results of a while loop that keeps carries: rows of a stack at distances that double."""
     shapes = [v.aval for v in step.eqn.outputs[len(carry) : -1]]
     stacks = [np.zeros(a.shape, a.dtype) for a in shapes]
     spacing, steps = 1, 0
-    while run_plan(step.plans[0], [*before, *carry], run)[0]:
+    while run_plan(step.plans[0], [*before, *carry], run, library)[0]:
         if steps % spacing == 0:
             if steps == spacing * shapes[0].shape[0]:
                 spacing *= 2
@@ -110,6 +129,6 @@ def _run_saved(
                     s[: len(s) // 2] = s[::2].copy()
             for s, x in zip(stacks, carry, strict=True):
                 s[steps // spacing] = x
-        carry = run_plan(step.plans[1], [*consts, *carry], run)
+        carry = run_plan(step.plans[1], [*consts, *carry], run, library)
         steps += 1
     return [*carry, *stacks, np.int64(steps)]

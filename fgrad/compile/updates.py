@@ -112,7 +112,7 @@ def with_patches(
     for step in plan.steps:
         if not is_update(step, plan.buffers):
             moved = _renamed(step, same)
-            place = same.get(step.outputs[0]) if type(step) is Library else None
+            place = next((same[b] for b in writes_of(step) if b in same), None)
             if place is not None:
                 assert isinstance(moved, Library)
                 moved = Updated(moved.eqn, moved.index, moved.inputs, (place,))

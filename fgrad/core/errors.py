@@ -221,9 +221,10 @@ class CompilationError(FgradError, RuntimeError):
 
 
 class KernelMismatchError(FgradError, ArithmeticError):
-    """Raised under ``config.check`` when a kernel does not compute what its equations mean.
+    """Raised under ``config.check`` when a step does not compute what its equations mean.
 
-    The message names the kernel, its equations and the user's lines.
+    The message names the step, the first element that is off with both numbers, the equations and
+    the user's lines.
     """
 
 

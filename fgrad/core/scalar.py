@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core.errors import RuleError
+from fgrad.core.primitive import primitive
 
 Expr = Any  # str | float | tuple[str, Expr, ...]
 
@@ -108,6 +109,11 @@ def _one_by_one(function: Callable[[float], float]) -> Callable[..., Any]:
     return call
 
 
+def _special(name: str, arity: int) -> ScalarOp:
+    """A special function, which means what the primitive of its name computes eagerly."""
+    return ScalarOp(arity, lambda *args: primitive(name).eager(np, *args))
+
+
 # The whole set. Bits of bool are its truth values. `min` and `max` give NaN where either is NaN.
 OPS: dict[str, ScalarOp] = {
     # arithmetic
@@ -151,6 +157,13 @@ OPS: dict[str, ScalarOp] = {
     "pow": ScalarOp(2, np.power),
     "atan2": ScalarOp(2, np.arctan2),
     "hypot": ScalarOp(2, np.hypot),
+    # special functions of floats
+    "erf_inv": _special("erf_inv", 1),
+    "lgamma": _special("lgamma", 1),
+    "digamma": _special("digamma", 1),
+    "bessel_i0e": _special("bessel_i0e", 1),
+    "bessel_i1e": _special("bessel_i1e", 1),
+    # steps and signs of floats
     "nextafter": ScalarOp(2, np.nextafter),
     "copysign": ScalarOp(2, np.copysign),
     # comparisons

@@ -1,7 +1,7 @@
 """The index of the greatest or least element along an axis."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,12 +11,75 @@ from fgrad.core.basis import Dims
 from fgrad.core.errors import AxisError, DtypeError, ShapeError
 from fgrad.core.primitive import REAL, Case, Invalid, Lowering, MappedAxis, Primitive, Spec, Value
 from fgrad.core.tracing import bind
+from fgrad.lax.bits import bitwise_or
+from fgrad.lax.compare import eq, ne
+from fgrad.lax.creation import broadcasted_iota
+from fgrad.lax.extrema import max, min
 from fgrad.lax.kinds import check_kind, constant
+from fgrad.lax.reduce import reduce_max, reduce_min
 from fgrad.lax.shape import canonical_axis, value
+from fgrad.lax.slicing import slice_in_dim
 
 __all__ = ["argmax", "argmax_p", "argmin", "argmin_p"]
 
 _ORDERED = "biuf"
+_LONG, _PART = 2**15, 2**12  # elements: an axis that is searched in parts, and such a part
+
+
+# A composition of two reductions, for compilers: the extremum, then the least place that holds it.
+
+
+class _Extremum(NamedTuple):
+    """How an extremum is found: over an axis, and of two values."""
+
+    reduce: Callable[..., Value]
+    pair: Callable[..., Value]
+
+
+_EXTREMA = {"argmax": _Extremum(reduce_max, max), "argmin": _Extremum(reduce_min, min)}
+
+
+def _search(x: Value, places: Value, axis: int, of: _Extremum) -> tuple[Value, Value]:
+    """The extremum along an axis, and the least place that holds it."""
+    if x.shape[axis] >= _LONG:
+        return _search_parts(x, places, axis, of)
+    extremum = of.reduce(x, (axis,))
+    kept = tuple(i for i in range(x.ndim) if i != axis)
+    holding = _holding(x, basis.broadcast_in_dim(extremum, x.shape, kept), places)
+    return extremum, reduce_min(holding, (axis,))
+
+
+def _holding(x: Value, extremum: Value, places: Value) -> Value:
+    """The places where `x` is the extremum, or NaN, which the extremum is then; others are last."""
+    found = eq(x, extremum)
+    if dtypes.is_float(x.dtype):
+        found = bitwise_or(found, ne(x, x))
+    return basis.select_n(found, basis.scalar(np.iinfo(places.dtype).max, places.dtype), places)
+
+
+def _search_parts(x: Value, places: Value, axis: int, of: _Extremum) -> tuple[Value, Value]:
+    """As `_search`: each part is still in a cache when its extremum is looked for."""
+    n = x.shape[axis]
+    cut = n // _PART * _PART
+    shape = (*x.shape[:axis], n // _PART, _PART, *x.shape[axis + 1 :])
+    head, its = (basis.reshape(slice_in_dim(v, 0, cut, axis=axis), shape) for v in (x, places))
+    extremum, place = _search(*_search(head, its, axis + 1, of), axis, of)
+    if cut == n:
+        return extremum, place
+    rest, its = (slice_in_dim(v, cut, n, axis=axis) for v in (x, places))
+    other, its_place = _search(rest, its, axis, of)
+    both = of.pair(extremum, other)
+    return both, min(_holding(extremum, both, place), _holding(other, both, its_place))
+
+
+def _composed(name: str) -> Callable[..., Value]:
+    def composed(x: Value, *, axis: int, index_dtype: np.dtype[Any]) -> Value:
+        counted = np.dtype(np.int32 if x.shape[axis] < 2**31 else np.int64)
+        places = broadcasted_iota(counted, x.shape, axis)
+        _, place = _search(x, places, axis, _EXTREMA[name])
+        return basis.convert_element_type(place, index_dtype)
+
+    return composed
 
 
 def _spec(name: str) -> Spec:
@@ -69,7 +132,7 @@ def _arg_extremum(name: str, doc: str) -> Primitive:
         abstract=abstract,
         eager=eager,
         batch=batch,
-        lower=Lowering("reduce", name),
+        lower=Lowering("reduce", name, _composed(name)),
         spec=_spec(name),
     )
     return prim

@@ -20,6 +20,7 @@ from fgrad.core.errors import AxisError, IndexOutOfBoundsError, ShapeError
 __all__ = ["GatherDimensionNumbers", "GatherScatterMode", "ScatterDimensionNumbers"]
 
 Ints = tuple[int, ...]
+_HIGHEST = np.uint64(np.iinfo(np.intp).max)  # an unsigned index beyond it must not become negative
 
 
 class _DimensionNumbers:
@@ -146,35 +147,54 @@ class GatherScatterMode(enum.Enum):
         RAISE: The default: eager CPU code raises `IndexOutOfBoundsError`; elsewhere the error is
             reported when the program returns, and meanwhile gather fills and scatter drops.
             Derivatives raise by themselves: a program may need them alone, without the value.
+        RAISE_WRAPPED: RAISE, of indices to which the length of their axis was added where they were
+            negative: what is reported is the index as it was given.
         CLIP: The start moves to the nearest at which the window fits.
         FILL_OR_DROP: Gather gives the fill value, scatter leaves the operand as it is.
         PROMISE_IN_BOUNDS: The caller vouches for the indices; eager CPU code checks them still.
     """
 
     RAISE = "raise"
+    RAISE_WRAPPED = "raise_wrapped"
     CLIP = "clip"
     FILL_OR_DROP = "fill"
     PROMISE_IN_BOUNDS = "promise_in_bounds"
 
+    @property
+    def raises(self) -> bool:
+        """Whether eager CPU code and compiled programs raise where a window does not fit."""
+        return self in _RAISING
+
     @staticmethod
-    def from_any(mode: "str | GatherScatterMode | None") -> "GatherScatterMode":
+    def from_any(
+        mode: "str | GatherScatterMode | None", *, wrapped: bool = False
+    ) -> "GatherScatterMode":
         """The mode of that name; None means RAISE, or fill and drop where the config says 'jax'.
+
+        Args:
+            mode: A name or a mode.
+            wrapped: Whether it is about indices that were counted from the end where negative.
 
         Example:
             >>> GatherScatterMode.from_any("drop")
             <GatherScatterMode.FILL_OR_DROP: 'fill'>
         """
         if isinstance(mode, GatherScatterMode):
-            return mode
-        if mode is None:
+            found = mode
+        elif mode is None:
             raises = config.out_of_bounds == "raise"
-            return GatherScatterMode.RAISE if raises else GatherScatterMode.FILL_OR_DROP
-        found = _MODES.get(mode)
-        if found is None:
+            found = GatherScatterMode.RAISE if raises else GatherScatterMode.FILL_OR_DROP
+        elif mode in _MODES:
+            found = _MODES[mode]
+        else:
             raise ShapeError(f"mode {mode!r} is unknown; choose one of {', '.join(_MODES)}")
-        return found
+        reports = wrapped and found is GatherScatterMode.RAISE
+        return GatherScatterMode.RAISE_WRAPPED if reports else found
 
 
+_RAISING = (
+    GatherScatterMode.RAISE, GatherScatterMode.RAISE_WRAPPED, GatherScatterMode.PROMISE_IN_BOUNDS,
+)  # fmt: skip
 _MODES = {
     "raise": GatherScatterMode.RAISE,
     "clip": GatherScatterMode.CLIP,
@@ -310,15 +330,21 @@ def _bounded(
     columns, valid = [], None
     on_host = xp is np
     for k, limit in enumerate(p.limits):
-        column = indices[..., k].astype(np.intp)
+        given = indices[..., k]
+        column = (xp.minimum(given, _HIGHEST) if given.dtype == np.uint64 else given).astype(
+            np.intp
+        )
         columns.append(column)
         if on_host and column.size and int(column.min()) >= 0 and int(column.max()) <= limit:
             continue
         inside = (column >= 0) & (column <= limit)
         if on_host and inside.all():
             continue
-        if on_host and mode in (GatherScatterMode.RAISE, GatherScatterMode.PROMISE_IN_BOUNDS):
-            raise _outside(name, p, k, int(column[~inside].flat[0]))
+        if on_host and mode.raises:
+            index = int(given[~inside].flat[0])
+            if mode is GatherScatterMode.RAISE_WRAPPED and index < 0:
+                index -= p.operand_shape[p.dnums.start_index_map[k]]
+            raise _outside(name, p, k, index)
         columns[k] = xp.clip(column, 0, max(limit, 0))
         if mode is not GatherScatterMode.CLIP:
             valid = inside if valid is None else valid & inside

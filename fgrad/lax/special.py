@@ -13,7 +13,6 @@ import numpy as np
 
 from fgrad.core.evaluate import as_value
 from fgrad.core.primitive import FLOATS, Absent, Case, Operand, Primitive, Spec, Value
-from fgrad.core.scalar import OPS
 from fgrad.core.tracing import bind
 from fgrad.lax.arithmetic import add, mul, neg, sub
 from fgrad.lax.elementary import exp, log, log1p
@@ -71,17 +70,20 @@ def _in_float64(name: str) -> Callable[..., Any]:
 
 def special_unary(
     name: str, doc: str, eager: Callable[..., Any], deriv: Any, reference: str, low: float,
-    high: float,
+    high: float, *, zeros: tuple[float, ...] = (),
 ) -> Primitive:  # fmt: skip
+    """A function of one float; beside its `zeros`, SciPy is right to some digits only."""
+    scipy = _scipy(reference)
+    ulps = 32.0 if zeros else 4.0
     return pointwise(
         name,
         "x",
         doc=doc,
         eager=eager,
         derivs=(deriv,),
-        scalar=f"{name}(x)" if name in OPS else NO_SCALAR,
+        scalar=f"{name}(x)",
         accepts=FLOAT,
-        spec=unary_spec(_scipy(reference), low, high, dtypes=FLOATS),
+        spec=unary_spec(scipy, low, high, kinks=zeros, dtypes=FLOATS, ulps=ulps),
     )
 
 
@@ -107,10 +109,15 @@ erfc_p = special_unary(
     2.0,
 )
 
+
+def _erf_inv_eager(xp: Any, x: Any) -> Any:
+    return xp.copysign(_in_float64("erfinv")(xp, x), x)  # SciPy has 0 at -0
+
+
 erf_inv_p = special_unary(
     "erf_inv",
     "The inverse of erf.",
-    _in_float64("erfinv"),
+    _erf_inv_eager,
     lambda out: mul(math.sqrt(math.pi) / 2, exp(square(out))),
     "erfinv",
     -0.8,
@@ -150,15 +157,21 @@ def erf_inv(x: Any) -> Value:
 
 # ------------------------------------------------------------------------- gamma functions
 
+_TINY = 1e-20  # for x below, log |Γ(x)| is -log |x| to the last digit
+
 
 def _lgamma_eager(xp: Any, x: Any) -> Any:
-    # SciPy has -inf at -inf.
-    return library(xp).gammaln(xp.where(x == -np.inf, x.dtype.type(np.inf), x))
+    # SciPy has -inf at -inf, and inf at denormal numbers.
+    size = abs(x)
+    small = size < _TINY
+    found = library(xp).gammaln(xp.where(small | (x == -np.inf), x.dtype.type(np.inf), x))
+    return xp.where(small, -xp.log(size), found) if small.any() else found
 
 
 lgamma_p = special_unary(
-    "lgamma", "log |Γ(x)|.", _lgamma_eager, lambda x: digamma(x), "gammaln", 0.3, 4.0
-)
+    "lgamma", "log |Γ(x)|.", _lgamma_eager, lambda x: digamma(x), "gammaln", 0.3, 4.0,
+    zeros=(1.0, 2.0),
+)  # fmt: skip
 
 digamma_p = special_unary(
     "digamma",

@@ -31,7 +31,7 @@ from fgrad.core.primitive import (
 )
 from fgrad.core.tracing import bind
 from fgrad.core.transforms.stage import stage
-from fgrad.lax import extrema, window_eager
+from fgrad.lax import extrema, window_composed, window_eager
 from fgrad.lax.arithmetic import add
 from fgrad.lax.conv_shapes import dilated
 from fgrad.lax.kinds import structural
@@ -123,7 +123,7 @@ reduce_window_sum_p: Primitive = structural(
     eager=_sum_eager,
     transpose=_sum_transpose,
     batch=_batch_of(lambda: reduce_window_sum_p),
-    lower=Lowering("library", "reduce_window_sum"),
+    lower=Lowering("library", "reduce_window_sum", window_composed.sums),
     spec=Spec(
         cases=CASES,
         dtypes=NUMERIC,
@@ -274,7 +274,7 @@ def _extremum(name: str, select: str, identity: Callable[[Any], Any], ufunc: str
             lambda _needed: (0,),
         ),
         batch=_batch_of(lambda: prim),
-        lower=Lowering("library", name),
+        lower=Lowering("library", name, getattr(window_composed, ufunc)),
         spec=Spec(
             Operand(generator="distinct"),
             CASES,

@@ -49,7 +49,7 @@ def _reduce_axis(
     x = padded(xp, x, (pads,), (base,), fill)
     if k > UNROLLED:
         view = window_view(xp, x, (k,), (length,), (stride,), (dilation,))
-        return xp.moveaxis(op.reduce(view, axis=-2), -1, axis)
+        return xp.moveaxis(op.reduce(view, axis=-2, dtype=x.dtype), -1, axis)
     span = (length - 1) * stride + 1
     out = None
     for j in range(0, k * dilation, dilation):

@@ -243,6 +243,7 @@ class IndexedArray:
                 f"x.at[...].{name}: values {y.aval} do not broadcast to the elements chosen, "
                 f"{list(target.shape)} of {x.aval}"
             )
+        mode = lax.GatherScatterMode.from_any(mode, wrapped=wrap_negative_indices)
         out = scatter(
             basis.reshape(x, target.operand_shape), target.index, target.updates(y), target.dims,
             indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode,

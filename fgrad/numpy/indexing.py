@@ -372,8 +372,8 @@ def _gathered(
     )
     sizes = tuple(min(1, n) if i in over else n for i, n in enumerate(x.shape))
     out = lax.gather(
-        x, index, dims, sizes, mode=mode, fill_value=fill_value, indices_are_sorted=sorted_,
-        unique_indices=unique,
+        x, index, dims, sizes, mode=GatherScatterMode.from_any(mode, wrapped=wrapped),
+        fill_value=fill_value, indices_are_sorted=sorted_, unique_indices=unique,
     )  # fmt: skip
     return basis.reshape(out, _with_new_axes(p.entries, out.shape, place, len(batch)))
 

@@ -111,3 +111,17 @@ def test_products_of_some_factors_may_not_fit_the_dtype():
         assert fault(kernel, before, [before[0], np.array(found, F)]) is None
     for wrong in ([1e-30, 1, 256], [0, 1, 255]):
         assert fault(kernel, before, [before[0], np.array(wrong, F)])
+
+
+def test_the_bits_of_a_nan_may_be_any_and_those_of_numbers_not():
+    body = (
+        Load(0, M, F), Compute("bitcast", (0,), INT), Const(1, INT), Compute("sar", (1, 2), INT),
+        Store(1, M, 3),
+    )  # fmt: skip
+    kernel = Kernel("k", (6,), (8,), (Operand(F), Operand(INT, True)), body)
+    x = np.linspace(-2, 2, 48, dtype=F)
+    x.view(INT)[5] = 0x7F800001  # a NaN that signals; evaluation in float64 makes it quiet
+    after = [x, x.view(INT) >> 1]
+    assert fault(kernel, [x, np.zeros(48, INT)], after) is None
+    after[1][7] += 1
+    assert "element 7:" in (fault(kernel, [x, np.zeros(48, INT)], after) or "")

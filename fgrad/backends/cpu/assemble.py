@@ -5,11 +5,11 @@ from math import inf
 from typing import NamedTuple
 
 from fgrad.backends.cpu.functions import Functions
-from fgrad.backends.cpu.room import LoopRoom, Room
+from fgrad.backends.cpu.room import LoopRoom, Room, bytes_of, row_bytes
 from fgrad.backends.cpu.tape import Assembled, Op
 from fgrad.backends.cpu.writing import STEP_NS, Addresses, Parts, Time, Writer
 from fgrad.compile.loops import groups_of
-from fgrad.compile.plan import Buffer, Launch, Library, Loop, Plan, View
+from fgrad.compile.plan import Launch, Library, Loop, Plan, View, is_check
 from fgrad.core.ir import Literal
 from fgrad.lax.control.while_walk import KEPT
 
@@ -26,6 +26,18 @@ def assemble(loop: Loop, addresses: Addresses, parts: Parts, made: Functions) ->
     words = [writer.word() for _ in range(count + len(loop.outputs))]
     time = writer.loop(loop, room, 0, words[:count], words[count:])
     return writer.finish(room.bytes, time.total)
+
+
+def assemble_product(step: Library, plan: Plan, made: Functions) -> Assembled:
+    """The tape of one product of a plan that is `sequence.prepared`.
+
+    Its operands are the pointers to the buffers that it reads, then to the one that it writes.
+    """
+    writer = _Writer(lambda _: (0, 0), lambda _: (), made)
+    places = [v.buffer for v in step.inputs if isinstance(v, View)] + list(step.outputs)
+    given = [writer.word() for _ in places]
+    time = writer.product(step, plan, dict(zip(places, given, strict=True)))
+    return writer.finish(0, time.total)
 
 
 class _Writer(Writer):
@@ -48,6 +60,10 @@ class _Writer(Writer):
                 ins = [self.operand(a, plan, words) for a in step.inputs]
                 outs = [words[b] for b in step.outputs]
                 time = self.loop(step, room.loops[i], base + memory.scratch[i], ins, outs)
+            elif is_check(step):
+                self.code += [Op.CHECK, self.operand(step.inputs[0], plan, words)]
+                self.checks = True
+                time = Time(STEP_NS, STEP_NS)
             elif i in room.routines:
                 assert isinstance(step, Library)
                 room_of = base + memory.scratch.get(i, 0)
@@ -90,9 +106,9 @@ class _Writer(Writer):
             return Time(STEP_NS, STEP_NS)
         seen = body.buffers[len(consts) + n : body.inputs]
         steps = [
-            _row_bytes(a, b) for a, b in zip(groups_of(loop, loop.inputs)[3], seen, strict=True)
+            row_bytes(a, b) for a, b in zip(groups_of(loop, loop.inputs)[3], seen, strict=True)
         ]
-        steps += [_bytes_of(r, body) for r in body.results[n:]]
+        steps += [bytes_of(r, body) for r in body.results[n:]]
         rows = [self.word() for _ in steps]
         state = self.begin(room, base, init, outs, last=length - 1)
         self.move([*zip(rows, [*xs, *outs[n:]], strict=True)])
@@ -119,7 +135,7 @@ class _Writer(Writer):
         before, consts, init, _ = groups_of(loop, ins)
         state = self.begin(room, base, init, outs, last=0)
         stacks = outs[len(init) : -1]
-        sizes = [_bytes_of(r, body) for r in body.results]
+        sizes = [bytes_of(r, body) for r in body.results]
         saved = loop.eqn.primitive.name == "while_saved"
         if saved:
             for word, size in zip(stacks, sizes, strict=True):
@@ -161,7 +177,7 @@ class _Writer(Writer):
                     words.setdefault(r, out)
             times.append(self.plan(branch, inner, base, words))
             for r, out in zip(branch.results, outs, strict=True):
-                self.copy(out, self.result(r, words), _bytes_of(r, branch))
+                self.copy(out, self.result(r, words), bytes_of(r, branch))
             self.code += [Op.JUMP, 0, 0]
             leaves.append(len(self.code) - 2)
         for place in leaves:
@@ -208,7 +224,7 @@ class _Writer(Writer):
             words[b] = ring[0]
         time = self.plan(body, room, base, words)
         for r, row in zip(body.results[n:], rows, strict=True):
-            self.copy(row, self.result(r, words), _bytes_of(r, body))
+            self.copy(row, self.result(r, words), bytes_of(r, body))
         pairs = [
             (word, self.result(r, words))
             for word, r in zip(state.words, body.results[:n], strict=True)
@@ -222,7 +238,7 @@ class _Writer(Writer):
     def end(self, body: Plan, state: "_State", outs: Sequence[int]) -> None:
         """Have the carries in the results."""
         for out, word, r in zip(outs, state.words, body.results, strict=False):
-            self.copy(out, word, _bytes_of(r, body))
+            self.copy(out, word, bytes_of(r, body))
 
 
 class _State(NamedTuple):
@@ -236,14 +252,3 @@ class _State(NamedTuple):
 
     words: list[int]
     rings: dict[int, list[int]]
-
-
-def _bytes_of(r: int | Literal, plan: Plan) -> int:
-    if isinstance(r, Literal):
-        return int(r.aval.size * r.aval.dtype.itemsize)
-    return plan.buffers[r].nbytes
-
-
-def _row_bytes(a: View | Literal, row: Buffer) -> int:
-    """The bytes from one row of a stacked input to the next."""
-    return row.nbytes if isinstance(a, Literal) else a.strides[0] * row.dtype.itemsize

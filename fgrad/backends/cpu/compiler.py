@@ -5,18 +5,19 @@ import hashlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
-from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 
 from fgrad.backends.cpu import layout
 from fgrad.backends.cpu.assemble import assemble
+from fgrad.backends.cpu.checked import checked_launch, checked_loop, checked_rule
 from fgrad.backends.cpu.engine import Code
 from fgrad.backends.cpu.executable import Executable, Loaded
 from fgrad.backends.cpu.functions import Functions, Launcher, functions
 from fgrad.backends.cpu.nested import rule_of
 from fgrad.backends.cpu.ops import supports
+from fgrad.backends.cpu.products import product_of
 from fgrad.backends.cpu.render import module, render
 from fgrad.backends.cpu.routine_table import routine_of
 from fgrad.backends.cpu.routines import Routine, function
@@ -24,7 +25,6 @@ from fgrad.backends.cpu.sequence import kernels_of, prepared, routines_of, runs_
 from fgrad.backends.cpu.target import host
 from fgrad.backends.cpu.together import Part, scratch_of
 from fgrad.compile.batch import batched
-from fgrad.compile.bounds import fault
 from fgrad.compile.collector import paused
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
@@ -32,7 +32,6 @@ from fgrad.compile.lower import lower
 from fgrad.compile.passes import optimize
 from fgrad.compile.plan import Library, Loop, Plan, launches_of
 from fgrad.core.config import config
-from fgrad.core.errors import KernelMismatchError
 from fgrad.core.ir import Jaxpr
 
 
@@ -60,13 +59,12 @@ def compile_program(
 
 
 def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
-    """A function for each launch of a plan; None for its other steps.
+    """A function for each launch of a plan, loop and routine; None for its other steps.
 
-    With `config.check` each compares what its kernel has written with what that means.
+    With `config.check` each judges what it has written, and products have such functions too.
     """
     steps = plan.steps
-    # With `config.check` loops stay with Python, and their kernels are checked one by one.
-    loops = set() if config.check else {i for i, s in enumerate(steps) if runs_compiled(s)}
+    loops = {i for i, s in enumerate(steps) if runs_compiled(s)}
     names = {kernel: name_of(kernel, made) for kernel in kernels_of(plan)}
     kernels = {name: kernel for kernel, name in names.items()}
     target = made.engine.target
@@ -85,13 +83,12 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
     for i, step in enumerate(steps):
         if i in loops:
             assert isinstance(step, Loop)
-            found.append(_loop(step, codes, made))
+            found.append(_loop(step, codes, made, i))
             continue
         launches = launches_of(step)
         if not launches:
-            routine = routines[i]
             assert isinstance(step, Library)
-            found.append(None if routine is None else _sequence(routine, step, codes, made))
+            found.append(_library(step, routines[i], codes, made, i))
             continue
         inside = [launch.kernel for launch in launches]
         owners = [codes[names[kernel]] for kernel in inside]
@@ -99,12 +96,24 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
         spin = i + 1 < len(steps) and bool(launches_of(steps[i + 1]))
         call, scratch = _launched(inside, parts, made, spin)
         if config.check:
-            call = functools.partial(_checked, call, inside, [_told(jaxpr, k) for k in inside])
+            call = checked_launch(call, step, jaxpr, i)
         found.append(Loaded(call, made.scratch_bytes(scratch), owners))
     return found
 
 
-def _loop(step: Loop, codes: Mapping[str, Code], made: Functions) -> Loaded:
+def _library(
+    step: Library, routine: Routine | None, codes: Mapping[str, Code], made: Functions, number: int
+) -> Loaded | None:
+    """What computes a library step, if that is not for the executable to say."""
+    found = None if routine is None else _sequence(routine, step, codes, made)
+    if found is None and config.check and (product := product_of(step.eqn)) is not None:
+        found = Loaded(product)
+    if found is not None and config.check:
+        found = found._replace(call=checked_rule(found.call, step.eqn, number))
+    return found
+
+
+def _loop(step: Loop, codes: Mapping[str, Code], made: Functions, number: int) -> Loaded:
     """A loop as one function."""
     used: list[Any] = []
 
@@ -114,28 +123,46 @@ def _loop(step: Loop, codes: Mapping[str, Code], made: Functions) -> Loaded:
         used.append(code)
         return code.addresses[name], code.addresses.get(f"{name}_combine", 0)
 
+    def launcher(kernel: Kernel) -> Launcher:
+        name = name_of(kernel, made)
+        call, scratch = _launched([kernel], [_part(kernel, name, codes[name])], made, False)
+        size = made.scratch_bytes(scratch)
+        return (lambda *a: call(*a, np.empty(size, np.uint8))) if size else call
+
     def parts(routine: Routine) -> list[int]:
         names = _names(routine)
         used.extend(codes[name] for name in names)
         return [codes[name].addresses[name] for name in names]
 
+    def routine(inner: Library) -> Launcher | None:
+        found = routine_of(inner, made.engine.target)
+        if found is None:
+            return None
+        loaded = _sequence(found, inner, codes, made)
+        size = loaded.scratch_bytes
+        return (lambda *a: loaded.call(*a, np.empty(size, np.uint8))) if size else loaded.call
+
     tape = assemble(step, addresses, parts, made)
     call = made.loop(tape)
-    return Loaded(_raising(call, step) if tape.checked else call, tape.bytes, (used, tape))
+    if tape.checks:
+        call = functools.partial(_or_by_rule, call, step)
+    if config.check:
+        call = checked_loop(call, step, launcher, routine, made, number)
+    return Loaded(call, tape.bytes, (used, tape))
 
 
-def _raising(call: Launcher, step: Library) -> Launcher:
-    """A function of a step's operands and results that runs its eager rule where `call` refuses."""
-    rule, count = rule_of(step.eqn), len(step.inputs)
+def _or_by_rule(call: Launcher, step: Library, *arrays: Any) -> None:
+    """Run a loop or routine; where a check in it fails its eager rule raises what there is to say.
 
-    def run(*arrays: Any) -> None:
-        if call(*arrays) is False:
-            found = rule(np, *arrays[:count], **step.eqn.params)
-            results = found if step.eqn.primitive.multiple_results else [found]
-            for out, x in zip(arrays[count:], results, strict=False):
-                out[...] = x
-
-    return run
+    It has not changed what that depends on.
+    """
+    if not call(*arrays):
+        return
+    count = len(step.inputs)
+    found = rule_of(step.eqn)(np, *arrays[:count], **step.eqn.params)
+    results = found if step.eqn.primitive.multiple_results else [found]
+    for out, y in zip(arrays[count:], results, strict=False):
+        out[...] = y
 
 
 def _launched(
@@ -183,14 +210,14 @@ def _sequence(
 
     call = run if last else calls[0]
 
-    def checked(*arrays: Any) -> bool:
-        fault = arrays[-1][:8].view(np.int64)
+    def checked(*arrays: Any) -> Any:
+        fault = arrays[-1][:1]
         fault[0] = 0
         call(*arrays)
-        return not fault[0]
+        return fault[0]
 
     owners = [codes[name] for name in names]
-    final = _raising(checked, step) if routine.checked else call
+    final = functools.partial(_or_by_rule, checked, step) if routine.checked else call
     return Loaded(final, routine.scratch_bytes, owners, routine.over)
 
 
@@ -224,26 +251,6 @@ def text_of(kernel: Kernel) -> str:
 def grid_of(kernel: Kernel) -> int:
     """The number of units of work that may run in parallel."""
     return layout.units(kernel)
-
-
-def _told(jaxpr: Jaxpr, kernel: Kernel) -> str:
-    """The equations of a kernel and where the user asked for them, a line each."""
-    eqns = [jaxpr.eqns[i] for i in kernel.eqns]
-    return "".join(f"\n  {e!r}  at {e.source}" for e in eqns)
-
-
-def _checked(call: Launcher, kernels: Sequence[Kernel], told: Sequence[str], *arrays: Any) -> None:
-    ends = list(accumulate((len(k.operands) for k in kernels), initial=0))
-    operands = (op for k in kernels for op in k.operands)
-    flat = [a.reshape(-1).view(op.dtype) for a, op in zip(arrays, operands, strict=False)]
-    before = [a.copy() for a in flat]
-    call(*arrays)
-    for kernel, text, (first, last) in zip(kernels, told, pairwise(ends), strict=True):
-        found = fault(kernel, before[first:last], flat[first:last])
-        if found is not None:
-            raise KernelMismatchError(
-                f"kernel {kernel.name} does not compute what it means; {found}; it fuses{text}"
-            )
 
 
 def name_of(kernel: Kernel, made: Functions) -> str:

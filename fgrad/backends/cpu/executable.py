@@ -35,6 +35,7 @@ from fgrad.compile.plan import (
     Step,
     View,
     contiguous,
+    is_check,
     launches_of,
     writes_of,
 )
@@ -104,7 +105,8 @@ class Executable:
         writer = _Writer(plan, self.memory, loaded, ready, self.taken, mark)
         self.source = writer.text()
         self.fresh = writer.fresh
-        self.silent = all(kernel is not None for kernel in loaded)
+        steps = zip(loaded, plan.steps, strict=True)
+        self.silent = all(kernel is not None or is_check(step) for kernel, step in steps)
         self._lines, self._first = writer.step_of_line, writer.first
         names = writer.constants
         exec(compile(self.source, f"<fgrad program {id(self):x}>", "exec"), names)
@@ -182,7 +184,7 @@ class Executable:
 def equations(jaxpr: Jaxpr, step: Step) -> list[Eqn]:
     """The equations that a step computes."""
     if isinstance(step, Library):
-        return [step.eqn]
+        return [jaxpr.eqns[step.index] if is_check(step) else step.eqn]
     return [jaxpr.eqns[i] for launch in launches_of(step) for i in launch.kernel.eqns]
 
 
@@ -235,6 +237,8 @@ class _Writer:
                 self.launch(i, step)
             elif self.loaded[i] is not None:
                 self.loop(i, step)
+            elif is_check(step):
+                self.check(step)
             else:
                 self.library(step)
             self.step_of_line[len(self.lines)] = step
@@ -299,6 +303,17 @@ class _Writer:
         self.constants.setdefault("keep", []).append(kernel.keep)
         name = self.constant(kernel.call, f"{identifier(name)}_")
         self.line(f"{name}({', '.join(args)})")
+
+    def check(self, step: Library) -> None:
+        """Raise by the eager rule, where there is anything to raise."""
+        flag, *others = map(self.operand, step.inputs)
+        rule = self.constant(step.eqn.primitive.eager, "check_bounds_")
+        args = [
+            flag,
+            *others,
+            *(f"{k}={self.constant(v, 'p')}" for k, v in step.eqn.params.items()),
+        ]
+        self.line(f"if {flag}: {rule}(np, {', '.join(args)})")
 
     def library(self, step: Library) -> None:
         args = [self.operand(a) for a in step.inputs]

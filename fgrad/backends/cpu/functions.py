@@ -25,6 +25,7 @@ from fgrad.core.evaluate import ArrayImpl
 
 Launcher = Callable[..., Any]
 _FASTCALL = 0x0080
+_FAILED = 2  # what a tape returns that a check has left
 _C_CONTIGUOUS_AND_ALIGNED = 0x0101
 # Nanoseconds of work: from here on other Python threads may run; from here on workers help; and
 # the least that a worker should take at a time.
@@ -143,8 +144,8 @@ class Functions:
     def loop(self, assembled: Assembled) -> Launcher:
         """A function of the arrays that a loop reads, those that it writes, and its frame.
 
-        It gives False where the eager rule has to run, since a routine has found an error, and
-        raises what a signal raises meanwhile, as `KeyboardInterrupt`.
+        It raises what a signal raises meanwhile, as `KeyboardInterrupt`, and returns True where a
+        check has failed: its results are then not written.
         """
         tape = np.zeros(Tape.SIZE, np.int64)
         tape[Tape.CONTEXT] = self._context.ctypes.data
@@ -226,12 +227,12 @@ class Functions:
             args[n : n + 2] = place, place + block[Word.SHARED_BYTES]
         self._run(block.ctypes.data, args.ctypes.data)
 
-    def _portable_loop(self, tape: Any, image: Any, *arrays: Any) -> bool | None:
+    def _portable_loop(self, tape: Any, image: Any, *arrays: Any) -> bool:
         frame = arrays[-1][: image.nbytes].view(np.int64)
         frame[:] = image
         for i, x in enumerate(arrays[:-1], Frame.OPERANDS):
             frame[i] = x.ctypes.data
-        return False if self._tape(tape.ctypes.data, frame.ctypes.data) == 2 else None
+        return bool(self._tape(tape.ctypes.data, frame.ctypes.data) == _FAILED)
 
     def _works(self, head: int) -> bool:
         """Whether arrays look as expected, and a builtin computes what it should."""

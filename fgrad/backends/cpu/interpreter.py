@@ -39,7 +39,7 @@ end:
   ret i1 %stop
 }}
 
-; 0, or 1 where a signal has raised an exception, 2 where the eager rule has to run.
+; 0, or 1 where a signal has raised an exception, or 2 where a check has failed.
 define i64 @fgrad_tape(ptr %tape, ptr %frame) {{
 entry:
   %x = call i64 @word(ptr %tape, i64 {T.CONTEXT})
@@ -189,15 +189,15 @@ small:
   %after_small = getelementptr i64, ptr %pc, i64 19
   br label %loop
 check:
-  %faultp = call ptr @pointer(ptr %frame, ptr %pc, i64 1)
-  %fault = load i64, ptr %faultp
-  %faulty = icmp ne i64 %fault, 0
+  %wrongp = call ptr @pointer(ptr %frame, ptr %pc, i64 1)
+  %wrong = load i8, ptr %wrongp
+  %right = icmp eq i8 %wrong, 0
   %after_check = getelementptr i64, ptr %pc, i64 2
-  br i1 %faulty, label %refused, label %loop
-refused:
-  ret i64 2
+  br i1 %right, label %loop, label %failed
 interrupted:
   ret i64 1
+failed:
+  ret i64 2
 done:
   ret i64 0
 }}
@@ -248,16 +248,16 @@ short:
 end:
   %failed = phi i64 [%status, %free], [%held, %short]
   %error = icmp eq i64 %failed, 1
-  br i1 %error, label %raise, label %ended
+  br i1 %error, label %raise, label %return
 raise:
   ret ptr null
-ended:
-  %other = icmp eq i64 %failed, 2
-  br i1 %other, label %tell, label %return
-tell:
-  %false = call ptr @constant(ptr %context, i64 {C.FALSE})
-  ret ptr %false
 return:
+  %wrong = icmp eq i64 %failed, 2
+  br i1 %wrong, label %wronged, label %done
+wronged:
+  %true = call ptr @constant(ptr %context, i64 {C.TRUE})
+  ret ptr %true
+done:
   %none = call ptr @constant(ptr %context, i64 {C.NONE})
   ret ptr %none
 }}

@@ -8,7 +8,8 @@ from fgrad.backends.cpu.routines import Routine
 from fgrad.backends.cpu.target import Target
 from fgrad.compile.loops import fixed_steps, groups_of, places
 from fgrad.compile.memory import ALIGNMENT, plan_memory
-from fgrad.compile.plan import Launch, Loop, Plan, writes_of
+from fgrad.compile.plan import Buffer, Launch, Loop, Plan, View, writes_of
+from fgrad.core.ir import Literal
 
 
 class Room:
@@ -106,3 +107,15 @@ class LoopRoom:
 def aligned(size: int) -> int:
     """A number of bytes, up to the next cache line."""
     return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def bytes_of(r: int | Literal, plan: Plan) -> int:
+    """The size of a result of a plan."""
+    if isinstance(r, Literal):
+        return int(r.aval.size * r.aval.dtype.itemsize)
+    return plan.buffers[r].nbytes
+
+
+def row_bytes(a: View | Literal, row: Buffer) -> int:
+    """The bytes from one row of a stacked input to the next."""
+    return row.nbytes if isinstance(a, Literal) else a.strides[0] * row.dtype.itemsize

@@ -50,7 +50,7 @@ class Routine(NamedTuple):
         lanes: Values in a vector.
         scratch_bytes: The size of the scratch memory; 0: there is none.
         checked: Whether it may find that the eager rule must run, to raise an error: it then puts
-            a number other than 0 into the first word of its scratch memory.
+            a number other than 0 into the first byte of its scratch memory.
         over: Whether its result may lie where its first operand does.
     """
 

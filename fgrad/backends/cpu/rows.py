@@ -245,10 +245,13 @@ class _Pass:
             case Load():
                 return self.accesses[i].load(step)
             case Index(dtype=dtype):
-                places = b.splat(step.at)
+                kind = dtype if dtype.kind in "iu" else _INT64
+                with b.lanes(1):
+                    first = ops.convert(b, step.at, _INT64, kind)
+                places = b.splat(first)
                 if b.width > 1:
-                    places = b.binary("add", places, b.iota("i64"))
-                return ops.convert(b, places, _INT64, dtype)
+                    places = b.binary("add", places, b.iota(ops.scalar_of(kind)))
+                return ops.convert(b, places, kind, dtype)
             case Compute(op=op, args=args, dtype=dtype) as instr:
                 return ops.emit(b, op, f.operands(instr, LANE), _kinds(f, args), dtype)
         raise AssertionError("no other instruction has a value for each element")

@@ -16,7 +16,7 @@ from fgrad.backends.cpu.scatter_form import CHECK, CLIP, Axis, Batch, Number, Sc
 from fgrad.backends.cpu.text import Builder, Variable, spell
 from fgrad.compile.plan import contiguous
 
-HEAD = 64  # bytes of scratch memory before the sums: the first word tells of windows that miss
+HEAD = 64  # bytes of scratch memory before the sums: the first one tells of windows that miss
 CHUNK = 1 << 14  # numbers that a unit copies
 WINDOW, BATCH = "window", "batch"
 
@@ -127,6 +127,8 @@ def start(b: Builder, c: Scatter, indices: str, at: Place, base: Place) -> tuple
 def _index(b: Builder, c: Scatter, place: str) -> str:
     scalar, signed = c.integer
     k = b.emit(f"load {scalar}, ptr {place}", scalar, 1)
+    if scalar == "i64" and not signed and c.mode == CLIP:
+        k = b.call("umin", k, 2**63 - 1)  # it must not become negative
     return b.resize(k, "i64", signed)
 
 
@@ -134,7 +136,7 @@ def missed(b: Builder, c: Scatter, valid: str | None, scratch: str) -> None:
     """Tell of a window that does not fit, where that is an error."""
     if c.mode == CHECK and valid is not None:
         with b.when(b.binary("xor", valid, True), rare=True):
-            b.effect(f"store i64 1, ptr {scratch}")
+            b.effect(f"store i8 1, ptr {scratch}")
 
 
 def _elements(

@@ -215,7 +215,7 @@ def _split(c: Scatter, lanes: int) -> Split | None:
         each = -(-axes[at].size // units)
         return Split(BATCH, -(-axes[at].size // each), each, axes[at].size, at)
     units = min(c.elements // _SHARED, _MOST)
-    if units < 2 or not c.window:
+    if units < 2 or not c.window[0].whole:  # else windows overlap along this axis
         return None
     length = c.window[0].size
     each = -(-length // units)

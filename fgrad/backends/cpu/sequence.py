@@ -20,6 +20,7 @@ from fgrad.compile.plan import (
     Step,
     View,
     contiguous,
+    is_check,
     launches_of,
     reads_of,
     writes_of,
@@ -36,7 +37,10 @@ def obstacle(plan: Plan) -> Eqn | None:
             if found is not None:
                 return found
         elif isinstance(step, Library) and not (
-            _is_product(step, plan) or is_update(step, plan.buffers) or routine_of(step) is not None
+            _is_product(step, plan)
+            or is_update(step, plan.buffers)
+            or is_check(step)
+            or routine_of(step) is not None
         ):
             return step.eqn
     return None

@@ -52,7 +52,7 @@ class Op(IntEnum):
     SAVE = 11  # count, word of a pointer to the steps so far, word of the spacing, how many are
     #            kept, then (stack, carry, bytes) for each: see `lax.control.while_prims`
     ZERO = 12  # word, bytes
-    CHECK = 14  # word of a pointer to a number: unless it is 0, the eager rule must run, to raise
+    CHECK = 14  # word of a pointer to a bool: leave the tape if it is true
     SMALL = 13  # function, words of A, B, C, their offsets, count, their strides, then rows,
     #             columns, inner size, strides of A, of rows of B, whether to add (see `small`)
 
@@ -66,8 +66,8 @@ class Assembled(NamedTuple):
         moving: The words of it to which the frame's address is added.
         bytes: The size of the frame.
         ns: How long the loop takes, roughly.
+        checks: Whether it has checks, which may fail.
         keep: Memory that the tape points to.
-        checked: Whether it may stop for the eager rule of the loop to raise an error.
     """
 
     code: Any
@@ -75,8 +75,8 @@ class Assembled(NamedTuple):
     moving: Any
     bytes: int
     ns: float
+    checks: bool
     keep: list[Any]
-    checked: bool
 
 
 POLL_NS = 20_000_000  # how long a loop runs, roughly, before it looks for signals

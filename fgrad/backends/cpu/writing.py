@@ -33,7 +33,7 @@ class Writer:
 
     def __init__(self, addresses: Addresses, parts: Parts, made: Functions) -> None:
         self.addresses, self.parts, self.made = addresses, parts, made
-        self.checked = False  # whether a routine may stop the tape
+        self.checks = False
         self.code: list[int] = []
         self.image: list[int] = [POLL_NS] * Frame.OPERANDS
         self.moving: list[int] = []
@@ -51,10 +51,8 @@ class Writer:
         first = aligned(8 * len(self.image))
         for word in self.moving:
             self.image[word] += first
-        code, image, moving = (
-            np.asarray(x, np.int64) for x in (self.code, self.image, self.moving)
-        )
-        return Assembled(code, image, moving, first + room, ns, self.keep, self.checked)
+        code, image, moving = (np.array(x, np.int64) for x in (self.code, self.image, self.moving))
+        return Assembled(code, image, moving, first + room, ns, self.checks, self.keep)
 
     # ------------------------------------------------------------------------------ words
 
@@ -151,7 +149,7 @@ class Writer:
         room = self.place(scratch) if routine.scratch_bytes else 0
         pointers += [room] * (len(pointers) < routine.arguments)
         if routine.checked:
-            self.checked = True
+            self.checks = True
             self.code += [Op.ZERO, room, 8]
         addresses, time = self.parts(routine), 0.0
         for phase in routine.phases:

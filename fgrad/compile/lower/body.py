@@ -32,7 +32,7 @@ from fgrad.compile.lower.views import Affine
 from fgrad.core.ir import Var
 from fgrad.core.scalar import CASTS, OPS, Expr
 
-I64 = np.dtype(np.int64)
+I32, I64 = np.dtype(np.int32), np.dtype(np.int64)
 
 
 class Body:
@@ -97,9 +97,9 @@ class Body:
         value = dtype.type(value).item()
         return self._emit(("const", repr(value), dtype), Const(value, dtype), False)
 
-    def position(self, axis: int) -> int:
+    def position(self, axis: int, dtype: DType = I64) -> int:
         """The position along an axis."""
-        return self._emit(("index", axis), Index(axis, I64), axis >= self.inner)
+        return self._emit(("index", axis, dtype), Index(axis, dtype), axis >= self.inner)
 
     def compute(self, op: str, args: tuple[int, ...], dtype: DType) -> int:
         """A scalar operation."""
@@ -143,23 +143,28 @@ class Body:
 
     # --------------------------------------------------------------------------- composed
 
-    def whole(self, at: Affine | Bound) -> int:
-        """The value of an affine form, as an int64."""
+    def whole(self, at: Affine | Bound, dtype: DType = I64) -> int:
+        """The value of an affine form, as an integer of a signed dtype."""
         out = None
         for axis, s in enumerate(at.strides):
             if s:
-                out = self._plus(out, self._times(self.position(axis), s))
+                out = self._plus(out, self._times(self.position(axis, dtype), s))
         for value, s in at.indirect:
-            out = self._plus(out, self._times(self.convert(value, I64), s))
+            out = self._plus(out, self._times(self.convert(value, dtype), s))
         if at.offset or out is None:
-            out = self._plus(out, self.const(at.offset, I64))
+            out = self._plus(out, self.const(at.offset, dtype))
         return out
 
+    def below(self, size: int, at: Affine) -> int:
+        """The value of an affine form that is less than `size`, in 32 bits where it fits them."""
+        return self.whole(at, I32 if size < 2**31 and not at.indirect else I64)
+
     def _plus(self, x: int | None, y: int) -> int:
-        return y if x is None else self.compute("add", (x, y), I64)
+        return y if x is None else self.compute("add", (x, y), self.dtype(y))
 
     def _times(self, x: int, factor: int) -> int:
-        return x if factor == 1 else self.compute("mul", (x, self.const(factor, I64)), I64)
+        dtype = self.dtype(x)
+        return x if factor == 1 else self.compute("mul", (x, self.const(factor, dtype)), dtype)
 
     def inside(self, bounds: Sequence[Bound]) -> int:
         """Whether all bounds hold."""
@@ -175,6 +180,15 @@ class Body:
     def convert(self, value: int, dtype: DType) -> int:
         """The value in another of the dtypes that kernels compute in."""
         return value if self.dtype(value) == dtype else self.compute("convert", (value,), dtype)
+
+    def clamped(self, value: int, limit: int) -> int:
+        """An integer moved between 0 and a limit; no conversion, which might wrap."""
+        dtype = self.dtype(value)
+        if dtype.kind == "i":
+            value = self.compute("max", (value, self.const(0, dtype)), dtype)
+        if limit < np.iinfo(dtype).max:
+            value = self.compute("min", (value, self.const(limit, dtype)), dtype)
+        return value
 
     def rounded(self, value: int, dtype: DType) -> int:
         """The value rounded as a value of the program is, in the dtype that computes."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.compile.lower.complex_scalars import names_in, parts_of
+from fgrad.compile.lower.indexed import is_gather
 from fgrad.compile.lower.items import JOIN, POINTWISE, VIEW, Equations, Item
 from fgrad.compile.lower.scalars import Supports, computed, expression, is_supported, part_dtype
 from fgrad.compile.lower.views import Affine, is_regular, total
@@ -141,6 +142,7 @@ class _Splitter:
             self.add(eqn.replace(inputs=inputs, outputs=outputs))
             found.append([program.read(v) for v in outputs])
         view = eqn.primitive.lower.kind == "view" and is_regular(eqn)  # type: ignore[union-attr]
+        view = view and not is_gather(eqn)  # its halves are computed
         program.pair(eqn, self.origin, *zip(*found, strict=True), view=view)
         return True
 

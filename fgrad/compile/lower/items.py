@@ -39,6 +39,8 @@ class Equations:
         renamed: Variables that were found to be other values.
         halves: Of complex values, the real and the imaginary part.
         pairs: Those of them that are not in memory unless somebody needs them there.
+        stored: Views that are written to memory, because a step needs them there.
+        pending: Those of them that nobody has taken care of yet.
     """
 
     def __init__(self) -> None:
@@ -47,6 +49,8 @@ class Equations:
         self.renamed: dict[Var, Atom] = {}
         self.halves: dict[Var, tuple[Atom, Atom]] = {}
         self.pairs: set[Var] = set()
+        self.stored: set[Var] = set()
+        self.pending: list[Var] = []
 
     def read(self, atom: Atom) -> Atom:
         """The atom itself, or what it was found to be."""
@@ -71,3 +75,10 @@ class Equations:
             return None
         item = self.items[made[0]]
         return (item.eqn, made[1]) if item.form == VIEW else None
+
+    def keep(self, atom: Atom) -> None:
+        """Have a view, or a complex value that is known by its parts, written to memory."""
+        absent = self.view_of(atom) is not None or atom in self.pairs
+        if absent and atom not in self.stored:
+            self.stored.add(atom)  # type: ignore[arg-type]
+            self.pending.append(atom)  # type: ignore[arg-type]

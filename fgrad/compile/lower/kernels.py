@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 from fgrad.compile.kernel import Accumulate, Bound, Kernel, Load, Map, Operand
 from fgrad.compile.lower.axes import Atom, Layout, flat, leaves, size_of, split
-from fgrad.compile.lower.body import I64, Body
+from fgrad.compile.lower.body import Body
 from fgrad.compile.lower.cluster import Cluster
 from fgrad.compile.lower.collapse import collapsed, runs_of
 from fgrad.compile.lower.complex import is_complex, position_of
+from fgrad.compile.lower.indexed import gathered, is_gather
 from fgrad.compile.lower.items import POINTWISE, REDUCE, VIEW, Item
 from fgrad.compile.lower.program import Program
 from fgrad.compile.lower.scalars import computed
@@ -287,11 +288,13 @@ class _Writer:
     ) -> int:
         dtype = eqn.outputs[out].aval.dtype
         if not eqn.inputs:  # iota
-            wide = computed(dtype)
-            assert wide is not None
-            place = self.body.whole(index[eqn.params["dimension"]])
+            wide, axis = computed(dtype) or dtype, eqn.params["dimension"]
+            place = self.body.below(eqn.params["shape"][axis], index[axis])
             return self.body.rounded(self.body.convert(place, wide), dtype)
         operand = eqn.inputs[0]
+        if is_gather(eqn):
+            source = self.program.sources[eqn.outputs[0]]
+            return gathered(self.body, eqn, index, bounds, source, self.value)
         if is_complex(operand):  # every second float
             at = position_of(operand, index, len(self.sizes)).plus(PARTS.index(eqn.primitive.name))
             return self.body.load(operand, at, bounds, 0 if fill is None else fill)  # type: ignore[arg-type]
@@ -323,13 +326,7 @@ class _Writer:
 
     def _start(self, eqn: Eqn, operand: int, limit: int) -> int:
         """Where a dynamic slice starts along one axis: moved inside."""
-        atom, body = eqn.inputs[operand], self.body
-        start = self.value(atom, ())
-        if atom.aval.dtype.kind == "u":  # before the conversion, which would wrap
-            top = body.const(min(limit, 2 ** (8 * atom.aval.dtype.itemsize) - 1), atom.aval.dtype)
-            start = body.compute("min", (start, top), atom.aval.dtype)
-        wide = body.compute("max", (body.convert(start, I64), body.const(0, I64)), I64)
-        return body.compute("min", (wide, body.const(limit, I64)), I64)
+        return self.body.clamped(self.value(eqn.inputs[operand], ()), limit)
 
 
 def _added_up(item: Item, parts: Var) -> Written:

@@ -12,6 +12,7 @@ import numpy as np
 from fgrad.compile.lower.axes import Layout, fresh
 from fgrad.compile.lower.cluster import Cluster, Join, Library, Merge, Node
 from fgrad.compile.lower.complex import halves, is_complex
+from fgrad.compile.lower.indexed import is_check
 from fgrad.compile.lower.items import JOIN, LIBRARY, PAIR, POINTWISE, REDUCE, VIEW, Item
 from fgrad.compile.lower.nested import can_read
 from fgrad.compile.lower.program import Access, Program, accesses
@@ -180,7 +181,7 @@ class Partition:
         self.nodes.append(node)
         self.owner.update(dict.fromkeys(eqn.outputs, node))
         self._depend(node, [v.base for v in inputs if isinstance(v, Strided)])
-        if eqn.effects:
+        if eqn.effects or is_check(eqn):
             if self._effect is not None:
                 self._link(node, self._effect)
             self._effect = node

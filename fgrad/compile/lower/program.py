@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from fgrad.compile.lower.axes import Layout
 from fgrad.compile.lower.complex import is_complex, split
+from fgrad.compile.lower.indexed import columns_of, is_check, is_gather, layout_of, traced_back
 from fgrad.compile.lower.items import (
     JOIN,
     LIBRARY,
@@ -16,8 +17,16 @@ from fgrad.compile.lower.items import (
     Equations,
     Item,
 )
-from fgrad.compile.lower.scalars import Supports, computed, expression, is_supported
+from fgrad.compile.lower.scalars import (
+    Supports,
+    computed,
+    expression,
+    is_supported,
+    part_dtype,
+)
+from fgrad.compile.lower.strided import Strided, strided
 from fgrad.compile.lower.views import PARTS, Inexpressible, down, is_regular
+from fgrad.compile.plan import contiguous
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
 from fgrad.core.primitive import Absent, Lowering
 from fgrad.core.transforms.jaxprs import stage_derived
@@ -44,19 +53,17 @@ class Program(Equations):
     """The equations of a jaxpr, classified; rows of composed primitives written out.
 
     Attributes:
-        stored: Views that are written to memory, because a step needs them there.
-        pending: Those of them that nobody has taken care of yet.
         parts: For each part of a concatenation, the whole, and the part's first element in it.
         drawn: Of values that were asked for, whether they are made of random bits.
+        sources: Where the operands of gathers lie, by result.
     """
 
     def __init__(self, jaxpr: Jaxpr, supports: Supports) -> None:
         super().__init__()
         self.jaxpr, self.supports = jaxpr, supports
-        self.stored: set[Var] = set()
-        self.pending: list[Var] = []
         self.parts: dict[Var, tuple[Var, int]] = {}
         self.drawn: dict[Var, bool] = {}
+        self.sources: dict[Var, Strided] = {}
         for origin, eqn in enumerate(jaxpr.eqns):
             self.add(eqn, origin, supports)
         self.results = [self.read(a) for a in jaxpr.outvars]
@@ -66,18 +73,58 @@ class Program(Equations):
         if self.renamed:
             eqn = eqn.replace(inputs=tuple(self.read(a) for a in eqn.inputs))
         atoms = (*eqn.inputs, *eqn.outputs)
-        if any(map(is_complex, atoms)):
-            if split(self, eqn, origin, supports, lambda e: self.add(e, origin, supports)):
-                return
-        elif is_composed(eqn) and all(computed(a.aval.dtype) is not None for a in eqn.inputs):
+        composed = is_composed(eqn) and _holds(eqn.inputs)
+        if (
+            not (composed and is_gather(eqn))
+            and any(map(is_complex, atoms))
+            and split(self, eqn, origin, supports, lambda e: self.add(e, origin, supports))
+        ):
+            return
+        if composed:
             self._expand(eqn, origin, supports)
             return
         item = classify(eqn, origin, supports)
-        before = self._unreshaped(item)
+        before = self._before(item)
         if before is not None:
             self.renamed[eqn.outputs[0]] = before
             return
+        if is_check(eqn):
+            item = item._replace(eqn=traced_back(self, eqn))
+        elif item.form == VIEW and is_gather(eqn):
+            item = self._looked_up(item)
         self.put(item)
+
+    def _looked_up(self, item: Item) -> Item:
+        """A gather as a value that is computed once, element by element, from a view."""
+        (out,) = item.eqn.outputs
+        shown = Var(out.aval)
+        operand, indices = item.eqn.inputs
+        columns = self._joined(indices, indices.aval.ndim - 1) or (indices,)
+        view = item.eqn.replace(inputs=(operand, *columns), outputs=(shown,))
+        self.put(item._replace(eqn=view))
+        copy = item.eqn.replace(inputs=(shown,))
+        return Item(copy, item.origin, POINTWISE, "x", ("x",))
+
+    def _joined(self, atom: Atom, axis: int) -> tuple[Atom, ...] | None:
+        """The values of length 1 along an axis that a concatenation puts beside each other."""
+        made = self.made.get(atom) if type(atom) is Var else None
+        item = None if made is None else self.items[made[0]]
+        if item is None or item.form != JOIN or item.eqn.params["dimension"] != axis:
+            return None
+        single = all(a.aval.shape[axis] == 1 for a in item.eqn.inputs)
+        return item.eqn.inputs if single else None
+
+    def _before(self, item: Item) -> Atom | None:
+        """The value that a view gives back: one that was reshaped, or joined to others."""
+        eqn = item.eqn
+        if item.form == VIEW and eqn.primitive.lower.data == "slice":  # type: ignore[union-attr]
+            old, new = eqn.inputs[0].aval.shape, eqn.outputs[0].aval.shape
+            cut = [i for i, (m, n) in enumerate(zip(old, new, strict=True)) if m != n]
+            parts = self._joined(eqn.inputs[0], cut[0]) if len(cut) == 1 else None
+            return (
+                parts[eqn.params["start_indices"][cut[0]]] if parts and new[cut[0]] == 1 else None
+            )
+        return self._unreshaped(item)
 
     def _unreshaped(self, item: Item) -> Atom | None:
         """The value of which a reshape gives the shape back."""
@@ -130,6 +177,13 @@ class Program(Equations):
         """The operand of a view and its layout; other operands are added to `found`."""
         if not eqn.inputs:
             return None, None
+        if is_gather(eqn):
+            if layout is not None and None not in layout:
+                found.append(Access(eqn.outputs[out], layout, memory=False))
+            for column in columns_of(eqn):
+                self.trace(column, layout_of(eqn, column, layout), found)
+            found.append(Access(self._source(eqn).base, None))
+            return None, None
         for other in eqn.inputs[1:]:
             self.trace(other, [], found)
         operand = eqn.inputs[0]
@@ -141,12 +195,18 @@ class Program(Equations):
             self.keep(operand)
         return operand, layout
 
-    def keep(self, atom: Atom) -> None:
-        """Have a view, or a complex value that is known by its parts, written to memory."""
-        absent = self.view_of(atom) is not None or atom in self.pairs
-        if absent and atom not in self.stored:
-            self.stored.add(atom)  # type: ignore[arg-type]
-            self.pending.append(atom)  # type: ignore[arg-type]
+    def _source(self, eqn: Eqn) -> Strided:
+        """Where the operand of a gather lies, which is in memory from now on."""
+        operand, out = eqn.inputs[0], eqn.outputs[0]
+        assert type(operand) is Var
+        found = self.sources.get(out)
+        if found is None:
+            found = strided(self, operand, floats=True)
+            if found is None:
+                self.keep(operand)
+                found = Strided(operand, 0, contiguous(operand.aval.shape))
+            self.sources[out] = found
+        return found
 
 
 @lru_cache(1024)
@@ -158,6 +218,11 @@ def _composed(prim: Any, avals: Any, params: Any) -> Jaxpr:
     return stage_derived(run, avals)
 
 
+def _holds(atoms: Sequence[Atom]) -> bool:
+    """Whether kernels can hold values of these dtypes, or their parts."""
+    return all(computed(part_dtype(a.aval.dtype)) is not None for a in atoms)
+
+
 def is_composed(eqn: Eqn) -> bool:
     """Whether other primitives take the place of an equation's."""
     lower = eqn.primitive.lower
@@ -165,6 +230,8 @@ def is_composed(eqn: Eqn) -> bool:
         return False
     if lower.kind == VIEW:
         return not is_regular(eqn)
+    if lower.kind == REDUCE and lower.data in _MONOIDS:
+        return is_complex(eqn.inputs[0])
     return lower.kind != POINTWISE or isinstance(expression(eqn), Absent)
 
 

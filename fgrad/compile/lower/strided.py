@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from fgrad.compile.lower.program import Program
+from fgrad.compile.lower.items import Equations
 from fgrad.compile.lower.views import PARTS, Affine, Inexpressible, index_of, total
 from fgrad.compile.plan import contiguous
 from fgrad.core.ir import Var
@@ -16,8 +16,14 @@ class Strided(NamedTuple):
     strides: tuple[int, ...]
 
 
-def strided(program: Program, var: Var) -> Strided | None:
-    """A value as an array with strides over what is in memory; None where it is no such thing."""
+def strided(program: Equations, var: Var, *, floats: bool = False) -> Strided | None:
+    """A value as an array with strides over what is in memory; None where it is no such thing.
+
+    Args:
+        program: The program.
+        var: The value.
+        floats: Whether memory of complex values may be read as the floats that it holds.
+    """
     sizes = var.aval.shape
     n = len(sizes)
     index = [Affine(0, tuple(int(i == a) for i in range(n))) for a in range(n)]
@@ -29,7 +35,11 @@ def strided(program: Program, var: Var) -> Strided | None:
             return Strided(var, at.offset, at.strides)
         eqn, out = view
         below = eqn.inputs[0] if eqn.inputs else None
-        if type(below) is not Var or eqn.primitive.lower.data in _MOVED:  # type: ignore[union-attr]
+        kind = eqn.primitive.lower.data  # type: ignore[union-attr]
+        if type(below) is Var and kind in PARTS and floats:
+            at = total(index, contiguous(below.aval.shape), n).times(2)
+            return Strided(below, at.offset + PARTS.index(kind), at.strides)
+        if type(below) is not Var or kind in _MOVED:
             return None
         try:
             step = index_of(eqn, out, index, sizes, _no_start)
@@ -44,7 +54,7 @@ def strided(program: Program, var: Var) -> Strided | None:
         var, index = below, list(step.at)
 
 
-_MOVED = ("dynamic_slice", *PARTS)
+_MOVED = ("dynamic_slice", "gather", *PARTS)
 
 
 def _no_start(_operand: int, _limit: int) -> int:

@@ -161,6 +161,9 @@ def is_regular(eqn: Eqn) -> bool:
     if kind == "pad":
         shape = eqn.inputs[0].aval.shape
         return all(not c[2] or n <= 1 for c, n in zip(p["padding_config"], shape, strict=True))
+    if kind == "gather":  # others are composed of one that moves starts inside
+        clips = p["mode"].value == "clip"
+        return clips and eqn.inputs[0].aval.size > 0 and eqn.outputs[0].aval.size > 0
     return kind in _KINDS
 
 

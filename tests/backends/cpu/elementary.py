@@ -1,4 +1,4 @@
-"""Elementary functions as machine code of their own, and what they should give."""
+"""Elementary and special functions as machine code of their own, and what they should give."""
 
 import ctypes
 import functools
@@ -17,11 +17,39 @@ NUMPY = {
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh,
     "acosh": np.arccosh, "atanh": np.arctanh, "erf": scipy.special.erf,
     "erfc": scipy.special.erfc, "pow": np.power, "atan2": np.arctan2, "rem": np.fmod,
+    "bessel_i0e": scipy.special.i0e, "digamma": scipy.special.psi,
+}  # fmt: skip
+
+
+def _odd(function):
+    """SciPy has 0 at -0."""
+    return lambda x: np.copysign(function(x), x)
+
+
+def _lgamma(x):
+    """SciPy has -inf at -inf, and inf at denormal numbers."""
+    found = scipy.special.gammaln(np.where(x == -np.inf, np.inf, x))
+    return np.where(np.abs(x) < 1e-300, -np.log(np.abs(x)), found)
+
+
+NUMPY |= {
+    "erf_inv": _odd(scipy.special.erfinv), "bessel_i1e": _odd(scipy.special.i1e),
+    "lgamma": _lgamma,
 }  # fmt: skip
 MPMATH = {
     "exp2": lambda x: mpmath.mpf(2) ** x,
     "cbrt": lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)),
     "pow": mpmath.power,
+    "erf_inv": mpmath.erfinv,
+    "bessel_i0e": lambda x: mpmath.besseli(0, x) * mpmath.exp(-abs(x)),
+    "bessel_i1e": lambda x: mpmath.besseli(1, x) * mpmath.exp(-abs(x)),
+    "lgamma": lambda x: mpmath.re(mpmath.loggamma(x)),
+}
+# Between its poles at negative numbers a function has zeros, where it is a difference of two great
+# terms: its error is one of the greater of the result and this.
+TERMS = {
+    "lgamma": lambda x: np.where(x < 0, np.maximum(scipy.special.gammaln(1 - x), 1), 0.0),
+    "digamma": lambda x: np.where(x < 0, np.maximum(scipy.special.psi(1 - x), 1), 0.0),
 }
 SPECIAL = [
     0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 0.5, -0.5, 2.0, -2.0, 3.0, -3.0, 1.5, -1.5,
@@ -107,20 +135,23 @@ def precise(name, *xs):
 
 
 def _bits_lost(name, point):
-    """What a reduction by π takes, of angles; what 1 − x takes, of erfc."""
+    """What a reduction by π takes, of angles; what cancels beside poles."""
     exponent = max(0, int(np.frexp(point[0])[1]))
-    return exponent if name in ("sin", "cos", "tan") else 0
+    return exponent if name in ("sin", "cos", "tan", "lgamma", "digamma") else 0
 
 
-def ulps(got, head, tail=0.0):
+def ulps(got, head, tail=0.0, least=0.0):
     """The errors in units in the last place of the exact result, `head` + `tail`.
+
+    Of `least`, where that is greater.
 
     A NaN, an infinity or a finite number where there should be another of them is an error of inf.
     """
     form = np.finfo(got.dtype)
     with np.errstate(over="ignore"):
         rounded = head.astype(got.dtype)
-    exponent = np.maximum(np.frexp(head)[1] - 1, form.minexp) - form.nmant
+    size = np.maximum(np.abs(head), np.where(np.isfinite(least), least, 0.0))
+    exponent = np.maximum(np.frexp(size)[1] - 1, form.minexp) - form.nmant
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.abs((got.astype(np.float64) - head) - tail)
         # In two steps: the unit of the smallest results is below the normal numbers.
@@ -149,7 +180,8 @@ _FINITE = {
     "exp": (-745.1, 709.7), "exp2": (-1074.9, 1023.9), "expm1": (-40, 709.7),
     "sinh": (-710.4, 710.4), "cosh": (-710.4, 710.4), "tanh": (-20, 20), "erf": (-6.2, 6.2),
     "erfc": (-6.2, 27.2), "asin": (-1, 1), "acos": (-1, 1), "atanh": (-1, 1), "acosh": (1, np.inf),
-    "log": (0, np.inf), "log1p": (-1, np.inf),
+    "log": (0, np.inf), "log1p": (-1, np.inf), "erf_inv": (-1, 1), "lgamma": (-1e9, 2.5e305),
+    "digamma": (-1e9, np.inf), "bessel_i0e": (-1e4, 1e4), "bessel_i1e": (-1e4, 1e4),
 }  # fmt: skip
 
 

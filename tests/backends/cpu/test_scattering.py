@@ -18,6 +18,7 @@ from fgrad.backends.cpu.object_cache import ObjectCache
 from fgrad.backends.cpu.routine_table import routine_of
 from fgrad.backends.cpu.target import host
 from fgrad.compile.plan import Library, Updated
+from fgrad.core import config
 from fgrad.errors import IndexOutOfBoundsError
 from fgrad.testing.strategies import dtype_named
 from tests.backends.cpu.test_targets import OLDER, functions_of
@@ -181,9 +182,11 @@ def problems(draw):
     inside = mode in ("raise", "promise_in_bounds")
     low = 0 if inside or integer.kind == "u" else -2
     columns = [
-        rng.integers(low, shape[d] - sizes.get(d, 1) + (1 if inside else 3), batch)
+        rng.integers(low, shape[d] - sizes.get(d, 1) + (1 if inside else 3), batch).astype(integer)
         for d in scattered
     ]
+    if not inside and columns and draw(st.booleans()):  # far outside
+        columns[0].reshape(-1)[:1] = np.iinfo(integer).max
     numbers = lax.ScatterDimensionNumbers(
         places, inserted, scattered, batching, [order.index(i) for i in range(batched)]
     )
@@ -193,6 +196,17 @@ def problems(draw):
         (np.stack(columns, -1) if columns else np.zeros([*batch, 0])).astype(integer),
         values(rng, updates, dtype),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("op", ["set", "add", "min"])
+def test_windows_that_overlap_are_not_shared_among_threads_along_the_axis_that_they_slide(op):
+    rng = np.random.default_rng(6)
+    x, u = rng.normal(size=(60, 3)), rng.normal(size=(50, 24, 3))
+    index = rng.integers(0, 37, (50, 1))
+    numbers = lax.ScatterDimensionNumbers((1, 2), (), (0,))
+    with mock.patch.multiple(scattering, _SHARED=1):
+        found = fg.jit(lambda x, i, u: OPERATIONS[op](x, i, u, numbers))(x, index, u)
+    np.testing.assert_allclose(found, OPERATIONS[op](x, index, u, numbers), rtol=1e-12, atol=1e-14)
 
 
 def same(problem, found, wanted):
@@ -371,6 +385,49 @@ def test_what_lies_outside_in_a_step_raises_with_the_line_of_the_user(direct, mo
     np.testing.assert_array_equal(x, kept)
     index[2, 1] = 4
     np.testing.assert_array_equal(f(x, index, u)[0][0], [11, 11])
+
+
+def test_lookups_and_updates_of_one_state_share_a_loop():
+    """A step reads what the one before it has written, and derivatives run backwards."""
+    rng = np.random.default_rng(4)
+    x, index = rng.normal(size=(9, 3)), rng.integers(-9, 9, (30, 2))
+
+    def run(x, i):
+        def body(c, k):
+            return c.at[k].add(fnp.sin(c[k[::-1]])), fnp.sum(c[k])
+
+        return lax.scan(body, x, i)
+
+    f = fg.jit(run)
+    assert ("loop", "scan") in steps_of(f, x, index)
+    for found, wanted in zip(f(x, index), run(x, index), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-13)
+    g = fg.grad(lambda x, i: fnp.sum(run(x, i)[0]) + fnp.sum(run(x, i)[1] ** 2))
+    assert {k for k, n in steps_of(fg.jit(g), x, index) if n == "scan"} == {"loop"}
+    np.testing.assert_allclose(fg.jit(g)(x, index), g(x, index), rtol=1e-11)
+    index[17, 1] = 9
+    with pytest.raises(IndexOutOfBoundsError, match="index 9 is out of bounds"):
+        f(x, index)
+
+
+def test_check_judges_scatters_in_and_out_of_loops():
+    rng = np.random.default_rng(5)
+    x, u = rng.normal(size=(9, 3)).astype("f"), rng.normal(size=(20, 4, 3)).astype("f")
+    index = rng.integers(0, 9, (20, 4))
+
+    def run(x, i, u):
+        y = x.at[i[0]].multiply(u[0]).at[i[1]].min(0.25).at[i].add(u)
+        return lax.scan(lambda c, p: (c.at[p[0]].add(p[1]).at[0].set(1.0), c[0]), y, (i, u))
+
+    x = fnp.asarray(x)
+    wanted = run(x, index, u)
+    with config.check():
+        found = fg.jit(run)(x, index, u)
+        index[4, 0] = 9
+        with pytest.raises(IndexOutOfBoundsError):
+            fg.jit(run)(x, index, u)
+    for y, want in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(y, want, atol=5e-6)  # a rounding of values up to 8 a step
 
 
 def test_loops_change_their_state_in_place():

@@ -10,6 +10,7 @@ from fgrad.backends.cpu.vmath import SUPPORTED
 from tests.backends.cpu.elementary import (
     BINARY,
     SPECIAL,
+    TERMS,
     float32_points,
     float64_points,
     function,
@@ -21,9 +22,12 @@ from tests.backends.cpu.elementary import (
 PAGE = Path(__file__).parents[3] / "docs/reference/accuracy.md"
 NAMES = sorted({name for name, _ in SUPPORTED})
 BOTH = [(name, char) for name in NAMES for char in "fd"]
-# What is promised: 2.5 ulp of these, 4 of all others
+# What is promised: 2.5 ulp of these, 5 of special functions, 4 of all others
 STRICT = {*((n, "float32") for n in ("exp", "log", "tanh", "sin", "cos", "erf")),
           *((n, "float64") for n in ("exp", "log", "sin", "cos", "tanh"))}  # fmt: skip
+
+
+SPECIAL_FUNCTIONS = ("erf_inv", "lgamma", "digamma", "bessel_i0e", "bessel_i1e")
 
 
 def stated():
@@ -36,8 +40,14 @@ def float32_error(name, step):
     xs = float32_points(name, step)
     with np.errstate(all="ignore"):
         # fmod of doubles is exact, and so are all its results as floats
-        exact = numpy_of(name)(*(x.astype(np.float64) for x in xs))
-    return ulps(function(name, "f", 16)(*xs), exact).max()
+        wide = [x.astype(np.float64) for x in xs]
+        exact = numpy_of(name)(*wide)
+        return ulps(function(name, "f", 16)(*xs), exact, 0.0, terms(name, wide)).max()
+
+
+def terms(name, xs):
+    """The least number in whose units errors are counted."""
+    return TERMS[name](*xs) if name in TERMS else 0.0
 
 
 def float64_error(name, count):
@@ -45,7 +55,7 @@ def float64_error(name, count):
     got = function(name, "d", 8)(*xs)
     if name == "rem":
         return ulps(got, np.fmod(*xs)).max()
-    return ulps(got, *precise(name, *xs)).max()
+    return ulps(got, *precise(name, *xs), terms(name, xs)).max()
 
 
 def test_the_page_has_a_row_for_each_function():
@@ -53,7 +63,8 @@ def test_the_page_has_a_row_for_each_function():
 
 
 def test_the_stated_errors_keep_the_promise():
-    over = {k: u for k, u in stated().items() if u > (2.5 if k in STRICT else 4.0)}
+    most = {k: 2.5 if k in STRICT else 5.0 if k[0] in SPECIAL_FUNCTIONS else 4.0 for k in SUPPORTED}
+    over = {k: u for k, u in stated().items() if u > most[k]}
     assert not over
 
 
@@ -130,8 +141,11 @@ def test_all_widths_give_the_same_bits(name, char):
         assert same(one, function(name, char, width)(*xs)), width
 
 
+SOME = ("exp", "sin", "pow", "erf_inv", "lgamma", "digamma", "bessel_i1e")
+
+
 @pytest.mark.skipif("x86_64" not in llvm.get_process_triple(), reason="names CPUs of x86-64")
-@pytest.mark.parametrize(("name", "char"), [(n, c) for n in ("exp", "sin", "pow") for c in "fd"])
+@pytest.mark.parametrize(("name", "char"), [(n, c) for n in SOME for c in "fd"])
 @pytest.mark.parametrize("cpu", ["x86-64", "haswell"])
 def test_older_processors_give_the_same_bits(name, char, cpu):
     xs = mixed(name, char)
@@ -140,11 +154,14 @@ def test_older_processors_give_the_same_bits(name, char, cpu):
     assert same(function(name, char, 8)(*xs), function(name, char, 8, cpu, "")(*xs))
 
 
-ODD = ("sin", "tan", "asin", "atan", "sinh", "tanh", "asinh", "atanh", "erf", "cbrt")
+ODD = (
+    "sin", "tan", "asin", "atan", "sinh", "tanh", "asinh", "atanh", "erf", "cbrt", "erf_inv",
+    "bessel_i1e",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("char", "fd")
-@pytest.mark.parametrize("name", [*ODD, "cos", "cosh"])
+@pytest.mark.parametrize("name", [*ODD, "cos", "cosh", "bessel_i0e"])
 def test_symmetry_is_exact(name, char):
     [x] = mixed(name, char)
     apply = function(name, char, 8)

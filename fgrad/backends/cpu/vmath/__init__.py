@@ -1,4 +1,4 @@
-"""Elementary functions of float32 and float64, in vector code."""
+"""Elementary and special functions of float32 and float64, in vector code."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +7,12 @@ import numpy as np
 
 from fgrad.backends.cpu.text import Builder
 from fgrad.backends.cpu.vmath import (
+    bessel,
     error,
     exponential,
+    gamma,
     inverse,
+    inverse_error,
     logarithm,
     powers,
     remainder,
@@ -44,6 +47,11 @@ _FUNCTIONS: dict[str, Callable[..., Lanes]] = {
     "cbrt": powers.cbrt,
     "hypot": powers.hypot,
     "rem": remainder.rem,
+    "erf_inv": inverse_error.erf_inv,
+    "bessel_i0e": bessel.bessel_i0e,
+    "bessel_i1e": bessel.bessel_i1e,
+    "lgamma": gamma.lgamma,
+    "digamma": gamma.digamma,
 }
 _SCALARS = {"float32": "float", "float64": "double"}
 SUPPORTED = frozenset((name, dtype) for name in _FUNCTIONS for dtype in _SCALARS)

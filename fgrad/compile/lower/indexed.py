@@ -1,0 +1,124 @@
+"""Gathers as index maps: where a window starts is computed, the rest is affine.
+
+The dimension numbers are those of `fgrad.lax.index`; starts are moved inside (mode 'clip'). The
+operand is read from memory, as it lies there.
+"""
+
+from collections.abc import Callable, Sequence
+
+from fgrad.compile.kernel import Bound
+from fgrad.compile.lower.axes import Layout
+from fgrad.compile.lower.body import Body
+from fgrad.compile.lower.items import JOIN, POINTWISE, VIEW, Equations, Item
+from fgrad.compile.lower.strided import Strided
+from fgrad.compile.lower.views import Affine, total
+from fgrad.core.ir import Atom, Eqn, Jaxpr, Var
+
+ValueOf = Callable[[Atom, Sequence[Affine], tuple[Bound, ...]], int]
+
+
+def is_gather(eqn: Eqn) -> bool:
+    """Whether an equation is a gather."""
+    return eqn.primitive.name == "gather"
+
+
+def is_check(eqn: Eqn) -> bool:
+    """Whether an equation raises where an index lies outside, and does nothing else."""
+    return eqn.primitive.name == "check_bounds"
+
+
+def columns_of(eqn: Eqn) -> tuple[Atom, ...]:
+    """The indices of a gather: one array of vectors, or an array ``[batch…, 1]`` for each entry."""
+    return eqn.inputs[1:]
+
+
+def traced_back(program: Equations, eqn: Eqn) -> Eqn:
+    """A check that computes the indices that it may have to report, rather than find them stored.
+
+    It reads what they are made of, by few operations on integers, and is given their program.
+    """
+    flag, *columns = eqn.inputs
+    steps: dict[int, Eqn] = {}
+    bases: dict[Var, None] = {}
+    waiting = list(columns)
+    while waiting:
+        a = waiting.pop()
+        if type(a) is not Var or a in bases:
+            continue
+        position = program.made.get(a, (-1, 0))[0]
+        if position < 0 or (position not in steps and len(steps) == _TRAIL):
+            bases[a] = None
+            continue
+        item = program.items[position]
+        if position not in steps and not _is_traced(item):
+            bases[a] = None
+        elif position not in steps:
+            steps[position] = item.eqn
+            waiting += item.eqn.inputs
+    made = [steps[k] for k in sorted(steps)]
+    trail = Jaxpr(tuple(bases), (), made, columns)
+    return eqn.replace(inputs=(flag, *bases), params={**eqn.params, "trail": trail})
+
+
+def _is_traced(item: Item) -> bool:
+    """Whether an item is an equation of the program, about integers, that moves or computes."""
+    kind = item.eqn.primitive.lower.kind  # type: ignore[union-attr]
+    atoms = (*item.eqn.inputs, *item.eqn.outputs)
+    integers = all(a.aval.dtype.kind in "iub" for a in atoms)
+    return item.form in (VIEW, JOIN, POINTWISE) and kind in _TRACED and integers
+
+
+_TRAIL = 32  # equations at most
+_TRACED = ("pointwise", "view")
+
+
+def batch_axes(eqn: Eqn) -> list[int]:
+    """The axes of the result that are no window axes."""
+    offsets = eqn.params["dimension_numbers"].offset_dims
+    return [i for i in range(eqn.outputs[0].aval.ndim) if i not in offsets]
+
+
+def layout_of(eqn: Eqn, column: Atom, layout: Layout | None) -> Layout | None:
+    """The layout of indices, from that of the result."""
+    if layout is None:
+        return None
+    last: list[Layout] = [[]] if column.aval.shape[-1] == 1 else [None]  # type: ignore[list-item]
+    return [*(layout[i] for i in batch_axes(eqn)), *last]  # type: ignore[list-item]
+
+
+def gathered(
+    body: Body, eqn: Eqn, index: Sequence[Affine], bounds: tuple[Bound, ...], source: Strided,
+    value: ValueOf,
+) -> int:  # fmt: skip
+    """The computed value of an element of a gather.
+
+    Args:
+        body: Where instructions go.
+        eqn: The gather.
+        index: The index in its result.
+        bounds: What has to hold for there to be such an element.
+        source: Where its operand lies.
+        value: Gives the computed value of an element of another value, within bounds.
+    """
+    dnums, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
+    shape = eqn.inputs[0].aval.shape
+    axes = len(body.sizes)
+    zero = Affine(0, (0,) * axes)
+    batch = [index[i] for i in batch_axes(eqn)]
+    gone = {*dnums.collapsed_slice_dims, *dnums.operand_batching_dims}
+    window = [d for d in range(len(shape)) if d not in gone]
+    at = dict.fromkeys(range(len(shape)), zero)
+    at |= {d: index[i] for d, i in zip(window, dnums.offset_dims, strict=True)}
+    pairs = zip(dnums.operand_batching_dims, dnums.start_indices_batching_dims, strict=True)
+    at |= {d: batch[i] for d, i in pairs}
+    columns = columns_of(eqn)
+    for k, d in enumerate(dnums.start_index_map):
+        limit = shape[d] - (1 if d in gone else sizes[d])
+        if not limit:
+            continue  # there is one place
+        column, entry = (columns[0], k) if len(columns) == 1 else (columns[k], 0)
+        start = body.clamped(value(column, (*batch, zero.plus(entry)), bounds), limit)
+        part = at[d]
+        at[d] = Affine(part.offset, part.strides, (*part.indirect, (start, 1)))
+    place = total([at[d] for d in range(len(shape))], source.strides, axes)
+    return body.load(source.base, place.plus(source.offset), bounds)
