@@ -47,7 +47,7 @@ def segment_sum(
         ConcretizationTypeError: `num_segments` is left out and `segment_ids` is traced.
 
     Numerics:
-        Deterministic; floats of less than 8 bytes are summed in a wider dtype and rounded once.
+        As `lax.scatter_add`: deterministic, and compiled sums of short floats are rounded once.
 
     Source:
         JAX, ``jax.ops.segment_sum``.

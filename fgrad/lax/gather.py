@@ -359,7 +359,8 @@ def scatter_add(
         DtypeError: The indices are no integers, or the dtypes differ.
 
     Numerics:
-        Deterministic; updates of one place are added in blocks.
+        Deterministic. Eager updates of one place are added in blocks; compiled for the CPU, floats
+        of less than 8 bytes are summed in a wider dtype and rounded once.
 
     Source:
         OpenXLA, *Operation semantics*, Scatter.

@@ -41,6 +41,12 @@ class Number(NamedTuple):
     align: int
     computed: str
 
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        known = {"half": 2, "float": 4, "double": 8}
+        return known.get(self.scalar) or int(self.scalar[1:]) // 8
+
 
 class Column(NamedTuple):
     """An entry of an index vector: where it lies, its greatest valid value, and what it moves."""

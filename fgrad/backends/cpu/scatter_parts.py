@@ -44,7 +44,7 @@ class Sums(NamedTuple):
 
 def scratch_bytes(c: Scatter, s: Sums) -> int:
     """The scratch memory that sums of all parts take."""
-    return HEAD + PARTS * s.size * _sum(c, s).align
+    return HEAD + PARTS * s.size * _sum(c, s).size
 
 
 def _sum(c: Scatter, s: Sums) -> Number:

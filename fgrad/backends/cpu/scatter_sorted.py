@@ -26,7 +26,8 @@ from fgrad.backends.cpu.scatter_form import Axis, Scatter
 from fgrad.backends.cpu.text import Builder, Variable
 
 UNITS = 64  # ranges of rows
-_TURN = 4  # vectors of a row whose sums are in registers
+_AHEAD, _LINES = 8, 16  # how many entries ahead updates are fetched, and how much of each
+_TURN = 8  # vectors of a row whose sums are in registers
 _DIGIT, _FEW_DIGIT = 11, 6  # bits by which entries are sorted at a time, at most
 _FEW = 256  # entries for which many counts are not worth their time
 _FOUND, _GROUPS = 1, 2  # words of `HEAD`: the number of entries and of rows
@@ -194,50 +195,113 @@ def _store(b: Builder, base: str, i: Place, value: str) -> None:
 # ---------------------------------------------------------------------------------- summing
 
 
-def combine(c: Scatter, wide: str, lanes: int) -> Write:
-    """Combine the updates of each row; `wide` is the LLVM type that sums are kept in.
+def combine(c: Scatter, wide: str, lanes: int, zeros: int = 0) -> Write:
+    """Combine the updates of each row.
 
-    Where that is no wider than the elements, a sum carries along what rounding has cost.
+    Args:
+        c: The scatter.
+        wide: The LLVM type that sums are kept in. Where that is no wider than the elements, a sum
+            carries along what rounding has cost.
+        lanes: Numbers in a vector.
+        zeros: The number of rows of the result, where they lie one after the other and begin as
+            zeros: then nobody else has written them. 0: they hold what they begin as.
     """
     o = order_of(c)
 
     def code(b: Builder, args: list[str], many: str) -> None:
         _, _, source, out, scratch = args
         at = _lists(b, c, scratch, many)
-        entries = at.second if o.passes % 2 else at.first
         found, rows = (_load(b, at.head, w, "i64") for w in (_FOUND, _GROUPS))
+        lists = _Sorted(at.second if o.passes % 2 else at.first, at.begins, found, rows)
         with b.loop("%lo", "%hi") as unit:
             first, stop = (
                 b.binary("sdiv", b.binary("mul", k, rows), UNITS)
                 for k in (unit, b.binary("add", unit, 1))
             )
-            with b.loop(first, stop) as row:
-                lo = b.cast("zext", _load(b, at.begins, row, "i32"), "i64")
-                after = b.binary("add", row, 1)
-                last = b.icmp("eq", after, rows)
-                # What follows the last one is memory of the table that comes next.
-                hi = b.cast("zext", _load(b, at.begins, after, "i32"), "i64")
-                hi = b.select(last, found, hi)
-                number = b.binary("lshr", _load(b, entries, lo, "i64"), 32)
-                base = b.offset(out, b.binary("mul", number, max(c.grain, 1)), c.number.scalar)
-                _row(b, c, (base, source, entries), (lo, hi), (wide, lanes))
+            if zeros:
+                _clear(b, c, lists, (out, unit, first, stop), zeros)
+            with b.loop(first, stop) as group:
+                lo, hi = (_begin(b, lists, g) for g in (group, b.binary("add", group, 1)))
+                _fetch(b, c, lists, source, lo)
+                row = _row_of(b, lists, lo)
+                base = b.offset(out, b.binary("mul", row, max(c.grain, 1)), c.number.scalar)
+                _row(b, c, (base, source, lists.entries), (lo, hi), (wide, lanes, bool(zeros)))
 
     return code
 
 
+class _Sorted(NamedTuple):
+    """Sorted entries, where those of each row begin, and how many there are of both."""
+
+    entries: str
+    begins: str
+    found: str
+    rows: str
+
+
+def _begin(b: Builder, lists: _Sorted, group: str) -> str:
+    """Where the entries of a row begin; after the last row, where all entries end."""
+    # There the list holds anything: the table comes next.
+    begin = b.cast("zext", _load(b, lists.begins, group, "i32"), "i64")
+    return b.select(b.icmp("slt", group, lists.rows), begin, lists.found)
+
+
+def _row_of(b: Builder, lists: _Sorted, i: str) -> str:
+    return b.binary("lshr", _load(b, lists.entries, i, "i64"), 32)
+
+
+def _clear(
+    b: Builder, c: Scatter, lists: _Sorted, at: tuple[str, str, str, str], zeros: int
+) -> None:
+    """Set the rows of a unit, and those without updates after each, to zero, all at once."""
+    out, unit, first, stop = at
+
+    def clear(begin: Place, end: Place) -> None:
+        place = b.offset(out, affine(b, (begin, c.grain)), c.number.scalar)
+        size = b.binary("mul", b.binary("sub", b.named(end, "i64"), begin), c.grain * c.number.size)
+        b.invoke("memset.p0.i64", "void", 1, ["ptr", "i8", "i64", "i1"],
+                 [place, "0", size, "false"])  # fmt: skip
+
+    none = b.icmp("eq", lists.rows, 0)
+    with b.when(b.binary("and", none, b.icmp("eq", unit, 0))):
+        clear(0, zeros)
+    with b.when(b.icmp("slt", first, stop)):
+        begin = b.variable(0, "i64")
+        with b.when(b.icmp("sgt", first, 0), carried=[begin]):
+            begin.value = _row_of(b, lists, _begin(b, lists, first))
+        end = b.variable(zeros, "i64")
+        with b.when(b.icmp("slt", stop, lists.rows), carried=[end]):
+            end.value = _row_of(b, lists, _begin(b, lists, stop))
+        clear(begin.value, end.value)
+
+
+def _fetch(b: Builder, c: Scatter, lists: _Sorted, source: str, i: str) -> None:
+    """Have an update that comes soon brought to the caches: in this order they lie anywhere."""
+    row = c.row[-1:]
+    if not row or row[0].updates != 1:
+        return
+    soon = b.call("smin", b.binary("add", i, _AHEAD), b.binary("sub", lists.found, 1))
+    of = b.binary("and", _load(b, lists.entries, soon, "i64"), 0xFFFFFFFF)
+    line = 64 // c.number.size
+    for k in range(0, min(row[0].size, _LINES * line), line):
+        place = b.offset(source, affine(b, (of, 1), (k, 1)), c.number.scalar)
+        b.invoke("prefetch.p0", "void", 1, ["ptr", "i32", "i32", "i32"], [place, "0", "3", "1"])
+
+
 def _row(
     b: Builder, c: Scatter, arrays: tuple[str, str, str], span: tuple[str, str],
-    how: tuple[str, int],
+    how: tuple[str, int, bool],
 ) -> None:  # fmt: skip
+    wide, most, zeros = how
     *outer, last = c.row or (Axis(1, 0, 0, True),)
-    lanes = how[1] if last.result == last.updates == 1 else 1
+    lanes = most if last.result == last.updates == 1 else 1
     with ExitStack() as stack:
         terms = [(stack.enter_context(b.loop(0, a.size)), a) for a in outer]
 
         def tile(k: Place, widths: list[int]) -> None:
             to = affine(b, (k, last.result), *((i, a.result) for i, a in terms))
             of = affine(b, (k, last.updates), *((i, a.updates) for i, a in terms))
-            _tile(b, c, arrays, span, (to, of), (how[0], widths))
+            _tile(b, c, arrays, span, (to, of), (wide, widths, zeros))
 
         turn = _TURN * lanes if lanes > 1 else 1
         whole = last.size // turn * turn
@@ -254,16 +318,18 @@ def _row(
 
 def _tile(
     b: Builder, c: Scatter, arrays: tuple[str, str, str], span: tuple[str, str],
-    at: tuple[Place, Place], how: tuple[str, list[int]],
+    at: tuple[Place, Place], how: tuple[str, list[int], bool],
 ) -> None:  # fmt: skip
     """Combine some vectors of a row; the axis that they lie along has stride 1, or there is one."""
     base, source, entries = arrays
-    wide, widths = how
+    wide, widths, zeros = how
     n, places = c.number, [sum(widths[:i]) for i in range(len(widths))]
     goals = [b.offset(base, affine(b, (at[0], 1), (p, 1)), n.scalar) for p in places]
-    sums = [
-        Variable(read(b, n, goal, w, wide), wide, w) for goal, w in zip(goals, widths, strict=True)
+    begin = [
+        _zeros(b, wide, w) if zeros else read(b, n, goal, w, wide)
+        for goal, w in zip(goals, widths, strict=True)
     ]
+    sums = [Variable(x, wide, w) for x, w in zip(begin, widths, strict=True)]
     exact = c.op != "add" or wide != ("double" if n.scalar == "double" else "")
     lost = [] if exact else [Variable(_zeros(b, wide, w), wide, w) for w in widths]
     with b.loop(*span, carried=[*sums, *lost]) as i:

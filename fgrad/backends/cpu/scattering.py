@@ -6,6 +6,8 @@ floats of less than 8 bytes are kept in a wider type: in memory of the form of t
 windows are narrow, and else in registers, after sorting.
 """
 
+import numpy as np
+
 from fgrad.backends.cpu import scatter_parts, scatter_sorted
 from fgrad.backends.cpu.routines import Phase, Routine, Write
 from fgrad.backends.cpu.scatter_code import (
@@ -29,6 +31,7 @@ from fgrad.backends.cpu.scatter_form import (
 )
 from fgrad.backends.cpu.scatter_parts import Sums
 from fgrad.compile.plan import Library, contiguous
+from fgrad.core.ir import Literal
 
 __all__ = ["OPERATIONS", "routine_of"]
 
@@ -81,7 +84,8 @@ class _Maker:
     def __init__(self, step: Library, c: Scatter, vector_bytes: int) -> None:
         self.c, self.bytes = c, vector_bytes
         self.aval = step.eqn.outputs[0].aval
-        self.strides = strides_of(step.inputs[0])
+        self.start = step.inputs[0]
+        self.strides = strides_of(self.start)
         self.size = self.aval.size * c.parts
 
     def straight(self) -> Routine:
@@ -131,23 +135,38 @@ class _Maker:
             Phase(2, after.units, 0.3 * self.size),
         )
         key = (*c.key, split, wide, before, after)
-        return self._routine(key, codes, phases, HEAD + number.align * self.size)
+        return self._routine(key, codes, phases, HEAD + number.size * self.size)
 
     def sorted(self, wide: str) -> Routine:
         """Updates of one element are brought together first."""
         c = self.c
-        begin, first = self._begin()
+        zeros = self._zero_rows()
         lanes = self.bytes // (4 if wide == "float" else 8)
         entries = scatter_sorted.entries_of(c)
         ns = 0.3 * c.windows * c.elements + 3.0 * entries
-        codes = (begin, scatter_sorted.sort(c), scatter_sorted.combine(c, wide, lanes))
-        phases = (
-            first,
-            Phase(1, 1, 5.0 * entries, c.first.size),
-            Phase(2, scatter_sorted.UNITS, ns, c.first.size),
+        codes: tuple[Write, ...] = (
+            scatter_sorted.sort(c), scatter_sorted.combine(c, wide, lanes, zeros),
+        )  # fmt: skip
+        phases: tuple[Phase, ...] = (
+            Phase(0, 1, 5.0 * entries, c.first.size),
+            Phase(1, scatter_sorted.UNITS, ns, c.first.size),
         )
-        key = (*c.key, wide, scatter_sorted.order_of(c))
+        if not zeros:
+            begin, first = self._begin()
+            codes = (*codes, begin)
+            phases = (first._replace(code=2), *phases)
+        key = (*c.key, wide, scatter_sorted.order_of(c), zeros)
         return self._routine(key, codes, phases, scatter_sorted.scratch_bytes(c))
+
+    def _zero_rows(self) -> int:
+        """The number of rows of the result where they fill it one by one, and begin as zeros."""
+        row, start = self.c.row, self.start
+        if len(row) != 1 or row[0].result != 1 or row[0].size != self.c.grain or self.c.op != "add":
+            return 0
+        if not isinstance(start, Literal) or any(self.strides) or start.aval.shape == ():
+            return 0
+        value = np.asarray(start.value, start.aval.dtype)
+        return 0 if any(value[(0,) * value.ndim].tobytes()) else self.size // self.c.grain
 
     def _routine(
         self, key: tuple[object, ...], codes: tuple[Write, ...], phases: tuple[Phase, ...],
@@ -177,10 +196,7 @@ class _Maker:
         return Copy(source, goal, *_joined(shape, strides))
 
     def _lanes(self, number: Number) -> int:
-        bits = {"half": 16, "float": 32, "double": 64}.get(number.scalar) or int(number.scalar[1:])
-        if number.computed == "float32":
-            bits = 32
-        return 8 * self.bytes // bits
+        return self.bytes // (4 if number.computed == "float32" else number.size)
 
     def _ns(self, split: Split | None) -> float:
         """How long the updates take one thread, estimated."""
