@@ -153,6 +153,8 @@ def form_of(step: Library) -> Scatter | None:
     dense = [n * parts for n in contiguous(x.shape)]
     *along, at = strides_of(step.inputs[1])
     moved = [n * parts for n in strides_of(step.inputs[2])]
+    if sum((n - 1) * abs(s) for n, s in zip(updates.shape, moved, strict=True)) >= _MOST:
+        return None
     columns = [
         Column(k * at, limit, dense[d])
         for k, (d, limit) in enumerate(

@@ -5,7 +5,7 @@ with what rounding has cost. Sorting is stable, by digits: updates of a row stay
 
 Memory: the words of `HEAD`, two lists of entries, and where the entries of each row begin, with
 one for each update of a row; then a table of counts. An entry is the number of the row in the
-upper half of a word, and the place of its update in the lower half.
+upper half of a word, and in the lower half the place of its update, from the lowest one on.
 """
 
 from contextlib import ExitStack
@@ -64,6 +64,13 @@ def scratch_bytes(c: Scatter) -> int:
     """The size of the scratch memory."""
     o = order_of(c)
     return HEAD + 20 * entries_of(c) + 4 * (o.passes << o.bits) + 8
+
+
+def lowest_of(c: Scatter) -> int:
+    """The least offset of an update of a row: below 0 where a view of them runs backwards."""
+    axes = [(a.size, a.updates) for a in (c.first, *c.batch)]
+    axes += [(a.size, a.updates) for a in c.inner]
+    return sum(min(0, (n - 1) * step) for n, step in axes)
 
 
 def _inner(c: Scatter) -> int:
@@ -138,7 +145,8 @@ def _list(b: Builder, c: Scatter, o: Order, given: tuple[str, str, str], at: _Li
             source = affine(b, (of, 1), *((i, a.updates) for i, a in terms))
             row = b.binary("udiv", b.named(goal, "i64"), grain) if grain > 1 else goal
             row = b.named(row, "i64")
-            entry = b.binary("or", b.binary("shl", row, 32), b.named(source, "i64"))
+            place = b.named(affine(b, (source, 1), (-lowest_of(c), 1)), "i64")
+            entry = b.binary("or", b.binary("shl", row, 32), place)
             counted = b.cast("zext", valid, "i64") if valid is not None else b.named(1, "i64")
             _store(b, at.first, found.value, entry)
             for p in range(o.passes):
@@ -210,6 +218,7 @@ def combine(c: Scatter, wide: str, lanes: int, zeros: int = 0) -> Write:
 
     def code(b: Builder, args: list[str], many: str) -> None:
         _, _, source, out, scratch = args
+        source = b.offset(source, lowest_of(c), c.number.scalar)
         at = _lists(b, c, scratch, many)
         found, rows = (_load(b, at.head, w, "i64") for w in (_FOUND, _GROUPS))
         lists = _Sorted(at.second if o.passes % 2 else at.first, at.begins, found, rows)

@@ -155,7 +155,7 @@ class _Maker:
             begin, first = self._begin()
             codes = (*codes, begin)
             phases = (first._replace(code=2), *phases)
-        key = (*c.key, wide, scatter_sorted.order_of(c), zeros)
+        key = (*c.key, wide, scatter_sorted.order_of(c), zeros, scatter_sorted.lowest_of(c))
         return self._routine(key, codes, phases, scatter_sorted.scratch_bytes(c))
 
     def _zero_rows(self) -> int:

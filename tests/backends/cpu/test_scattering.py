@@ -237,10 +237,12 @@ def test_scatters_equal_eager_ones(strategy, problem, order):
     axes = list(range(problem.updates.ndim))
     order.shuffle(axes)
 
-    def seen(x, indices, updates):  # updates as a view
-        return problem.run(x, indices, fnp.transpose(updates, axes))
+    turned = [axis for axis in axes if order.random() < 0.3]
 
-    given_ = np.array(problem.updates.transpose(np.argsort(axes)), order="C")
+    def seen(x, indices, updates):  # updates as a view
+        return problem.run(x, indices, fnp.flip(fnp.transpose(updates, axes), turned))
+
+    given_ = np.array(np.flip(problem.updates, turned).transpose(np.argsort(axes)), order="C")
     with mock.patch.multiple(scattering, **STRATEGIES[strategy]):
         f = fg.jit(seen)
         assert len(routines(f, problem.x, problem.indices, given_)) == 1
@@ -354,6 +356,22 @@ def test_rows_that_begin_as_zeros_are_all_written(height, dtype):
                 wanted[i] += row
         fnp.full((height, 24), 7, dtype).sum()  # memory that is used again holds other numbers
         np.testing.assert_array_equal(f(index, u), wanted)
+
+
+def test_operands_may_run_backwards():
+    rng = np.random.default_rng(8)
+    x, u = (rng.integers(-9, 9, s).astype("f") for s in ((300, 20), (50, 20)))
+    index = rng.integers(0, 300, 50)
+    for f in (
+        lambda x, i, u: x.at[i].add(u[::-1]),
+        lambda x, i, u: x.at[i].add(u[:, ::-1]),
+        lambda x, i, u: x[::-1, ::-1].at[i[::-1]].add(u),
+        lambda x, i, u: x.at[i, ::-1].set(u[::-1, ::-1]),
+        lambda x, i, u: fnp.zeros_like(x).at[i[::-2]].add(u[::-2]),
+    ):
+        args = (fnp.asarray(x), fnp.asarray(index), fnp.asarray(u))
+        assert uses_routine(fg.jit(f), *args)
+        np.testing.assert_array_equal(fg.jit(f)(*args), f(*args))
 
 
 def test_gathers_and_at_take_this_path():
