@@ -378,6 +378,7 @@ def test_gathers_and_at_take_this_path():
     x, i = np.arange(12, dtype="f").reshape(3, 4), np.array([2, 0, 2])
     index = fg.jit(lambda x, i: x.at[i, 1:3].multiply(2.0).at[:, i].min(3.0).at[0, 0].set(7.0))
     assert len(routines(index, x, i)) == 3
+    assert {kind for kind, _ in steps_of(index, x, i)} <= {"kernel", "host"}
     u = x.copy()
     np.multiply.at(u, (i, slice(1, 3)), 2)
     u[:, i] = np.minimum(u[:, i], 3)
