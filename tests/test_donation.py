@@ -312,3 +312,12 @@ def test_a_result_of_several_kernels_waits_for_all_that_read_the_donated_argumen
     assert not step.lower(x, y).memory_analysis().taken
     for _ in range(2):
         np.testing.assert_allclose(step(fnp.asarray(x) + 0, y), expected, rtol=1e-9)
+
+
+def test_a_donated_array_still_prints():
+    x = fnp.ones((2, 3))
+    fg.jit(lambda x: x + 1, donate_argnums=0)(x)
+    assert repr(x) == str(x) == f"{x}" == "<Array f32[2,3], donated to <lambda>>"
+    assert repr([x]) == f"[{x!r}]"
+    with pytest.raises(BufferDonatedError):
+        f"{x:.2f}"

@@ -1,5 +1,6 @@
 """Compiled elementwise chains, row-wise operations and optimizer updates."""
 
+import functools
 from typing import Any
 
 from peers import (
@@ -192,10 +193,63 @@ def adamw() -> Row:
     )
 
 
+def lookups() -> list[Row]:
+    """Rows, elements and elements along an axis, at random places; and rows in a scan."""
+    rng = np.random.default_rng(3)
+    table, flat, square = (
+        rng.normal(size=s).astype(np.float32) for s in ((20_000, 128), 10**6, (1000, 1000))
+    )
+    rows = rng.integers(0, 20_000, 4096).astype(np.int32)
+    places, along = rng.integers(0, 10**6, 10**6), rng.integers(0, 1000, (1000, 1000))
+
+    def summed(xp: Any, scan: Any) -> Any:
+        def f(table: Any, rows: Any) -> Any:
+            return scan(lambda c, i: (c + table[i], None), xp.zeros(128, np.float32), rows)[0]
+
+        return f
+
+    def one_by_one(table: Any, rows: Any) -> Any:
+        total = table[0] * 0
+        for i in rows:
+            total = total + table[i]
+        return total
+
+    cases = {
+        "embedding lookup, 4,096 rows of 128": (
+            (table, rows), lambda t, i: nn.embedding(i, t), lambda t, i: t[i],
+            lambda t, i: F.embedding(i, t), lambda t, i: t[i], 20,
+        ),
+        "x[i], 1,000,000 elements": (
+            (flat, places), lambda x, i: x[i], lambda x, i: x[i], lambda x, i: x[i],
+            lambda x, i: x[i], 3,
+        ),
+        "take_along_axis, 1,000 rows of 1,000": (
+            (square, along), lambda x, i: fnp.take_along_axis(x, i, 1),
+            lambda x, i: jnp.take_along_axis(x, i, 1), lambda x, i: torch.take_along_dim(x, i, 1),
+            lambda x, i: np.take_along_axis(x, i, 1), 3,
+        ),
+        "scan of 4,096 embedding lookups": (
+            (table, rows), summed(fnp, fg.lax.scan), summed(jnp, jax.lax.scan), one_by_one,
+            one_by_one, 1,
+        ),
+    }  # fmt: skip
+    found = []
+    for name, (args, ours_, in_jax_, in_torch_, by_numpy, number) in cases.items():
+        contenders = {}
+        for library, function, given in (
+            ("fgrad", fg.jit(ours_), ours(args)), ("jax", blocked(jax.jit(in_jax_)), in_jax(args)),
+            ("torch", in_torch_, in_torch(args)), ("numpy", by_numpy, args),
+        ):  # fmt: skip
+            contenders[library] = functools.partial(function, *given)
+        agree(contenders)
+        found.append(Row(name, contenders, "1.0x", number))
+    return found
+
+
 def main() -> None:
     """Measure all rows."""
     rows = [*elementwise(10**3, 200), *elementwise(10**5, 50), *elementwise(10**7, 1)]
-    rows += [*rowwise(), adamw()]
+    rows += [*rowwise(), adamw(), *lookups()]
     report("cpu_elementwise", [r.measure() for r in rows], {**VERSIONS, "threads": str(THREADS)})
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fgrad.api.donation import check_donated, check_usable, donated_leaves, give_away
+from fgrad.api.execution import begin
 from fgrad.api.parameters import Fun, parameters_of
 from fgrad.api.programs import Entry, Lowered, run_entry, run_flat
 from fgrad.api.sites import Site, site_of
@@ -253,6 +254,8 @@ class Jitted:
         self._explain_miss(key, args, kwargs)
         self._latest = key
         avals = [v.aval for v in values]
+        if any(type(v) is ArrayImpl and type(v._data) is np.ndarray for v in values):
+            begin()
         entry = self._trace(static, avals, tree, args, kwargs)
         if entry.donated:
             check_donated((*entry.consts, *values), entry.donated, self._name)

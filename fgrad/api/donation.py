@@ -68,6 +68,11 @@ def check_usable(given: Sequence[ShapedArray], results: Sequence[ShapedArray], n
             )
 
 
+def stand_ins(avals: Sequence[ShapedArray], name: str) -> list[DonatedBuffer]:
+    """What arrays of some types hold once they were donated; arrays may share them."""
+    return [DonatedBuffer(a, name) for a in avals]
+
+
 def give_away(values: Sequence[Value], positions: Sequence[int], name: str) -> None:
     """Take the buffers of donated arrays: they cannot be used any more."""
     for i in positions:
@@ -82,7 +87,7 @@ _HELD = 2  # references to a buffer that is given: in the list of buffers, and w
 
 def claim(
     program: Runnable, values: Sequence[Value], buffers: list[Any], positions: Sequence[int],
-    name: str,
+    gone: Sequence[DonatedBuffer],
 ) -> Given:  # fmt: skip
     """Take donated buffers away from their arrays, before a program writes results into them.
 
@@ -94,14 +99,14 @@ def claim(
         values: Its inputs.
         buffers: Those of `values`, with no other reference to them; copies replace some of them.
         positions: Which of them are donated.
-        name: Of the function.
+        gone: What their arrays hold from now on.
 
     Returns:
         What `restore` takes, should nothing have run.
     """
     given: Given = {}
     try:
-        _take(given, values, buffers, positions, name)
+        _take(given, values, buffers, positions, gone)
         program.own(buffers, given, _HELD)
     except BaseException:
         restore(given)
@@ -111,15 +116,15 @@ def claim(
 
 def _take(
     given: Given, values: Sequence[Value], buffers: Sequence[Any], positions: Sequence[int],
-    name: str,
+    gone: Sequence[DonatedBuffer],
 ) -> None:  # fmt: skip
-    for i in positions:
+    for i, stand_in in zip(positions, gone, strict=True):
         x = values[i]
         if type(x) is ArrayImpl and not x._flags & BORROWED:
             data = x._data
             if data is not buffers[i]:  # another thread has donated it meanwhile
                 raise data.gone()
-            x._data = DonatedBuffer(data, name)
+            x._data = stand_in
             given[i] = (x, data)
 
 

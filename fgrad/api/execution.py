@@ -76,6 +76,12 @@ def has_compiler() -> bool:
     return config.cpu_compiler == "llvm" and _compiler() is not None
 
 
+def begin() -> None:
+    """Start to make what all compiled programs need, while the first of them is traced."""
+    if has_compiler():
+        import_module("fgrad.backends.cpu.functions").begin()
+
+
 def measured(jaxpr: Jaxpr, mark: Callable[[], object]) -> Runnable:
     """A new program of a closed jaxpr for NumPy arrays that tells how far it is.
 

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgrad.api.donation import claim, give_away, restore
+from fgrad.api.donation import claim, give_away, restore, stand_ins
 from fgrad.api.execution import Runnable, runnable
 from fgrad.core import trees
 from fgrad.core.config import config
 from fgrad.core.errors import ArgumentError, OutOfMemoryError
-from fgrad.core.evaluate import WEAK, ArrayImpl, borrow, library_of
+from fgrad.core.evaluate import WEAK, ArrayImpl, DonatedBuffer, borrow, library_of
 from fgrad.core.ir import ClosedJaxpr, Jaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from fgrad.compile.memory import Memory
 
 
+_HOST = {np.ndarray}
+
+
 class Entry:
     """A traced call: its program, the values it closed over, and the structure of its result.
 
@@ -35,7 +39,8 @@ class Entry:
     """
 
     __slots__ = (
-        "cached", "closed", "consts", "donated", "flags", "jaxpr", "out_tree", "program", "single",
+        "cached", "closed", "consts", "donated", "flags", "gone", "jaxpr", "out_tree", "program",
+        "single",
     )  # fmt: skip
 
     def __init__(self, closed: ClosedJaxpr, out_tree: Any, donated: tuple[int, ...] = ()) -> None:
@@ -46,6 +51,7 @@ class Entry:
         self.out_tree = out_tree
         self.flags = [WEAK if a.weak_type else 0 for a in self.jaxpr.out_avals]
         self.program: Runnable | None = None
+        self.gone: list[DonatedBuffer] | None = None
         self.cached = False
         self.single = out_tree.is_leaf()
 
@@ -62,16 +68,15 @@ def run_entry(
         donate: Whether results may take the memory of donated arguments.
     """
     buffers = [v._data for v in inputs]
-    libraries = {type(b): b for b in buffers}
+    others = _others(buffers)
     if config.debug_nans or config.debug_infs:
         outs = call(entry.jaxpr, *inputs, name=name)
-    elif others := {library_of(b) for b in libraries.values()} - {np}:
+    elif others:
         (xp,) = others
         outs = wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
     elif entry.donated and not donate:
         return run_flat(runnable(entry.jaxpr), entry.flags, buffers)
     else:
-        del libraries  # it would count as references to buffers
         program = entry.program
         if program is None:
             program = entry.program = runnable(entry.jaxpr, donated=entry.donated)
@@ -83,6 +88,13 @@ def run_entry(
     return outs
 
 
+def _others(buffers: Sequence[Any]) -> set[ModuleType]:
+    """The array libraries of buffers, beside NumPy."""
+    if set(map(type, buffers)) <= _HOST:
+        return set()
+    return {library_of(b) for b in {type(b): b for b in buffers}.values()} - {np}
+
+
 def _run_donated(
     program: Runnable, entry: Entry, inputs: Sequence[Value], buffers: list[Any], name: str
 ) -> list[Value]:
@@ -90,7 +102,10 @@ def _run_donated(
 
     After an error before its first step the arrays have their buffers again.
     """
-    given = claim(program, inputs, buffers, entry.donated, name)
+    if entry.gone is None:
+        avals = entry.jaxpr.in_avals
+        entry.gone = stand_ins([avals[i] for i in entry.donated], name)
+    given = claim(program, inputs, buffers, entry.donated, entry.gone)
     try:
         return run_flat(program, entry.flags, buffers)
     except BaseException as error:

@@ -9,9 +9,9 @@ from collections.abc import Hashable
 from math import inf
 
 from fgrad.compile.cost import cost
-from fgrad.compile.kernel import Accumulate, Kernel, Reduce
+from fgrad.compile.kernel import Accumulate, Kernel, Reduce, remembered
 from fgrad.compile.memory import last_uses
-from fgrad.compile.plan import TEMP, Batch, Launch, Plan, Step, reads_of, writes_of
+from fgrad.compile.plan import TEMP, Batch, Launch, Patch, Plan, Step, reads_of, writes_of
 
 _LONG_NS = 1e6  # a kernel that takes so long gains nothing
 
@@ -19,7 +19,8 @@ _LONG_NS = 1e6  # a kernel that takes so long gains nothing
 def batched(plan: Plan) -> Plan:
     """Put launches of one form together, at the place of the last of them.
 
-    A launch is moved later only if nothing reads its results in between, and launches of a form
+    A launch is moved later only if nothing reads its results or changes what it reads in between,
+    and launches of a form
     are put together only if no more memory is in use at once than before.
     """
     found: dict[Hashable, list[int]] = {}
@@ -30,13 +31,16 @@ def batched(plan: Plan) -> Plan:
     if not alike:
         return plan
     readers: dict[int, float] = {}
+    patched: dict[int, list[int]] = {}  # where buffers are overwritten in part
     for i, step in enumerate(plan.steps):
         for b in reads_of(step):
             readers.setdefault(b, i)
+        if isinstance(step, Patch):
+            patched.setdefault(step.buffers[-1], []).append(i)
     steps: list[Step | None] = list(plan.steps)
     most = _most(plan, steps)
     for places in alike:
-        for group in _groups(plan, places, readers):
+        for group in _groups(plan, places, readers, patched):
             tried = list(steps)
             members = [plan.steps[i] for i in group]
             written = [b for m in members for b in writes_of(m)]
@@ -51,6 +55,7 @@ def batched(plan: Plan) -> Plan:
     return Plan(plan.inputs, plan.buffers, rest, plan.results)
 
 
+@remembered
 def form(kernel: Kernel) -> Hashable:
     """What kernels that run together have in common: all but sizes, strides and numbers."""
     operands = tuple((op.dtype.num, op.written) for op in kernel.operands)
@@ -66,11 +71,16 @@ def form(kernel: Kernel) -> Hashable:
     return (axes, one, operands, body)
 
 
-def _groups(plan: Plan, places: list[int], readers: dict[int, float]) -> list[list[int]]:
+def _groups(
+    plan: Plan, places: list[int], readers: dict[int, float], patched: dict[int, list[int]]
+) -> list[list[int]]:
     """Launches that can run where the last of them does, from the last one on; no single ones."""
     groups: list[list[int]] = []
     for i in reversed(places):
-        first = min((readers.get(b, inf) for b in writes_of(plan.steps[i])), default=inf)
+        step = plan.steps[i]
+        ends = [readers.get(b, inf) for b in writes_of(step)]
+        ends += [j for b in reads_of(step) for j in patched.get(b, ()) if j > i]
+        first = min(ends, default=inf)
         if groups and first > groups[-1][-1]:
             groups[-1].insert(0, i)
         else:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.compile.interpret import Run, compute
+from fgrad.compile.interpret import SCANS, Run, compute, joined
 from fgrad.compile.kernel import (
     Accumulate,
     Compute,
@@ -25,8 +25,10 @@ from fgrad.compile.kernel import (
     Load,
     Map,
     Reduce,
+    Scan,
     Store,
 )
+from fgrad.core.scalar import OPS
 
 Array = np.ndarray[Any, Any]
 # Results of these have no error of their own, or half a unit in the last place; others up to four.
@@ -50,32 +52,60 @@ _EXACT = frozenset(
 )
 _ROUNDED = frozenset(["add", "sub", "mul", "div", "sqrt", "convert"])
 _ULPS = 5.0
+
+
+def _nearest(x: Array) -> Array:
+    """How far the next integer is; the greatest term of a sum of powers is one of it."""
+    return np.asarray(np.abs(x - np.rint(x)))
+
+
+def _exponential(size: Array) -> Array:
+    """What the rounding of the exponent of a power counts."""
+    return np.asarray(8 * size * (1 - np.log(np.clip(size, 1e-320, 1))))
+
+
 # What errors are relative to, if it is greater than the result: terms that cancel.
 _TERMS: dict[str, Callable[..., Any]] = {
-    "lgamma": lambda x: np.where(x < 0, np.abs(x) * np.log(2 + np.abs(x)) + 1, 0.0),
+    "lgamma": lambda x: np.where(x < 0, np.abs(x) * np.log(2 + np.abs(x)) + 1, 0.5),
     "digamma": lambda x: np.where(x < 0, np.log(2 + np.abs(x)) + 1, 0.0),
+    "zeta": lambda x, q: np.where(q < 0, _nearest(q) ** -np.abs(x), 0.0),
+    "polygamma": lambda m, x: np.where(x < 0, OPS["polygamma"].numpy(np.abs(m), _nearest(x)), 0.0),
+    "igamma": lambda a, x: _exponential(OPS["igamma"].numpy(a, x)),
+    "igammac": lambda a, x: _exponential(OPS["igammac"].numpy(a, x)),
+    "regularized_incomplete_beta": lambda a, b, x: np.maximum(
+        _exponential(OPS["regularized_incomplete_beta"].numpy(a, b, x)),
+        x > (a + 1) / (a + b + 2),
+    ),
+    "gamma_quantile_slope": lambda a, y: (
+        np.abs(OPS["gamma_quantile_slope"].numpy(a, y)) * (8 + np.sqrt(np.abs(a)))
+    ),
 }
 _CHAIN = 64  # the longest chain of additions, less the logarithm of their number
 
 
-def fault(kernel: Kernel, before: Sequence[Array], after: Sequence[Array]) -> str | None:
+def fault(
+    kernel: Kernel, before: Sequence[Array], after: Sequence[Array], *, serial: bool = False
+) -> str | None:
     """What is wrong with what a kernel has written, or None.
 
     Args:
         kernel: The kernel.
         before: Its operands as they were, flat.
         after: Its operands as they are.
+        serial: Whether what is judged adds up in one chain, as NumPy may, not in blocks.
     """
     with np.errstate(all="ignore"):
-        return _Bounded(kernel, before, after).check()
+        return _Bounded(kernel, before, after, serial).check()
 
 
 class _Bounded(Run):
     """An evaluation in float64, with a bound on the error of each value."""
 
-    def __init__(self, kernel: Kernel, before: Sequence[Array], after: Sequence[Array]) -> None:
+    def __init__(
+        self, kernel: Kernel, before: Sequence[Array], after: Sequence[Array], serial: bool
+    ) -> None:
         super().__init__(kernel, before)
-        self.after = after
+        self.after, self.serial = after, serial
         self.errors: dict[int, Array] = {}
 
     def check(self) -> str | None:
@@ -115,6 +145,9 @@ class _Bounded(Run):
             case Reduce(monoid=monoid, arg=arg):
                 axes = tuple(range(len(self.kernel.outer), len(self.shape)))
                 self.values[i], self.errors[i] = self.fold(monoid, arg, axes)
+                return
+            case Scan():
+                self.values[i], self.errors[i] = self.running(instr)
                 return
         self.values[i] = _wide(value)
         self.errors[i] = np.zeros(one)
@@ -168,7 +201,8 @@ class _Bounded(Run):
             return _limited(total, dtype), error if exact else np.where(error > 0, np.inf, 0.0)
         unit = float(np.finfo(dtype).eps)
         if monoid == "add":
-            terms = np.abs(value).sum(axes, keepdims=True) * (_CHAIN + log2(count)) * unit
+            chain = max(count, _CHAIN) if self.serial else _CHAIN + log2(count)
+            terms = np.abs(value).sum(axes, keepdims=True) * chain * unit
             error = doubt.sum(axes, keepdims=True) + terms
         else:
             relative = np.where(doubt > 0, doubt / np.abs(value), 0.0)
@@ -179,6 +213,55 @@ class _Bounded(Run):
             error = np.where(most > float(np.finfo(dtype).max), np.inf, error)
         return _limited(total, dtype), np.where(np.isnan(error), np.inf, error)
 
+    def running(self, instr: Scan) -> tuple[Array, Array]:
+        """A scan: its values, and a bound on the error of each."""
+        if "mul" in instr.monoid and instr.dtype.kind == "f":
+            return self.running_product(instr)
+        dtype, monoid, (arg,) = instr.dtype, instr.monoid, instr.args
+        value, doubt = np.broadcast_arrays(self.values[arg], self.errors[arg])
+
+        def along(ufunc: Any, x: Array) -> Array:
+            return self.accumulated(ufunc, x, free=instr.free)
+
+        total = _limited(along(SCANS[monoid], value), dtype)
+        worst = along(np.maximum, doubt)
+        if dtype.kind != "f":
+            return total, np.where(worst > 0, np.inf, 0.0)
+        if monoid in ("max", "min"):
+            return total, worst
+        unit = float(np.finfo(dtype).eps)
+        if monoid == "add":
+            ulps = _CHAIN + log2(max(2, self.kernel.length))
+            terms = along(np.add, np.where(np.isfinite(value), np.abs(value), 0.0))
+            error = along(np.add, doubt) + terms * ulps * unit
+            # Some sum on the way may be too large for the dtype.
+            error = np.where(terms > float(np.finfo(dtype).max), np.inf, error)
+        else:
+            size = along(np.maximum, np.where(np.isfinite(total), np.abs(total), 0.0)) + 1
+            error = worst + along(np.add, np.ones_like(doubt)) * _ULPS * unit * size
+        return total, np.where(np.isnan(error), np.inf, error)
+
+    def running_product(self, instr: Scan) -> tuple[Array, Array]:
+        """A scan by products of floats, or of complex numbers, in the order of the elements."""
+
+        def along(ufunc: Any, x: Array) -> Array:
+            return self.accumulated(ufunc, x, free=instr.free)
+
+        dtype = instr.dtype
+        total = _limited(self.scan(instr, [self.values[a] for a in instr.args]), dtype)
+        doubts = [self.errors[a] for a in instr.args]
+        parts = np.broadcast_arrays(*(self.values[a] for a in instr.args), *doubts)
+        size = np.abs(joined(*parts[:2])) if len(instr.args) == 2 else np.abs(parts[0])
+        doubt = np.sum(parts[len(instr.args) :], axis=0)
+        relative = along(np.add, np.where(doubt > 0, doubt / size, 0.0))
+        count = along(np.add, np.ones_like(doubt)) * len(instr.args) ** 2
+        error = along(np.multiply, size) * (relative + count * float(np.finfo(dtype).eps))
+        # Products of some factors may be too small for the dtype, or too large.
+        most = along(np.multiply, np.maximum(size, 1.0))
+        error = error + count * most * np.finfo(dtype).smallest_subnormal.astype(float)
+        error = np.where(most > float(np.finfo(dtype).max), np.inf, error)
+        return total, np.where(np.isnan(error), np.inf, error)
+
     def compare(self, operand: int, m: Map, value: Array, error: Array) -> str | None:
         """The first element that is further from the value than its bound, in words."""
         stored = self.kernel.operands[operand].dtype
@@ -186,10 +269,9 @@ class _Bounded(Run):
         shape = np.broadcast_shapes(index.shape, value.shape)
         index, value, error = (np.broadcast_to(x, shape) for x in (index, value, error))
         got = _wide(self.after[operand][index])
-        if stored.kind not in "biu":
-            value = _wide(value.astype(stored)) if stored.itemsize < 4 else value
-            unit = 2.0**-7 if stored.itemsize < 4 else 0.0
-            error = error + unit * np.abs(value) * (error > 0)
+        if stored.kind not in "biu" and stored.itemsize < 4:
+            value = _wide(value.astype(stored))
+            error = np.where(error > 0, error + 2.0**-7 * np.abs(value), 0.0)
         off = difference(got, value, error, index)
         return None if off is None else f"operand {operand}, {off}"
 

@@ -9,11 +9,15 @@ from fgrad.compile.kernel import (
     Accumulate,
     Compute,
     Fold,
+    Index,
     Kernel,
     Load,
     Map,
     Reduce,
+    Scan,
     levels,
+    remembered,
+    uses,
 )
 
 # Operations that take much longer than an addition, in additions; those not listed take one.
@@ -23,10 +27,15 @@ _WEIGHTS = {
     "atanh": 40, "cbrt": 30, "hypot": 16, "exp": 14, "exp2": 12, "expm1": 20, "log": 18,
     "log1p": 24, "sin": 22, "cos": 22, "tanh": 22, "nextafter": 8, "clz": 3, "popcount": 3,
     "erf_inv": 40, "lgamma": 120, "digamma": 100, "bessel_i0e": 60, "bessel_i1e": 60,
+    "zeta": 700, "polygamma": 800, "igamma": 1500, "igammac": 1500, "gamma_quantile_slope": 2000,
+    "regularized_incomplete_beta": 1500,
 }  # fmt: skip
 _OPERATION_NS = 0.03  # an addition in a vector, by element of four bytes
 _BYTE_NS = 0.05  # from or to a cache
 _GATHERED_NS = 1.0  # an element that is not beside the last one
+# An element of a scan along a row; that of a product waits for the one before it.
+_SCAN_NS = {"add": 0.3, "mul": 1.3, "max": 0.3, "min": 0.3, "logaddexp": 3.0,
+            "mul_re": 2.6, "mul_im": 0.1}  # fmt: skip
 
 
 class Cost(NamedTuple):
@@ -50,9 +59,10 @@ class Cost(NamedTuple):
         return self.read_bytes + self.written_bytes
 
 
+@remembered
 def cost(kernel: Kernel) -> Cost:
     """Estimate what a kernel costs."""
-    level = levels(kernel)
+    level, moving = levels(kernel), _moving(kernel)
     sizes = (*kernel.outer, *kernel.inner)
     flops = read = written = 0
     ns = 0.0
@@ -67,6 +77,9 @@ def cost(kernel: Kernel) -> Cost:
                 count = kernel.rows * (kernel.length if full else 1)
                 flops += count
                 ns += count * _OPERATION_NS * 2
+            case Scan(monoid=monoid):
+                flops += times
+                ns += times * _SCAN_NS[monoid]
             case _:
                 pass
         if isinstance(instr, MAPPED):
@@ -76,7 +89,8 @@ def cost(kernel: Kernel) -> Cost:
                 read += touched
             else:
                 written += touched
-            ns += times * (size * _BYTE_NS if _is_dense(instr.map) else _GATHERED_NS)
+            near = _is_dense(instr.map) and not any(moving[v] for v, _ in instr.map.indirect)
+            ns += times * (size * _BYTE_NS if near else _GATHERED_NS)
     return Cost(flops, read, written, ns)
 
 
@@ -88,4 +102,21 @@ def _touched(m: Map, sizes: tuple[int, ...]) -> int:
 
 
 def _is_dense(m: Map) -> bool:
-    return m.strides[-1] in (0, 1) and not m.indirect
+    return m.strides[-1] in (0, 1)
+
+
+def _moving(kernel: Kernel) -> list[bool]:
+    """For each instruction, whether its value varies along the last axis."""
+    last = len(kernel.outer) + len(kernel.inner) - 1
+    found: list[bool] = []
+    for instr in kernel.body:
+        moves = any(found[v] for v in uses(instr))
+        match instr:
+            case Load(map=m, bounds=bounds):
+                moves |= m.strides[last] != 0 or any(b.strides[last] for b in bounds)
+            case Index(axis=axis):
+                moves |= axis == last
+            case Reduce() | Fold() | Accumulate():
+                moves = False
+        found.append(moves)
+    return found

@@ -1,6 +1,7 @@
 """What a kernel means, by NumPy: the oracle of every backend, and what runs without one."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from fgrad.compile.kernel import (
     Load,
     Map,
     Reduce,
+    Scan,
     Store,
 )
 from fgrad.core import dtypes
@@ -26,6 +28,8 @@ _REDUCTIONS = {
     "add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum,
     "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
 }  # fmt: skip
+
+SCANS = {**_REDUCTIONS, "logaddexp": np.logaddexp}  # of one value each
 
 
 def run_kernel(kernel: Kernel, operands: Sequence[Array]) -> None:
@@ -63,6 +67,8 @@ class Run:
                 case Reduce(monoid=monoid, arg=arg, dtype=dtype):
                     axes = tuple(range(len(self.kernel.outer), len(self.shape)))
                     self.values[i] = self.reduce(monoid, self.values[arg], axes, dtype)
+                case Scan():
+                    self.values[i] = self.scan(instr, [self.values[a] for a in instr.args])
                 case Store(operand=o, map=m, arg=arg):
                     self.store(o, m, self.values[arg])
                 case Accumulate(operand=o, map=m, monoid=monoid, arg=arg):
@@ -116,12 +122,39 @@ class Run:
         out = ufunc.reduce(full, axis=axes, dtype=wide, keepdims=True, initial=start)
         return np.asarray(out).astype(dtype)
 
+    def scan(self, instr: Scan, args: Sequence[Array]) -> Array:
+        """The reductions of the elements up to each."""
+        dtype = instr.dtype
+        if instr.monoid in ("mul_re", "mul_im"):
+            product = self.accumulated(np.multiply, joined(*args), free=instr.free)
+            return product.real if instr.monoid == "mul_re" else product.imag
+        (value,) = args
+        sums = dtype == np.float32 and instr.monoid == "add"
+        wide = value.astype(np.float64) if sums else value
+        out = self.accumulated(SCANS[instr.monoid], wide, free=instr.free)
+        return out.astype(dtype)
+
+    def accumulated(self, ufunc: Any, value: Array, *, free: bool) -> Array:
+        """A ufunc accumulated over the axes of a `Scan`, whatever the dtype."""
+        first, last = len(self.kernel.outer), len(self.shape) - free
+        shape = (*self.shape[:first], prod(self.shape[first:last]), *self.shape[last:])
+        rows = np.broadcast_to(value, self.shape).reshape(shape)
+        return np.asarray(ufunc.accumulate(rows, axis=first, dtype=value.dtype)).reshape(self.shape)
+
     def store(self, operand: int, m: Map, value: Array) -> None:
         """Write a value to an operand."""
         index = self.index(m)
         shape = np.broadcast_shapes(index.shape, value.shape)
         target = self.operands[operand]
         target[np.broadcast_to(index, shape)] = np.broadcast_to(value, shape).astype(target.dtype)
+
+
+def joined(real: Array, imag: Array) -> Array:
+    """Complex numbers from their parts."""
+    shape = np.broadcast_shapes(real.shape, imag.shape)
+    out = np.empty(shape, np.result_type(real.dtype, np.complex64))
+    out.real, out.imag = real, imag
+    return out
 
 
 def compute(op: str, args: Sequence[Array], dtype: Any) -> Array:
@@ -156,7 +189,7 @@ def identity(monoid: str, dtype: Any) -> Any:
         return dtype.type(1)
     if monoid == "and":
         return np.invert(dtype.type(0))
-    low = monoid == "max"
+    low = monoid in ("max", "logaddexp")
     if dtype.kind == "f":
         return dtype.type(-np.inf if low else np.inf)
     if dtype.kind == "b":

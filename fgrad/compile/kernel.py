@@ -10,6 +10,7 @@ the row, so a body is a sequence of passes (`stages`)::
     Const(value) · Index(axis)             a number · the position along an axis
     Compute(op, args)                      an operation of `core.scalar.OPS`, or 'convert', …
     Reduce(monoid, arg)                    over `inner`
+    Scan(monoid, arg, free)                the reduction of the elements up to each, over `inner`
     Store(operand, map, arg)               to an element of an operand
     Accumulate(operand, map, monoid, arg)  over the outer axes from `kept` on
     Fold(operand, map, monoid, arg)        over the last inner axis
@@ -24,21 +25,24 @@ widened by `Load` and rounded by `Store`; where a program rounds an intermediate
 says so ('round_bfloat16', …).
 """
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from fgrad.core.scalar import OPS
-
 DType = np.dtype[Any]
+T = TypeVar("T")
 FULL, ROW = "full", "row"
 
 # Beside `OPS`: 'convert' to the instruction's dtype (float to integer truncates, clamps, and makes
 # NaN 0), 'bitcast' to it, and rounding of a float32 to what a narrower float can hold.
 CONVERSIONS = ("convert", "bitcast", "round_bfloat16", "round_float16")
 MONOIDS = ("add", "mul", "max", "min", "and", "or", "xor")
+# The parts of a complex product are scans of two values each: its real and imaginary factors.
+SCANS = ("add", "mul", "max", "min", "logaddexp", "mul_re", "mul_im")
 COMPUTED = tuple(np.dtype(t) for t in ("?", "b", "h", "i", "q", "B", "H", "I", "Q", "f", "d"))
 
 
@@ -113,6 +117,26 @@ class Reduce:
 
 
 @dataclass(frozen=True, slots=True)
+class Scan:
+    """For each element, the reduction of those up to it, in row-major order of the inner axes.
+
+    It belongs to the pass of its operand: what needs it takes no other pass. Products of floats
+    are multiplied one after the other, since another order may leave the range of numbers.
+
+    Attributes:
+        monoid: One of `SCANS`.
+        args: The elements; of complex ones the real and the imaginary parts.
+        dtype: Theirs.
+        free: Whether the last inner axis is left out: there is a scan for each position along it.
+    """
+
+    monoid: str
+    args: tuple[int, ...]
+    dtype: DType
+    free: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     """Write to an operand; a row value is written once a row."""
 
@@ -149,7 +173,7 @@ class Fold:
 
 
 MAPPED = (Load, Store, Accumulate, Fold)  # they have an operand and a map
-Instr = Load | Const | Index | Compute | Reduce | Store | Accumulate | Fold
+Instr = Load | Const | Index | Compute | Reduce | Scan | Store | Accumulate | Fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +192,13 @@ class Kernel:
         name: For people.
         outer: Sizes of the axes that tell rows apart.
         inner: Sizes of the axes of a row; the last is the one that vectorises.
-        operands: What it reads and writes. No two share memory, except that a store may overwrite
-            the very element that a load of the same pass has read.
+        operands: What it reads and writes. No two share memory, except that a store of the last
+            pass may overwrite the very element that a load has read, in a buffer that starts at
+            the same address.
         body: The instructions, each after what it uses.
         kept: How many leading outer axes `Accumulate` keeps.
         eqns: The positions, in the program, of the equations that are fused here.
+        memo: What was found out about it (see `remembered`), whatever its name and equations.
     """
 
     name: str
@@ -182,6 +208,13 @@ class Kernel:
     body: tuple[Instr, ...]
     kept: int = 0
     eqns: tuple[int, ...] = ()
+    memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def of(self, name: str, eqns: tuple[int, ...]) -> "Kernel":
+        """The same kernel for other equations; what is found out about one is known of both."""
+        other = Kernel(name, self.outer, self.inner, self.operands, self.body, self.kept, eqns)
+        object.__setattr__(other, "memo", self.memo)
+        return other
 
     @property
     def rows(self) -> int:
@@ -197,6 +230,21 @@ class Kernel:
         return show(self)
 
 
+def remembered(function: Callable[[Kernel], T]) -> Callable[[Kernel], T]:
+    """A function of the text of a kernel, computed once; nobody changes what it returns."""
+
+    @functools.wraps(function)
+    def known(kernel: Kernel) -> T:
+        memo = kernel.memo
+        if function not in memo:
+            memo[function] = function(kernel)
+        found: T = memo[function]
+        return found
+
+    return known
+
+
+@remembered
 def levels(kernel: Kernel) -> list[str]:
     """For each instruction, whether its value is 'full' or 'row'."""
     first = len(kernel.outer)
@@ -218,7 +266,7 @@ def levels(kernel: Kernel) -> list[str]:
                 full = found[arg] == FULL or varies(m)
             case Accumulate(arg=arg):
                 full = found[arg] == FULL
-            case Fold():
+            case Fold() | Scan():
                 full = True
             case Const() | Reduce():
                 full = False
@@ -226,6 +274,7 @@ def levels(kernel: Kernel) -> list[str]:
     return found
 
 
+@remembered
 def stages(kernel: Kernel) -> list[int]:
     """For each instruction, the number of passes over the row that must end before it can run."""
     found: list[int] = []
@@ -244,7 +293,7 @@ def uses(instr: Instr) -> tuple[int, ...]:
         case Load(map=m, bounds=bounds):
             parts: tuple[Map | Bound, ...] = (m, *bounds)
             return tuple(v for part in parts for v, _ in part.indirect)
-        case Compute(args=args):
+        case Compute(args=args) | Scan(args=args):
             return args
         case Reduce(arg=arg) | Accumulate(arg=arg) | Fold(arg=arg):
             return (arg,)
@@ -252,53 +301,6 @@ def uses(instr: Instr) -> tuple[int, ...]:
             return (arg, *(v for v, _ in m.indirect))
         case Const() | Index():
             return ()
-
-
-def check_kernel(kernel: Kernel) -> None:
-    """Raise `AssertionError` unless a kernel is well formed."""
-    axes = len(kernel.outer) + len(kernel.inner)
-    assert kernel.inner, "a kernel has at least one inner axis"
-    assert 0 <= kernel.kept <= len(kernel.outer), "kept counts outer axes"
-    level = levels(kernel)
-    for i, instr in enumerate(kernel.body):
-        assert all(0 <= a < i for a in uses(instr)), f"%{i} uses what comes later"
-        for a in uses(instr):
-            assert hasattr(kernel.body[a], "dtype"), f"%{i} uses %{a}, which is no value"
-        _check_maps(instr, axes, f"%{i}")
-        match instr:
-            case Load() | Const() | Index() | Compute() | Reduce():
-                assert instr.dtype in COMPUTED, f"%{i} computes in {instr.dtype}"
-        match instr:
-            case Load(operand=o):
-                stored = kernel.operands[o].dtype
-                kept = instr.dtype == (stored if stored in COMPUTED else np.dtype("f"))
-                assert kept, f"%{i} loads {stored} as {instr.dtype}"
-            case Compute(op=op, args=args):
-                known = op in CONVERSIONS or (op in OPS and OPS[op].arity == len(args))
-                assert known, f"%{i}: no {op} of {len(args)} operands"
-            case Reduce(monoid=m, arg=arg):
-                assert m in MONOIDS, f"%{i}: no monoid {m}"
-                assert instr.dtype == _dtype(kernel, arg), f"%{i} changes the dtype"
-                assert level[arg] == FULL or kernel.length == 1, f"%{i} reduces a row value"
-            case Store(operand=o) | Accumulate(operand=o) | Fold(operand=o):
-                assert kernel.operands[o].written, f"%{i} writes to an operand that is read only"
-        if isinstance(instr, Accumulate):
-            still = instr.map.strides[kernel.kept : len(kernel.outer)]
-            assert not any(still), f"%{i} accumulates over axes along which it moves"
-        if isinstance(instr, Fold):
-            assert not instr.map.strides[-1], f"%{i} folds an axis along which it moves"
-
-
-def _dtype(kernel: Kernel, value: int) -> DType:
-    dtype: DType = kernel.body[value].dtype  # type: ignore[union-attr]
-    return dtype
-
-
-def _check_maps(instr: Instr, axes: int, name: str) -> None:
-    parts: list[Map | Bound] = [instr.map] if isinstance(instr, MAPPED) else []
-    parts += instr.bounds if isinstance(instr, Load) else ()
-    for part in parts:
-        assert len(part.strides) == axes, f"{name}: a map needs a stride for each axis"
 
 
 def show(kernel: Kernel) -> str:
@@ -327,6 +329,9 @@ def _show(i: int, instr: Instr, first: int) -> str:
             return f"%{i}:{instr.dtype.name} = {op} {' '.join(f'%{a}' for a in args)}"
         case Reduce(monoid=monoid, arg=arg):
             return f"%{i}:{instr.dtype.name} = reduce {monoid} %{arg}"
+        case Scan(monoid=monoid, args=args, free=free):
+            found = f"scan {monoid} {' '.join(f'%{a}' for a in args)}"
+            return f"%{i}:{instr.dtype.name} = {found}{' by column' if free else ''}"
         case Store(operand=o, map=m, arg=arg):
             return f"p{o}[{_affine(m, first)}] = %{arg}"
         case Accumulate(operand=o, map=m, monoid=monoid, arg=arg):

@@ -46,8 +46,9 @@ class Memory:
         input_bytes: The inputs.
         result_bytes: The results that the call allocates.
         taken: For each result that lies in the memory of a donated input, that input.
-        peak_bytes: The most that is alive at once: inputs, results, the arena, and what libraries
-            return; not what they need while they run.
+        peak_bytes: The most that is alive at once: inputs, results, the arena, what libraries
+            return, and what their rules allocate meanwhile. Not counted: what LAPACK and FFT
+            take in C for one matrix or row, and steps that Python runs for a loop of the host.
         reused: How many temporaries took over the memory of an operand.
     """
 
@@ -60,6 +61,12 @@ class Memory:
     taken: Mapping[int, int]
     peak_bytes: int
     reused: int
+
+    @property
+    def places(self) -> dict[int, int]:
+        """For buffers of which that is known, a number that only those share that lie together."""
+        inputs = {b: -1 - a for result, a in self.taken.items() for b in (result, a)}
+        return {**self.offsets, **inputs}
 
 
 # For each step, and each buffer that it writes: those that this may overwrite.
@@ -81,6 +88,7 @@ def plan_memory(
     elsewhere: Collection[int] = (),
     donated: Collection[int] = (),
     over: Collection[int] = (),
+    workspace: Mapping[int, int] | None = None,
 ) -> Memory:
     """Place the temporaries of a plan.
 
@@ -90,6 +98,7 @@ def plan_memory(
         elsewhere: Buffers that a library allocates.
         donated: Inputs whose memory results may take over.
         over: Library steps whose result may lie where their first operand does.
+        workspace: Bytes that a library allocates in a step, and frees.
     """
     last = last_uses(plan)
     skip = set(elsewhere)
@@ -116,7 +125,7 @@ def plan_memory(
         input_bytes=inputs,
         result_bytes=sum(b.nbytes for b in fresh),
         taken=taken,
-        peak_bytes=inputs + total + _outside(plan, last, skip, taken),
+        peak_bytes=inputs + total + _outside(plan, last, skip, taken, workspace or {}),
         reused=reused,
     )
 
@@ -267,9 +276,12 @@ def _live(slots: list[_Slot], steps: int) -> list[int]:
     return [total := total + c for c in change]
 
 
-def _outside(plan: Plan, last: Mapping[int, int], skip: set[int], taken: Collection[int]) -> int:
+def _outside(
+    plan: Plan, last: Mapping[int, int], skip: set[int], taken: Collection[int],
+    workspace: Mapping[int, int],
+) -> int:  # fmt: skip
     """The most that results, and temporaries outside the arena, take at once."""
-    lives = []
+    lives = [_Slot(size, i, i) for i, size in workspace.items()]
     seen: set[int] = set()
     for i, step in enumerate(plan.steps):
         new = writes_of(step) - seen

@@ -24,8 +24,9 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from fgrad.compile.kernel import Kernel, Store, check_kernel
-from fgrad.core.ir import Eqn, Jaxpr, Literal
+from fgrad.compile.kernel import Kernel, Store
+from fgrad.compile.verifier import check_kernel
+from fgrad.core.ir import Eqn, Jaxpr, Literal, Var
 
 INPUT, TEMP, RESULT = "input", "temp", "result"
 
@@ -144,6 +145,8 @@ class Plan:
         steps: In an order in which every buffer is written before it is read.
         results: For each result a buffer of role 'result', an input, or a literal.
         updated: Inputs that steps change: those after them read the new value.
+        values: For each buffer the variable of the program that it holds, or None; those that come
+            after them are the plan's own.
     """
 
     inputs: int
@@ -151,6 +154,7 @@ class Plan:
     steps: tuple[Step, ...]
     results: tuple[int | Literal, ...]
     updated: frozenset[int] = frozenset()
+    values: tuple[Var | None, ...] = ()
 
     def __str__(self) -> str:
         return show(self)
@@ -179,7 +183,9 @@ def launches_of(step: Step) -> tuple[Launch, ...]:
 
 
 def reads_of(step: Step) -> set[int]:
-    """The buffers that a step reads."""
+    """The buffers that a step reads; a patch leaves part of what it writes as it was."""
+    if isinstance(step, Patch):
+        return set(step.buffers)
     if isinstance(step, Batch):
         return set[int]().union(*map(reads_of, step.launches))
     if isinstance(step, Library):

@@ -21,7 +21,7 @@ def shortage(jaxpr: Jaxpr, plan: Plan, memory: Memory) -> str:
         ("arguments", memory.input_bytes),
         ("new results", memory.result_bytes),
         ("temporaries", memory.arena_bytes),
-        ("what libraries return", max(0, libraries)),
+        ("what libraries return or need", max(0, libraries)),
     ]
     told = ", ".join(f"{name} {_mib(size)}" for name, size in parts if size)
     lines = [

@@ -1,18 +1,22 @@
-"""Arrays of which loops change a part, in place where that is possible.
+"""Boxes overwritten in arrays (`dynamic_update_slice`) as kernels: in place where that is possible.
 
-The result of an update is a copy of its operand in which something is changed: a box by a `Patch`
-(`dynamic_update_slice`), or what an equation says that a backend can run in place (a scatter).
-Where the operand is a carry that becomes the result, and nothing else needs the old carry, the
-copy goes.
+The result of an update is a copy of its operand, and a `Patch` that overwrites the box. Where the
+operand is a carry that becomes the result, and nothing else needs the old carry, the copy goes;
+and so where kernels make the operand for the update alone, or where memory is planned so that the
+result lies where its operand was (`is_idle`). Other equations that a backend runs in place, such
+as scatters, change a carry in place, too (`Updated`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from fgrad.compile.kernel import COMPUTED, Compute, Const, Instr, Kernel, Load, Map, Operand, Store
+from fgrad.compile.loops import fixed_steps
 from fgrad.compile.plan import (
+    TEMP,
     Buffer,
     Launch,
     Library,
@@ -27,30 +31,75 @@ from fgrad.compile.plan import (
     whole,
     writes_of,
 )
+from fgrad.core import dtypes
 from fgrad.core.ir import Literal
 
-_LONG = np.dtype(np.int64)
+_LONG, _FLOAT = np.dtype(np.int64), np.dtype(np.float32)
+_STORED = frozenset((*COMPUTED, np.dtype(np.float16), np.dtype(dtypes.bfloat16)))
 
 
-def is_update(step: Step, buffers: Sequence[Buffer]) -> bool:
-    """Whether a step overwrites a box of an array, in a dtype that kernels know."""
+def is_update(step: Step, buffers: Sequence[Buffer]) -> TypeGuard[Library]:
+    """Whether a step overwrites a box of an array, in a dtype that kernels can move."""
     if type(step) is not Library or step.eqn.primitive.name != "dynamic_update_slice":
         return False
     views = isinstance(step.inputs[0], View) and isinstance(step.inputs[1], View)
-    return views and buffers[step.outputs[0]].dtype in COMPUTED and 0 not in _box(step)
+    return views and _part(buffers[step.outputs[0]].dtype) in _STORED
 
 
 def _box(step: Library) -> tuple[int, ...]:
     return step.eqn.inputs[1].aval.shape
 
 
-def copied(view: View, buffers: Sequence[Buffer], to: int) -> Launch:
-    """A kernel that copies a view to a contiguous buffer."""
+def _part(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """What a kernel moves of elements of a dtype: the floats, two of them, of complex ones."""
+    return np.dtype(f"f{dtype.itemsize // 2}") if dtype.kind == "c" else dtype
+
+
+def _walk(
+    shape: Sequence[int], read: Sequence[int], written: Sequence[int], dtype: np.dtype[Any]
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Sizes and both strides of as few axes as can be, in what a kernel moves; at least one."""
+    axes = list(zip(shape, read, written, strict=True))
+    if dtype.kind == "c":
+        axes = [*((n, 2 * r, 2 * w) for n, r, w in axes), (2, 1, 1)]
+    found: list[tuple[int, int, int]] = []
+    for n, r, w in axes:
+        if found and found[-1][1:] == (r * n, w * n):
+            found[-1] = (found[-1][0] * n, r, w)
+        elif n != 1:
+            found.append((n, r, w))
+    sizes, reads, writes = zip(*found or [(1, 1, 1)], strict=True)
+    return sizes, reads, writes
+
+
+def copied(view: View, buffers: Sequence[Buffer], to: int, eqns: tuple[int, ...] = ()) -> Launch:
+    """A kernel that copies a view to a contiguous buffer; `eqns` are the equations it is for."""
     dtype = buffers[view.buffer].dtype
-    shape, strides = view.shape or (1,), view.strides or (1,)
-    body = (Load(0, Map(view.offset, strides), dtype), Store(1, Map(0, contiguous(shape)), 0))
-    operands = (Operand(dtype), Operand(dtype, written=True))
-    return Launch(Kernel("copy", shape[:-1], shape[-1:], operands, body), (view.buffer, to))
+    part = _part(dtype)
+    sizes, read, written = _walk(view.shape, view.strides, contiguous(view.shape), dtype)
+    offset = view.offset * (dtype.itemsize // part.itemsize)
+    wide = part if part in COMPUTED else _FLOAT
+    body = (Load(0, Map(offset, read), wide), Store(1, Map(0, written), 0))
+    operands = (Operand(part), Operand(part, written=True))
+    kernel = Kernel("copy", sizes[:-1], sizes[-1:], operands, body, 0, eqns)
+    return Launch(kernel, (view.buffer, to))
+
+
+def is_idle(step: Step, places: Mapping[int, int]) -> bool:
+    """Whether a step copies what is there already.
+
+    Args:
+        step: The step.
+        places: Where buffers lie, of those that are known.
+    """
+    if type(step) is not Launch or len(step.buffers) != 2:
+        return False
+    match step.kernel.body:
+        case (Load(operand=0, map=m, bounds=()), Store(operand=1, map=n, arg=0)) if m == n:
+            a, b = step.buffers
+            one, other = (op.dtype for op in step.kernel.operands)
+            return one == other and a in places and places[a] == places.get(b)
+    return False
 
 
 def patch(step: Library, buffers: Sequence[Buffer], to: int) -> Patch:
@@ -58,39 +107,48 @@ def patch(step: Library, buffers: Sequence[Buffer], to: int) -> Patch:
     update = step.inputs[1]
     assert isinstance(update, View)
     target, box = buffers[to], _box(step)
-    shape, strides = box or (1,), update.strides or (1,)
-    still = (0,) * len(shape)
-    used = [update.buffer]
-    operands = [Operand(target.dtype)]
-    body: list[Instr] = [Load(0, Map(update.offset, strides), target.dtype)]
+    part, dense = _part(target.dtype), contiguous(target.shape)
+    scale = target.dtype.itemsize // part.itemsize
+    sizes, read, written = _walk(box, update.strides, dense, target.dtype)
+    still = (0,) * len(sizes)
+    used, operands = [update.buffer], [Operand(part)]
+    wide = part if part in COMPUTED else _FLOAT
+    body: list[Instr] = [Load(0, Map(scale * update.offset, read), wide)]
+    first = 0
     indirect = []
-    dense = contiguous(target.shape)
     for axis, start in enumerate(step.inputs[2:]):
         limit = target.shape[axis] - box[axis]
         if isinstance(start, Literal):
-            at = min(max(int(start.value), 0), limit)
-            body.append(Const(at, _LONG))
-        else:
+            first += scale * dense[axis] * min(max(int(start.value), 0), limit)
+        elif limit:
             dtype = buffers[start.buffer].dtype
             body.append(Load(len(used), Map(start.offset, still), dtype))
-            if dtype.kind == "u":  # before the conversion, which would wrap
-                body.append(Const(min(limit, int(np.iinfo(dtype).max)), dtype))
-                body.append(Compute("min", (len(body) - 2, len(body) - 1), dtype))
-            first = len(body) - 1
-            body += [
-                Compute("convert", (first,), _LONG),
-                Const(0, _LONG),
-                Compute("max", (first + 1, first + 2), _LONG),
-                Const(limit, _LONG),
-                Compute("min", (first + 3, first + 4), _LONG),
-            ]
+            body += _clamped(len(body) - 1, limit, dtype)
             used.append(start.buffer)
             operands.append(Operand(dtype))
-        indirect.append((len(body) - 1, dense[axis]))
-    body.append(Store(len(used), Map(0, dense or (1,), tuple(indirect)), 0))
-    operands.append(Operand(target.dtype, written=True))
-    kernel = Kernel("update", shape[:-1], shape[-1:], tuple(operands), tuple(body))
+            indirect.append((len(body) - 1, scale * dense[axis]))
+    body.append(Store(len(used), Map(first, written, tuple(indirect)), 0))
+    operands.append(Operand(part, written=True))
+    code, eqns = tuple(body), (step.index,)
+    kernel = Kernel("update", sizes[:-1], sizes[-1:], tuple(operands), code, 0, eqns)
     return Patch(kernel, (*used, to))
+
+
+def _clamped(value: int, limit: int, dtype: np.dtype[Any]) -> list[Instr]:
+    """Instructions, behind an integer, that move it between 0 and a limit as an int64."""
+    out: list[Instr] = []
+    if dtype.kind == "u":  # before the conversion, which would wrap
+        out.append(Const(min(limit, int(np.iinfo(dtype).max)), dtype))
+        out.append(Compute("min", (value, value + 1), dtype))
+    at = value + len(out)
+    return [
+        *out,
+        Compute("convert", (at,), _LONG),
+        Const(0, _LONG),
+        Compute("max", (at + 1, at + 2), _LONG),
+        Const(limit, _LONG),
+        Compute("min", (at + 3, at + 4), _LONG),
+    ]
 
 
 def with_patches(
@@ -104,33 +162,76 @@ def with_patches(
         carries: How many carries there are: they are its first results.
         over: Whether the result of a library step may lie where its first operand does.
     """
+    if not any(is_update(step, plan.buffers) or over(step) for step in plan.steps):
+        return plan
     same: dict[int, int] = {}  # results of updates that take place in a carry
     for k in range(carries):
         found = _in_place(plan, consts + k, plan.results[k], over)
         same.update(dict.fromkeys(found, consts + k))
+    updated = plan.updated | frozenset(same.values())
+    once = {b for i in fixed_steps(plan, range(consts)) for b in writes_of(plan.steps[i])}
+    same.update(_taken_over(plan, {*same, *once}))
     steps: list[Step] = []
     for step in plan.steps:
+        moved = _renamed(step, same)
         if not is_update(step, plan.buffers):
-            moved = _renamed(step, same)
             place = next((same[b] for b in writes_of(step) if b in same), None)
-            if place is not None:
-                assert isinstance(moved, Library)
+            if place is not None and type(moved) is Library:
                 moved = Updated(moved.eqn, moved.index, moved.inputs, (place,))
             steps.append(moved)
             continue
-        assert isinstance(step, Library)
-        (out,) = step.outputs
-        source, moved = step.inputs[0], _renamed(step, same)
-        assert isinstance(source, View)
         assert isinstance(moved, Library)
-        if out not in same:
-            view = moved.inputs[0]
-            assert isinstance(view, View)
-            steps.append(copied(view, plan.buffers, out))
-        steps.append(patch(moved, plan.buffers, same.get(out, out)))
-    results = tuple(same.get(r, r) if isinstance(r, int) else r for r in plan.results)
-    updated = plan.updated | frozenset(same.values())
+        source, update = moved.inputs[:2]
+        assert isinstance(source, View)
+        assert isinstance(update, View)
+        out = _home(step.outputs[0], same)
+        if source.buffer != out:
+            kept = update if _box(step) == source.shape else source
+            steps.append(copied(kept, plan.buffers, out, (step.index,)))
+            if kept is update:
+                continue
+        if 0 not in _box(step):
+            steps.append(patch(moved, plan.buffers, out))
+    results = tuple(_home(r, same) if isinstance(r, int) else r for r in plan.results)
     return replace(plan, steps=tuple(steps), results=results, updated=updated)
+
+
+def _home(buffer: int, same: Mapping[int, int]) -> int:
+    """Where what is called a buffer is kept."""
+    while buffer in same:
+        buffer = same[buffer]
+    return buffer
+
+
+def _taken_over(plan: Plan, settled: set[int]) -> dict[int, int]:
+    """Temporaries that can be made in the buffer of an update, which is the last to read them.
+
+    Kernels make them; of what a library returns nobody knows to whom else it belongs. What is
+    settled is left alone: what is made once, before a loop, must last.
+    """
+    makers: dict[int, list[Step]] = {}
+    last: dict[int, int] = {}
+    for i, step in enumerate(plan.steps):
+        for b in writes_of(step):
+            makers.setdefault(b, []).append(step)
+        last.update(dict.fromkeys(reads_of(step), i))
+    found: dict[int, int] = {}
+    for i, step in enumerate(plan.steps):
+        if not is_update(step, plan.buffers):
+            continue
+        (out,), (source, *others) = step.outputs, step.inputs
+        assert isinstance(source, View)
+        old = source.buffer
+        if (
+            plan.buffers[old].role == TEMP
+            and not {old, out} & settled
+            and source == whole(old, plan.buffers[out].shape)
+            and last[old] == i
+            and not any(isinstance(v, View) and v.buffer == old for v in others)
+            and all(isinstance(m, Launch) or is_update(m, plan.buffers) for m in makers[old])
+        ):
+            found[old] = out
+    return found
 
 
 def _in_place(
@@ -167,13 +268,12 @@ def _in_place(
     return chain
 
 
-def _renamed(step: Step, same: dict[int, int]) -> Step:
-    """A step that reads carries where it read what they have become."""
+def _renamed(step: Step, same: Mapping[int, int]) -> Step:
+    """A step that reads and writes what buffers are kept in."""
     if isinstance(step, Launch):
-        return replace(step, buffers=tuple(same.get(b, b) for b in step.buffers))
+        return replace(step, buffers=tuple(_home(b, same) for b in step.buffers))
     assert isinstance(step, Library | Loop)
     inputs = tuple(
-        replace(v, buffer=same.get(v.buffer, v.buffer)) if isinstance(v, View) else v
-        for v in step.inputs
+        replace(v, buffer=_home(v.buffer, same)) if isinstance(v, View) else v for v in step.inputs
     )
     return replace(step, inputs=inputs)

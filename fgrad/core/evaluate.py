@@ -4,6 +4,7 @@
 in a table that backends fill, so this module knows NumPy alone.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -67,7 +68,7 @@ class ArrayImpl(Array):
 
 
 class DonatedBuffer:
-    """Stands in for a buffer that was given away: every use but of its type raises."""
+    """Stands in for buffers of a type that were given away: every use but of the type raises."""
 
     __slots__ = ("_name", "dtype", "shape")
 
@@ -83,6 +84,10 @@ class DonatedBuffer:
 
     def __getattr__(self, attribute: str) -> Any:
         raise self.gone()
+
+    def described(self) -> str:
+        """What its array prints."""
+        return f"<Array {ShapedArray(self.shape, self.dtype)}, donated to {self._name}>"
 
     def gone(self) -> BufferDonatedError:
         """The error for its use."""
@@ -177,6 +182,7 @@ def borrow(x: Any) -> Value:
         check_dtype(x.dtype)
         return ArrayImpl(np.asarray(x))
     if isinstance(x, np.ndarray):
+        check_unmasked(x)
         return borrow(np.asarray(x))
     if is_buffer(x):
         return ArrayImpl(x, BORROWED)
@@ -186,6 +192,16 @@ def borrow(x: Any) -> Value:
     raise DtypeError(
         f"expected an array or a number, got {kind.__qualname__}: {str(x)[:60]!r}{advice}"
     )
+
+
+def check_unmasked(x: Any) -> None:
+    """Raise `DtypeError` for a masked array: nothing here would take its mask into account."""
+    ma = sys.modules.get("numpy.ma")
+    if ma is not None and isinstance(x, ma.MaskedArray):
+        raise DtypeError(
+            f"got a numpy.ma.MaskedArray {ShapedArray(x.shape, x.dtype)}: its mask would be lost; "
+            f"fill in what is masked with x.filled(value), or pass x.data and np.ma.getmaskarray(x)"
+        )
 
 
 def _is_frozen(x: Any) -> bool:

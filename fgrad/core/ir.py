@@ -12,6 +12,7 @@ Programs are immutable and compared by identity.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -80,9 +81,10 @@ class Eqn:
         source: The user's line that asked for it, or None.
         phase: None, or the identity of the recomputation (see `checkpoint`) that it belongs to.
             Equations of different phases are never merged.
-        pullback: None, or of an equation of a backward pass: the identity of that pass, and
-            whether a rule of the user's asked for it. It tells the compiler what is forward and
-            what is backward; an equation that both need stands in the forward part.
+        pullback: None, or of an equation of a backward pass, or of the linear half of `linearize`:
+            the identity of that pass, and whether a rule of the user's asked for it. It tells the
+            compiler what is forward and what is backward; an equation that both need stands in the
+            forward part.
     """
 
     __slots__ = ("inputs", "outputs", "params", "phase", "primitive", "pullback", "source")
@@ -117,8 +119,17 @@ class Eqn:
 
     def replace(self, **changes: Any) -> "Eqn":
         """A copy with some fields changed."""
-        fields = {name: getattr(self, name) for name in Eqn.__slots__}
-        return Eqn(**{**fields, **changes})
+        other = Eqn(
+            self.primitive, self.inputs, self.outputs, self.params, self.source, self.phase,
+            self.pullback,
+        )  # fmt: skip
+        for name, value in changes.items():
+            setattr(other, name, value)
+        return other
+
+    def reading(self, inputs: tuple[Atom, ...]) -> "Eqn":
+        """The equation with these inputs: itself, where they are its own."""
+        return self if all(map(is_, inputs, self.inputs)) else self.replace(inputs=inputs)
 
     def __repr__(self) -> str:
         return _Printer().eqn(self, "")

@@ -107,29 +107,35 @@ class Lowering:
     """How the compiler renders a primitive: plain data, read by `fgrad.compile`.
 
     Attributes:
-        kind: 'pointwise', 'reduce', 'view', 'complex' (real, imag, conj, complex), 'library',
-            'call', 'random' or 'host'.
+        kind: 'pointwise', 'reduce', 'scan', 'view', 'complex' (real, imag, conj, complex),
+            'library', 'call', 'random' or 'host'.
         data: What the kind needs: an index map's name, a monoid's, a library's. Of 'pointwise' a
             scalar expression over the operands and the parameters (see `core.scalar`), or a
             function ``(avals, params) ->`` expression; `Absent` where `core.scalar.OPS` has none.
         decompose: ``(*args, **params) -> values``, in terms of other primitives, or None.
         operands: Of 'pointwise': the names of the operands in the expression, split by spaces;
             ``*x`` stands for the rest of them, ``x0 x1 …``.
+        workspace: Of 'library': ``(operand avals, result avals, params) -> bytes`` that the eager
+            rule takes beside operands and results while it runs; None where that is little.
         filled: Of 'library': the operands that need not be stored where they are one number in
             every place, as it reads them once.
+        when: ``(avals, params) -> bool``: which calls are decomposed; None: all that need it.
     """
 
-    __slots__ = ("data", "decompose", "filled", "kind", "operands")
+    __slots__ = ("data", "decompose", "filled", "kind", "operands", "when", "workspace")
 
     def __init__(
         self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None,
-        operands: str = "x", filled: tuple[int, ...] = (),
+        operands: str = "x", workspace: Callable[..., int] | None = None,
+        when: Callable[..., bool] | None = None, filled: tuple[int, ...] = (),
     ) -> None:  # fmt: skip
         self.kind = kind
+        self.when = when
         self.data = data
         self.decompose = decompose
         self.operands = operands
         self.filled = filled
+        self.workspace = workspace
 
 
 class Operand:

@@ -110,7 +110,10 @@ def _one_by_one(function: Callable[[float], float]) -> Callable[..., Any]:
 
 
 def _special(name: str, arity: int) -> ScalarOp:
-    """A special function, which means what the primitive of its name computes eagerly."""
+    """A special function: it means what the primitive of its name computes eagerly.
+
+    Who has such an operation has that primitive, so its family is loaded.
+    """
     return ScalarOp(arity, lambda *args: primitive(name).eager(np, *args))
 
 
@@ -163,6 +166,12 @@ OPS: dict[str, ScalarOp] = {
     "digamma": _special("digamma", 1),
     "bessel_i0e": _special("bessel_i0e", 1),
     "bessel_i1e": _special("bessel_i1e", 1),
+    "zeta": _special("zeta", 2),
+    "polygamma": _special("polygamma", 2),
+    "igamma": _special("igamma", 2),
+    "igammac": _special("igammac", 2),
+    "gamma_quantile_slope": _special("gamma_quantile_slope", 2),
+    "regularized_incomplete_beta": _special("regularized_incomplete_beta", 3),
     # steps and signs of floats
     "nextafter": ScalarOp(2, np.nextafter),
     "copysign": ScalarOp(2, np.copysign),

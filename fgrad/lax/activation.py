@@ -65,7 +65,7 @@ silu_p = pointwise(
     doc="x · logistic(x).",
     eager=lambda xp, x: x / (1 + xp.exp(-x)),
     derivs=(_silu_slope,),
-    scalar="x / (1 + exp(-x))",
+    scalar="x * (1 / (1 + exp(-x)))",  # the derivative shares the quotient
     accepts=FLOAT,
     decompose=lambda x: mul(x, logistic(x)),
     spec=unary_spec(lambda x: x / (1 + np.exp(-x)), dtypes=FLOATS),

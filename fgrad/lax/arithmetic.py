@@ -175,7 +175,8 @@ def _div_simplify(args: Any, _params: Any) -> Value | None:
     x, y = args
     if _one(y, x):
         return x
-    if y.ndim or not dtypes.is_float(x.dtype) or not basis.is_compiling(x):
+    # One number is divided as fast by any: the code of a mean must not depend on their count.
+    if y.ndim or not x.ndim or not dtypes.is_float(x.dtype) or not basis.is_compiling(x):
         return None
     number = basis.literal(y)
     if not number or not math.isfinite(number) or builtins.abs(math.frexp(number)[0]) != 0.5:

@@ -24,7 +24,8 @@ from fgrad.core.primitive import (
 )
 from fgrad.core.tracing import bind
 from fgrad.lax.arithmetic import operands
-from fgrad.lax.conv_eager import convolve
+from fgrad.lax.conv_composed import composed, is_composed
+from fgrad.lax.conv_eager import convolve, workspace
 from fgrad.lax.conv_shapes import (
     ConvDimensionNumbers,
     Ints,
@@ -64,6 +65,27 @@ def _conv_eager(xp: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
     )  # fmt: skip
     back = tuple(d.out_spec.index(i) for i in range(len(d.out_spec)))
     return xp.ascontiguousarray(result.transpose(back)).astype(out.dtype, copy=False)
+
+
+def _conv_workspace(
+    operands: Sequence[ShapedArray], results: Sequence[ShapedArray], params: dict[str, Any]
+) -> int:
+    """What is cast, padded and gathered, and the result once more where its axes move."""
+    (x, w), (out,) = operands, results
+    d = params["dimension_numbers"]
+    inner = multiply_in(x.dtype, out.dtype)
+    made = workspace(
+        pick(x.shape, d.lhs_spec), pick(w.shape, d.rhs_spec), pick(out.shape, d.out_spec),
+        params["window_strides"], params["padding"],
+        params["lhs_dilation"], params["rhs_dilation"],
+        params["feature_group_count"], params["batch_group_count"],
+    )  # fmt: skip
+    copied = x.size if x.dtype != inner and not any(map(any, params["padding"])) else 0
+    copied += w.size if w.dtype != inner else 0
+    moved = out.size if d.out_spec != d.lhs_spec else 0
+    result = out.size * inner.itemsize
+    after = result + moved * inner.itemsize + (out.nbytes if out.dtype != inner else 0)
+    return max(result + inner.itemsize * (copied + made), after) - out.nbytes
 
 
 # -------------------------------------------------------------------------------- transposes
@@ -265,7 +287,7 @@ conv_general_dilated_p = Primitive(
         ),
     ),
     batch=_conv_batch,
-    lower=Lowering("library", "conv"),
+    lower=Lowering("library", "conv", composed, workspace=_conv_workspace, when=is_composed),
     linear="each",
     spec=SPEC,
 )  # fmt: skip

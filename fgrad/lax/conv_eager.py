@@ -59,6 +59,55 @@ def convolve(
     return out.swapaxes(0, 1).reshape(tuple(out_shape))
 
 
+def workspace(
+    x: Ints, w: Ints, out: Ints, strides: Ints, pads: Pads,
+    lhs_dilation: Ints, rhs_dilation: Ints, feature_groups: int, batch_groups: int,
+) -> int:  # fmt: skip
+    """Elements that `convolve` allocates beside its result, for operands in row-major order.
+
+    Args:
+        x: The shape of the input, [batch, features, *spatial]; see `convolve` for the others.
+        w: The shape of the window.
+        out: The shape of the result.
+        strides: As in `convolve`.
+        pads: As in `convolve`.
+        lhs_dilation: As in `convolve`.
+        rhs_dilation: As in `convolve`.
+        feature_groups: As in `convolve`.
+        batch_groups: As in `convolve`.
+    """
+    if 0 in (*x, *w, *out):
+        return 0
+    groups = max(feature_groups, batch_groups)
+    batch, positions, window = out[0], prod(out[2:]), prod(w[2:])
+    again = prod(out) if groups > 1 else 0  # to bring groups and features together
+    if any(d > 1 for d in lhs_dilation) and all(s == 1 for s in strides):
+        each = w[0] // groups * window * prod(x[2:])
+        step = min(batch, max(BLOCK // (each * groups), 1))
+        rest = min(step, batch - step)
+        return again + groups * each * (step + rest)  # one block, and the one before
+    dilated = [
+        (n - 1) * d + 1 + lo + hi for n, d, (lo, hi) in zip(x[2:], lhs_dilation, pads, strict=True)
+    ]
+    unchanged = tuple(dilated) == tuple(x[2:]) and not any(map(any, pads))
+    place = 0 if unchanged else x[0] * x[1] * prod(dilated)
+    if groups > 1 and w[1] == 1 and window <= positions:
+        return place + 2 * prod(out)  # the term that is added, and the one before
+    if window == 1:
+        return place + again
+    first = out[2] if len(out) > 2 else 1
+    row = w[1] * window * positions // first
+    sizes = groups, x[0] // batch_groups, first
+    most = before = 0
+    for block in _blocks(sizes, row):
+        rows = prod(min(n, s.stop) - s.start for n, s in zip(sizes, block, strict=True))
+        part = rows * (w[0] // groups) * (positions // first)
+        part = part if part < prod(out) else 0  # else it is the result
+        # While a block is computed, the result of the one before is there.
+        most, before = max(most, row * rows + part + before), part
+    return place + max(again, most)
+
+
 def padded(xp: Any, x: Any, pads: Pads, dilation: Ints, fill: Any = 0) -> Any:
     """`x` with its last axes dilated and padded with `fill`; the order of memory stays."""
     if not any(lo or hi for lo, hi in pads) and all(d == 1 for d in dilation):

@@ -78,6 +78,7 @@ def _cumsum_transpose(ct: Value, _x: Unknown, *, axis: int, reverse: bool) -> tu
 cumsum_p: Primitive = cumulative(
     "cumsum",
     "Sums of the elements up to each.",
+    "add",
     NUMBERS,
     _cumsum_eager,
     lambda ps, ts, **params: basis.linear_jvp(lambda: cumsum_p, ps, ts, **params),
@@ -139,6 +140,7 @@ def _cumprod_jvp(
 cumprod_p: Primitive = cumulative(
     "cumprod",
     "Products of the elements up to each.",
+    "mul",
     NUMBERS,
     lambda xp, x, axis: xp.cumprod(x, axis, x.dtype),
     _cumprod_jvp,
@@ -208,6 +210,7 @@ def _extremum_jvp(
 cummax_p: Primitive = cumulative(
     "cummax",
     "The greatest of the elements up to each.",
+    "max",
     _ORDERED,
     lambda xp, x, axis: accumulate(xp, xp.maximum, x, axis),
     _extremum_jvp(lambda *args: cummax(*args), lambda a, b: lt(b, a), dtypes.lowest),
@@ -218,6 +221,7 @@ cummax_p: Primitive = cumulative(
 cummin_p: Primitive = cumulative(
     "cummin",
     "The least of the elements up to each.",
+    "min",
     _ORDERED,
     lambda xp, x, axis: accumulate(xp, xp.minimum, x, axis),
     _extremum_jvp(lambda *args: cummin(*args), lt, dtypes.highest),
@@ -295,6 +299,7 @@ def _cumlogsumexp_jvp(
 cumlogsumexp_p: Primitive = cumulative(
     "cumlogsumexp",
     "Logarithms of the sums of exponentials of the elements up to each.",
+    "logaddexp",
     FLOAT,
     _cumlogsumexp_eager,
     _cumlogsumexp_jvp,

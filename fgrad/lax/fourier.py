@@ -91,6 +91,19 @@ def _fft_eager(xp: Any, x: Any, *, fft_type: FftType, fft_lengths: Ints) -> Any:
     return function(x, fft_lengths, tuple(range(-n, 0))).astype(out.dtype, copy=False)
 
 
+def _fft_workspace(
+    operands: Sequence[ShapedArray], results: Sequence[ShapedArray], params: Any
+) -> int:
+    """What stands between axes, and, as NumPy transforms forward in double, what it converts."""
+    (x,), (y,) = operands, results
+    forward = params["fft_type"] in (FftType.FFT, FftType.RFFT)
+    single = y.dtype.itemsize == (8 if y.dtype.kind == "c" else 4)
+    more = len(params["fft_lengths"]) > 1
+    if forward and single:
+        return 5 * y.nbytes if more else 2 * (x.nbytes + y.nbytes)
+    return max(x.nbytes, y.nbytes) if more else 0
+
+
 def _weights(n: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """How many results of the full transform each of the n//2 + 1 kept ones stands for."""
     out = np.full(n // 2 + 1, 2, dtype)
@@ -200,7 +213,7 @@ fft_p: Primitive = structural(
     eager=_fft_eager,
     transpose=_fft_transpose,
     batch=_fft_batch,
-    lower=Lowering("library", "fft"),
+    lower=Lowering("library", "fft", workspace=_fft_workspace),
     spec=Spec(
         Operand(),
         _COMPLEX_CASES,

@@ -244,7 +244,7 @@ def gather(
         `start_indices` at the other positions.
 
     Raises:
-        IndexOutOfBoundsError: A window does not fit, in the default mode, outside `jit`.
+        IndexOutOfBoundsError: A window does not fit, in the default mode, on the CPU.
         ShapeError: Shapes and dimension numbers do not fit.
         DtypeError: The indices are no integers.
 
@@ -354,7 +354,7 @@ def scatter_add(
         The shape and dtype of `operand`.
 
     Raises:
-        IndexOutOfBoundsError: A window does not fit, in the default mode, outside `jit`.
+        IndexOutOfBoundsError: A window does not fit, in the default mode, on the CPU.
         ShapeError: Shapes and dimension numbers do not fit.
         DtypeError: The indices are no integers, or the dtypes differ.
 

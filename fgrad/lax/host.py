@@ -13,7 +13,7 @@ import numpy as np
 from fgrad.core import basis, trees
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ArgumentError, DtypeError, RuleError, ShapeError, TreeError
-from fgrad.core.evaluate import as_value, is_value
+from fgrad.core.evaluate import as_value, check_unmasked, is_value
 from fgrad.core.primitive import Absent, Lowering, MappedAxis, Primitive, Value
 from fgrad.core.tracing import bind, entering
 from fgrad.core.transforms.flat import aval_like, name_of
@@ -76,6 +76,7 @@ class HostCall:
         return [self._checked(x, a) for x, a in zip(leaves, types, strict=True)]
 
     def _checked(self, x: Any, aval: ShapedArray) -> Any:
+        check_unmasked(x)
         array = np.asarray(x)
         if array.shape != aval.shape:
             raise ShapeError(

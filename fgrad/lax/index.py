@@ -144,14 +144,14 @@ class GatherScatterMode(enum.Enum):
     """What happens to a window that does not lie inside the operand.
 
     Attributes:
-        RAISE: The default: eager CPU code raises `IndexOutOfBoundsError`; elsewhere the error is
-            reported when the program returns, and meanwhile gather fills and scatter drops.
+        RAISE: The default: on the CPU eager code and compiled programs raise
+            `IndexOutOfBoundsError`; elsewhere gather fills and scatter drops.
             Derivatives raise by themselves: a program may need them alone, without the value.
         RAISE_WRAPPED: RAISE, of indices to which the length of their axis was added where they were
             negative: what is reported is the index as it was given.
         CLIP: The start moves to the nearest at which the window fits.
         FILL_OR_DROP: Gather gives the fill value, scatter leaves the operand as it is.
-        PROMISE_IN_BOUNDS: The caller vouches for the indices; eager CPU code checks them still.
+        PROMISE_IN_BOUNDS: The caller vouches for the indices; on the CPU they are checked still.
     """
 
     RAISE = "raise"

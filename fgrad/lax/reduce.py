@@ -1,5 +1,6 @@
 """Reductions over axes: sums, products, extrema, logic; over no elements, their identities."""
 
+import functools
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
@@ -33,7 +34,7 @@ from fgrad.lax.cumulative import cumprod
 from fgrad.lax.kinds import BITS, check_kind
 from fgrad.lax.kinds import NUMERIC as NUMBERS
 from fgrad.lax.shape import Ints, canonical_axes, value
-from fgrad.lax.slicing import pad
+from fgrad.lax.slicing import pad, slice_in_dim
 
 __all__ = [
     "reduce_and",
@@ -52,6 +53,7 @@ __all__ = [
 ]
 
 _ORDERED = "biuf"
+_PARTS = 16  # of an axis, that one kernel multiplies by each other
 
 
 def _abstract(name: str, accepts: str) -> Callable[..., ShapedArray]:
@@ -171,6 +173,25 @@ def _prod_backward(
     return (basis.linear_mul(spread, _others(x, axes)),)
 
 
+def _complex_prod(x: Value, *, axes: Ints) -> Value:
+    """Products of complex numbers, for compilers: parts of an axis are multiplied by each other."""
+    for axis in reversed(axes):
+        last: list[Value] = []  # what is left over beside parts of equal lengths
+        while (n := x.shape[axis]) > 1:
+            count = min(n, _PARTS)
+            length, rest = divmod(n, count)
+            last += [slice_in_dim(x, i, i + 1, axis=axis) for i in range(n - rest, n)]
+            starts = range(0, n - rest, length)
+            x = functools.reduce(mul, [slice_in_dim(x, i, i + length, axis=axis) for i in starts])
+        ones = basis.broadcast_in_dim(basis.scalar(1, x.dtype), _without(x, axis), ())
+        x = basis.reshape(functools.reduce(mul, last, x), ones.shape) if n else ones
+    return x
+
+
+def _without(x: Value, axis: int) -> Ints:
+    return (*x.shape[:axis], *x.shape[axis + 1 :])
+
+
 reduce_prod_p: Primitive = Primitive(
     "reduce_prod",
     "Product over axes.",
@@ -180,7 +201,7 @@ reduce_prod_p: Primitive = Primitive(
     transpose=Absent("not linear"),
     vjp=Pullback(None, _prod_backward, lambda _needed: (0,)),
     batch=_batch(lambda: reduce_prod_p),
-    lower=Lowering("reduce", "*"),
+    lower=Lowering("reduce", "*", _complex_prod),
     spec=_spec(
         lambda x, *, axes: np.prod(x, axes, x.dtype),
         NUMERIC,

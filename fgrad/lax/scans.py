@@ -30,13 +30,18 @@ __all__: list[str] = []
 def cumulative(
     name: str,
     doc: str,
+    monoid: str,
     accepts: str,
     eager: Callable[..., Any],
     jvp: Callable[..., Any],
     transpose: Any,
     spec: Spec,
 ) -> Primitive:
-    """Declare a cumulative operation; `eager` runs forwards, ``(xp, x, axis) -> array``."""
+    """Declare a cumulative operation; `eager` runs forwards, ``(xp, x, axis) -> array``.
+
+    `monoid` is what the compiler calls the operation on two elements: one of
+    `fgrad.compile.kernel.SCANS`.
+    """
 
     def abstract(x: ShapedArray, *, axis: int, reverse: bool) -> ShapedArray:
         check_kind(name, x, accepts)
@@ -71,7 +76,7 @@ def cumulative(
         transpose=transpose,
         vjp=basis.linear_pullback(transpose) if linear else Absent("derived from jvp"),
         batch=batch,
-        lower=Lowering("library", name),
+        lower=Lowering("scan", monoid),
         linear="jointly" if linear else None,
         spec=spec,
     )

@@ -62,7 +62,9 @@ def _sort_eager(
     if any(x.shape != xs[0].shape for x in xs) or not 1 <= num_keys <= len(xs):
         raise ValueError("operands")
     if len(xs) == 1:
-        return [xp.sort(_comparable(xs[0]), dimension, kind="stable").astype(xs[0].dtype)]
+        return [
+            xp.sort(_comparable(xs[0]), dimension, kind="stable").astype(xs[0].dtype, copy=False)
+        ]
     # The least significant key first: each stable sort keeps the order of those before it.
     order: Any = None
     for key in reversed(xs[:num_keys]):
@@ -73,6 +75,15 @@ def _sort_eager(
             by = xp.argsort(xp.take_along_axis(key, order, dimension), dimension, kind="stable")
             order = xp.take_along_axis(order, by, dimension)
     return [xp.take_along_axis(x, order, dimension) for x in xs]
+
+
+def _sort_workspace(operands: Sequence[ShapedArray], results: Any, params: Any) -> int:
+    """Orders of the elements, as 64-bit numbers: three at once where several keys count."""
+    order = 8 * operands[0].size
+    if len(operands) == 1:
+        return 0 if basis.wide(operands[0].dtype) is None else order - operands[0].nbytes
+    known = sum(a.nbytes for a in results)
+    return order if params["num_keys"] == 1 else max(2 * order, 3 * order - known)
 
 
 def _sort_jvp(
@@ -117,7 +128,7 @@ sort_p: Primitive = Primitive(
     jvp=_sort_jvp,
     transpose=Absent("not linear: the order depends on the keys"),
     batch=_sort_batch,
-    lower=Lowering("library", "sort"),
+    lower=Lowering("library", "sort", workspace=_sort_workspace),
     multiple_results=True,
     spec=Spec(
         Operand(generator="distinct"),
@@ -233,6 +244,11 @@ def _top_k_eager(xp: Any, x: Any, *, k: int, axis: int) -> list[Any]:
     return [xp.take_along_axis(x, order, axis), order.astype(_index_dtype(n))]
 
 
+def _top_k_workspace(operands: Sequence[ShapedArray], _results: Any, _params: Any) -> int:
+    """The order of all elements, rising and falling, as 64-bit numbers."""
+    return 16 * operands[0].size
+
+
 def _top_k_jvp(
     primals: Sequence[Value], tangents: Sequence[Value | None], *, k: int, axis: int
 ) -> tuple[list[Value], list[Value | None]]:
@@ -264,7 +280,7 @@ top_k_p: Primitive = Primitive(
     jvp=_top_k_jvp,
     transpose=Absent("not linear: the order depends on the values"),
     batch=_top_k_batch,
-    lower=Lowering("library", "top_k"),
+    lower=Lowering("library", "top_k", workspace=_top_k_workspace),
     multiple_results=True,
     spec=Spec(
         Operand(generator="distinct"),

@@ -39,7 +39,7 @@ def take(
         ``[before…, *indices.shape, after…]``.
 
     Raises:
-        IndexOutOfBoundsError: An index lies outside, in the default mode, outside `jit`.
+        IndexOutOfBoundsError: An index lies outside, in the default mode, on the CPU.
         AxisError: The axis does not exist.
 
     Example:
@@ -85,7 +85,7 @@ def take_along_axis(
         ``[…, m, …]``, the dtype of `operand`.
 
     Raises:
-        IndexOutOfBoundsError: An index lies outside, in the default mode, outside `jit`.
+        IndexOutOfBoundsError: An index lies outside, in the default mode, on the CPU.
         ShapeError: The other axes differ.
 
     Example:
@@ -138,7 +138,7 @@ def index_take(
         The broadcast shape of the indices, then the other axes of `src`.
 
     Raises:
-        IndexOutOfBoundsError: A point lies outside, in the default mode, outside `jit`.
+        IndexOutOfBoundsError: A point lies outside, in the default mode, on the CPU.
         ShapeError: There is not one array an axis, or they do not broadcast.
         AxisError: An axis is out of range or named twice.
 

@@ -31,7 +31,7 @@ from fgrad.core.primitive import (
 )
 from fgrad.core.tracing import bind
 from fgrad.core.transforms.stage import stage
-from fgrad.lax import extrema, window_composed, window_eager
+from fgrad.lax import extrema, window_composed, window_eager, window_selected
 from fgrad.lax.arithmetic import add
 from fgrad.lax.conv_shapes import dilated
 from fgrad.lax.kinds import structural
@@ -213,7 +213,7 @@ select_and_gather_add_p: Primitive = Primitive(
         lambda _needed: (1,),
     ),
     batch=_batch_both(lambda: select_and_gather_add_p),
-    lower=Lowering("library", "select_and_gather_add"),
+    lower=Lowering("library", "select_and_gather_add", window_selected.gather),
     linear="each",
     linear_in=(0,),
     spec=pair_spec(scatter=False),
@@ -234,7 +234,7 @@ select_and_scatter_add_p: Primitive = Primitive(
         lambda _needed: (1,),
     ),
     batch=_batch_both(lambda: select_and_scatter_add_p),
-    lower=Lowering("library", "select_and_scatter_add"),
+    lower=Lowering("library", "select_and_scatter_add", window_selected.scatter),
     linear="each",
     linear_in=(0,),
     spec=pair_spec(scatter=True),

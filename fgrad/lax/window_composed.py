@@ -16,10 +16,10 @@ from fgrad.core.primitive import Value
 from fgrad.lax import extrema
 from fgrad.lax.arithmetic import add
 from fgrad.lax.conv_shapes import dilated
-from fgrad.lax.reduce import reduce_max, reduce_min
+from fgrad.lax.reduce import reduce_max, reduce_min, reduce_or
 from fgrad.lax.slicing import pad, slice_in_dim
 from fgrad.lax.slicing import slice as slice_
-from fgrad.lax.window_shapes import Ints, Pads, window_shape
+from fgrad.lax.window_shapes import Ints, window_shape
 
 RADIX = 16  # places that are combined by one kernel
 
@@ -69,35 +69,41 @@ def minimum(x: Value, **params: Any) -> Value:
     return reduce(x, m, **params)
 
 
-def reduce(
-    x: Value, m: Monoid, *, window_dimensions: Ints, window_strides: Ints, padding: Pads,
-    base_dilation: Ints, window_dilation: Ints,
-) -> Value:  # fmt: skip
+def reduce(x: Value, m: Monoid, **params: Any) -> Value:
     """The reduction of `x` over each position of the window."""
-    shape = window_shape(
-        "reduce_window", x.aval, window_dimensions=window_dimensions,
-        window_strides=window_strides, padding=padding, base_dilation=base_dilation,
-        window_dilation=window_dilation,
-    )  # fmt: skip
-    fill = basis.scalar(m.identity, x.dtype)
+    shape = window_shape("reduce_window", x.aval, **params)
     if not prod(shape) or not prod(x.shape):
-        return basis.broadcast_in_dim(fill, shape, ())
-    axes = [
-        Sliding(*one)
-        for one in zip(window_dimensions, window_strides, window_dilation, shape, strict=True)
-    ]
-    config = [(lo, hi, e - 1) for (lo, hi), e in zip(padding, base_dilation, strict=True)]
-    if any(map(any, config)):
-        # A sum over no axes is stored: loads without bounds are worth a copy.
-        x = m.over(pad(x, fill, config), ())
-    if prod(window_dimensions) <= RADIX:
+        return basis.broadcast_in_dim(basis.scalar(m.identity, x.dtype), shape, ())
+    axes = windows_of(shape, params)
+    x = padded(x, m.identity, params)
+    if prod(params["window_dimensions"]) <= RADIX:
         return fold(m.pair, list(places(x, axes)))
     for axis, window in enumerate(axes):
         x = _reduce_axis(x, axis, window, m)
     return x
 
 
-def fold(pair: Callable[[Value, Value], Value], values: Sequence[Value]) -> Value:
+def windows_of(shape: Ints, params: dict[str, Any]) -> list[Sliding]:
+    """The window on each axis, with that many positions."""
+    names = ("window_dimensions", "window_strides", "window_dilation")
+    return [Sliding(*one) for one in zip(*(params[k] for k in names), shape, strict=True)]
+
+
+def padded(x: Value, fill: Any, params: dict[str, Any]) -> Value:
+    """The operand dilated and padded."""
+    spread = zip(params["padding"], params["base_dilation"], strict=True)
+    config = [(lo, hi, e - 1) for (lo, hi), e in spread]
+    if not any(map(any, config)):
+        return x
+    return stored(pad(x, basis.scalar(fill, x.dtype), config))
+
+
+def stored(x: Value) -> Value:
+    """The same value, in memory of its own: loads without bounds are worth a copy."""
+    return (reduce_or if x.dtype.kind == "b" else basis.reduce_sum)(x, ())
+
+
+def fold(pair: Callable[[Any, Any], Any], values: Sequence[Any]) -> Any:
     """Combine values in their order, neighbours first."""
     while len(values) > 1:
         pairs = [pair(*values[i : i + 2]) for i in range(0, len(values) - 1, 2)]

@@ -112,7 +112,7 @@ def _from(x: Any) -> Value:
     if isinstance(x, list | tuple):
         return _from_sequence(x)
     if hasattr(x, "__array__") and not is_buffer(x):
-        return borrow(np.asarray(x))
+        return borrow(x if isinstance(x, np.ndarray) else np.asarray(x))
     if hasattr(x, "__dlpack__") and not is_buffer(x):
         return borrow(np.from_dlpack(x))
     if isinstance(x, memoryview | bytearray | range):

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.core.evaluate import ArrayImpl
+from fgrad.core.evaluate import ArrayImpl, DonatedBuffer
 from fgrad.core.tracing import Array, Tracer
 
 _LINE = 88
@@ -20,6 +20,8 @@ def describe(x: Array) -> str:
     """``Array([1., 2.], dtype=float32)``; tracers describe themselves."""
     if type(x) is not ArrayImpl:
         return object.__repr__(x)
+    if type(x._data) is DonatedBuffer:
+        return x._data.described()
     data = host(x)
     suffix = f", dtype={data.dtype.name}" + (", weak_type=True" if x.weak_type else "") + ")"
     if data.size == 0 and data.shape != (0,):
@@ -36,7 +38,8 @@ def describe(x: Array) -> str:
 
 def plain(x: Array) -> str:
     """What ``str`` gives: the numbers alone."""
-    return str(host(x)) if type(x) is ArrayImpl else repr(x)
+    known = type(x) is ArrayImpl and type(x._data) is not DonatedBuffer
+    return str(host(x)) if known else repr(x)
 
 
 def formatted(x: Array, spec: str) -> str:

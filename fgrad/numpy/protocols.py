@@ -21,7 +21,7 @@ from fgrad.core.errors import (
     TracerArrayConversionError,
     UnsupportedCallError,
 )
-from fgrad.core.evaluate import WEAK, ArrayImpl, borrow
+from fgrad.core.evaluate import WEAK, ArrayImpl, borrow, check_unmasked
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array, Tracer
 from fgrad.numpy import bitwise, joining
@@ -331,6 +331,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> V
     """
     if isinstance(x, Array):
         return x.copy() if copy else x
+    check_unmasked(x)
     if device not in (None, "cpu"):
         raise ArgumentError(f"from_dlpack: device {device!r} is not known; use None or 'cpu'")
     if device is None and x.__dlpack_device__()[0] != _DLPACK_CPU:

@@ -10,6 +10,7 @@ from fgrad import lax
 from fgrad.core import basis
 from fgrad.core.avals import integer, integers
 from fgrad.core.errors import AxisError, ShapeError
+from fgrad.core.evaluate import check_unmasked
 from fgrad.core.primitive import Value
 from fgrad.numpy import axes as ax
 from fgrad.numpy.promotion import value
@@ -357,6 +358,7 @@ def repeat(
         whole = basis.broadcast_to(spread, full)
         return basis.reshape(whole, (*x.shape[:axis], n * int(repeats), *x.shape[axis + 1 :]))
     if total_repeat_length is None:
+        check_unmasked(repeats)
         counts = np.broadcast_to(np.asarray(repeats), (n,))
         index: Any = np.repeat(np.arange(n, dtype=np.int32), counts)
     else:

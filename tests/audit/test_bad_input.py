@@ -609,3 +609,46 @@ def test_numpy_functions_without_a_counterpart(name):
         lambda: call(fnp.ones(3)), errors.UnsupportedCallError, r"no counterpart|not supported",
         line=call.__code__.co_firstlineno,
     )  # fmt: skip
+
+
+# ----------------------------------------------------------------------------- masked arrays
+
+MASKED = np.ma.masked_array([1.0, 2.0, 3.0], [0, 1, 0], dtype=np.float32)
+PLACES = np.ma.masked_array([0, 1], [0, 1])
+CALLS_WITH_MASKS = {
+    "asarray": lambda: fnp.asarray(MASKED),
+    "array with a dtype": lambda: fnp.array(MASKED, "float32"),
+    "inside a list": lambda: fnp.array([fnp.ones(3), MASKED]),
+    "a masked element": lambda: fnp.array([MASKED[1], 1.0]),
+    "lax": lambda: lax.sin(MASKED),
+    "numpy": lambda: fnp.sort(MASKED),
+    "an operator": lambda: fnp.ones(3) + MASKED,
+    "a function of NumPy": lambda: np.add(fnp.ones(3), MASKED),
+    "jit": lambda: fg.jit(lambda t: t["x"])({"x": MASKED}),
+    "grad": lambda: fg.grad(lambda x: x.sum())(MASKED),
+    "vmap": lambda: fg.vmap(lambda x: x)(MASKED),
+    "a closure": lambda: fg.jit(lambda x: x * MASKED)(np.ones(3, "f")),
+    "a cotangent": lambda: fg.vjp(fnp.sin, np.ones(3, "f"))[1](MASKED),
+    "an index": lambda: fnp.ones(3)[PLACES],
+    "a mask as index": lambda: fnp.ones(3)[MASKED > 1],
+    "an update": lambda: fnp.ones(3).at[0].set(MASKED[1]),
+    "repeats": lambda: fnp.repeat(fnp.ones(2), PLACES),
+    "dlpack": lambda: fnp.from_dlpack(MASKED),
+    "a callback": lambda: fg.pure_callback(lambda x: MASKED, np.zeros(3, "f"), np.ones(3, "f")),
+}
+
+
+@pytest.mark.parametrize("call", CALLS_WITH_MASKS.values(), ids=CALLS_WITH_MASKS)
+def test_masks_are_not_dropped(call):
+    with pytest.raises(errors.DtypeError, match=r"its mask would be lost.*filled"):
+        call()
+
+
+def test_the_error_about_a_mask_names_the_line():
+    raises(lambda: fnp.sin(MASKED), errors.DtypeError, "MaskedArray f32")
+
+
+def test_what_the_error_about_a_mask_proposes_works():
+    both = fnp.asarray(MASKED.data), fnp.asarray(np.ma.getmaskarray(MASKED))
+    filled = fnp.asarray(MASKED.filled(7))
+    np.testing.assert_array_equal(np.asarray(fnp.where(both[1], 7, both[0])), np.asarray(filled))

@@ -7,7 +7,13 @@ import fgrad as fg
 from fgrad import dtypes, lax
 from fgrad.core.evaluate import as_value
 from fgrad.core.tracing import bind
-from fgrad.lax.window import reduce_window_max_p, reduce_window_min_p, reduce_window_sum_p
+from fgrad.lax.window import (
+    reduce_window_max_p,
+    reduce_window_min_p,
+    reduce_window_sum_p,
+    select_and_gather_add_p,
+    select_and_scatter_add_p,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -80,15 +86,16 @@ WINDOWS = {
     "two long axes": ((40, 50), (17, 33), (1, 1), ((8, 8), (0, 0)), (1, 1), (1, 1)),
     "dilated": ((90, 3), (21, 2), (2, 1), ((9, 4), (1, 0)), (2, 3), (4, 2)),
     "cut": ((30, 8), (18, 3), (1, 1), ((-2, -3), (-1, 4)), (1, 1), (1, 1)),
+    "far apart": ((70, 90), (2, 3), (20, 30), ((5, 0), (0, 7)), (1, 1), (1, 2)),
     "no position": ((3,), (5,), (1,), ((0, 0),), (1,), (1,)),
     "no element": ((0, 4), (3, 2), (1, 1), ((2, 2), (0, 0)), (1, 1), (1, 1)),
 }
 
 
-def windowed(prim, shape, window, strides, padding, base, dilation):
+def windowed(prim, shape, window, strides, padding, base, dilation, **more):
     params = {
         "window_dimensions": window, "window_strides": strides, "padding": padding,
-        "base_dilation": base, "window_dilation": dilation,
+        "base_dilation": base, "window_dilation": dilation, **more,
     }  # fmt: skip
     return (lambda *xs: bind(prim, *map(as_value, xs), **params)), shape
 
@@ -140,3 +147,78 @@ def test_a_long_window_takes_few_kernels():
 def test_eager_sums_over_long_windows_keep_the_dtype(name):
     f, shape = windowed(reduce_window_sum_p, *WINDOWS["long"])
     assert f(drawn(name, shape)).dtype == np.dtype(name)
+
+
+# ------------------------------------------------------- the selected element of each window
+
+
+def selected(prim, name, given, select):
+    """A function of elements and of the operand in which they are selected, and such arrays."""
+    f, shape = windowed(prim, *given, select=select)
+    out = windowed(reduce_window_max_p, *given)[0](np.zeros(shape)).shape
+    x = drawn("int8" if name == "int8" else "float32", shape) // 32  # many ties
+    if x.size and name != "int8":
+        x.flat[[0, x.size // 2, x.size - 1]] = np.nan, -np.inf, np.inf
+    return f, drawn(name, shape if prim is select_and_gather_add_p else out), x
+
+
+@pytest.mark.parametrize("prim", [select_and_gather_add_p, select_and_scatter_add_p], ids=str)
+@pytest.mark.parametrize(
+    ("select", "name"), [("ge", "float32"), ("le", "bfloat16"), ("ge", "int8")]
+)
+@pytest.mark.parametrize("given", WINDOWS.values(), ids=WINDOWS)
+def test_windows_select_what_the_eager_rule_selects(prim, select, given, name):
+    f, t, x = selected(prim, name, given, select)
+    same(kernels_alone(f, t, x), f(t, x))
+
+
+@pytest.mark.parametrize("prim", [select_and_gather_add_p, select_and_scatter_add_p], ids=str)
+def test_complex_elements_are_selected_too(prim):
+    f, t, x = selected(prim, "complex64", WINDOWS["small"], "ge")
+    same(kernels_alone(f, t, x), f(t, x))
+
+
+@pytest.mark.parametrize("prim", [select_and_gather_add_p, select_and_scatter_add_p], ids=str)
+def test_an_element_that_equals_the_padding_is_selected_before_it(prim):
+    f, shape = windowed(prim, (2, 4), (1, 3), (1, 1), ((0, 0), (2, 2)), (1, 1), (1, 1), select="ge")
+    x = np.full(shape, -np.inf)
+    t = np.ones((2, 6) if prim is select_and_scatter_add_p else shape)
+    found = kernels_alone(f, t, x)
+    same(found, f(t, x))
+    assert found.sum() == 12
+
+
+@pytest.mark.parametrize("prim", [select_and_gather_add_p, select_and_scatter_add_p], ids=str)
+def test_the_program_of_a_long_window_is_short(prim):
+    f, shape = windowed(prim, (9000,), (4096,), (1,), ((0, 0),), (1,), (1,), select="ge")
+    t = np.zeros(4905 if prim is select_and_scatter_add_p else shape, "f")
+    assert len(fg.jit(f).lower(t, np.zeros(shape, "f")).kernels()) <= 12
+
+
+def test_the_program_of_windows_far_apart_is_short():
+    given = ((400, 400), (2, 2), (100, 100), ((0, 0), (0, 0)), (1, 1), (1, 1))
+    f, shape = windowed(select_and_scatter_add_p, *given, select="ge")
+    t, x = np.zeros((4, 4), np.int32), np.zeros(shape, np.int32)
+    assert len(fg.jit(f).lower(t, x).kernels()) <= 12
+
+
+# ------------------------------------------------------------------- products of complex numbers
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((), ()), ((7,), (0,)), ((1,), (0,)), ((0, 3), (0,)), ((3, 0), (0,)), ((300,), (0,)),
+     ((4, 5000), (1,)), ((37, 4), (0,)), ((3, 19, 2), (0, 1)), ((3, 5, 18), (0, 2))],
+)  # fmt: skip
+def test_products_of_complex_numbers(shape, axes):
+    x = np.exp(1j * RNG.uniform(0, 7, shape)) * RNG.uniform(0.9, 1.1, shape)
+    found = kernels_alone(lambda x: lax.reduce_prod(x, axes), x)
+    expected = np.prod(x, axes)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-11)
+
+
+def test_products_of_real_numbers_stay_one_reduction():
+    kernels = fg.jit(lambda x: lax.reduce_prod(x, (0,))).lower(np.ones(300, "f")).kernels()
+    assert len(kernels) <= 2
+    assert "reduce mul" in str(kernels[0])

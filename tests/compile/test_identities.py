@@ -9,8 +9,10 @@ import pytest
 import fgrad as fg
 from fgrad import lax
 from fgrad.compile.passes import optimize
+from fgrad.core import basis
 from fgrad.core.check import check_jaxpr
 from fgrad.core.dtypes import dtype as dtype_of
+from fgrad.core.primitive import all_primitives
 from fgrad.core.transforms.stage import eval_jaxpr, hoist
 
 BF16 = ml_dtypes.bfloat16
@@ -58,6 +60,11 @@ NOTHING = {
     "x & all": (lambda x: lax.bitwise_and(x, ~scalar(x, 0)), ("bool", "int32", "uint8")),
     "x | 0": (lambda x: lax.bitwise_or(x, scalar(x, 0)), ("bool", "int32")),
     "0 ^ x": (lambda x: lax.bitwise_xor(scalar(x, 0), x), ("int32", "uint8")),
+    "x >> 0": (lambda x: lax.shift_right_arithmetic(x, scalar(x, 0)), ("int32",)),
+    "x >>> 0": (lambda x: lax.shift_right_logical(x, scalar(x, 0)), ("int32", "uint8")),
+    "x ** 1": (lambda x: lax.integer_pow(x, 1), ("float32", "int32")),
+    "1 · x": (lambda x: basis.linear_mul(scalar(x, 1), x), ("float32",)),
+    "padded by nothing": (lambda x: lax.pad(x, scalar(x, 0), ((0, 0, 0),) * 2), ("float32",)),
     "x << 0": (lambda x: lax.shift_left(x, scalar(x, 0)), ("int32",)),
     "max(x, x)": (lambda x: lax.max(x, x), ("float32", "int32")),
     "min(x, x)": (lambda x: lax.min(x, x), ("float32", "bool")),
@@ -78,6 +85,9 @@ ONE = {
     "ceil": (twice(lax.ceil), ("float32",), "ceil"),
     "round": (twice(lax.round), ("float32", "bfloat16"), "round"),
     "sign": (twice(lax.sign), ("float32", "int32"), "sign"),
+    "one term": (
+        lambda x: lax.dot_general(x, x, (((), ()), ((0, 1), (0, 1)))), ("float32", "int32"), "mul"
+    ),
     "x / 8": (lambda x: lax.div(x, scalar(x, 8)), ("float32", "float64", "bfloat16"), "mul"),
     "x / -0.5": (lambda x: lax.div(x, scalar(x, -0.5)), ("float32",), "mul"),
     "reshape": (lambda x: x.reshape(-1, 1).reshape(-1), ("float32",), "reshape"),
@@ -132,6 +142,16 @@ def test_nothing_is_computed(f, x):
     assert optimized(f, x) == []
 
 
+def test_a_factor_of_one_leaves_a_tangent_as_it_is():
+    """A tangent of -0 too, of which the product itself makes 0."""
+    x = operand("float32")
+    program = optimize(hoist(fg.make_jaxpr(lambda x: basis.linear_mul(x, scalar(x, 1)))(x).jaxpr))
+    assert not program.eqns
+    np.testing.assert_array_equal(
+        np.asarray(basis.linear_mul(fg.numpy.asarray(x), scalar(x, 1))), x
+    )
+
+
 @pytest.mark.parametrize(("f", "name", "x"), each(ONE))
 def test_one_equation_is_left(f, name, x):
     assert optimized(f, x) == [name]
@@ -147,6 +167,11 @@ def test_a_quotient_whose_inverse_is_rounded_or_subnormal_stays(dtype, by):
     assert optimized(lambda x: lax.div(x, scalar(x, by)), operand(dtype)) == ["div"]
 
 
+def test_one_number_is_divided_whatever_by():
+    for by in (96.0, 128.0):
+        assert optimized(lambda x, by=by: lax.div(x, scalar(x, by)), np.float32(3.0)) == ["div"]
+
+
 def test_what_a_user_wrote_is_what_a_traced_program_shows():
     traced = fg.make_jaxpr(lambda x: lax.neg(lax.neg(lax.div(x, 2.0))))(np.ones(2))
     assert [e.primitive.name for e in traced.eqns] == ["div", "neg", "neg"]
@@ -159,3 +184,29 @@ def test_identities_do_not_reach_from_one_phase_into_another():
     jaxpr = hoist(fg.make_jaxpr(fg.grad(lambda x: f(x).sum()))(np.ones(3)).jaxpr)
     again = [e for e in optimize(jaxpr).eqns if e.phase is not None]
     assert "neg" in {e.primitive.name for e in again}
+
+
+def test_each_rule_of_the_registry_has_an_identity_here():
+    fired = set()
+
+    def counted(prim, rule):
+        def run(*args):
+            found = rule(*args)
+            if found is not None:
+                fired.add(prim.name)
+            return found
+
+        return run
+
+    stated = [p for p in all_primitives() if p.simplify is not None]
+    before = [p.simplify for p in stated]
+    try:
+        for p in stated:
+            object.__setattr__(p, "simplify", counted(p, p.simplify))
+        for case in [*each(NOTHING), *each(ONE)]:
+            f, x = case.values[0], case.values[-1]
+            optimize(hoist(fg.make_jaxpr(f)(x).jaxpr))
+    finally:
+        for p, rule in zip(stated, before, strict=True):
+            object.__setattr__(p, "simplify", rule)
+    assert fired == {p.name for p in stated}

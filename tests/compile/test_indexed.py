@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax
-from fgrad.backends.cpu import sequence
+from fgrad.backends.cpu import compiler, sequence
+from fgrad.backends.cpu.engine import engine
+from fgrad.backends.cpu.functions import Functions
 from fgrad.compile.plan import Library, Loop, is_check, launches_of
 from fgrad.core.errors import IndexOutOfBoundsError
 from fgrad.testing.functions import evaluate
@@ -155,6 +157,30 @@ def test_a_value_that_is_made_in_the_program_is_looked_up_in():
     same(lambda x, i: (x * 1j)[i], filled((9, 3), "F"), np.array([1, 8, 1]))
 
 
+def test_complex_rows_are_moved_as_they_lie_and_computed_with_in_parts():
+    x, i, j = filled((9, 3), "F") + 1j, np.array([1, 8, 1]), np.array([[2, 0], [1, -1]])
+    (launch,) = [la for s in plan_of(listed(moved), x, i)[0].steps for la in launches_of(s)]
+    assert launch.kernel.length == 18
+    same(lambda x, i, j: x[i][j], x, i, j)
+    same(lambda x, i, j: fnp.concatenate([x[i], x[:2]])[j] * 2j, x, i, j)
+    same(lambda x, i, j: fnp.stack([x[i] + 1, x[i], fnp.conj(x[i])])[:, j], x, i, j)
+    same(lambda x, i, j: fnp.transpose(x)[:, i][j], x, i, j)
+    same(lambda x, i, j: x[:, 1][i] + 0 * j[0, 0], x, i, j)
+
+
+def moved(x, i):
+    return lax.take(x, i, 0, mode="clip")
+
+
+def test_indices_that_were_looked_up_are_reported():
+    x, y = filled((9, 3), "f"), np.array([4, 0, 9, -10])
+    follow = fg.jit(lambda x, y, i: x[y[i + 1]])
+    np.testing.assert_array_equal(follow(x, y, np.array([0, -1])), x[[0, 4]])
+    for bad, shown in ((1, 9), (2, -10), (3, 4), (-6, -5)):
+        with pytest.raises(IndexOutOfBoundsError, match=f"index {shown} is out"):
+            follow(x, y, np.array([0, bad]))
+
+
 def test_empty_operands_indices_and_windows():
     x = filled((4, 3), "f")
     same(lambda x, i: x[i], x, np.zeros((0,), np.int32))
@@ -175,6 +201,7 @@ def test_huge_indices_are_outside(mode):
         most = np.iinfo(kind).max
         i = np.array([most, most - 1, most // 2 + 1, 2, np.iinfo(kind).min], kind)
         same(lambda x, i: lax.take(x, i, 0, mode=mode), x, i)
+    same(lambda x, i: lax.take(x, i, 0, mode=mode), filled(127, "f"), np.array([126, 127], "i1"))
     last = np.array([2**64 - 1], np.uint64)
     assert (fg.jit(lambda x, i: lax.take(x, i, 0, mode="clip"))(x, last)[0] == x[3]).all()
 
@@ -227,11 +254,14 @@ def test_a_scan_of_lookups_runs_without_python():
 
 
 @pytest.mark.parametrize("place", [0, 17, 39])
-def test_a_lookup_that_fails_in_a_loop_is_reported(place):
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_lookup_that_fails_in_a_loop_is_reported(place, direct, monkeypatch):
+    if not direct:
+        monkeypatch.setattr(compiler, "functions", lambda: Functions(engine(), 1, direct=False))
     table, rows = np.abs(filled((11, 20), "f")) / 128, RNG.integers(-11, 11, 40)
     rows[place] = -12
     with pytest.raises(IndexOutOfBoundsError, match="index -12 is out of bounds") as found:
-        fg.jit(lookups)(table, rows)
+        fg.jit(lambda table, rows: lookups(table, rows))(table, rows)
     line = lookups.__code__.co_firstlineno + 4
     assert any(f"test_indexed.py:{line}" in n for n in found.value.__notes__)
 

@@ -23,29 +23,9 @@ ALLOWED = PRODUCTS | SORTS | FACTORISATIONS | {"fft"}
 # Raises where an index lies outside, by a truth value that a kernel has computed, or does nothing.
 CHECKS = {"check_bounds"}
 
-# What is not compiled yet, and why: (primitive, whether it is about complex numbers). The list only
-# shrinks: what is listed and compiles fails the test below.
-INDEXED = "reads or writes at computed positions that may repeat"
-CUMULATIVE = "a value depends on those before it along the axis"
-WINDOWED = "reduces over windows that overlap"
-ITERATED = "a series or continued fraction that runs until it has converged"
-PRODUCT = "a product of complex numbers is no reduction of its parts"
-EXCEPTIONS = {
-    ("dynamic_update_slice", False): INDEXED,
-    **dict.fromkeys(((p, False) for p in (
-        "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp",
-    )), CUMULATIVE),
-    **dict.fromkeys(((p, False) for p in (
-        "select_and_gather_add", "select_and_scatter_add",
-    )), WINDOWED),
-    **dict.fromkeys(((p, False) for p in (
-        "polygamma", "zeta", "igamma", "igammac", "gamma_quantile_slope",
-        "regularized_incomplete_beta",
-    )), ITERATED),
-    ("dynamic_update_slice", True): INDEXED,
-    **dict.fromkeys(((p, True) for p in ("cumsum", "cumprod")), CUMULATIVE),
-    ("reduce_prod", True): PRODUCT,
-}  # fmt: skip
+# What is not compiled yet: (primitive, whether it is about complex numbers) → the reason. What is
+# listed and compiles fails the test below.
+EXCEPTIONS: dict[tuple[str, bool], str] = {}
 
 SPECIFIED = [p for p in all_primitives() if not isinstance(p.spec, Absent)]
 

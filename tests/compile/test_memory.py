@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgrad.compile.interpret import run_kernel
-from fgrad.compile.kernel import Compute, Kernel, Load, Map, Operand, Reduce, Store, check_kernel
+from fgrad.compile.kernel import Compute, Kernel, Load, Map, Operand, Reduce, Store
 from fgrad.compile.memory import ALIGNMENT, _by_size, _by_time, _live, _Slot, plan_memory
 from fgrad.compile.plan import (
     INPUT,
@@ -19,6 +19,7 @@ from fgrad.compile.plan import (
     reads_of,
     writes_of,
 )
+from fgrad.compile.verifier import check_kernel
 
 F = np.dtype("f")
 

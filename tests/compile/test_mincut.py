@@ -137,6 +137,36 @@ def test_a_perceptron_takes_less_memory():
     assert arena(off=False) <= 0.7 * arena(off=True)
 
 
+def products(z):
+    return fnp.sin(z) * fnp.exp(z)
+
+
+def test_the_linear_half_of_linearize_is_a_backward_pass():
+    def f(x, w):
+        y, push = fg.linearize(lambda x: products(x @ w) @ w, x)
+        return push(y @ w)
+
+    before = traced(f, X, W)
+    after = mincut(before)
+    check_jaxpr(after)
+    assert kept_bytes(after) < kept_bytes(before)
+    assert again(after) == ["exp", "sin"]
+    for x, y in zip(eval_jaxpr(before, (), X, W), eval_jaxpr(after, (), X, W), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_a_linear_function_that_is_called_twice_has_two_runs():
+    def f(x, w):
+        y, push = fg.linearize(lambda x: products(x @ w) @ w, x)
+        return push(push(y @ w) @ w)
+
+    before = traced(f, X, W)
+    after = mincut(before)
+    assert len({e.pullback[0] for e in before.eqns if e.pullback}) == 2
+    for x, y in zip(eval_jaxpr(before, (), X, W), eval_jaxpr(after, (), X, W), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
 def test_contractions_are_never_computed_again():
     program = mincut(traced(fg.grad(perceptron, (0, 1)), X, W))
     assert again(program) == ["gelu"] * 3

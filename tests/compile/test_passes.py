@@ -6,7 +6,18 @@ import pytest
 import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax
-from fgrad.compile.passes import PASSES, cse, fold, inline, mincut, optimize, simplify, sink
+from fgrad.compile.passes import (
+    PASSES,
+    cse,
+    fold,
+    inline,
+    mincut,
+    optimize,
+    scancut,
+    simplify,
+    sink,
+    trim,
+)
 from fgrad.core.check import check_jaxpr
 from fgrad.core.ir import Eqn, Jaxpr, Var
 from fgrad.core.transforms.jaxprs import dce
@@ -45,6 +56,10 @@ def times_one():
     return with_eqns(jaxpr, [sin, mul.replace(inputs=(mul.inputs[0], one))])
 
 
+def scanned(c, w):
+    return fnp.sin(fnp.exp(c @ w)) @ w, None
+
+
 SAMPLES = {
     "inline": (inline, lambda: program(fg.jit(lambda x: lax.sin(x)), np.float32(1))),
     "simplify": (simplify, times_one),
@@ -65,6 +80,20 @@ SAMPLES = {
         lambda: program(
             fg.grad(lambda x, w: fnp.sum((fnp.sin(x @ w) @ w) ** 2), (0, 1)),
             *(np.ones((128, 128)),) * 2,
+        ),
+    ),
+    "scancut": (
+        scancut,
+        lambda: program(
+            fg.grad(lambda x, w: fnp.sum(lax.scan(scanned, x, w)[0]), (0, 1)),
+            np.ones((16, 16)),
+            np.ones((16, 16, 16)),
+        ),
+    ),
+    "trim": (
+        trim,
+        lambda: program(
+            lambda x: lax.scan(lambda c, v: (c + v, lax.exp(c)), x[0], x)[0], np.ones(3, np.float32)
         ),
     ),
     "dce": (dce, lambda: doubled(program(lambda x: lax.sin(x), np.float32(1)))),

@@ -8,12 +8,18 @@ import fgrad.numpy as fnp
 from fgrad import lax
 from fgrad.backends.cpu.ops import supports
 from fgrad.compile.memory import plan_memory
-from fgrad.compile.plan import RESULT, Launch
+from fgrad.compile.plan import RESULT, Launch, launches_of
 from fgrad.core import dtypes
 from tests.compile.test_lower import f32, plan_of
 
 WORDS = np.random.default_rng(0).integers(0, 2**32, (6, 4), dtype=np.uint32)
 X = f32(4, 5)
+RNG = np.random.default_rng(1)
+
+
+def kernels_of(f, *xs):
+    plan, _ = plan_of(f, *xs)
+    return [launch.kernel for step in plan.steps for launch in launches_of(step)]
 
 
 def joined(x, y):
@@ -68,3 +74,27 @@ def test_all_bits_of_16_bit_floats_are_cast(dtype):
     np.testing.assert_array_equal(back.view(np.uint16)[number], bits[number])
     assert np.isnan(to[~number].view(dtype).astype(np.float32)).all()
     assert np.isnan(back[~number].astype(np.float32)).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "outer", "inner"),
+    [((1000, 128), (1000,), (128,)), ((1009, 33), (1009,), (33,)), ((4000, 20), (160,), (25, 20)),
+     ((20000, 3), (125,), (3, 160)), ((100, 50, 40), (5000,), (40,)), ((31, 33), (), (31, 33)),
+     ((10007, 3), (), (3, 10007)), ((2, 30000), (2,), (30000,))],
+)  # fmt: skip
+def test_a_long_row_of_several_axes_is_cut_into_rows_that_threads_share(shape, outer, inner):
+    x, b = RNG.normal(size=shape).astype("f"), RNG.normal(size=shape[-1]).astype("f")
+    (kernel,) = kernels_of(lambda x, b: [x * b], x, b)
+    assert (kernel.outer, kernel.inner) == (outer, inner)
+    np.testing.assert_array_equal(fg.jit(lambda x, b: x * b)(x, b), x * b)
+
+
+def test_positions_along_other_axes_survive_a_cut():
+    def f(x, b):
+        return [x * b + lax.broadcasted_iota(np.float32, x.shape, 1)]
+
+    x, b = RNG.normal(size=(3000, 7)).astype("f"), RNG.normal(size=7).astype("f")
+    (kernel,) = kernels_of(f, x, b)
+    assert len(kernel.outer) == 1
+    expected = x * b + np.arange(7, dtype="f")
+    np.testing.assert_array_equal(fg.jit(f)(x, b)[0], expected)

@@ -4,12 +4,14 @@ A program is a list of steps; each picks its operands among all values before it
 shared and cotangents must add up. NumPy runs the same list as the reference of the value.
 """
 
+import sys
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fgrad import lax
+from fgrad import lax, linearize, vjp
 from fgrad.core.evaluate import as_value
 from fgrad.testing import batching, laws, programs
 from fgrad.testing.functions import evaluate, random_like
@@ -161,6 +163,57 @@ def test_programs_staged_run_as_they_do_eagerly(program, seed):
     programs.law_jit_derivatives(f, xs, rng)
     programs.law_checkpoint(f, xs, rng)
     programs.law_identity_rules(f, xs, rng)
+
+
+@pytest.fixture
+def small_values_count(monkeypatch):
+    """Between forward and backward, values are decided however small they are."""
+    for name in ("mincut", "scancut"):
+        monkeypatch.setattr(sys.modules[f"fgrad.compile.passes.{name}"], "LEAST_BYTES", 0)
+
+
+def with_gradients(f):
+    """The results of a function, and its pullback and derivative at 1."""
+
+    def both(*xs):
+        outs, pull = vjp(f, *xs)
+        ones = [lax.full(y.shape, 1.0, y.dtype) for y in outs]
+        _, push = linearize(f, *xs)
+        directions = [lax.full(x.shape, 1.0, x.dtype) for x in xs]
+        return [*outs, *pull(ones), *push(*directions)]
+
+    return both
+
+
+def repeated(f):
+    """A function as the step of a scan, whose carry is what its first operand adds up to."""
+
+    def scanned(*xs):
+        def step(carry, row):
+            outs = f(lax.add(xs[0], carry), *xs[1:])
+            total = lax.tanh(lax.reduce_sum(outs[0], tuple(range(outs[0].ndim))))
+            return lax.add(lax.mul(carry, row), total), outs[1]
+
+        rows = lax.convert_element_type(lax.iota(np.int32, 3), xs[0].dtype)
+        return list(lax.scan(step, lax.full((), 0.5, xs[0].dtype), rows))
+
+    return scanned
+
+
+@pytest.mark.usefixtures("small_values_count")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(random_programs())
+def test_passes_leave_gradients_as_they_are(program):
+    steps, xs = program
+    programs.law_passes(with_gradients(as_function(steps)), xs)
+
+
+@pytest.mark.usefixtures("small_values_count")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(random_programs())
+def test_passes_leave_gradients_of_loops_as_they_are(program):
+    steps, xs = program
+    programs.law_passes(with_gradients(repeated(as_function(steps))), xs)
 
 
 @given(random_programs(), st.integers(0, 2**32 - 1), st.sampled_from(["float64", "float32"]))

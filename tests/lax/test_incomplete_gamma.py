@@ -101,3 +101,20 @@ def test_float32_is_rounded_once():
 def test_a_second_derivative_in_the_shape_raises():
     with pytest.raises(RuleError, match="a first derivative in a, and no second"):
         fg.grad(fg.grad(lambda a: lax.igamma(a, 2.0)))(np.float64(1.5))
+
+
+def test_many_elements_converge_each_at_its_own_time():
+    """Rounding moves an element about after it has converged; it must not hold up the others."""
+    generator = np.random.default_rng(0)
+    a = np.exp(generator.uniform(0, 4.6, 20_000))
+    log_x = np.log(a) + generator.standard_normal(a.size) * np.minimum(2, 5 / np.sqrt(a))
+    together = np.asarray(lax.gamma_quantile_slope(a, log_x))
+    alone = [float(lax.gamma_quantile_slope(a[i], log_x[i])) for i in range(0, a.size, 2000)]
+    np.testing.assert_allclose(together[::2000], alone, rtol=1e-13)
+
+
+def test_slope_far_from_the_mean_of_a_large_parameter():
+    """There log P is about a·log x − x − log Γ(a + 1) − log(1 − x/a)."""
+    a, log_x = np.float64(5e7), np.log(np.float64(1e4))
+    slope = float(lax.gamma_quantile_slope(a, log_x))
+    np.testing.assert_allclose(slope, (np.log(a) - log_x) / (a - 1e4), rtol=1e-3)

@@ -2,26 +2,26 @@
 
 from collections.abc import Sequence
 from math import inf
-from typing import NamedTuple
 
 from fgrad.backends.cpu.functions import Functions
-from fgrad.backends.cpu.room import LoopRoom, Room, bytes_of, row_bytes
+from fgrad.backends.cpu.room import LoopRoom, Room, State, bytes_of, row_bytes
+from fgrad.backends.cpu.scalar_loops import ScalarLoop
 from fgrad.backends.cpu.tape import Assembled, Op
-from fgrad.backends.cpu.writing import STEP_NS, Addresses, Parts, Time, Writer
+from fgrad.backends.cpu.writing import STEP_NS, Codes, Time, Writer
 from fgrad.compile.loops import groups_of
 from fgrad.compile.plan import Launch, Library, Loop, Plan, View, is_check
+from fgrad.compile.updates import is_idle
 from fgrad.core.ir import Literal
 from fgrad.lax.control.while_walk import KEPT
 
 
-def assemble(loop: Loop, addresses: Addresses, parts: Parts, made: Functions) -> Assembled:
+def assemble(loop: Loop, codes: Codes, made: Functions) -> Assembled:
     """The tape of a loop whose plans are `sequence.prepared`.
 
-    Its operands are the pointers to the loop's inputs, then to its outputs; `parts` has the
-    addresses of the functions of a routine.
+    Its operands are the pointers to the loop's inputs, then to its outputs.
     """
     room = LoopRoom(loop, made.workers.threads, made.engine.target)
-    writer = _Writer(addresses, parts, made)
+    writer = _Writer(codes, made)
     count = len(loop.inputs)
     words = [writer.word() for _ in range(count + len(loop.outputs))]
     time = writer.loop(loop, room, 0, words[:count], words[count:])
@@ -33,7 +33,7 @@ def assemble_product(step: Library, plan: Plan, made: Functions) -> Assembled:
 
     Its operands are the pointers to the buffers that it reads, then to the one that it writes.
     """
-    writer = _Writer(lambda _: (0, 0), lambda _: (), made)
+    writer = _Writer(Codes(lambda _: (0, 0), lambda _: (), lambda _: None), made)
     places = [v.buffer for v in step.inputs if isinstance(v, View)] + list(step.outputs)
     given = [writer.word() for _ in places]
     time = writer.product(step, plan, dict(zip(places, given, strict=True)))
@@ -52,7 +52,7 @@ class _Writer(Writer):
         for b, offset in offsets.items():
             words[b] = self.place(base + offset)
         for i, step in enumerate(plan.steps):
-            if i in room.first:
+            if i in room.first or is_idle(step, offsets):
                 continue
             if isinstance(step, Launch):
                 time = self.launch(step, words, base, offsets, memory.scratch.get(i, 0))
@@ -66,8 +66,8 @@ class _Writer(Writer):
                 time = Time(STEP_NS, STEP_NS)
             elif i in room.routines:
                 assert isinstance(step, Library)
-                room_of = base + memory.scratch.get(i, 0)
-                time = self.routine(step, room.routines[i], plan, words, room_of)
+                scratch = base + memory.scratch.get(i, 0)
+                time = self.routine(step, room.routines[i], plan, words, scratch)
             else:
                 assert isinstance(step, Library)
                 time = self.product(step, plan, words)
@@ -91,7 +91,44 @@ class _Writer(Writer):
         kind = {
             "scan": self.scan, "while": self.while_, "while_saved": self.while_, "cond": self.cond,
         }  # fmt: skip
+        found = self.codes.scalars(loop)
+        if found is not None:
+            return self.steps(loop, *found, ins, outs)
         return kind[loop.eqn.primitive.name](loop, room, base, ins, outs)
+
+    def steps(
+        self, loop: Loop, found: ScalarLoop, address: int, ins: Sequence[int], outs: Sequence[int]
+    ) -> Time:
+        """A loop over single numbers, which is one function."""
+        body, length = loop.plans[-1], loop.eqn.params.get("length")
+        before, consts, init, xs = groups_of(loop, ins)
+        n = len(init)
+        for k in range(n):
+            self.copy(outs[k], init[k], body.buffers[len(consts) + k].nbytes)
+        if length == 0:
+            return Time(STEP_NS, STEP_NS)
+        pointers = [*before, *consts, *outs[:n], *xs, *outs[n:]]
+        args = len(self.image)
+        for value in (*[0] * len(pointers), *found.numbers):
+            self.word(value)
+        if length is not None:
+            first = length - 1 if loop.eqn.params["reverse"] else 0
+            self.code += [Op.SET, self.word(), first, Op.SET, self.word(), length]
+            for size in self.row_sizes(loop):
+                self.word(size)
+        cost_ns = int(found.ns * found.limit) + 1
+        self.code += [Op.STEPS, 7 + len(pointers), address, args, found.limit, cost_ns,
+                      len(pointers), *pointers]  # fmt: skip
+        return Time(inf if length is None else found.ns * length, STEP_NS)
+
+    def row_sizes(self, loop: Loop) -> list[int]:
+        """The bytes of a row of each stacked input of a scan, and of each stacked output."""
+        body, (_, consts, init, xs) = loop.plans[0], groups_of(loop, loop.inputs)
+        seen = body.buffers[len(consts) + len(init) : body.inputs]
+        return [
+            *(row_bytes(a, b) for a, b in zip(xs, seen, strict=True)),
+            *(bytes_of(r, body) for r in body.results[len(init) :]),
+        ]
 
     def scan(
         self, loop: Loop, room: LoopRoom, base: int, ins: Sequence[int], outs: Sequence[int]
@@ -104,11 +141,7 @@ class _Writer(Writer):
             for k in range(n):
                 self.copy(outs[k], init[k], body.buffers[len(consts) + k].nbytes)
             return Time(STEP_NS, STEP_NS)
-        seen = body.buffers[len(consts) + n : body.inputs]
-        steps = [
-            row_bytes(a, b) for a, b in zip(groups_of(loop, loop.inputs)[3], seen, strict=True)
-        ]
-        steps += [bytes_of(r, body) for r in body.results[n:]]
+        steps = self.row_sizes(loop)
         rows = [self.word() for _ in steps]
         state = self.begin(room, base, init, outs, last=length - 1)
         self.move([*zip(rows, [*xs, *outs[n:]], strict=True)])
@@ -191,9 +224,9 @@ class _Writer(Writer):
 
     def begin(
         self, room: LoopRoom, base: int, init: Sequence[int], outs: Sequence[int], last: int
-    ) -> "_State":
+    ) -> State:
         """Words for the carries and the places they are written to; `last` is the last step."""
-        state = _State([self.word() for _ in init], {})
+        state = State([self.word() for _ in init], {})
         pairs = []
         for k, (word, first) in enumerate(zip(state.words, init, strict=True)):
             stays = k in room.updated  # in the result, in place
@@ -211,7 +244,7 @@ class _Writer(Writer):
         return state
 
     def body(
-        self, body: Plan, room: Room, base: int, inputs: Sequence[int], state: "_State",
+        self, body: Plan, room: Room, base: int, inputs: Sequence[int], state: State,
         rows: Sequence[int],
     ) -> Time:  # fmt: skip
         """One step: its plan, its stacked outputs, and how the state moves on."""
@@ -235,20 +268,7 @@ class _Writer(Writer):
         more = STEP_NS * (2 + len(pairs) + len(rows))
         return Time(time.total + more, time.own + more)
 
-    def end(self, body: Plan, state: "_State", outs: Sequence[int]) -> None:
+    def end(self, body: Plan, state: State, outs: Sequence[int]) -> None:
         """Have the carries in the results."""
         for out, word, r in zip(outs, state.words, body.results, strict=False):
             self.copy(out, word, bytes_of(r, body))
-
-
-class _State(NamedTuple):
-    """The state of a loop.
-
-    Attributes:
-        words: They point to the carries.
-        rings: For each buffer of the body that becomes a carry, words that point to its places:
-            the first is written next.
-    """
-
-    words: list[int]
-    rings: dict[int, list[int]]

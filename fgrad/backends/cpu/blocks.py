@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Collection, Sequence
 from math import prod
 from typing import Any
 
@@ -60,42 +61,47 @@ class _Lease(np.ndarray[Any, Any]):
             pool._give(memory)
 
 
-def is_sole(x: Any, references: int) -> bool:
-    """Whether nobody else can see the memory of an array, which may then be written.
+def not_sole(
+    arrays: Sequence[Any], which: Collection[int], given: Collection[int], references: int
+) -> list[int]:
+    """Those arrays whose memory somebody else can see; the others may be written.
 
     Views, and what other libraries have made of an array, refer to it, so references tell.
 
     Args:
-        x: An array.
-        references: How many the caller has, beside that of this argument.
+        arrays: The arrays.
+        which: The positions of those in question.
+        given: Those positions at which the caller gives its arrays away.
+        references: How many the caller has to each of these, the sequence among them.
     """
-    if sys.getrefcount(x) != references + _OF_CALL or type(x) is not np.ndarray:
-        return False
-    flags = x.flags.num
-    if flags & _OURS != _OURS:
-        return False
-    base = x.base
-    if type(base) is _Lease:
-        return base._home is not None and sys.getrefcount(base) == 1 + _OF_LOCAL
-    return base is None and bool(flags & _OWN_DATA)
+    count, array, expected = sys.getrefcount, np.ndarray, references + _OF_LOCAL
+    found = []
+    for i in which:
+        x = arrays[i]
+        if i in given and count(x) == expected and type(x) is array:
+            flags, base = x.flags.num, x.base
+            if flags & _OURS != _OURS:
+                pass
+            elif base is None:
+                if flags & _OWN_DATA:
+                    continue
+            elif type(base) is _Lease and base._home and count(base) == 1 + _OF_LOCAL:
+                continue
+        found.append(i)
+    return found
 
 
 _OWN_DATA = 4  # NumPy's numbers for flags
 _OURS = 0x0001 | 0x0100 | 0x0400  # contiguous in rows, aligned, can be written
 
 
-def _references(x: Any) -> int:
-    return sys.getrefcount(x)
-
-
-def _counted() -> tuple[int, int]:
-    """References of a call's argument, and of a local variable, that `getrefcount` counts."""
+def _of_local() -> int:
+    """References of a local variable, that `getrefcount` counts."""
     local = object()
-    held = [object()]
-    return _references(held[0]) - 1, sys.getrefcount(local)
+    return sys.getrefcount(local)
 
 
-_OF_CALL, _OF_LOCAL = _counted()
+_OF_LOCAL = _of_local()
 
 
 class Blocks:

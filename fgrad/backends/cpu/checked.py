@@ -1,9 +1,10 @@
 """Steps of a program that compare what they have computed with what they mean (`config.check`).
 
-Kernels are judged by their meaning, also those of a batch; routines and products by the eager rule
-of their equation. A loop on a tape is run a second time, step by step from Python, through the same
-kernels, products and routines, each of which is judged; as they are the same, so are the results,
-to the bit. Other steps run the eager rule itself.
+Kernels, also those of a batch, are judged by their meaning, and that by the eager rules of the
+equations that they fuse; routines and products by the eager rule of their equation. A loop on a
+tape is run a second time, step by step from Python, through the same kernels, products and
+routines, each of which is judged; as they are the same, so are the results, to the bit. Other steps
+run the eager rule itself.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +17,9 @@ import numpy as np
 from fgrad.backends.cpu.assemble import assemble_product
 from fgrad.backends.cpu.functions import Functions, Launcher
 from fgrad.compile.bounds import fault
+from fgrad.compile.by_rules import ByRules
 from fgrad.compile.kernel import Kernel
-from fgrad.compile.plan import Added, Library, Loop, Plan, Step, View, is_check, launches_of
+from fgrad.compile.plan import Added, Library, Loop, Plan, View, is_check, launches_of
 from fgrad.compile.rule_bounds import rule_fault, same_bits
 from fgrad.compile.run_plan import run_loop, seen
 from fgrad.core.errors import KernelMismatchError
@@ -26,11 +28,13 @@ from fgrad.core.ir import Eqn, Jaxpr
 Array = Any
 
 
-def checked_launch(call: Launcher, step: Step, jaxpr: Jaxpr, number: int) -> Launcher:
+def checked_launch(call: Launcher, plan: Plan, jaxpr: Jaxpr, number: int) -> Launcher:
     """A function like `call`, which launches the kernels of a step, that judges them."""
-    kernels = [launch.kernel for launch in launches_of(step)]
-    texts = [_told(jaxpr, k) for k in kernels]
-    return partial(_launch, call, kernels, texts, f"step {number}, ")
+    launches = launches_of(plan.steps[number])
+    texts = [_told(jaxpr, launch.kernel) for launch in launches]
+    rules = [ByRules(jaxpr, plan, launch) for launch in launches]
+    kernels = [launch.kernel for launch in launches]
+    return partial(_launch, call, kernels, texts, f"step {number}, ", rules)
 
 
 def checked_rule(call: Launcher, eqn: Eqn, number: int) -> Launcher:
@@ -69,7 +73,7 @@ def checked_loop(
     def kernel(k: Kernel, operands: Sequence[Array]) -> None:
         if k not in calls:
             calls[k] = launcher(k)
-        _launch(calls[k], [k], [texts[id(k)]], where, *operands)
+        _launch(calls[k], [k], [texts[id(k)]], where, (), *operands)
 
     others: dict[int, Callable[..., None]] = {}
 
@@ -100,8 +104,9 @@ def checked_loop(
 
 
 def _launch(
-    call: Launcher, kernels: Sequence[Kernel], texts: Sequence[str], where: str, *arrays: Array
-) -> None:
+    call: Launcher, kernels: Sequence[Kernel], texts: Sequence[str], where: str,
+    rules: Sequence[ByRules], *arrays: Array,
+) -> None:  # fmt: skip
     ends = list(accumulate((len(k.operands) for k in kernels), initial=0))
     operands = (op for k in kernels for op in k.operands)
     flat = [a.reshape(-1).view(op.dtype) for a, op in zip(arrays, operands, strict=False)]
@@ -111,6 +116,16 @@ def _launch(
         found = fault(kernel, before[first:last], flat[first:last])
         if found is not None:
             raise _mismatch(f"{where}kernel {kernel.name}", found, text)
+    for rule, text, (first, last) in zip(rules, texts, pairwise(ends), strict=False):
+        wanted = rule.written(before[first:last], flat[first:last])
+        if wanted is None:
+            continue
+        found = fault(rule.kernel, before[first:last], wanted, serial=True)
+        if found is not None:
+            raise KernelMismatchError(
+                f"{where}kernel {rule.kernel.name} is not what its equations say (got: by their "
+                f"rules, expected: by the kernel); {found}; its equations are{text}"
+            )
 
 
 def _product(step: Library, plan: Plan, made: Functions, where: str) -> Callable[..., None]:

@@ -12,18 +12,21 @@ import numpy as np
 from fgrad.backends.cpu import layout
 from fgrad.backends.cpu.assemble import assemble
 from fgrad.backends.cpu.checked import checked_launch, checked_loop, checked_rule
-from fgrad.backends.cpu.engine import Code
+from fgrad.backends.cpu.engine import Code, engine
 from fgrad.backends.cpu.executable import Executable, Loaded
 from fgrad.backends.cpu.functions import Functions, Launcher, functions
 from fgrad.backends.cpu.nested import rule_of
 from fgrad.backends.cpu.ops import supports
+from fgrad.backends.cpu.pool import thread_count
 from fgrad.backends.cpu.products import product_of
-from fgrad.backends.cpu.render import module, render
-from fgrad.backends.cpu.routine_table import routine_of
+from fgrad.backends.cpu.render import Function, module, render
+from fgrad.backends.cpu.routine_table import has_routine, routine_of
 from fgrad.backends.cpu.routines import Routine, function
+from fgrad.backends.cpu.scalar_loops import ScalarLoop, scalar_loops
 from fgrad.backends.cpu.sequence import kernels_of, prepared, routines_of, runs_compiled
-from fgrad.backends.cpu.target import host
+from fgrad.backends.cpu.target import Target, host
 from fgrad.backends.cpu.together import Part, scratch_of
+from fgrad.backends.cpu.writing import Codes
 from fgrad.compile.batch import batched
 from fgrad.compile.collector import paused
 from fgrad.compile.cost import cost
@@ -50,40 +53,46 @@ def compile_program(
     """
     with paused():
         jaxpr = optimize(jaxpr)
-        plan = batched(prepared(lower(jaxpr, supports)))
-        made = functions()
-        loaded = load(jaxpr, plan, made)
+        plan = batched(prepared(lower(jaxpr, supports, has_routine)))
+        loaded = load(jaxpr, plan)
         if os.environ.get("FGRAD_NUM_THREADS"):
             import_module("fgrad.backends.cpu.budget").share_budget(plan.steps)
-        return Executable(jaxpr, plan, loaded, made.ready, donated, mark)
+        return Executable(jaxpr, plan, loaded, functions().ready, donated, mark)
 
 
-def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
+def load(jaxpr: Jaxpr, plan: Plan) -> list[Loaded | None]:
     """A function for each launch of a plan, loop and routine; None for its other steps.
 
     With `config.check` each judges what it has written, and products have such functions too.
     """
     steps = plan.steps
     loops = {i for i, s in enumerate(steps) if runs_compiled(s)}
-    names = {kernel: name_of(kernel, made) for kernel in kernels_of(plan)}
+    source = engine()
+    target = source.target
+    scalars = {id(step): found for step, found in scalar_loops(plan)}
+    alone = () if config.check else scalars.keys()  # a check runs them step by step, too
+    names = {kernel: name_of(kernel, target) for kernel in kernels_of(plan, alone)}
     kernels = {name: kernel for kernel, name in names.items()}
-    target = made.engine.target
     routines = [routine_of(step, target) for step in steps]
+    functions_of = {_name(("steps", found.text)): found for found in scalars.values()}
     parts_of = {n: (r, k) for r in routines_of(plan, target) for k, n in enumerate(_names(r))}
 
-    def text(names: Sequence[str]) -> str:
-        return _text(
+    def texts(names: Sequence[str]) -> list[str]:
+        return _texts(
             {n: kernels[n] for n in names if n in kernels},
             target.vector_bytes,
             {n: parts_of[n] for n in names if n in parts_of},
+            [functions_of[n].function(n) for n in names if n in functions_of],
+            modules=min(2, thread_count()),
         )
 
-    codes = made.engine.load([*kernels, *parts_of], text)
+    codes = source.load([*kernels, *parts_of, *functions_of], texts)
+    made = functions()
     found: list[Loaded | None] = []
     for i, step in enumerate(steps):
         if i in loops:
             assert isinstance(step, Loop)
-            found.append(_loop(step, codes, made, i))
+            found.append(_loop(step, codes, scalars, made, i))
             continue
         launches = launches_of(step)
         if not launches:
@@ -96,7 +105,7 @@ def load(jaxpr: Jaxpr, plan: Plan, made: Functions) -> list[Loaded | None]:
         spin = i + 1 < len(steps) and bool(launches_of(steps[i + 1]))
         call, scratch = _launched(inside, parts, made, spin)
         if config.check:
-            call = checked_launch(call, step, jaxpr, i)
+            call = checked_launch(call, plan, jaxpr, i)
         found.append(Loaded(call, made.scratch_bytes(scratch), owners))
     return found
 
@@ -113,21 +122,32 @@ def _library(
     return found
 
 
-def _loop(step: Loop, codes: Mapping[str, Code], made: Functions, number: int) -> Loaded:
+def _loop(
+    step: Loop, codes: Mapping[str, Code], scalars: Mapping[int, ScalarLoop], made: Functions,
+    number: int,
+) -> Loaded:  # fmt: skip
     """A loop as one function."""
     used: list[Any] = []
 
     def addresses(kernel: Kernel) -> tuple[int, int]:
-        name = name_of(kernel, made)
+        name = name_of(kernel, made.engine.target)
         code = codes[name]
         used.append(code)
         return code.addresses[name], code.addresses.get(f"{name}_combine", 0)
 
     def launcher(kernel: Kernel) -> Launcher:
-        name = name_of(kernel, made)
+        name = name_of(kernel, made.engine.target)
         call, scratch = _launched([kernel], [_part(kernel, name, codes[name])], made, False)
         size = made.scratch_bytes(scratch)
         return (lambda *a: call(*a, np.empty(size, np.uint8))) if size else call
+
+    def steps(loop: Loop) -> tuple[ScalarLoop, int] | None:
+        found = scalars.get(id(loop))
+        if found is None:
+            return None
+        name = _name(("steps", found.text))
+        used.append(codes[name])
+        return found, codes[name].addresses[name]
 
     def parts(routine: Routine) -> list[int]:
         names = _names(routine)
@@ -142,7 +162,7 @@ def _loop(step: Loop, codes: Mapping[str, Code], made: Functions, number: int) -
         size = loaded.scratch_bytes
         return (lambda *a: loaded.call(*a, np.empty(size, np.uint8))) if size else loaded.call
 
-    tape = assemble(step, addresses, parts, made)
+    tape = assemble(step, Codes(addresses, parts, steps), made)
     call = made.loop(tape)
     if tape.checks:
         call = functools.partial(_or_by_rule, call, step)
@@ -235,17 +255,27 @@ def _part(kernel: Kernel, name: str, code: Code) -> Part:
     )
 
 
-def _text(
-    kernels: Mapping[str, Kernel], width: int, parts: Mapping[str, tuple[Routine, int]] = {}
-) -> str:
+def _texts(
+    kernels: Mapping[str, Kernel], width: int, parts: Mapping[str, tuple[Routine, int]] = {},
+    others: Sequence[Function] = (), modules: int = 1,
+) -> list[str]:  # fmt: skip
+    """The text of modules, of which each takes about as long to be compiled."""
     code = [render(kernel, n, layout.lanes(kernel, width)) for n, kernel in kernels.items()]
     code += [function(routine, k, n) for n, (routine, k) in parts.items()]
-    return module(code, 8 * width)
+    code += others
+    shares: list[list[Function]] = [[] for _ in range(min(modules, len(code)))]
+    sizes = [0] * len(shares)
+    for each in sorted(code, key=lambda f: -len(f.text)):
+        least = sizes.index(min(sizes))
+        shares[least].append(each)
+        sizes[least] += len(each.text)
+    return [module(share, 8 * width) for share in shares]
 
 
 def text_of(kernel: Kernel) -> str:
     """The LLVM text of a kernel for this machine."""
-    return _text({"kernel": kernel}, host().vector_bytes)
+    (text,) = _texts({"kernel": kernel}, host().vector_bytes)
+    return text
 
 
 def grid_of(kernel: Kernel) -> int:
@@ -253,9 +283,9 @@ def grid_of(kernel: Kernel) -> int:
     return layout.units(kernel)
 
 
-def name_of(kernel: Kernel, made: Functions) -> str:
+def name_of(kernel: Kernel, target: Target) -> str:
     """The name of a kernel's function, which stands for all that its code depends on."""
-    lanes = layout.lanes(kernel, made.engine.target.vector_bytes)
+    lanes = layout.lanes(kernel, target.vector_bytes)
     return _name((layout.structure(kernel), lanes))
 
 

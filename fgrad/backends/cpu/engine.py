@@ -4,7 +4,6 @@ Names stand for content: whoever asks for a name derives it from everything that
 on (see `layout.structure`), so one name is one function in every process.
 """
 
-import contextlib
 import ctypes
 import functools
 import hashlib
@@ -13,18 +12,19 @@ import json
 import re
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
 
 from fgrad.backends.cpu import half
+from fgrad.backends.cpu.emission import object_files
 from fgrad.backends.cpu.object_cache import ObjectCache, default_folder
 from fgrad.backends.cpu.target import Target, host
 from fgrad.core.errors import CompilationError
 
-Render = Callable[[Sequence[str]], str]
+Render = Callable[[Sequence[str]], Sequence[str]]
 
 _DEFINED = re.compile(r"^define (?!internal|private|linkonce)[^@\n]*@([\w.]+)\(", re.MULTILINE)
 _MAXSIZE = 4096  # functions kept; code in use stays as long as its `Code` does
@@ -44,25 +44,11 @@ class Code:
         self.addresses: dict[str, int] = {name: tracker[name] for name in names}
 
 
-@contextlib.contextmanager
-def without_strength_reduction() -> Iterator[None]:
-    """Leave out a pass that takes up to half of the time to make code, and finds nothing to do.
-
-    Kernels step through memory with one counter a loop already. The switch is one of LLVM as a
-    whole: what others in this process compile meanwhile may be a little slower, and not wrong.
-    """
-    llvm.set_option("", "-disable-lsr=true")
-    try:
-        yield
-    finally:
-        llvm.set_option("", "-disable-lsr=false")
-
-
 class Engine:
     """Compiles and loads code for one machine.
 
-    LLVM runs one call at a time by llvmlite's own lock; here nothing is locked. Two threads that
-    miss the same name both compile it, and one of the two results is kept.
+    Nothing is locked here. Two threads that miss the same name both compile it, and one of the two
+    results is kept.
 
     Args:
         target: The machine.
@@ -90,7 +76,8 @@ class Engine:
 
         Args:
             names: Names of functions.
-            render: The LLVM text that defines the functions named, and others beside them.
+            render: LLVM text, a module each, that defines the functions named, and others beside
+                them.
 
         Raises:
             CompilationError: LLVM does not accept the text.
@@ -119,7 +106,7 @@ class Engine:
             names: The functions that it defines.
             text: LLVM text.
         """
-        return self._code(names, lambda _names: text, passes=True)
+        return self._code(names, lambda _names: [text], passes=True)
 
     def _code(self, names: Sequence[str], render: Render, *, passes: bool = False) -> Code:
         parts = [self.target.key, generator_key(), *sorted(names)]
@@ -143,25 +130,21 @@ class Engine:
         self.cache.put(key, made)
         return code
 
-    def _compile(self, text: str, *, passes: bool) -> bytes:
-        """An entry for the cache: the defined names, and the object file."""
-        module = llvm.parse_assembly(text, llvm.create_context())
-        module.verify()
-        machine = self.target.machine()
-        if passes:
-            tuning = llvm.create_pipeline_tuning_options(speed_level=0)
-            builder = llvm.create_pass_builder(machine, tuning)
-            builder.getModulePassManager().run(module, builder)
-        with without_strength_reduction():
-            image = machine.emit_object(module)
-        head = json.dumps(_DEFINED.findall(text)).encode()
-        return struct.pack("<q", len(head)) + head + bytes(image)
+    def _compile(self, texts: Sequence[str], *, passes: bool) -> bytes:
+        """An entry for the cache: the defined names, and the object files."""
+        images = object_files(texts, self.target, passes=passes)
+        names = [name for text in texts for name in _DEFINED.findall(text)]
+        head = json.dumps([names, list(map(len, images))]).encode()
+        return b"".join([struct.pack("<q", len(head)), head, *images])
 
     def _link(self, entry: bytes) -> Code:
         (length,) = struct.unpack_from("<q", entry)
-        names = json.loads(entry[8 : 8 + length])
+        names, sizes = json.loads(entry[8 : 8 + length])
         builder = llvm.JITLibraryBuilder()
-        builder.add_object_img(entry[8 + length :]).add_current_process()
+        ends = itertools.accumulate(sizes, initial=8 + length)
+        for first, end in itertools.pairwise(ends):
+            builder.add_object_img(entry[first:end])
+        builder.add_current_process()
         for name in names:
             builder.export_symbol(name)
         for name, address in self._imports.items():

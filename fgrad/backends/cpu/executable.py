@@ -19,8 +19,8 @@ from fgrad.backends.cpu.arrays import (
     strided,
 )
 from fgrad.backends.cpu.binding import Binder, run_in_own, run_in_slab
-from fgrad.backends.cpu.blocks import LEAST_BYTES, blocks, is_sole
-from fgrad.backends.cpu.nested import identifier, is_host, made_by_rules, rule_of
+from fgrad.backends.cpu.blocks import LEAST_BYTES, blocks, not_sole
+from fgrad.backends.cpu.nested import identifier, is_host, made_by_rules, rule_of, workspaces
 from fgrad.backends.cpu.products import product_of
 from fgrad.compile.memory import Memory, last_uses, plan_memory
 from fgrad.compile.plan import (
@@ -40,6 +40,7 @@ from fgrad.compile.plan import (
     writes_of,
 )
 from fgrad.compile.shortage import shortage
+from fgrad.compile.updates import is_idle
 from fgrad.core.errors import FgradError, OutOfMemoryError, ShapeError
 from fgrad.core.ir import Eqn, Jaxpr, Literal
 
@@ -97,9 +98,13 @@ class Executable:
         self.jaxpr, self.plan = jaxpr, plan
         scratch = {i: k.scratch_bytes for i, k in enumerate(loaded) if k is not None}
         self.memory = plan_memory(
-            plan, scratch=scratch, elsewhere=made_by_rules(plan, loaded), donated=donated,
+            plan,
+            scratch=scratch,
+            elsewhere=made_by_rules(plan, loaded),
+            donated=donated,
+            workspace=workspaces(plan, loaded),
             over={i for i, k in enumerate(loaded) if k is not None and k.over},
-        )  # fmt: skip
+        )
         returned = [r for r in donated if plan.results.count(r) == 1]
         self.taken = frozenset([*self.memory.taken.values(), *returned])
         writer = _Writer(plan, self.memory, loaded, ready, self.taken, mark)
@@ -146,9 +151,8 @@ class Executable:
             given: The inputs that the caller gives away.
             references: How many it has to each, the list among them.
         """
-        for i in self.taken:
-            if i not in given or not is_sole(arrays[i], references):
-                arrays[i] = duplicate(arrays[i])
+        for i in not_sole(arrays, self.taken, given, references):
+            arrays[i] = duplicate(arrays[i])
 
     def began(self, error: BaseException) -> bool:
         """Whether an error arose in a step, so that what was given away may be overwritten."""
@@ -233,7 +237,9 @@ class _Writer:
         self.mark()
         self.first = len(self.lines) + 1
         for i, step in enumerate(plan.steps):
-            if isinstance(step, Launch | Batch):
+            if is_idle(step, self.memory.places):
+                self.line("pass")
+            elif isinstance(step, Launch | Batch):
                 self.launch(i, step)
             elif self.loaded[i] is not None:
                 self.loop(i, step)

@@ -7,7 +7,7 @@ from fgrad.backends.cpu import layout
 from fgrad.backends.cpu.ops import SHIFTS, scalar_of
 from fgrad.backends.cpu.schedule import LANE, Schedule, dtype_of
 from fgrad.backends.cpu.text import Builder, number
-from fgrad.compile.kernel import Accumulate, Compute, Const, Fold, Kernel, Reduce, Store
+from fgrad.compile.kernel import Accumulate, Compute, Const, Fold, Kernel, Reduce, Scan, Store
 
 
 class Frame:
@@ -58,6 +58,14 @@ class Frame:
             self.b.types[name] = (scalar, 1)
             self._given[key] = name
         return name
+
+    def local(self, key: layout.Key, scalar: str, count: int) -> str:
+        """The address of memory on the stack, the same whenever it is asked for."""
+        if key not in self._given:
+            name = self._given[key] = f"%w{len(self._given)}"
+            self.head.append(f"  {name} = alloca [{count} x {scalar}], align 64")
+            self.b.types[name] = ("ptr", 1)
+        return self._given[key]
 
     def number(self, i: int) -> str:
         """The number of an instruction: that of a `Const`, or the fill of a `Load`."""
@@ -115,7 +123,7 @@ def _met_by_vectors(kernel: Kernel, plan: Schedule) -> set[int]:
             found.add(instr.arg)
         elif plan.level[i] == LANE:
             match instr:
-                case Compute(args=args):
+                case Compute(args=args) | Scan(args=args):
                     found.update(args)
                 case Store(arg=arg) | Accumulate(arg=arg):
                     found.add(arg)

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.backends.cpu import likeness, runtime
-from fgrad.backends.cpu.engine import Engine, engine
+from fgrad.backends.cpu import interpreter, likeness, runtime
+from fgrad.backends.cpu.aside import Aside
+from fgrad.backends.cpu.engine import Code, Engine, engine
 from fgrad.backends.cpu.pool import SPIN, Workers, thread_count
 from fgrad.backends.cpu.runtime import Context, Word
 from fgrad.backends.cpu.tape import Assembled, Frame, Tape
@@ -73,20 +74,19 @@ class Functions:
             context[word] = ctypes.cast(function, ctypes.c_void_p).value or 0
         context[Context.NDARRAY] = id(np.ndarray)
         context[Context.POOL] = self.workers.address
+        context[Context.SHARE] = address["fgrad_share"]
         fields = likeness.slots(head)
         if fields is not None:
             context[Context.ARRAY] = id(ArrayImpl)
             context[Context.ARRAY_DATA], context[Context.ARRAY_FLAGS] = fields
         self._context = context
-        self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address["fgrad_run"])
-        # With the GIL: what a signal raises is then raised by this call.
-        self._tape = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(
-            address["fgrad_tape"]
+        self._run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(
+            address["fgrad_run"]
         )
-        self._methods = [
-            _MethodDef(name.encode(), address[f"fgrad_{name}"], _FASTCALL, None)
-            for name in ("launch", "ready", "loop", "alike")
-        ]
+        self._methods = {
+            name: _MethodDef(name.encode(), address[f"fgrad_{name}"], _FASTCALL, None)
+            for name in ("launch", "ready", "alike")
+        }
         self._make = api.PyCFunction_NewEx
         self._make.restype = ctypes.py_object
         self._make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
@@ -94,7 +94,7 @@ class Functions:
         block = np.zeros(Word.FIRST, np.int64)
         block[Word.CONTEXT] = context.ctypes.data
         self.ready: Callable[..., bool] = (
-            self._builtin(1, block) if self.direct else _ready_by_flags
+            self._builtin("ready", block) if self.direct else _ready_by_flags
         )
 
     def launch(
@@ -137,7 +137,7 @@ class Functions:
         if block[Word.CHUNK]:
             self.workers.start()
         if self.direct:
-            builtin: Launcher = self._builtin(0, block)
+            builtin: Launcher = self._builtin("launch", block)
             return builtin
         return functools.partial(self._portable, block)
 
@@ -157,7 +157,10 @@ class Functions:
         tape[Tape.MOVING_COUNT] = len(assembled.moving)
         tape[Tape.RELEASE] = assembled.ns >= RELEASE_NS
         if self.direct:
-            builtin: Launcher = self._builtin(2, tape)
+            if "loop" not in self._methods:
+                address = self._loops.addresses["fgrad_loop"]
+                self._methods["loop"] = _MethodDef(b"loop", address, _FASTCALL, None)
+            builtin: Launcher = self._builtin("loop", tape)
             return builtin
         return functools.partial(self._portable_loop, tape, assembled.image)
 
@@ -196,7 +199,7 @@ class Functions:
             return None
         block = likeness.table(arrays)
         block[likeness.Head.CONTEXT] = self._context.ctypes.data
-        found: Callable[..., bool] = self._builtin(3, block)
+        found: Callable[..., bool] = self._builtin("alike", block)
         return found
 
     def scratch_bytes(self, scratch: tuple[int, int]) -> int:
@@ -214,7 +217,19 @@ class Functions:
         chunk = max(fair, least)
         return chunk if chunk < units else 0
 
-    def _builtin(self, which: int, block: Any) -> Any:
+    @functools.cached_property
+    def _loops(self) -> Code:
+        """What runs loops."""
+        return self.engine.runtime(interpreter.NAMES, runtime.loops(object.__basicsize__))
+
+    @functools.cached_property
+    def _tape(self) -> Callable[[int, int], int]:
+        # With the GIL: what a signal raises is then raised by this call.
+        kind = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
+        run: Callable[[int, int], int] = kind(self._loops.addresses["fgrad_tape"])
+        return run
+
+    def _builtin(self, which: str, block: Any) -> Any:
         return self._make(ctypes.addressof(self._methods[which]), block, None)
 
     def _portable(self, block: Any, *arrays: Any) -> None:
@@ -275,7 +290,21 @@ def _ready_by_flags(*arrays: Any) -> bool:
     return all(type(a) is np.ndarray and a.flags.c_contiguous and a.flags.aligned for a in arrays)
 
 
+_begun: list[Aside[Functions]] = []
+
+
+def begin() -> None:
+    """Have the functions of this process made while the caller does something else."""
+    if not _begun and not functions.cache_info().currsize:
+        engine()  # here: the other thread and this one would each make one
+        _begun.append(Aside(_make))
+
+
 @functools.cache
 def functions() -> Functions:
     """The functions of this process."""
+    return _begun.pop().result() if _begun else _make()
+
+
+def _make() -> Functions:
     return Functions(engine(), thread_count())

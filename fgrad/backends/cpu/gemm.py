@@ -3,7 +3,7 @@
 import ctypes
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from itertools import pairwise
 from math import prod
@@ -13,7 +13,8 @@ import numpy as np
 
 from fgrad.backends.cpu import small
 from fgrad.backends.cpu.pool import thread_count
-from fgrad.compile.plan import Buffer, Library, View
+from fgrad.backends.cpu.tape import Op
+from fgrad.compile.plan import Added, Buffer, Library, View
 from fgrad.core.ir import Literal
 from fgrad.lax.contract_plans import free_axes
 
@@ -90,10 +91,10 @@ def _matrices(
     """A view as matrices whose axes are groups of its own; None where BLAS cannot read it."""
     found = []
     for axes in (stack, rows, columns):
-        merged = _merged([(view.shape[a], view.strides[a]) for a in axes])
-        if merged is None:
+        found_axis = merged([(view.shape[a], view.strides[a]) for a in axes])
+        if found_axis is None:
             return None
-        found.append(merged)
+        found.append(found_axis)
     (_, step), (n, down), (m, across) = found
     if (across == 1 or m == 1) and (down >= m or n == 1):
         return Matrices(view.offset, step, False, down if n > 1 else m)
@@ -102,7 +103,7 @@ def _matrices(
     return None
 
 
-def _merged(axes: list[tuple[int, int]]) -> tuple[int, int] | None:
+def merged(axes: list[tuple[int, int]]) -> tuple[int, int] | None:
     """Axes as one, as (size, stride); None where its elements are not evenly apart."""
     wide = [(n, s) for n, s in axes if n != 1]
     for (_, outer), (n, inner) in pairwise(wide):
@@ -137,6 +138,46 @@ def parameters(p: Product, dtype: Any, *, added: bool) -> Any:
     block[32:56].view(np.int32)[:] = sizes
     block[56:58] = [ord("T" if m.flipped else "N") for m in (p.right, p.left)]
     return block
+
+
+def instruction(
+    step: Library, buffers: Sequence[Buffer], words: Mapping[int, int], keep: list[Any]
+) -> tuple[list[int], float]:
+    """The instruction of a tape for a product, and how long it takes.
+
+    Args:
+        step: The product; BLAS can read its operands.
+        buffers: Those of its plan.
+        words: For each buffer the word of the frame that points to it.
+        keep: Takes what the instruction points to.
+    """
+    found = product(step, buffers)
+    assert found is not None
+    right, left = found.right, found.left
+    assert right is not None
+    assert left is not None
+    x, y = (v for v in step.inputs if isinstance(v, View))
+    (out,) = step.outputs
+    dtype = buffers[out].dtype
+    item, added = dtype.itemsize, isinstance(step, Added)
+    places = words[x.buffer], words[y.buffer], words[out]
+    offsets = left.offset * item, right.offset * item, 0
+    strides = left.stride * item, right.stride * item, found.rows * found.columns * item
+    ns = cost_ns(found, dtype)
+    if is_small(found, dtype) and not right.flipped:
+        code = small.code()
+        keep.append(code)
+        down, across = (1, left.lead) if left.flipped else (left.lead, 1)
+        return [
+            Op.SMALL, code.addresses[small.NAMES[dtype.name]], *places, *offsets, found.stack,
+            *strides, found.rows, found.columns, found.inner, down, across, right.lead, added,
+        ], ns  # fmt: skip
+    block = parameters(found, dtype, added=added)
+    keep.append(block)
+    (a, b, c), (ao, bo, co), (da, db, dc) = places, offsets, strides
+    return [
+        Op.GEMM, address(dtype), block.ctypes.data, b, a, c, bo, ao, co, found.stack, db, da, dc,
+    ], ns  # fmt: skip
 
 
 @functools.cache

@@ -1,35 +1,34 @@
 """The LLVM text of what the larger instructions of tapes do (see `tape.Op`)."""
 
-_TEXT = """
+TEXT = """
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 
-define internal i64 @operand(ptr %pc, i64 %i) alwaysinline {{
+define internal i64 @operand(ptr %pc, i64 %i) alwaysinline {
   %v = call i64 @word(ptr %pc, i64 %i)
   ret i64 %v
-}}
+}
 
-define internal i64 @at(ptr %frame, ptr %pc, i64 %i) alwaysinline {{
+define internal i64 @at(ptr %frame, ptr %pc, i64 %i) alwaysinline {
   %w = call i64 @word(ptr %pc, i64 %i)
   %v = call i64 @word(ptr %frame, i64 %w)
   ret i64 %v
-}}
+}
 
-define internal ptr @pointer(ptr %frame, ptr %pc, i64 %i) alwaysinline {{
+define internal ptr @pointer(ptr %frame, ptr %pc, i64 %i) alwaysinline {
   %v = call i64 @at(ptr %frame, ptr %pc, i64 %i)
   %p = inttoptr i64 %v to ptr
   ret ptr %p
-}}
+}
 
-define internal void @put(ptr %frame, i64 %index, i64 %value) alwaysinline {{
+define internal void @put(ptr %frame, i64 %index, i64 %value) alwaysinline {
   %p = getelementptr i64, ptr %frame, i64 %index
   store i64 %value, ptr %p
   ret void
-}}
+}
 
-define internal void @one_launch(ptr %context, ptr %frame, ptr %pc) {{
+define internal void @one_launch(ptr %context, ptr %frame, ptr %pc) {
 entry:
-  %k = call i64 @operand(ptr %pc, i64 2)
-  %kernel = inttoptr i64 %k to ptr
+  %kernel = call i64 @operand(ptr %pc, i64 2)
   %first = call i64 @operand(ptr %pc, i64 3)
   %args = getelementptr i64, ptr %frame, i64 %first
   %units = call i64 @operand(ptr %pc, i64 4)
@@ -51,35 +50,18 @@ bound:
   %i1 = add i64 %i, 1
   br label %bind
 ready:
-  %split = icmp sgt i64 %chunk, 0
-  br i1 %split, label %shared, label %alone
-shared:
-  %p = call i64 @word(ptr %context, i64 {C.POOL})
-  %pool = inttoptr i64 %p to ptr
+  %last = call i64 @operand(ptr %pc, i64 7)
   %spin = call i64 @operand(ptr %pc, i64 8)
   %words = call i64 @operand(ptr %pc, i64 9)
   %private = call i64 @operand(ptr %pc, i64 10)
   %bytes = call i64 @operand(ptr %pc, i64 11)
-  call void @share(ptr %pool, ptr %kernel, ptr %args, i64 %units, i64 %chunk, i64 %spin,
-    i64 %words, i64 %private, i64 %bytes)
-  br label %second
-alone:
-  call void %kernel(ptr %args, i64 0, i64 %units)
-  br label %second
-second:
-  %has = icmp ne i64 %combine, 0
-  br i1 %has, label %combined, label %end
-combined:
-  %combinep = inttoptr i64 %combine to ptr
-  %last = call i64 @operand(ptr %pc, i64 7)
-  call void %combinep(ptr %args, i64 0, i64 %last)
-  br label %end
-end:
+  call void @perform(ptr %context, i64 %kernel, ptr %args, i64 %units, i64 %chunk,
+    i64 %combine, i64 %last, i64 %spin, i64 %words, i64 %private, i64 %bytes)
   ret void
-}}
+}
 
 ; Parameters: alpha and beta (16 bytes each), then i32: m, n, k, lda, ldb, ldc, and two letters.
-define internal void @gemm(ptr %frame, ptr %pc) {{
+define internal void @gemm(ptr %frame, ptr %pc) {
 entry:
   %f = call i64 @operand(ptr %pc, i64 1)
   %function = inttoptr i64 %f to ptr
@@ -125,9 +107,9 @@ run:
   br label %loop
 end:
   ret void
-}}
+}
 
-define internal void @small(ptr %frame, ptr %pc) {{
+define internal void @small(ptr %frame, ptr %pc) {
 entry:
   %f = call i64 @operand(ptr %pc, i64 1)
   %function = inttoptr i64 %f to ptr
@@ -169,9 +151,33 @@ run:
   br label %loop
 end:
   ret void
-}}
+}
 
-define internal void @moves(ptr %frame, ptr %pc) {{
+define internal i64 @steps(ptr %frame, ptr %pc) {
+entry:
+  %f = call i64 @operand(ptr %pc, i64 2)
+  %function = inttoptr i64 %f to ptr
+  %first = call i64 @operand(ptr %pc, i64 3)
+  %args = getelementptr i64, ptr %frame, i64 %first
+  %limit = call i64 @operand(ptr %pc, i64 4)
+  %count = call i64 @operand(ptr %pc, i64 6)
+  %list = getelementptr i64, ptr %pc, i64 7
+  br label %bind
+bind:
+  %i = phi i64 [0, %entry], [%i1, %bound]
+  %more = icmp slt i64 %i, %count
+  br i1 %more, label %bound, label %run
+bound:
+  %value = call i64 @at(ptr %frame, ptr %list, i64 %i)
+  call void @put(ptr %args, i64 %i, i64 %value)
+  %i1 = add i64 %i, 1
+  br label %bind
+run:
+  %left = call i64 %function(ptr %args, i64 %limit)
+  ret i64 %left
+}
+
+define internal void @moves(ptr %frame, ptr %pc) {
 entry:
   %count = call i64 @operand(ptr %pc, i64 1)
   %place = call i64 @operand(ptr %pc, i64 2)
@@ -202,10 +208,10 @@ writing:
   br label %write
 end:
   ret void
-}}
+}
 
 ; Stores each carry in row `slot` of its stack; where that is negative, keeps every second row.
-define internal void @keep(ptr %frame, ptr %pc, i64 %kept, i64 %slot) {{
+define internal void @keep(ptr %frame, ptr %pc, i64 %kept, i64 %slot) {
 entry:
   %count = call i64 @operand(ptr %pc, i64 1)
   %list = getelementptr i64, ptr %pc, i64 5
@@ -246,9 +252,9 @@ done:
   br label %arrays
 end:
   ret void
-}}
+}
 
-define internal void @save(ptr %frame, ptr %pc) {{
+define internal void @save(ptr %frame, ptr %pc) {
 entry:
   %stepsp = call ptr @pointer(ptr %frame, ptr %pc, i64 2)
   %steps = load i64, ptr %stepsp
@@ -276,14 +282,5 @@ end:
   %next = add i64 %steps, 1
   store i64 %next, ptr %stepsp
   ret void
-}}
+}
 """
-
-
-def text(context: object) -> str:
-    """The LLVM text; it is part of the module of `runtime`.
-
-    Args:
-        context: The words of a `runtime.Context`, as attributes.
-    """
-    return _TEXT.format(C=context)

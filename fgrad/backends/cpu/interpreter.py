@@ -67,7 +67,7 @@ loop:
     [%after_copy, %copying], [%after_copy, %copy], [%after_move, %move], [%after_add, %add],
     [%after_set, %set], [%after_next, %next], [%after_jump, %jump], [%after_unless, %unless],
     [%after_switch, %switch], [%after_save, %save], [%after_zero, %zero],
-    [%after_small, %small], [%after_check, %check]
+    [%after_small, %small], [%after_check, %check], [%after_steps, %stepped], [%pc, %resume]
   %op = load i64, ptr %pc
   switch i64 %op, label %done [
     i64 {O.LAUNCH}, label %launch
@@ -84,6 +84,7 @@ loop:
     i64 {O.ZERO}, label %zero
     i64 {O.SMALL}, label %small
     i64 {O.CHECK}, label %check
+    i64 {O.STEPS}, label %steps
   ]
 launch:
   call void @one_launch(ptr %context, ptr %frame, ptr %pc)
@@ -194,6 +195,20 @@ check:
   %right = icmp eq i8 %wrong, 0
   %after_check = getelementptr i64, ptr %pc, i64 2
   br i1 %right, label %loop, label %failed
+steps:
+  %left_over = call i64 @steps(ptr %frame, ptr %pc)
+  %unfinished = icmp ne i64 %left_over, 0
+  br i1 %unfinished, label %resume_or_not, label %stepped
+resume_or_not:
+  %spent = call i64 @operand(ptr %pc, i64 5)
+  %cut = call i1 @spend(ptr %context, ptr %frame, i64 %spent)
+  br i1 %cut, label %interrupted, label %resume
+resume:
+  br label %loop
+stepped:
+  %length_of_steps = call i64 @operand(ptr %pc, i64 1)
+  %after_steps = getelementptr i64, ptr %pc, i64 %length_of_steps
+  br label %loop
 interrupted:
   ret i64 1
 failed:
@@ -231,22 +246,8 @@ run:
   %c = call i64 @word(ptr %tape, i64 {T.CONTEXT})
   %context = inttoptr i64 %c to ptr
   %release = call i64 @word(ptr %tape, i64 {T.RELEASE})
-  %long = icmp ne i64 %release, 0
-  br i1 %long, label %free, label %short
-free:
-  %s = call i64 @word(ptr %context, i64 {C.SAVE_THREAD})
-  %save = inttoptr i64 %s to ptr
-  %r = call i64 @word(ptr %context, i64 {C.RESTORE_THREAD})
-  %restore = inttoptr i64 %r to ptr
-  %thread = call ptr %save()
-  %status = call i64 @fgrad_tape(ptr %tape, ptr %frame)
-  call void %restore(ptr %thread)
-  br label %end
-short:
-  %held = call i64 @fgrad_tape(ptr %tape, ptr %frame)
-  br label %end
-end:
-  %failed = phi i64 [%status, %free], [%held, %short]
+  %failed = call i64 @released(ptr %context, i64 %release, ptr @fgrad_tape, ptr %tape,
+    ptr %frame)
   %error = icmp eq i64 %failed, 1
   br i1 %error, label %raise, label %return
 raise:
@@ -267,13 +268,11 @@ NAMES = ("fgrad_loop", "fgrad_tape")
 
 
 def text(context: object, numbers: Callable[[type[IntEnum]], object]) -> str:
-    """The LLVM text; it is part of the module of `runtime`.
+    """The LLVM text; `runtime.loops` makes a module of it.
 
     Args:
         context: The words of a `runtime.Context`, as attributes.
         numbers: Makes attributes of an enumeration.
     """
     enums = {"F": numbers(Frame), "O": numbers(Op), "T": numbers(Tape)}
-    return _TEXT.format(
-        POLL_NS=POLL_NS, C=context, instructions=instructions.text(context), **enums
-    )
+    return _TEXT.format(POLL_NS=POLL_NS, C=context, instructions=instructions.TEXT, **enums)

@@ -17,7 +17,8 @@ The first two words are set by the caller; `scratch` says how many bytes it must
 words hold is free to change from call to call: the code depends on `structure` alone.
 
 Units of work, of which ``[lo, hi)`` is a range: rows; or blocks of `BLOCK` elements where there is
-a single axis and nothing is reduced; or, with `Accumulate`, blocks of rows. Units are independent,
+a single axis and nothing is reduced; or, where scans leave out the last axis, blocks of `COLUMNS`
+elements along it of a row; or, with `Accumulate`, blocks of rows. Units are independent,
 and so are their results of how they are split among calls. With `Accumulate` a second function,
 ``NAME_combine``, then adds up the partial results; its units are the kept outer indices.
 """
@@ -42,15 +43,20 @@ from fgrad.compile.kernel import (
     Load,
     Map,
     Reduce,
+    Scan,
     Store,
+    remembered,
 )
 
 BLOCK = 4096
 TILE = 32  # rows, and elements of each, that are walked together where a kernel transposes
+COLUMNS = 512  # elements of a row that a unit takes, if scans leave out the last axis
 FLUSH = 64  # rows that one chain of additions covers
 # Results of this size leave the caches before anything reads them: they are written past these.
 STREAM_BYTES = 1 << 25
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+_ORDERED = Reduce | Scan | Accumulate | Fold  # what depends on which elements a row has
 
 Key = tuple[Any, ...]
 
@@ -67,6 +73,7 @@ class Scratch(NamedTuple):
     thread_bytes: int
 
 
+@remembered
 def accumulates(kernel: Kernel) -> list[int]:
     """The positions of the `Accumulate` of a kernel."""
     return [i for i, instr in enumerate(kernel.body) if isinstance(instr, Accumulate)]
@@ -76,7 +83,7 @@ def is_blocked(kernel: Kernel, plan: Schedule) -> bool:
     """Whether units are blocks of the only axis."""
     if kernel.outer or len(kernel.inner) > 1 or plan.ending:
         return False
-    return not any(isinstance(instr, Reduce | Accumulate | Fold) for instr in kernel.body)
+    return not any(isinstance(instr, _ORDERED) for instr in kernel.body)
 
 
 def is_tiled(kernel: Kernel, plan: Schedule) -> bool:
@@ -87,10 +94,15 @@ def is_tiled(kernel: Kernel, plan: Schedule) -> bool:
     """
     if not kernel.outer or len(kernel.inner) > 1 or plan.ending:
         return False
-    if any(isinstance(instr, Reduce | Accumulate | Fold) for instr in kernel.body):
+    if any(isinstance(instr, _ORDERED) for instr in kernel.body):
         return False
     maps = [instr.map for instr in kernel.body if isinstance(instr, MAPPED)]
     return any(abs(m.strides[-1]) > 1 and abs(m.strides[-2]) == 1 for m in maps)
+
+
+def is_by_column(kernel: Kernel) -> bool:
+    """Whether scans leave out the last axis: units are blocks of `COLUMNS` along it."""
+    return any(isinstance(instr, Scan) and instr.free for instr in kernel.body)
 
 
 def rows_per_block(kernel: Kernel) -> int:
@@ -103,10 +115,13 @@ def blocks(kernel: Kernel) -> int:
     return -(-prod(kernel.outer[kernel.kept :]) // rows_per_block(kernel))
 
 
+@remembered
 def units(kernel: Kernel) -> int:
     """The number of units of work."""
     if accumulates(kernel):
         return combine_units(kernel) * blocks(kernel)
+    if is_by_column(kernel):
+        return kernel.rows * -(-kernel.inner[-1] // COLUMNS)
     return -(-kernel.length // BLOCK) if is_blocked(kernel, schedule(kernel)) else kernel.rows
 
 
@@ -115,6 +130,7 @@ def combine_units(kernel: Kernel) -> int:
     return prod(kernel.outer[: kernel.kept]) if accumulates(kernel) else 0
 
 
+@remembered
 def scratch(kernel: Kernel) -> Scratch:
     """The memory that a launch needs beside its operands."""
     offsets = _Offsets(kernel, schedule(kernel))
@@ -127,6 +143,7 @@ def scratch_bytes(kernel: Kernel, threads: int) -> int:
     return need.shared_bytes + threads * need.thread_bytes
 
 
+@remembered
 def words(kernel: Kernel) -> list[int]:
     """The words that follow the pointers to operands, as signed integers."""
     return [value for _, value in _walk(kernel, schedule(kernel))]
@@ -174,6 +191,11 @@ class _Offsets:
             if compensates(kernel, i):
                 self._private(("sum", i), size)
                 self._private(("carry", i), size)
+        for i, instr in enumerate(kernel.body):
+            if isinstance(instr, Scan) and instr.free:
+                size = _aligned(min(COLUMNS, kernel.inner[-1]) * instr.dtype.itemsize)
+                for k in range(states(kernel, i)):
+                    self._private(("state", i, k), size)
         for v in plan.kept:
             self._private(("kept", v), _aligned(kernel.length * dtype_of(kernel, v).itemsize))
 
@@ -197,8 +219,23 @@ def accumulator(kernel: Kernel, i: int) -> DType:
 def compensates(kernel: Kernel, i: int) -> bool:
     """Whether a reduction or accumulation adds floats, whose rounding errors it must carry."""
     instr = kernel.body[i]
+    if isinstance(instr, Scan):
+        sums = instr.monoid == "add" and instr.dtype.kind == "f"
+        return sums and not is_short(kernel, instr)
     assert isinstance(instr, Reduce | Accumulate | Fold)
     return instr.monoid == "add" and dtype_of(kernel, instr.arg).kind == "f"
+
+
+def states(kernel: Kernel, i: int) -> int:
+    """The numbers that a `Scan` has to remember from one element to the next."""
+    instr = kernel.body[i]
+    assert isinstance(instr, Scan)
+    return 2 if compensates(kernel, i) or len(instr.args) == 2 else 1
+
+
+def is_short(kernel: Kernel, scan: Scan) -> bool:
+    """Whether a scan is no longer than one chain of additions may be."""
+    return prod(kernel.inner[:-1] if scan.free else kernel.inner) <= FLUSH
 
 
 def _aligned(size: int) -> int:
@@ -243,18 +280,26 @@ def _map_words(key: Key, m: Map | Bound) -> Iterator[tuple[Key, int]]:
 # Which code
 
 
+@remembered
 def structure(kernel: Kernel) -> Hashable:
     """What the code of a kernel depends on, beside the machine.
 
     Sizes, strides, offsets and ordinary numbers are not part of it: kernels that differ in these
-    alone have the same code, on either side of `STREAM_BYTES`.
+    alone have the same code, on either side of `STREAM_BYTES`, if the same operands change from
+    row to row.
     """
     first = len(kernel.outer)
     operands = tuple((op.dtype.name, op.written) for op in kernel.operands)
-    body = tuple(_shape(instr, first) for instr in kernel.body)
+    body = tuple(
+        ("scan", instr.monoid, instr.args, instr.free, is_short(kernel, instr))
+        if isinstance(instr, Scan) else _shape(instr, first)
+        for instr in kernel.body
+    )  # fmt: skip
     kept = kernel.kept if accumulates(kernel) else 0
-    tiled = is_tiled(kernel, schedule(kernel))
-    return (first, len(kernel.inner), kept, streams(kernel), tiled, operands, body)
+    plan = schedule(kernel)
+    chosen = (tuple(tuple(p.ahead) for p in plan.passes), tuple(plan.homes.items()))
+    tiled = is_tiled(kernel, plan)
+    return (first, len(kernel.inner), kept, streams(kernel), tiled, chosen, operands, body)
 
 
 def streams(kernel: Kernel) -> bool:
@@ -304,6 +349,6 @@ def lanes(kernel: Kernel, vector_bytes: int) -> int:
     """
     level = schedule(kernel).level
     sizes = {dtype_of(kernel, i).itemsize for i, instr in enumerate(kernel.body)
-             if level[i] == LANE and isinstance(instr, Load | Index | Compute)}  # fmt: skip
+             if level[i] == LANE and isinstance(instr, Load | Index | Compute | Scan)}  # fmt: skip
     size = 4 if 4 in sizes or not sizes else max(sizes) if max(sizes) < 4 else 8
     return max(1, vector_bytes // size)

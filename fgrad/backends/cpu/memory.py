@@ -79,6 +79,12 @@ def store(
     _write(b, scalar, dtype.itemsize, address, value, mask)
 
 
+def prefetch(b: Builder, pointer: str) -> None:
+    """Bring the line at an address into the caches, which may be no memory at all."""
+    b.globals["@llvm.prefetch.p0"] = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
+    b.effect(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 3, i32 1)")
+
+
 def alignment(b: Builder, dtype: DType) -> int:
     """The alignment, in bytes, that a vector needs to go past the caches; 0 where none can."""
     size = b.width * dtype.itemsize

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fgrad.backends.cpu.products import product_of
+from fgrad.backends.cpu.products import copied_bytes, product_of
 from fgrad.compile.plan import Library, Plan
 from fgrad.core.ir import Eqn
 from fgrad.core.primitive import Lowering
@@ -37,6 +37,21 @@ def made_by_rules(plan: Plan, loaded: Sequence[object]) -> set[int]:
         if function is None and isinstance(step, Library) and product_of(step.eqn) is None
         for b in step.outputs
     }
+
+
+def workspaces(plan: Plan, loaded: Sequence[object]) -> dict[int, int]:
+    """Bytes that the rules and products of steps allocate while they run, by step."""
+    found = {}
+    for i, (step, function) in enumerate(zip(plan.steps, loaded, strict=True)):
+        if function is not None or not isinstance(step, Library):
+            continue
+        eqn, lower = step.eqn, step.eqn.primitive.lower
+        if product_of(eqn) is not None:
+            found[i] = copied_bytes(step)
+        elif isinstance(lower, Lowering) and lower.workspace is not None:
+            operands, results = ([a.aval for a in x] for x in (eqn.inputs, eqn.outputs))
+            found[i] = lower.workspace(operands, results, eqn.params)
+    return found
 
 
 def identifier(name: str) -> str:

@@ -54,10 +54,10 @@ class ObjectCache:
 
     def get(self, key: str) -> bytes | None:
         """The entry of a key (a name that a file can have), or None."""
-        if not self._ready():
+        folder = self._ready()
+        if folder is None:
             return None
-        assert self.folder is not None
-        path = self.folder / key
+        path = folder / key
         try:
             data = path.read_bytes()
         except FileNotFoundError:
@@ -75,19 +75,19 @@ class ObjectCache:
 
     def put(self, key: str, content: bytes) -> None:
         """Keep an entry; one of the same key is replaced."""
-        if not self._ready():
+        folder = self._ready()
+        if folder is None:
             return
-        assert self.folder is not None
-        part = self.folder / f".{key}.{os.getpid()}.{threading.get_ident()}"
+        part = folder / f".{key}.{os.getpid()}.{threading.get_ident()}"
         try:
             part.write_bytes(_MARK + hashlib.sha256(content).digest() + content)
-            part.replace(self.folder / key)
+            part.replace(folder / key)
             self._written += len(content)
             # Looking at all entries takes longer than writing one. Processes that write little look
             # by chance, one time in sixteen: keys are random.
             if self._written > self.limit_bytes // 64 or key.startswith("0"):
                 self._written = 0
-                self._evict()
+                self._evict(folder)
         except OSError as error:
             self._report(error)
             with contextlib.suppress(OSError):
@@ -95,32 +95,35 @@ class ObjectCache:
 
     def drop(self, key: str) -> None:
         """Remove an entry, if it is there."""
-        if self.folder is not None:
+        folder = self.folder
+        if folder is not None:
             with contextlib.suppress(OSError):
-                (self.folder / key).unlink()
+                (folder / key).unlink()
 
-    def _ready(self) -> bool:
-        """Whether there is a folder that may be trusted: looked at before its first use."""
+    def _ready(self) -> Path | None:
+        """The folder, if there is one that may be trusted: looked at before its first use.
+
+        Another thread may give it up at any time.
+        """
         folder = self.folder
         if folder is None or self._checked:
-            return folder is not None
+            return folder
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Code from a folder that everyone can write to could be anyone's.
             if os.name == "posix" and folder.stat().st_mode & stat.S_IWOTH:
                 self._report(f"{folder} can be written to by every user")
-                return False
+                return None
         except OSError as error:
             self._report(error)
-            return False
+            return None
         self._checked = True
-        return True
+        return folder
 
-    def _evict(self) -> None:
+    def _evict(self, folder: Path) -> None:
         """Remove the entries used least recently until three quarters of the limit are left."""
-        assert self.folder is not None
         found = []
-        with os.scandir(self.folder) as entries:
+        with os.scandir(folder) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):  # another process was faster
                     info = entry.stat()

@@ -3,30 +3,42 @@
 from math import prod
 from typing import NamedTuple
 
-from fgrad.backends.cpu.routines import Write, affine, digits
+import numpy as np
+
+from fgrad.backends.cpu.memory import Address, load, store, stored_scalar
+from fgrad.backends.cpu.routines import Write, affine, digits, first_lanes
 from fgrad.backends.cpu.text import Builder
+from fgrad.core import dtypes
 
 Ints = tuple[int, ...]
 
 
 class Conv(NamedTuple):
-    """A convolution; spatial parameters are pairs, strides count elements.
+    """A convolution; spatial parameters are triples, strides count elements.
 
     Attributes:
-        scalar: The type.
+        dtype: The name of that of operands and result in memory.
+        scalar: The type that computes.
         lanes: Values in a vector.
         registers: Vectors that may be in registers.
-        batch, features, outputs: Sizes.
+        groups: Each of them has features and outputs of its own; or, `by_batch`, part of the batch
+            and outputs of its own.
+        by_batch: Whether groups divide the batch.
+        batch, features, outputs: Sizes, of a group.
         size, window, positions: Spatial sizes of input, window and result.
         steps: Of the window from one position to the next.
         dilation: From one place of the window to the next.
         low: Zeros before the input.
-        x, w, out: Strides of batch (or output features), features, rows and columns.
+        x, w, out: Strides of batch (or output features), features, depth, rows and columns.
+        w_at, out_at: Where the first element of w and of the result lies.
     """
 
+    dtype: str
     scalar: str
     lanes: int
     registers: int
+    groups: int
+    by_batch: bool
     batch: int
     features: int
     outputs: int
@@ -39,22 +51,40 @@ class Conv(NamedTuple):
     x: Ints
     w: Ints
     out: Ints
+    w_at: int = 0
+    out_at: int = 0
 
     @property
     def itemsize(self) -> int:
-        """Bytes of a number."""
+        """Bytes of a number that computes."""
         return 4 if self.scalar == "float" else 8
+
+    @property
+    def stored(self) -> np.dtype[np.generic]:
+        """The dtype in memory."""
+        return dtypes.dtype(self.dtype)
+
+    @property
+    def place(self) -> str:
+        """The LLVM type of an element in memory."""
+        return stored_scalar(self.stored)
+
+    @property
+    def each(self) -> int:
+        """The features of all groups that a batch element has."""
+        return self.features if self.by_batch else self.features * self.groups
 
 
 class Packed(NamedTuple):
     """Rows of the padded input, their columns sorted by remainder modulo `parts`.
 
     Attributes:
-        rows: Of each batch element and feature.
+        depth, rows: Of each batch element and feature.
         parts: Column ``q`` of part ``f`` is column ``q·parts + f`` of the padded input.
         columns: Of each part.
     """
 
+    depth: int
     rows: int
     parts: int
     columns: int
@@ -65,81 +95,133 @@ class Packed(NamedTuple):
         return self.parts * self.columns
 
     @property
+    def slab(self) -> int:
+        """Elements of all rows at one depth."""
+        return self.rows * self.row
+
+    @property
     def plane(self) -> int:
         """Elements of a batch element and feature."""
-        return self.rows * self.row
+        return self.depth * self.slab
 
     def column(self, at: int) -> int:
         """Where a column of the padded input lies."""
         return at % self.parts * self.columns + at // self.parts
 
 
-def pack(c: Conv, to: Packed) -> Write:
-    """What writes the padded rows of the input from batch element `first` on."""
-    size = c.itemsize
-    step = to.parts * c.x[3]
+def read(b: Builder, c: Conv, pointer: str) -> str:
+    """One number from memory."""
+    with b.lanes(1):
+        return load(b, c.stored, Address(pointer))
 
-    def clear(b: Builder, place: str, count: int) -> None:
-        if count:
-            b.invoke("memset.p0.i64", "void", 1, ["ptr", "i8", "i64", "i1"],
-                     [place, "0", str(count * size), "false"])  # fmt: skip
 
-    def fill(b: Builder, source: str, target: str) -> None:
+def write_one(b: Builder, c: Conv, pointer: str, value: str) -> None:
+    """One number to memory."""
+    with b.lanes(1):
+        store(b, c.stored, Address(pointer), value)
+
+
+def _clear(b: Builder, c: Conv, place: str, count: int) -> None:
+    if count:
+        b.invoke("memset.p0.i64", "void", 1, ["ptr", "i8", "i64", "i1"],
+                 [place, "0", str(count * c.itemsize), "false"])  # fmt: skip
+
+
+def _copy(b: Builder, c: Conv, source: str, goal: str, count: int) -> None:
+    """Numbers that lie side by side."""
+    if c.place == c.scalar:
+        b.invoke("memcpy.p0.p0.i64", "void", 1, ["ptr", "ptr", "i64", "i1"],
+                 [goal, source, str(count * c.itemsize), "false"])  # fmt: skip
+        return
+    computing = np.dtype(np.float32)
+
+    def vector(at: str, mask: str | None) -> None:
+        x = load(b, c.stored, Address(b.offset(source, at, c.place)), mask)
+        store(b, computing, Address(b.offset(goal, at, c.scalar)), x, mask)
+
+    full = count // c.lanes * c.lanes
+    with b.loop(0, full, c.lanes) as at:
+        vector(at, None)
+    if full < count:
+        mask = b.emit(
+            f"bitcast {b.vector('i1')} {first_lanes(c.lanes, count - full)} to {b.vector('i1')}",
+            "i1",
+        )
+        vector(b.named(full, "i64"), mask)
+
+
+def pack(c: Conv, to: Packed, source: int = 0, start: int = 0) -> Write:
+    """What writes the padded rows of the input from batch element `first` on.
+
+    Args:
+        c: Says where the input lies.
+        to: The form that it gets.
+        source: The argument that it is.
+        start: Where in the scratch memory it begins.
+    """
+    step = to.parts * c.x[4]
+
+    def fill(b: Builder, line: str, target: str) -> None:
         for f in range(to.parts):
             # Columns q with 0 <= q·parts + f - low < size.
-            first = max(-((f - c.low[1]) // to.parts), 0)
-            stop = min((c.size[1] - 1 + c.low[1] - f) // to.parts + 1, to.columns)
+            first = max(-((f - c.low[2]) // to.parts), 0)
+            stop = min((c.size[2] - 1 + c.low[2] - f) // to.parts + 1, to.columns)
             first, stop = (first, stop) if stop > first else (0, 0)
-            start = f * to.columns
-            clear(b, b.offset(target, start, c.scalar), first)
-            clear(b, b.offset(target, start + stop, c.scalar), to.columns - stop)
-            begin = b.offset(source, (first * to.parts + f - c.low[1]) * c.x[3], c.scalar)
-            goal = b.offset(target, start + first, c.scalar)
+            begin = f * to.columns
+            _clear(b, c, b.offset(target, begin, c.scalar), first)
+            _clear(b, c, b.offset(target, begin + stop, c.scalar), to.columns - stop)
+            origin = b.offset(line, (first * to.parts + f - c.low[2]) * c.x[4], c.place)
+            goal = b.offset(target, begin + first, c.scalar)
             if step == 1 and stop > first:
-                b.invoke("memcpy.p0.p0.i64", "void", 1, ["ptr", "ptr", "i64", "i1"],
-                         [goal, begin, str((stop - first) * size), "false"])  # fmt: skip
+                _copy(b, c, origin, goal, stop - first)
             elif stop > first:
                 with b.loop(0, stop - first) as q:
-                    at = b.offset(begin, affine(b, (q, step)), c.scalar)
-                    x = b.emit(f"load {c.scalar}, ptr {at}", c.scalar, 1)
+                    x = read(b, c, b.offset(origin, affine(b, (q, step)), c.place))
                     b.effect(f"store {c.scalar} {x}, ptr {b.offset(goal, q, c.scalar)}")
 
     def write(b: Builder, args: list[str], first: str) -> None:
         with b.loop("%lo", "%hi") as unit:
-            n, i = digits(b, unit, c.features)
-            source = affine(b, (first, c.x[0]), (n, c.x[0]), (i, c.x[1]))
-            source = b.offset(args[0], source, c.scalar)
-            target = b.offset(args[3], affine(b, (unit, to.plane)), c.scalar)
-            with b.loop(0, to.rows) as r:
-                row = b.binary("sub", r, c.low[0])
-                goal = b.offset(target, affine(b, (r, to.row)), c.scalar)
-                inside = b.icmp("ult", row, c.size[0])
+            n, i = digits(b, unit, c.each)
+            origin = affine(b, (first, c.x[0]), (n, c.x[0]), (i, c.x[1]))
+            origin = b.offset(args[source], origin, c.place)
+            target = b.offset(args[3], affine(b, (start, 1), (unit, to.plane)), c.scalar)
+            with b.loop(0, to.depth) as d, b.loop(0, to.rows) as r:
+                slab, row = b.binary("sub", d, c.low[0]), b.binary("sub", r, c.low[1])
+                goal = b.offset(target, affine(b, (d, to.slab), (r, to.row)), c.scalar)
+                inside = b.binary(
+                    "and", b.icmp("ult", row, c.size[1]), b.icmp("ult", slab, c.size[0])
+                )
                 with b.when(inside):
-                    fill(b, b.offset(source, affine(b, (row, c.x[2])), c.scalar), goal)
+                    fill(b, b.offset(origin, affine(b, (slab, c.x[2]), (row, c.x[3])), c.place),
+                         goal)  # fmt: skip
                 with b.when(b.binary("xor", inside, "true")):
-                    clear(b, goal, to.row)
+                    _clear(b, c, goal, to.row)
 
     return write
 
 
 def pack_filters(c: Conv, o_block: int, start: int) -> Write:
-    """Filters as [blocks of output features, features, window, output feature of a block]."""
-    taps = prod(c.window)
+    """Filters as [groups, blocks of outputs, features, window, output of a block]."""
+    taps, blocks = prod(c.window), -(-c.outputs // o_block)
 
     def write(b: Builder, args: list[str], _first: str) -> None:
         with b.loop("%lo", "%hi") as unit:
-            o, i = digits(b, unit, c.features)
+            g, o, i = digits(b, unit, blocks, c.features)
             target = b.offset(args[3], affine(b, (start, 1), (unit, taps * o_block)), c.scalar)
-            with b.loop(0, c.window[0]) as k, b.loop(0, c.window[1]) as tap:
-                goal = affine(b, (k, c.window[1] * o_block), (tap, o_block))
+            with (
+                b.loop(0, c.window[0]) as d, b.loop(0, c.window[1]) as k,
+                b.loop(0, c.window[2]) as tap,
+            ):  # fmt: skip
+                places = (d, c.window[1] * c.window[2]), (k, c.window[2]), (tap, 1)
+                goal = affine(b, *((at, s * o_block) for at, s in places))
                 goal = b.offset(target, goal, c.scalar)
                 for j in range(o_block):
                     # A block that hangs over repeats the last filter, for results nobody stores.
-                    feature = b.call("smin", affine(b, (o, o_block), (j, 1)), c.outputs - 1)
-                    source = b.offset(args[1], affine(
-                        b, (feature, c.w[0]), (i, c.w[1]), (k, c.w[2]), (tap, c.w[3])
-                    ), c.scalar)  # fmt: skip
-                    x = b.emit(f"load {c.scalar}, ptr {source}", c.scalar, 1)
+                    output = b.call("smin", affine(b, (o, o_block), (j, 1)), c.outputs - 1)
+                    x = read(b, c, b.offset(args[1], affine(
+                        b, (g, c.outputs * c.w[0]), (output, c.w[0]), (i, c.w[1]), (d, c.w[2]),
+                        (k, c.w[3]), (tap, c.w[4]), (c.w_at, 1),
+                    ), c.place))  # fmt: skip
                     b.effect(f"store {c.scalar} {x}, ptr {b.offset(goal, j, c.scalar)}")
 
     return write

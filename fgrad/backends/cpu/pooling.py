@@ -1,7 +1,8 @@
 """The pullback of pooling by maxima as one pass: each window finds its element and adds to it.
 
-A unit of work is one plane, the last two axes of the operand, in which windows are visited in
-order: sums do not depend on threads. Windows that tile the plane are taken a vector at a time.
+That is of windows that lie side by side in the last two axes, which are taken a vector at a time:
+each element is in one window, so nothing is summed. Kernels compute the others. A unit of work is
+one plane, the last two axes of the operand.
 """
 
 from math import prod
@@ -20,6 +21,7 @@ from fgrad.backends.cpu.routines import (
 )
 from fgrad.backends.cpu.text import Builder
 from fgrad.compile.plan import Library
+from fgrad.core.ir import Eqn, Literal
 
 Ints = tuple[int, ...]
 _PLACES = 32  # of a window that is written out
@@ -35,7 +37,7 @@ class Pool(NamedTuple):
         better: The comparison by which an element is selected before the one so far.
         lead: Sizes of the axes before a plane.
         size, positions: Of planes of operand and source.
-        window, steps, dilation, low: Of the last two axes.
+        window: Of the last two axes.
         source, operand: Strides of all axes, in elements.
     """
 
@@ -46,9 +48,6 @@ class Pool(NamedTuple):
     size: Ints
     positions: Ints
     window: Ints
-    steps: Ints
-    dilation: Ints
-    low: Ints
     source: Ints
     operand: Ints
 
@@ -57,44 +56,42 @@ class Pool(NamedTuple):
         """Bytes of a number."""
         return 4 if self.scalar == "float" else 8
 
-    @property
-    def tiles(self) -> bool:
-        """Whether windows lie side by side in memory, none over the edge."""
-        inside = all(
-            p * k <= n for p, k, n in zip(self.positions, self.window, self.size, strict=True)
-        )
-        return (
-            inside
-            and self.window == self.steps
-            and (self.low, self.dilation) == ((0, 0), (1, 1))
-            and self.source[-1] == self.operand[-1] == 1
-            and self.window[1] <= _TILED
-        )
+
+def is_tiled(eqn: Eqn) -> bool:
+    """Whether the windows of `select_and_scatter_add` lie side by side, none over the edge."""
+    p, (ct, x) = eqn.params, (a.aval for a in eqn.inputs)
+    window = p["window_dimensions"]
+    rank = len(window)
+    return (
+        rank >= 2
+        and ct.dtype == x.dtype
+        and x.dtype in SCALARS
+        and not any(isinstance(a, Literal) for a in eqn.inputs)
+        and prod(ct.shape) > 0
+        and window == p["window_strides"]
+        and prod(window) == prod(window[-2:]) <= _PLACES
+        and window[-1] <= _TILED
+        and all(q * k <= n for q, k, n in zip(ct.shape, window, x.shape, strict=True))
+        and p["padding"] == ((0, 0),) * rank
+        and p["base_dilation"] == p["window_dilation"] == (1,) * rank
+    )
 
 
 def routine_of(step: Library, vector_bytes: int, _registers: int) -> Routine | None:
-    """The routine of `select_and_scatter_add`; None where windows extend over other axes."""
-    p, found = step.eqn.params, places(step)
-    if found is None or len(found[1].shape) < 2:
+    """The routine of `select_and_scatter_add`; None where windows overlap or lie apart."""
+    found = places(step)
+    if found is None or not is_tiled(step.eqn):
         return None
     ct, x, _ = found
-    ones = (1,) * (len(x.shape) - 2)
-    pads = p["padding"]
-    plain = all(p[k][:-2] == ones for k in ("window_dimensions", "window_strides"))
-    if not plain or any(lo or hi for lo, hi in pads[:-2]) or any(e > 1 for e in p["base_dilation"]):
-        return None
-    window = p["window_dimensions"][-2:]
-    if prod(window) > _PLACES or not prod(ct.shape) or not prod(x.shape):
-        return None
-    dtype = step.eqn.inputs[0].aval.dtype
+    dtype, p = step.eqn.inputs[0].aval.dtype, step.eqn.params
     pool = Pool(
         SCALARS[dtype], vector_bytes // dtype.itemsize,
         "ugt" if p["select"] == "ge" else "ult",
-        x.shape[:-2], x.shape[-2:], ct.shape[-2:], window, p["window_strides"][-2:],
-        p["window_dilation"][-2:], tuple(lo for lo, _ in pads[-2:]), ct.strides, x.strides,
+        x.shape[:-2], x.shape[-2:], ct.shape[-2:], p["window_dimensions"][-2:],
+        ct.strides, x.strides,
     )  # fmt: skip
     units = prod(pool.lead)
-    ns = (0.2 if pool.tiles else 2.0) * prod(ct.shape) * prod(window)
+    ns = 0.2 * prod(ct.shape) * prod(pool.window)
     return Routine(("pool", *pool), (_planes(pool),), (Phase(0, units, ns),), 3, pool.lanes)
 
 
@@ -108,7 +105,7 @@ def _planes(c: Pool) -> Write:
                 for pointer, strides in zip(args[:2], (c.source, c.operand), strict=True)
             )
             out = b.offset(args[2], affine(b, (unit, prod(c.size))), c.scalar)
-            (_tiles if c.tiles else _windows)(b, c, ct, x, out)
+            _tiles(b, c, ct, x, out)
 
     return write
 
@@ -117,9 +114,6 @@ def _clear(b: Builder, c: Pool, place: str, count: int) -> None:
     if count:
         b.invoke("memset.p0.i64", "void", 1, ["ptr", "i8", "i64", "i1"],
                  [place, "0", str(count * c.itemsize), "false"])  # fmt: skip
-
-
-# ------------------------------------------------------------------------- windows side by side
 
 
 def _tiles(b: Builder, c: Pool, ct: str, x: str, out: str) -> None:
@@ -200,33 +194,3 @@ def _shuffled(b: Builder, x: str, y: str, order: list[int]) -> str:
     return b.emit(
         f"shufflevector {kind} {x}, {kind} {y}, <{len(order)} x i32> <{mask}>", scalar, len(order)
     )
-
-
-# -------------------------------------------------------------------------------- other windows
-
-
-def _windows(b: Builder, c: Pool, ct: str, x: str, out: str) -> None:
-    """One window after the other; elements that do not exist are not selected."""
-    _clear(b, c, out, prod(c.size))
-    with b.loop(0, c.positions[0]) as p, b.loop(0, c.positions[1]) as q:
-        best, chosen = b.named(0.0, c.scalar), b.named(-1, "i64")
-        for k in range(c.window[0]):
-            row = affine(b, (p, c.steps[0]), (k * c.dilation[0] - c.low[0], 1))
-            in_row = b.icmp("ult", row, c.size[0])
-            for i in range(c.window[1]):
-                column = affine(b, (q, c.steps[1]), (i * c.dilation[1] - c.low[1], 1))
-                inside = b.binary("and", in_row, b.icmp("ult", column, c.size[1]))
-                at = affine(b, (row, c.operand[-2]), (column, c.operand[-1]))
-                v = b.offset(x, b.select(inside, b.named(at, "i64"), 0), c.scalar)
-                v = b.emit(f"load {c.scalar}, ptr {v}", c.scalar, 1)
-                ahead = b.binary("and", b.fcmp(c.better, v, best), b.fcmp("ord", best, best))
-                ahead = b.binary("or", ahead, b.icmp("slt", chosen, 0))
-                take = b.binary("and", inside, ahead)
-                best = b.select(take, v, best)
-                chosen = b.select(take, affine(b, (row, c.size[1]), (column, 1)), chosen)
-        with b.when(b.icmp("sge", chosen, 0)):
-            goal = b.offset(out, chosen, c.scalar)
-            place = b.offset(ct, affine(b, (p, c.source[-2]), (q, c.source[-1])), c.scalar)
-            value = b.emit(f"load {c.scalar}, ptr {place}", c.scalar, 1)
-            old = b.emit(f"load {c.scalar}, ptr {goal}", c.scalar, 1)
-            b.effect(f"store {c.scalar} {b.binary('fadd', old, value)}, ptr {goal}")

@@ -1,11 +1,13 @@
 """Matrix products that write into memory of ours: `lax.dot_general` through BLAS with `out=`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from fgrad.backends.cpu.gemm import merged
+from fgrad.compile.plan import Library, View
 from fgrad.core.ir import Eqn
 from fgrad.lax.contract_plans import free_axes
 
@@ -59,6 +61,34 @@ def _stacks(x_shape: tuple[int, ...], y_shape: tuple[int, ...], numbers: Any) ->
         np.matmul(x, y, out=out.reshape(out_matrix))
 
     return run
+
+
+def copied_bytes(step: Library) -> int:
+    """Bytes of the operands that a product of `product_of` copies, because BLAS cannot read them.
+
+    Args:
+        step: The product.
+    """
+    (lc, rc), (lb, rb) = numbers = step.eqn.params["dimension_numbers"]
+    avals = [a.aval for a in step.eqn.inputs]
+    lf, rf = free_axes(numbers, avals[0].ndim, avals[1].ndim)
+    order = sorted(range(len(lc)), key=lc.__getitem__)
+    left = (lb, lf, [lc[i] for i in order])
+    right = (rb, [rc[i] for i in order], rf)
+    return sum(
+        a.nbytes
+        for a, view, groups in zip(avals, step.inputs, (left, right), strict=True)
+        if isinstance(view, View) and a.size and _is_copied(view, groups)
+    )
+
+
+def _is_copied(view: View, groups: Sequence[Sequence[int]]) -> bool:
+    """Whether axes in groups cannot become three, of which one of the last two is contiguous."""
+    axes = [merged([(view.shape[i], view.strides[i]) for i in group]) for group in groups]
+    if None in axes:
+        return True
+    # An axis of one element has the stride that reshaping gives it: it fits.
+    return all(axis is not None and axis[0] > 1 and axis[1] != 1 for axis in axes[1:])
 
 
 def _readable(x: Any) -> Any:

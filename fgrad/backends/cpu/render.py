@@ -87,6 +87,8 @@ class _Writer:
         f = self._frame()
         if layout.accumulates(self.kernel):
             self._blocks_of_rows(f)
+        elif layout.is_by_column(self.kernel):
+            self._blocks_of_columns(f)
         elif layout.is_blocked(self.kernel, self.plan):
             self._blocks_of_elements(f)
         elif layout.is_tiled(self.kernel, self.plan):
@@ -101,6 +103,17 @@ class _Writer:
         stop = b.call("smin", b.binary("mul", "%hi", layout.BLOCK), f.word("size", 0))
         with b.when(b.icmp("slt", first, stop)):  # then the scalars of the row exist
             row(f, {}, first, stop)
+
+    def _blocks_of_columns(self, f: Frame) -> None:
+        b = f.b
+        size = f.word("size", len(self.kernel.outer) + len(self.kernel.inner) - 1)
+        with b.loop("%lo", "%hi") as unit:  # then there are columns
+            blocks = b.binary("udiv", b.binary("add", size, layout.COLUMNS - 1), layout.COLUMNS)
+            index = b.binary("udiv", unit, blocks)
+            left = b.binary("sub", unit, b.binary("mul", index, blocks))
+            left = b.binary("mul", left, layout.COLUMNS)
+            right = b.call("smin", b.binary("add", left, layout.COLUMNS), size)
+            self._rows(f, index, b.binary("add", index, 1), {}, (left, right))
 
     def _tiles(self, f: Frame) -> None:
         b, size = f.b, f.word("size", len(self.kernel.outer))

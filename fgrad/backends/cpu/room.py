@@ -1,6 +1,7 @@
 """Where what a loop needs lies in its frame: temporaries of its plans, and places of its state."""
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from fgrad.backends.cpu import layout
 from fgrad.backends.cpu.routine_table import routine_of
@@ -102,6 +103,19 @@ class LoopRoom:
         place = self.bytes
         self.bytes += aligned(size)
         return place
+
+
+class State(NamedTuple):
+    """The state of a loop.
+
+    Attributes:
+        words: They point to the carries.
+        rings: For each buffer of the body that becomes a carry, words that point to its places:
+            the first is written next.
+    """
+
+    words: list[int]
+    rings: dict[int, list[int]]
 
 
 def aligned(size: int) -> int:

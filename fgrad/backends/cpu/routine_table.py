@@ -6,6 +6,7 @@ from fgrad.backends.cpu import convolution, pooling, scattering
 from fgrad.backends.cpu.routines import Routine
 from fgrad.backends.cpu.target import Target, host
 from fgrad.compile.plan import Library, Loop, Step
+from fgrad.core.ir import Eqn
 
 _ROUTINES: dict[str, Callable[[Library, int, int], Routine | None]] = {
     "conv_general_dilated": convolution.routine_of,
@@ -23,3 +24,8 @@ def routine_of(step: Step, target: Target | None = None) -> Routine | None:
         return None
     target = target or host()
     return of(step, target.vector_bytes, target.registers)
+
+
+def has_routine(eqn: Eqn) -> bool:
+    """Whether an equation that others could take the place of has faster code of its own."""
+    return eqn.primitive.name == "select_and_scatter_add" and pooling.is_tiled(eqn)

@@ -6,7 +6,7 @@ equations have one, and how its work is divided, depends on shapes, layouts and 
 on threads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,10 +64,13 @@ class Routine(NamedTuple):
     over: bool = False
 
 
-def places(step: Library) -> list[View] | None:
-    """Where the operands lie and the results, all of one float dtype; None where they do not."""
+def places(step: Library, more: Sequence[np.dtype[Any]] = ()) -> list[View] | None:
+    """Where the operands lie and the results, all of one float dtype; None where they do not.
+
+    The dtype is of `SCALARS` or one `more`.
+    """
     dtypes = {a.aval.dtype for a in (*step.eqn.inputs, *step.eqn.outputs)}
-    if len(dtypes) != 1 or not dtypes <= SCALARS.keys():
+    if len(dtypes) != 1 or not dtypes <= {*SCALARS, *more}:
         return None
     found = []
     for a in step.inputs:

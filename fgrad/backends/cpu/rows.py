@@ -1,6 +1,7 @@
 """The code of one row: its passes, and the scalars between them."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -9,14 +10,26 @@ from fgrad.backends.cpu.frame import Frame
 from fgrad.backends.cpu.layout import BLOCK
 from fgrad.backends.cpu.loops import rest, segments, turn, whole
 from fgrad.backends.cpu.maps import Access, Step
-from fgrad.backends.cpu.memory import Address, load, store, stored_scalar
+from fgrad.backends.cpu.memory import Address, load, prefetch, store, stored_scalar
 from fgrad.backends.cpu.reduction import Partial, RowSum
-from fgrad.backends.cpu.schedule import LANE, SEGMENT, Pass, dtype_of
+from fgrad.backends.cpu.scans import running
+from fgrad.backends.cpu.schedule import FURTHER_ON, LANE, NEXT_ROW, SEGMENT, Pass, dtype_of
 from fgrad.backends.cpu.text import Operand, Variable
-from fgrad.compile.kernel import MAPPED, Accumulate, Compute, Const, DType, Index, Load, Store
+from fgrad.compile.kernel import (
+    MAPPED,
+    Accumulate,
+    Compute,
+    Const,
+    DType,
+    Index,
+    Load,
+    Scan,
+    Store,
+)
 
 CHAIN = 28  # turns between two looks at the length of chains; see `_Pass.sums`
 LONG = 32  # turns after which chains end
+AHEAD_BYTES = 4096
 
 _INT64 = np.dtype("q")
 
@@ -89,10 +102,18 @@ class _Pass:
         self.rows = [RowSum(f, i, self.unroll) for i in p.reduces]
         self.folds = [RowSum(f, i, self.unroll) for i in p.folds]
         self.sums = self.rows + self.folds
+        self.scans = {
+            i: running(f, i, first)
+            for i in p.body
+            if isinstance(f.kernel.body[i], Scan) and i not in done
+        }
         self.pending = f.b.variable(0, "i64")
-        self.carried = [v for s in self.sums for v in s.carried]
+        states = [v for s in self.scans.values() for v in s.state]
+        self.carried = [*(v for s in self.sums for v in s.carried), *states]
+        self.held = [*(v for s in self.rows for v in s.carried), *states]
         self.flushes = any(s.wide for s in self.sums)
         self.stream = False
+        self.blocks: dict[int, str] = {}  # where values of the front lie, as if from position 0
 
     def _unroll(self) -> int:
         """Enough independent chains of additions, and of short code only: it takes time to make."""
@@ -106,10 +127,12 @@ class _Pass:
         f = self.f
         for access in self.accesses.values():
             access.start_row()
-        held = [v for s in self.rows for v in s.carried]
-        carried = self.carried
+        held, carried = self.held, self.carried
         if self.flushes:
             held, carried = [*held, self.pending], [*carried, self.pending]
+        stop = self.stop or f.word("size", self.last)
+        for scan in self.scans.values():
+            scan.start(stop)
         with segments(f, held) as start:  # what is not held begins anew in each
             for i in self.p.body:
                 if self.level[i] == SEGMENT:
@@ -119,8 +142,8 @@ class _Pass:
                 if self.level[i] == LANE:
                     self._start(i)
             self.start = start
+            self.ahead = [self._ahead(i, where) for i, where in self.p.ahead]
             self.buffers = {v: self._buffer(v) for v in (*self.p.keep, *self.done)}
-            stop = self.stop or f.word("size", self.last)
             self._along(stop, carried)
             for i in self.p.stores:
                 if self.level[i] == SEGMENT:
@@ -166,33 +189,50 @@ class _Pass:
 
         A short row must end at the end of a vector, too: parts of lines are slow to write.
         """
-        f, b = self.f, self.f.b
+        b = self.f.b
         found = b.named(True, "i1")
         for access in streamed:
             found = b.binary("and", found, access.is_aligned(stop))
         found = b.binary("or", found, b.icmp("sge", b.binary("sub", stop, self.first), BLOCK))
         for access in streamed:
             found = b.binary("and", found, access.is_aligned(self.first))
-        read = {i.operand for i in f.kernel.body if isinstance(i, Load)}
-        for target in sorted({access.instr.operand for access in streamed}):
-            for o in sorted(read):
-                apart = b.icmp("ne", f.pointer(target), f.pointer(o))
-                found = b.binary("and", found, apart)
-        return found
+        apart = self._apart(access.instr.operand for access in streamed)
+        return b.binary("and", found, apart)
 
     def _main(self, main: str, carried: Sequence[Variable]) -> None:
         """The loop over whole turns."""
         b, size = self.f.b, self.f.b.width * self.unroll
-        if not self.flushes:
+        if not self.flushes and not self.p.split:
             with b.loop(self.first, main, size, carried) as at:
                 turn(b, at, self._step, self.unroll)
             return
         with b.loop(self.first, main, size * CHAIN, carried) as chain:
             end = b.call("smin", b.binary("add", chain, size * CHAIN), main)
+            if self.p.split:
+                self._front(chain, end)
             with b.loop(chain, end, size, self.carried) as at:
                 turn(b, at, self._step, self.unroll)
-            turns = b.binary("lshr", b.binary("sub", end, chain), size.bit_length() - 1)
-            self._flush_if_long(turns)
+            self.blocks.clear()
+            if self.flushes:
+                turns = b.binary("lshr", b.binary("sub", end, chain), size.bit_length() - 1)
+                self._flush_if_long(turns)
+
+    def _front(self, first: str, stop: str) -> None:
+        """The loop over the values to compute first, into buffers on the stack."""
+        f, b = self.f, self.f.b
+        places = {}
+        for v in self.p.split:
+            scalar = stored_scalar(dtype_of(f.kernel, v))
+            place = f.local(("split", v), scalar, b.width * self.unroll * CHAIN)
+            places[v] = b.offset(place, b.binary("sub", 0, first), scalar)
+        with b.loop(first, stop, b.width) as at:
+            f.vectors.clear()
+            for i in self.p.front:
+                f.vectors[i] = self._vector(i, Step(at, None))
+            for v, place in places.items():
+                dtype = dtype_of(f.kernel, v)
+                store(b, dtype, Address(b.offset(place, at, stored_scalar(dtype))), f.vectors[v])
+        self.blocks.update(places)
 
     def _flush_if_long(self, turns: Operand) -> None:
         b = self.f.b
@@ -205,22 +245,58 @@ class _Pass:
             self.pending.value = b.named(0, "i64")
 
     def _buffer(self, v: int) -> str:
-        f = self.f
-        address = f.b.offset(f.memory("scratch"), f.word("kept", v), "i8")
-        return (
-            f.b.offset(address, self.start, stored_scalar(dtype_of(f.kernel, v)))
-            if (self.start)
-            else address
-        )
+        """Where a kept value lies, or the part of it that belongs to the segment."""
+        f, b = self.f, self.f.b
+        place = b.offset(f.memory("scratch"), f.word("kept", v), "i8")
+        if self.start:
+            place = b.offset(place, self.start, stored_scalar(dtype_of(f.kernel, v)))
+        home = f.plan.homes.get(v)
+        if home is None or f.streams:
+            return place
+        access = self._access(home)
+        apart = self._apart([access.instr.operand])
+        return b.select(apart, access.address, place)
+
+    def _access(self, i: int) -> Access:
+        """An instruction with a map at the start of this segment."""
+        access = Access(self.f, i)
+        access.start_row()
+        access.start_segment()
+        access.finish_segment()
+        return access
+
+    def _apart(self, written: Iterable[int]) -> str:
+        """Whether some written operands share memory with none that is read, an i1."""
+        f, b = self.f, self.f.b
+        found = b.named(True, "i1")
+        read = {i.operand for i in f.kernel.body if isinstance(i, Load)}
+        for target, o in itertools.product(sorted(set(written)), sorted(read)):
+            found = b.binary("and", found, b.icmp("ne", f.pointer(target), f.pointer(o)))
+        return found
+
+    def _ahead(self, i: int, where: str) -> tuple[str, str]:
+        """What will be read soon: its address in this segment, and the type of an element."""
+        f, access = self.f, self._access(i)
+        place = access.address
+        if where == NEXT_ROW:
+            place = f.b.offset(place, f.word("map", i, self.axes - 1), access.scalar)
+        elif where == FURTHER_ON:
+            place = f.b.offset(place, AHEAD_BYTES, "i8")
+        return place, access.scalar
 
     def _step(self, step: Step, k: int) -> None:
         """The code of one vector of elements."""
         f, body = self.f, self.f.kernel.body
+        if step.mask is None:
+            for address, scalar in self.ahead:
+                prefetch(f.b, f.b.offset(address, step.at, scalar))
         f.vectors.clear()
-        for i in self.p.body:
+        for i in self.p.rest if self.blocks else self.p.body:
             if self.level[i] == LANE:
                 f.vectors[i] = self._vector(i, step)
         for v in self.p.keep:
+            if f.plan.homes.get(v) in self.p.stores and not f.streams:
+                continue  # the store does it
             dtype = dtype_of(f.kernel, v)
             place = f.b.offset(self.buffers[v], step.at, stored_scalar(dtype))
             store(f.b, dtype, Address(place), f.vectors[v], step.mask)
@@ -237,9 +313,10 @@ class _Pass:
 
     def _vector(self, i: int, step: Step) -> str:
         f, b = self.f, self.f.b
-        if i in self.done:
+        if i in self.blocks or i in self.done:
             dtype = dtype_of(f.kernel, i)
-            place = b.offset(self.buffers[i], step.at, stored_scalar(dtype))
+            start = self.blocks.get(i) or self.buffers[i]
+            place = b.offset(start, step.at, stored_scalar(dtype))
             return load(b, dtype, Address(place), step.mask)
         match f.kernel.body[i]:
             case Load():
@@ -254,4 +331,6 @@ class _Pass:
                 return ops.convert(b, places, kind, dtype)
             case Compute(op=op, args=args, dtype=dtype) as instr:
                 return ops.emit(b, op, f.operands(instr, LANE), _kinds(f, args), dtype)
+            case Scan():
+                return self.scans[i].at(step)
         raise AssertionError("no other instruction has a value for each element")

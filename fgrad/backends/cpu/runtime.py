@@ -47,12 +47,12 @@ class Context(IntEnum):
     ARRAY = 11  # the type `ArrayImpl`, and where it has its fields (see `likeness`)
     ARRAY_DATA = 12
     ARRAY_FLAGS = 13
-    SIZE = 14
+    SHARE = 14  # the address of `fgrad_share`
+    SIZE = 15
 
 
-_TEXT = """
+_COMMON = """
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
-{sharing}
 
 define internal i64 @word(ptr %base, i64 %index) alwaysinline {{
   %p = getelementptr i64, ptr %base, i64 %index
@@ -60,41 +60,56 @@ define internal i64 @word(ptr %base, i64 %index) alwaysinline {{
   ret i64 %v
 }}
 
-define void @fgrad_run(ptr %block, ptr %args) {{
-  %context = call i64 @word(ptr %block, i64 {W.CONTEXT})
-  %contextp = inttoptr i64 %context to ptr
-  %k = call i64 @word(ptr %block, i64 {W.KERNEL})
-  %kernel = inttoptr i64 %k to ptr
-  %units = call i64 @word(ptr %block, i64 {W.UNITS})
-  %chunk = call i64 @word(ptr %block, i64 {W.CHUNK})
+; Runs all units of a kernel, shared among threads where `chunk` says so, and what combines them.
+define internal void @perform(ptr %context, i64 %kernel, ptr %args, i64 %units, i64 %chunk,
+    i64 %combine, i64 %last, i64 %spin, i64 %words, i64 %private, i64 %bytes) alwaysinline {{
+entry:
+  %code = inttoptr i64 %kernel to ptr
   %split = icmp sgt i64 %chunk, 0
   br i1 %split, label %shared, label %alone
 shared:
-  %spin = call i64 @word(ptr %block, i64 {W.SPIN})
-  %p = call i64 @word(ptr %contextp, i64 {C.POOL})
+  %p = call i64 @word(ptr %context, i64 {C.POOL})
   %pool = inttoptr i64 %p to ptr
-  %n = call i64 @word(ptr %block, i64 {W.POINTERS})
-  %w = call i64 @word(ptr %block, i64 {W.WORDS})
-  %words = add i64 %n, %w
-  %private = add i64 %n, 1
-  %bytes = call i64 @word(ptr %block, i64 {W.THREAD_BYTES})
-  call void @share(ptr %pool, ptr %kernel, ptr %args, i64 %units, i64 %chunk, i64 %spin,
+  %s = call i64 @word(ptr %context, i64 {C.SHARE})
+  %share = inttoptr i64 %s to ptr
+  call void %share(ptr %pool, ptr %code, ptr %args, i64 %units, i64 %chunk, i64 %spin,
     i64 %words, i64 %private, i64 %bytes)
   br label %second
 alone:
-  call void %kernel(ptr %args, i64 0, i64 %units)
+  call void %code(ptr %args, i64 0, i64 %units)
   br label %second
 second:
-  %c = call i64 @word(ptr %block, i64 {W.COMBINE})
-  %has = icmp ne i64 %c, 0
-  br i1 %has, label %combine, label %end
-combine:
-  %combinep = inttoptr i64 %c to ptr
-  %last = call i64 @word(ptr %block, i64 {W.COMBINE_UNITS})
-  call void %combinep(ptr %args, i64 0, i64 %last)
+  %has = icmp ne i64 %combine, 0
+  br i1 %has, label %combined, label %end
+combined:
+  %after = inttoptr i64 %combine to ptr
+  call void %after(ptr %args, i64 0, i64 %last)
   br label %end
 end:
   ret void
+}}
+
+; Calls a function of two pointers, where `long` is not 0 without Python's lock.
+define internal i64 @released(ptr %context, i64 %long, ptr %function, ptr %a, ptr %b)
+    alwaysinline {{
+entry:
+  %free = icmp ne i64 %long, 0
+  br i1 %free, label %unlock, label %hold
+unlock:
+  %s = call i64 @word(ptr %context, i64 {C.SAVE_THREAD})
+  %save = inttoptr i64 %s to ptr
+  %r = call i64 @word(ptr %context, i64 {C.RESTORE_THREAD})
+  %restore = inttoptr i64 %r to ptr
+  %thread = call ptr %save()
+  %freely = call i64 %function(ptr %a, ptr %b)
+  call void %restore(ptr %thread)
+  br label %end
+hold:
+  %held = call i64 %function(ptr %a, ptr %b)
+  br label %end
+end:
+  %found = phi i64 [%freely, %unlock], [%held, %hold]
+  ret i64 %found
 }}
 
 define internal ptr @constant(ptr %context, i64 %which) {{
@@ -117,6 +132,29 @@ define internal ptr @data(ptr %array) alwaysinline {{
   %p = getelementptr i8, ptr %array, i64 {data}
   %v = load ptr, ptr %p
   ret ptr %v
+}}
+"""
+
+_TEXT = """
+{sharing}
+
+define i64 @fgrad_run(ptr %block, ptr %args) {{
+  %c = call i64 @word(ptr %block, i64 {W.CONTEXT})
+  %context = inttoptr i64 %c to ptr
+  %kernel = call i64 @word(ptr %block, i64 {W.KERNEL})
+  %units = call i64 @word(ptr %block, i64 {W.UNITS})
+  %chunk = call i64 @word(ptr %block, i64 {W.CHUNK})
+  %combine = call i64 @word(ptr %block, i64 {W.COMBINE})
+  %last = call i64 @word(ptr %block, i64 {W.COMBINE_UNITS})
+  %spin = call i64 @word(ptr %block, i64 {W.SPIN})
+  %n = call i64 @word(ptr %block, i64 {W.POINTERS})
+  %w = call i64 @word(ptr %block, i64 {W.WORDS})
+  %words = add i64 %n, %w
+  %private = add i64 %n, 1
+  %bytes = call i64 @word(ptr %block, i64 {W.THREAD_BYTES})
+  call void @perform(ptr %context, i64 %kernel, ptr %args, i64 %units, i64 %chunk,
+    i64 %combine, i64 %last, i64 %spin, i64 %words, i64 %private, i64 %bytes)
+  ret i64 0
 }}
 
 define ptr @fgrad_launch(ptr %self, ptr %given, i64 %count) {{
@@ -160,21 +198,7 @@ run:
   %c = call i64 @word(ptr %block, i64 {W.CONTEXT})
   %context = inttoptr i64 %c to ptr
   %release = call i64 @word(ptr %block, i64 {W.RELEASE})
-  %long = icmp ne i64 %release, 0
-  br i1 %long, label %free, label %short
-free:
-  %s = call i64 @word(ptr %context, i64 {C.SAVE_THREAD})
-  %save = inttoptr i64 %s to ptr
-  %r = call i64 @word(ptr %context, i64 {C.RESTORE_THREAD})
-  %restore = inttoptr i64 %r to ptr
-  %thread = call ptr %save()
-  call void @fgrad_run(ptr %block, ptr %args)
-  call void %restore(ptr %thread)
-  br label %end
-short:
-  call void @fgrad_run(ptr %block, ptr %args)
-  br label %end
-end:
+  %zero = call i64 @released(ptr %context, i64 %release, ptr @fgrad_run, ptr %block, ptr %args)
   %none = call ptr @constant(ptr %context, i64 {C.NONE})
   ret ptr %none
 }}
@@ -240,13 +264,13 @@ end:
 """
 
 NAMES = (
-    "fgrad_launch", "fgrad_ready", "fgrad_alike", "fgrad_run", "fgrad_worker", "fgrad_probe",
-    *together.NAMES, *interpreter.NAMES,
+    "fgrad_launch", "fgrad_ready", "fgrad_alike", "fgrad_run", "fgrad_worker", "fgrad_share",
+    "fgrad_probe", *together.NAMES,
 )  # fmt: skip
 
 
 def text(architecture: str, head: int) -> str:
-    """The LLVM text.
+    """The LLVM text of launches.
 
     Args:
         architecture: As in `Target.architecture`.
@@ -256,10 +280,20 @@ def text(architecture: str, head: int) -> str:
     """
     fields = {"type": head - 8, "data": head, "ndim": head + 8, "shape": head + 16,
               "dtype": head + 40, "flags": head + 48}  # fmt: skip
-    return together.text() + (_TEXT + likeness.TEXT).format(
+    return together.text() + (_COMMON + _TEXT + likeness.TEXT).format(
         sharing=sharing.text(architecture), **fields,
         W=_Numbers(Word), C=_Numbers(Context), H=_Numbers(likeness.Head), I=_Numbers(likeness.Item),
-    ) + interpreter.text(_Numbers(Context), _Numbers)  # fmt: skip
+    )  # fmt: skip
+
+
+def loops(head: int) -> str:
+    """The LLVM text of what runs loops, which is made when the first one is compiled.
+
+    Args:
+        head: As for `text`.
+    """
+    context = _Numbers(Context)
+    return _COMMON.format(C=context, data=head) + interpreter.text(context, _Numbers)
 
 
 class _Numbers:

@@ -3,14 +3,16 @@
 A value varies with the row alone (ROW), with the row and its axes but the last (SEGMENT), or with
 all axes (LANE). The first two are scalars; the third is a vector along the last axis.
 
-Each pass computes what its results need once more, from loads and cheap operations on. A costly
-value that a later pass needs too is kept in a buffer of the length of a row. All stores run in the
-last pass, or after it: a store may overwrite what a load has read, and every pass loads again.
+Each pass computes what its results need once more, from loads and cheap operations on. Where a
+later pass needs a costly value too, that value, or the one that is left of it, is kept in a buffer
+of the length of a row. Stores of costly values run as soon as these are there; others in the last
+pass, or after it. A store whose value is there before the last pass overwrites nothing that is
+read (see `Kernel.operands`).
 """
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from fgrad.compile.kernel import (
     CONVERSIONS,
@@ -25,12 +27,15 @@ from fgrad.compile.kernel import (
     Load,
     Map,
     Reduce,
+    Scan,
     Store,
+    remembered,
     stages,
     uses,
 )
 
 ROW, SEGMENT, LANE = 0, 1, 2
+THIS_ROW, NEXT_ROW, FURTHER_ON = "this row", "next row", "further on"
 
 # The cost of an operation, relative to an addition; what costs more than KEEP is kept.
 _COSTS = {"div": 4, "rem": 12, "sqrt": 4, "nextafter": 8}
@@ -41,6 +46,8 @@ _CHEAP = frozenset(
     | {"not", "shl", "shr", "sar", "popcount", "clz", "select", *CONVERSIONS}
 )
 KEEP = 16
+_BUFFER = 4  # of writing a value to a buffer and reading it
+_MUCH = 12
 
 
 @dataclass(slots=True)
@@ -55,6 +62,11 @@ class Pass:
         folds: The `Fold` that run in it.
         stores: The `Store` that run in it.
         keep: Values to write to their buffers.
+        front: Values to compute for a stretch of the row before the others, in a loop of their own.
+        split: Those of them that the others read, and the front writes to a buffer.
+        rest: What remains of the body.
+        ahead: Loads whose elements to bring into the caches, each with where they lie: at the
+            same place of this row or of the next, or further on.
     """
 
     before: list[int] = field(default_factory=list)
@@ -64,6 +76,10 @@ class Pass:
     folds: list[int] = field(default_factory=list)
     stores: list[int] = field(default_factory=list)
     keep: list[int] = field(default_factory=list)
+    front: list[int] = field(default_factory=list)
+    split: list[int] = field(default_factory=list)
+    rest: list[int] = field(default_factory=list)
+    ahead: list[tuple[int, str]] = field(default_factory=list)
 
     def roots(self, kernel: Kernel) -> set[int]:
         """The values that its results need."""
@@ -79,10 +95,12 @@ class Schedule:
 
     Attributes:
         level: For each instruction ROW, SEGMENT or LANE.
-        passes: At least one; the last has the stores.
+        passes: At least one.
         after: Row values to compute after the last pass.
         ending: `Store` and `Accumulate` of row values, which end a row.
         kept: The values that have a buffer, in order.
+        homes: For some of them a `Store` whose place can serve as the buffer: their own, or one
+            of the last pass, unless that overwrites what is read.
         cost: For each instruction the work for one element, from loads and kept values on.
     """
 
@@ -91,6 +109,7 @@ class Schedule:
     after: list[int]
     ending: list[int]
     kept: list[int]
+    homes: dict[int, int]
     cost: list[int]
 
 
@@ -125,26 +144,37 @@ def _levels(kernel: Kernel) -> list[int]:
                 found = max(level[arg], map_level(m, first, level))
             case Fold():
                 found = SEGMENT
+            case Scan():
+                found = LANE
         level.append(found)
     return level
 
 
-def _costs(kernel: Kernel, level: list[int]) -> tuple[list[int], set[int]]:
-    """The cost of each value with all that it needs, and those worth a buffer."""
+def _costs(kernel: Kernel, level: list[int]) -> tuple[list[int], set[int], set[int]]:
+    """The cost of each value from costly ones on, these, and what is made of them."""
     costs: list[int] = []
     costly: set[int] = set()
+    after: set[int] = set()
     for i, instr in enumerate(kernel.body):
         cost = 0
         match instr:
             case Compute(op=op, args=args) if level[i] != ROW:
-                own = 1 if op in _CHEAP else _COSTS.get(op, _ELEMENTARY)
-                cost = own + sum(1 if a in costly else costs[a] for a in set(args))
+                cost = _own_cost(op) + sum(1 if a in costly else costs[a] for a in set(args))
             case Load(map=m) if level[i] != ROW:
                 cost = 1 + sum(costs[v] for v, _ in m.indirect)
+            case Scan(args=args):
+                cost = KEEP + sum(costs[a] for a in args)
+                costly.add(i)
         if cost > KEEP and level[i] == LANE and isinstance(instr, Compute):
             costly.add(i)
+        if i in costly or (level[i] == LANE and not after.isdisjoint(uses(instr))):
+            after.add(i)
         costs.append(cost)
-    return costs, costly
+    return costs, costly, after
+
+
+def _own_cost(op: str) -> int:
+    return 1 if op in _CHEAP else _COSTS.get(op, _ELEMENTARY)
 
 
 def _needed(kernel: Kernel, roots: Iterable[int], level: list[int], ready: set[int]) -> list[int]:
@@ -161,11 +191,92 @@ def _needed(kernel: Kernel, roots: Iterable[int], level: list[int], ready: set[i
     return sorted(found)
 
 
-@lru_cache(64)  # a kernel's words, units and code all ask for it
+def _split(kernel: Kernel, p: Pass, level: list[int], ready: set[int]) -> None:
+    """Divide a pass with elementary functions and much else besides.
+
+    A processor looks ahead over some hundred instructions. If one element takes as many, each of
+    which waits for the one before, too few elements are under way at a time.
+    """
+    body = [v for v in p.body if level[v] == LANE and v not in ready]
+    split = {v for v in body if isinstance(instr := kernel.body[v], Compute)
+             and _own_cost(instr.op) >= _ELEMENTARY}  # fmt: skip
+    if not split:
+        return
+    rest = _needed(kernel, {*p.roots(kernel), *p.keep}, level, ready | split)
+    p.split = sorted(split.intersection(rest))
+    p.front = [v for v in _needed(kernel, p.split, level, ready) if level[v] == LANE]
+    p.rest = rest
+    if _work(kernel, p.rest, level, ready | split) < _MUCH:
+        p.front, p.split, p.rest = [], [], []
+
+
+def _needed_later(
+    kernel: Kernel, passes: list[Pass], level: list[int], ready: set[int]
+) -> set[int]:
+    found: set[int] = set()
+    for later in passes:
+        found.update(_needed(kernel, later.roots(kernel), level, ready))
+    return found
+
+
+def _worth_keeping(
+    kernel: Kernel, p: Pass, kept: set[int], costly: set[int], costs: list[int],
+    again: Callable[[set[int]], set[int]],
+) -> list[int]:  # fmt: skip
+    """The values of a pass that later passes should read from buffers.
+
+    In place of a costly value that is needed only for another of the same pass, that one; also
+    where an earlier pass has kept it, if what lies between costs more than a buffer.
+    """
+    needed = again(kept | costly)
+    found = costly & needed
+    for v in sorted(found):
+        for w in reversed(p.body):
+            if w <= v:
+                break
+            pays = v not in kept or costs[w] >= _BUFFER
+            if pays and w in needed and isinstance(kernel.body[w], Compute):
+                instead = found - {v} | {w}
+                if v not in again((kept | instead) - {v}):
+                    found = instead
+                    break
+    return sorted(found - kept)
+
+
+def _homes(kernel: Kernel, plan: Schedule) -> dict[int, int]:
+    """For values with a buffer a `Store` whose place can serve as one."""
+    lent: dict[int, int] = {}
+    found: dict[int, int] = {}
+    for p in plan.passes:
+        for i in p.stores:
+            store = kernel.body[i]
+            assert isinstance(store, Store)
+            if plan.level[i] == LANE and _is_dense(kernel, store):
+                if p is plan.passes[-1]:
+                    lent[i] = store.operand
+                elif store.arg in p.keep:
+                    found[store.arg] = i
+    for v in plan.kept:
+        for i, operand in lent.items():
+            if v not in found and kernel.operands[operand].dtype == dtype_of(kernel, v):
+                found[v] = i
+                del lent[i]
+                break
+    return found
+
+
+def _is_dense(kernel: Kernel, store: Store) -> bool:
+    """Whether a store writes values as they are computed, each to an element of its own."""
+    m, computed = store.map, dtype_of(kernel, store.arg)
+    alone = m.strides[-1] == 1 and all(m.strides[len(kernel.outer) :]) and not m.indirect
+    return alone and kernel.operands[store.operand].dtype == computed
+
+
+@remembered
 def schedule(kernel: Kernel) -> Schedule:
-    """The order in which a kernel's instructions run; nobody changes what this returns."""
+    """The order in which a kernel's instructions run."""
     level, stage = _levels(kernel), stages(kernel)
-    costs, costly = _costs(kernel, level)
+    costs, costly, after = _costs(kernel, level)
     count = 1 + max(
         (stage[i] - isinstance(instr, Reduce)
          for i, instr in enumerate(kernel.body)
@@ -174,23 +285,62 @@ def schedule(kernel: Kernel) -> Schedule:
         default=0,
     )  # fmt: skip
     passes = [Pass() for _ in range(count)]
-    found = Schedule(level, passes, [], [], [], costs)
+    found = Schedule(level, passes, [], [], [], {}, costs)
     for i, instr in enumerate(kernel.body):
-        _place(found, i, instr, stage[i])
+        early = isinstance(instr, Store) and instr.arg in after
+        _place(found, i, instr, stage[i], early)
     kept: set[int] = set()
     for k, p in enumerate(passes):
         p.body = _needed(kernel, p.roots(kernel), level, kept)
-        at_hand = kept | costly.intersection(p.body)
-        again: set[int] = set()
-        for later in passes[k + 1 :]:
-            again.update(_needed(kernel, later.roots(kernel), level, at_hand))
-        p.keep = sorted(at_hand & again - kept)
+        again = functools.partial(_needed_later, kernel, passes[k + 1 :], level)
+        p.keep = _worth_keeping(kernel, p, kept, costly.intersection(p.body), costs, again)
+        _split(kernel, p, level, kept)
         kept.update(p.keep)
     found.kept = sorted(kept)
+    found.homes = _homes(kernel, found)
+    _look_ahead(kernel, level, [p for p in passes if p.body])
     return found
 
 
-def _place(found: Schedule, i: int, instr: object, stage: int) -> None:
+def _look_ahead(kernel: Kernel, level: list[int], passes: list[Pass]) -> None:
+    """Let the pass that computes most bring what passes read first into the caches.
+
+    Short passes cannot: there are more lines on their way than a core can wait for at a time. The
+    last pass has stores to wait for.
+    """
+    first = len(kernel.outer)
+    if first == 0 or len(passes) < 2:
+        return
+    ready: set[int] = set()
+    work = []
+    for p in passes[:-1]:
+        work.append(_work(kernel, p.body, level, ready))
+        ready.update(p.keep)
+    busy = work.index(max(work))
+    seen: set[int] = set()
+    for k, p in enumerate(passes):
+        for i in p.body:
+            load = kernel.body[i]
+            if isinstance(load, Load) and load.operand not in seen and level[i] == LANE:
+                seen.add(load.operand)
+                if _follows(load, first):
+                    where = NEXT_ROW if k < busy else FURTHER_ON if k == busy else THIS_ROW
+                    passes[busy].ahead.append((i, where))
+
+
+def _work(kernel: Kernel, values: Iterable[int], level: list[int], ready: set[int]) -> int:
+    """What it costs to compute some values for each element."""
+    body = [kernel.body[i] for i in values if level[i] == LANE and i not in ready]
+    return sum(_own_cost(instr.op) for instr in body if isinstance(instr, Compute))
+
+
+def _follows(load: Load, first: int) -> bool:
+    """Whether a load reads memory in order, other memory in each row."""
+    m = load.map
+    return m.strides[-1] == 1 and m.strides[first - 1] != 0 and not m.indirect and not load.bounds
+
+
+def _place(found: Schedule, i: int, instr: object, stage: int, early: bool) -> None:
     passes, row = found.passes, found.level[i] == ROW
     match instr:
         case Reduce():
@@ -198,7 +348,7 @@ def _place(found: Schedule, i: int, instr: object, stage: int) -> None:
         case Store() | Accumulate() if row:
             found.ending.append(i)
         case Store():
-            passes[-1].stores.append(i)
+            passes[stage if early else -1].stores.append(i)
         case Accumulate():
             passes[stage].accumulates.append(i)
         case Fold():

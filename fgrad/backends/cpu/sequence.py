@@ -1,6 +1,6 @@
 """Which loops run without Python, and their plans made ready for it."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from fgrad.backends.cpu import gemm
@@ -204,10 +204,15 @@ def routines_of(plan: Plan, target: Target) -> Iterator[Routine]:
             yield found
 
 
-def kernels_of(plan: Plan) -> Iterator[Kernel]:
-    """The kernels of a plan and of its compiled loops, in order."""
+def kernels_of(plan: Plan, alone: Container[int] = ()) -> Iterator[Kernel]:
+    """The kernels of a plan and of its compiled loops, in order.
+
+    Args:
+        plan: The plan.
+        alone: The ids of loops that need no kernels.
+    """
     for step in plan.steps:
         yield from (launch.kernel for launch in launches_of(step))
-        if isinstance(step, Loop) and runs_compiled(step):
+        if isinstance(step, Loop) and id(step) not in alone and runs_compiled(step):
             for inner in step.plans:
-                yield from kernels_of(inner)
+                yield from kernels_of(inner, alone)

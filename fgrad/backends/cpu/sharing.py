@@ -265,7 +265,7 @@ end:
   ret void
 }}
 
-define internal void @share(ptr %pool, ptr %kernel, ptr %args, i64 %units, i64 %chunk, i64 %spin,
+define void @fgrad_share(ptr %pool, ptr %kernel, ptr %args, i64 %units, i64 %chunk, i64 %spin,
     i64 %words, i64 %private, i64 %bytes) {{
 entry:
   %lock = getelementptr i8, ptr %pool, i64 {LOCK}

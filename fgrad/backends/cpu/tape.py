@@ -55,6 +55,8 @@ class Op(IntEnum):
     CHECK = 14  # word of a pointer to a bool: leave the tape if it is true
     SMALL = 13  # function, words of A, B, C, their offsets, count, their strides, then rows,
     #             columns, inner size, strides of A, of rows of B, whether to add (see `small`)
+    STEPS = 15  # length, function, arguments, limit, cost, count, then the word of each pointer;
+    #             again while steps are left (see `scalar_loops`)
 
 
 class Assembled(NamedTuple):

@@ -5,20 +5,33 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.backends.cpu import gemm, layout, small
+from fgrad.backends.cpu import gemm, layout
 from fgrad.backends.cpu.functions import Functions
 from fgrad.backends.cpu.pool import SPIN
 from fgrad.backends.cpu.room import aligned
 from fgrad.backends.cpu.routines import Routine
+from fgrad.backends.cpu.scalar_loops import ScalarLoop
 from fgrad.backends.cpu.tape import POLL_NS, Assembled, Frame, Op
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
-from fgrad.compile.plan import Added, Launch, Library, Plan, View
+from fgrad.compile.plan import Launch, Library, Loop, Plan, View
 from fgrad.core.ir import Literal
 
 STEP_NS = 5.0  # what an instruction takes beside its work
-Addresses = Callable[[Kernel], tuple[int, int]]
-Parts = Callable[[Routine], Sequence[int]]
+
+
+class Codes(NamedTuple):
+    """Where machine code lies.
+
+    Attributes:
+        kernel: The code of a kernel, and of what combines its parts.
+        routine: That of each function of a routine.
+        scalars: What a loop over single numbers is, and its code; None of other loops.
+    """
+
+    kernel: Callable[[Kernel], tuple[int, int]]
+    routine: Callable[[Routine], Sequence[int]]
+    scalars: Callable[[Loop], tuple[ScalarLoop, int] | None]
 
 
 class Time(NamedTuple):
@@ -31,14 +44,13 @@ class Time(NamedTuple):
 class Writer:
     """Writes instructions and the words that they name."""
 
-    def __init__(self, addresses: Addresses, parts: Parts, made: Functions) -> None:
-        self.addresses, self.parts, self.made = addresses, parts, made
-        self.checks = False
+    def __init__(self, codes: Codes, made: Functions) -> None:
+        self.codes, self.made = codes, made
         self.code: list[int] = []
         self.image: list[int] = [POLL_NS] * Frame.OPERANDS
         self.moving: list[int] = []
         self.keep: list[Any] = []
-        self.most_moves = 0
+        self.most_moves, self.checks = 0, False
         self.move_places: list[int] = []  # where the instructions say which words they may use
 
     def finish(self, room: int, ns: float) -> Assembled:
@@ -131,8 +143,7 @@ class Writer:
         chunk = made.chunk(units, price)
         if chunk:
             made.workers.start()
-        address, combine = self.addresses(kernel)
-        n = len(step.buffers)
+        (address, combine), n = self.codes.kernel(kernel), len(step.buffers)
         self.code += [
             Op.LAUNCH, 13 + len(pairs), address, args, units, chunk, combine,
             layout.combine_units(kernel), SPIN, n + len(own), n + 1, need.thread_bytes,
@@ -151,7 +162,7 @@ class Writer:
         if routine.checked:
             self.checks = True
             self.code += [Op.ZERO, room, 8]
-        addresses, time = self.parts(routine), 0.0
+        addresses, time = self.codes.routine(routine), 0.0
         for phase in routine.phases:
             chunk = self.made.chunk(phase.units, phase.cost_ns)
             if chunk:
@@ -181,34 +192,6 @@ class Writer:
 
     def product(self, step: Library, plan: Plan, words: dict[int, int]) -> Time:
         """A matrix product."""
-        found = gemm.product(step, plan.buffers)
-        assert found is not None
-        right, left = found.right, found.left
-        assert right is not None
-        assert left is not None
-        x, y = (v for v in step.inputs if isinstance(v, View))
-        (out,) = step.outputs
-        dtype = plan.buffers[out].dtype
-        item = dtype.itemsize
-        added = isinstance(step, Added)
-        places = (words[x.buffer], words[y.buffer], words[out])
-        offsets = (left.offset * item, right.offset * item, 0)
-        strides = (left.stride * item, right.stride * item, found.rows * found.columns * item)
-        if gemm.is_small(found, dtype) and not right.flipped:
-            code = small.code()
-            self.keep.append(code)
-            down, across = (1, left.lead) if left.flipped else (left.lead, 1)
-            self.code += [
-                Op.SMALL, code.addresses[small.NAMES[dtype.name]], *places, *offsets, found.stack,
-                *strides, found.rows, found.columns, found.inner, down, across, right.lead, added,
-            ]  # fmt: skip
-        else:
-            block = gemm.parameters(found, dtype, added=added)
-            self.keep.append(block)
-            (a, b, c), (ao, bo, co), (da, db, dc) = places, offsets, strides
-            self.code += [
-                Op.GEMM, gemm.address(dtype), block.ctypes.data, b, a, c, bo, ao, co, found.stack,
-                db, da, dc,
-            ]  # fmt: skip
-        ns = gemm.cost_ns(found, dtype) + STEP_NS
-        return Time(ns, ns)
+        code, ns = gemm.instruction(step, plan.buffers, words, self.keep)
+        self.code += code
+        return Time(ns + STEP_NS, ns + STEP_NS)

@@ -12,7 +12,14 @@ from fgrad.compile.lower.items import POINTWISE
 from fgrad.compile.lower.kernels import kernel_of
 from fgrad.compile.lower.nested import programs_of
 from fgrad.compile.lower.partition import Partition
-from fgrad.compile.lower.program import Program, ends, is_drawn, is_plain
+from fgrad.compile.lower.program import (
+    Keeps,
+    Program,
+    ends,
+    is_drawn,
+    is_nothing_kept,
+    is_plain,
+)
 from fgrad.compile.lower.scalars import Supports, is_cheap
 from fgrad.compile.passes import optimize
 from fgrad.compile.plan import (
@@ -27,36 +34,47 @@ from fgrad.compile.plan import (
     View,
 )
 from fgrad.compile.plan import Library as LibraryStep
+from fgrad.compile.updates import with_patches
 from fgrad.core.ir import Jaxpr, Literal, Var
 from fgrad.core.transforms.jaxprs import derived
 
 _AGAIN = 4  # operations that are rather repeated than their result stored and read
 
 
-def lower(jaxpr: Jaxpr, supports: Supports) -> Plan:
+def lower(jaxpr: Jaxpr, supports: Supports, keeps: Keeps = is_nothing_kept) -> Plan:
     """The plan of a closed program.
 
     Args:
         jaxpr: The program, after all passes; without constvars.
         supports: Whether the backend renders a scalar operation in a dtype; an equation with
             others is a step of its own, computed by its eager rule.
+        keeps: Which equations the backend has code of its own for: they are steps, though other
+            equations could take their place. Programs of loops have none.
 
     Returns:
         Kernels and library steps, in an order in which they can run.
     """
+    return with_patches(_lowered(jaxpr, supports, keeps), 0, 0)
+
+
+def _lowered(jaxpr: Jaxpr, supports: Supports, keeps: Keeps = is_nothing_kept) -> Plan:
+    """A plan in which updates of boxes are library steps."""
     assert not jaxpr.constvars, "constants are inputs of a program to be lowered"
-    planner = _Planner(Program(jaxpr, supports))
+    planner = _Planner(Program(jaxpr, supports, keeps))
     plan = planner.plan()
     planner.partition.unlink()
     return plan
 
 
 def planned(jaxpr: Jaxpr, supports: Supports) -> tuple[Jaxpr, Plan]:
-    """A closed program after all passes, and its plan; made once."""
+    """The closed program of a loop after all passes, and its plan; made once.
+
+    How updates of boxes take place is up to the loop: where its carries lie.
+    """
 
     def make() -> tuple[Jaxpr, Plan]:
         optimized = optimize(jaxpr)
-        return optimized, lower(optimized, supports)
+        return optimized, _lowered(optimized, supports)
 
     found: tuple[Jaxpr, Plan] = derived(jaxpr, ("planned", supports), make)
     return found
@@ -84,7 +102,19 @@ class _Planner:
         results = tuple(
             a if isinstance(a, Literal) else self._buffer(a) for a in self.program.results
         )
-        return Plan(len(self.program.jaxpr.invars), tuple(self.buffers), tuple(steps), results)
+        inputs, values = len(self.program.jaxpr.invars), self._values()
+        return Plan(inputs, tuple(self.buffers), tuple(steps), results, values=values)
+
+    def _values(self) -> tuple[Var | None, ...]:
+        """The variable of the jaxpr that each buffer holds."""
+        found: list[Var | None] = [None] * len(self.buffers)
+        jaxpr = self.program.jaxpr
+        for v in (*jaxpr.invars, *(v for e in jaxpr.eqns for v in e.outputs)):
+            atom = self.program.read(v)
+            b = self.number.get(atom) if type(atom) is Var else None
+            if b is not None and found[b] is None and self.buffers[b].shape == v.aval.shape:
+                found[b] = v
+        return tuple(found)
 
     def _written(self) -> list[Library | tuple[Kernel, list[Var]]]:
         """Library nodes, and kernels of those nodes that somebody needs, in order."""

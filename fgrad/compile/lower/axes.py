@@ -41,8 +41,10 @@ def leaves(atoms: Iterable[Atom]) -> list[Atom]:
     """What atoms are by now."""
     out: list[Atom] = []
     for a in atoms:
-        while (parts := a.parts) is not None and len(parts) == 1:
-            a = parts[0]
+        parts = a.parts
+        while parts is not None and len(parts) == 1:
+            (a,) = parts
+            parts = a.parts
         if parts is None:
             out.append(a)
         else:
@@ -136,6 +138,11 @@ def matched(a: Layout, b: Layout) -> list[tuple[Atom, Atom]] | None:
     for x, y in zip(a, b, strict=True):
         if x is None or y is None:
             return None
+        if len(x) == len(y) == 1:  # most axes are one atom
+            (p,), (q,) = x, y
+            if p.parts is None and q.parts is None and p.size == q.size:
+                out.append((p, q))
+                continue
         left, right = leaves(x), leaves(y)
         while left and right:
             p, q = left.pop(), right.pop()

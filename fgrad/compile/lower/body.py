@@ -1,6 +1,6 @@
 """The body of a kernel while it is written: instructions, each written once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from fgrad.compile.kernel import (
     Map,
     Operand,
     Reduce,
+    Scan,
     Store,
 )
 from fgrad.compile.lower.scalars import (
@@ -43,14 +44,21 @@ class Body:
         code: The instructions.
         operands: Their buffers, by the value that each holds.
         order: The values, in order of the operands.
+        free: The first axis that scans leave out, or None.
+        keys: What tells each instruction from others; zeros have a sign in them.
     """
 
-    def __init__(self, sizes: Sequence[int], inner: int) -> None:
+    def __init__(
+        self, sizes: Sequence[int], inner: int, backward: Collection[int] = (),
+        free: int | None = None,
+    ) -> None:  # fmt: skip
         self.sizes = tuple(sizes)
+        self.backward, self.free = backward, free  # axes walked from their end
         self.inner = inner  # the first inner axis
         self.code: list[Instr] = []
         self.operands: list[Operand] = []
         self.order: list[Var] = []
+        self.keys: list[Any] = []
         self._known: dict[Any, int] = {}
         self._operand_of: dict[Var, int] = {}
         self._full: list[bool] = []
@@ -59,9 +67,25 @@ class Body:
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = len(self.code)
-            self.code.append(instr)
-            self._full.append(full)
+            self._put(key, instr, full)
         return found
+
+    def _walked(self, at: Affine) -> Map:
+        """A map over the positions of the loops, from one over the axes."""
+        offset, strides = at.offset, list(at.strides)
+        for a in self.backward:
+            offset += strides[a] * (self.sizes[a] - 1)
+            strides[a] = -strides[a]
+        return Map(offset, tuple(strides), at.indirect)
+
+    def _bounded(self, b: Bound) -> Bound:
+        m = self._walked(Affine(b.offset, b.strides, b.indirect))
+        return Bound(b.size, m.offset, m.strides, m.indirect)
+
+    def _put(self, key: Any, instr: Instr, full: bool) -> None:
+        self.keys.append(key)
+        self.code.append(instr)
+        self._full.append(full)
 
     def _varies(self, m: Affine | Map | Bound) -> bool:
         return any(m.strides[self.inner :]) or any(self._full[v] for v, _ in m.indirect)
@@ -87,7 +111,8 @@ class Body:
             return self.const(fill, dtype)  # every index lies outside
         o = self.operand(var, written=False)
         assert not self.operands[o].written, "a kernel reads what it writes"
-        m = Map(at.offset, at.strides, at.indirect)
+        m = self._walked(at)
+        bounds = tuple(self._bounded(b) for b in bounds)
         full = self._varies(m) or any(map(self._varies, bounds))
         key = ("load", o, m, bounds, repr(fill))
         return self._emit(key, Load(o, m, dtype, bounds, fill), full)
@@ -99,7 +124,10 @@ class Body:
 
     def position(self, axis: int, dtype: DType = I64) -> int:
         """The position along an axis."""
-        return self._emit(("index", axis, dtype), Index(axis, dtype), axis >= self.inner)
+        here = self._emit(("index", axis, dtype), Index(axis, dtype), axis >= self.inner)
+        if axis not in self.backward:
+            return here
+        return self.compute("sub", (self.const(self.sizes[axis] - 1, dtype), here), dtype)
 
     def compute(self, op: str, args: tuple[int, ...], dtype: DType) -> int:
         """A scalar operation."""
@@ -113,6 +141,11 @@ class Body:
         dtype = self.dtype(arg)
         return self._emit(("reduce", monoid, arg), Reduce(monoid, arg, dtype), False)
 
+    def scan(self, monoid: str, *args: int) -> int:
+        """For each element, the reduction of those up to it."""
+        instr = Scan(monoid, args, self.dtype(args[0]), self.free is not None)
+        return self._emit(("scan", monoid, args), instr, True)
+
     def _spread(self, arg: int) -> int:
         """A row value as one of each element: it counts as often as there are elements."""
         here = self.position(len(self.sizes) - 1)
@@ -124,22 +157,22 @@ class Body:
         o = self.operand(var, written=True)
         if not var.aval.size:
             return
-        self.code.append(Store(o, Map(at.offset, at.strides, at.indirect), arg))
-        self._full.append(False)
+        m = self._walked(at)
+        self._put(("store", o, m, arg), Store(o, m, arg), False)
 
     def accumulate(self, var: Var, at: Affine, monoid: str, arg: int) -> None:
         """Reduce over the outer axes that are not kept, into the buffer of a value."""
         o = self.operand(var, written=True)
         if not var.aval.size:
             return
-        self.code.append(Accumulate(o, Map(at.offset, at.strides), monoid, arg))
-        self._full.append(False)
+        m = self._walked(at)
+        self._put(("accumulate", o, m, monoid, arg), Accumulate(o, m, monoid, arg), False)
 
     def fold(self, var: Var, at: Affine, monoid: str, arg: int) -> None:
         """Reduce over the last axis, into the buffer of a value."""
         o = self.operand(var, written=True)
-        self.code.append(Fold(o, Map(at.offset, at.strides), monoid, arg))
-        self._full.append(False)
+        m = self._walked(at)
+        self._put(("fold", o, m, monoid, arg), Fold(o, m, monoid, arg), False)
 
     # --------------------------------------------------------------------------- composed
 

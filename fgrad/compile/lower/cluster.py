@@ -7,9 +7,10 @@ one over some of them, the fastest among these, is folded: a result for each par
 """
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 from fgrad.compile.lower.axes import Atom, Layout, flat, leaves, matched, size_of
-from fgrad.compile.lower.items import REDUCE, Item
+from fgrad.compile.lower.items import REDUCE, SCAN, Item
 from fgrad.compile.lower.program import Access
 from fgrad.compile.lower.strided import Strided
 from fgrad.core.ir import Eqn, Literal, Var
@@ -29,10 +30,14 @@ class Cluster:
         walks: Of each value made here, the layout by which its equation is traversed: of a
             reduction that of its operand.
         reduced: Of each reduction, the atoms it reduces over.
+        scanned: Of each scan, the atoms it runs along.
+        backward: Whether scans run from the end; None: there are none.
         reads: The values of others that are read here, each with its layouts.
         joins: Concatenations whose parts are all made here, which store straight into them.
         memory: Those of them that are read from memory; the others are parts of these.
         domain: All atoms.
+        size: The number of elements of the domain.
+        largest: Of the walks, the first of those with most elements, and how many these are.
         inner: The atoms of a row, where an equation depends on them; else None.
         phase: The recomputation that it belongs to, or None.
         run: The backward pass that it belongs to, or None.
@@ -47,10 +52,14 @@ class Cluster:
         self.layouts: dict[Var, Layout] = {}
         self.walks: dict[Var, Layout] = {}
         self.reduced: dict[Var, list[Atom]] = {}
+        self.scanned: dict[Var, list[Atom]] = {}
+        self.backward: bool | None = None
         self.reads: dict[Var, list[Layout | None]] = {}
         self.memory: set[Var] = set()
         self.joins: dict[Var, tuple[Var, ...]] = {}
         self.domain: list[Atom] = []
+        self.size = 1
+        self.largest: tuple[int, Layout] = (0, [])
         self.inner: list[Atom] | None = None
         self.phase = eqn.phase
         self.run = None if eqn.pullback is None else eqn.pullback[0]
@@ -68,11 +77,16 @@ class Cluster:
         self.last = position
         self.walks[var] = walk
         self.domain = flat(walk)
+        self.size = size_of(self.domain)
+        self.largest = (self.size, walk)
         self.layouts[var] = walk
         if item.form == REDUCE:
             axes = item.eqn.params["axes"]
             self.reduced[var] = [a for i in axes for a in leaves(walk[i] or ())]
             self.layouts[var] = [a for i, a in enumerate(walk) if i not in axes]
+        if item.form == SCAN:
+            self.inner = self.scanned[var] = list(walk[item.eqn.params["axis"]] or ())
+            self.backward = item.eqn.params["reverse"]
         for base, layout, memory in found:
             self.reads.setdefault(base, []).append(layout)
             if memory:
@@ -81,10 +95,6 @@ class Cluster:
     def atoms(self) -> list[Atom]:
         """The domain by now."""
         return leaves(self.domain)
-
-    def walks_size(self) -> int:
-        """The number of elements of the domain."""
-        return size_of(self.atoms())
 
 
 class Library:
@@ -134,13 +144,13 @@ class Merge:
         self.refined = False
         self.possible = (
             # Sizes of 0 would fit each other in more than one way, and nothing is gained.
-            a.walks_size() > 0
-            and b.walks_size() > 0
+            a.size > 0
+            and b.size > 0
             and len(a.items) + len(b.items) <= _MEMBERS
             and len(a.reads) + len(b.reads) <= _READS
             and self._phases_agree(related)
             and self._bind_shared()
-            and self._divides(related)
+            and (self._is_pointwise() or self._divides(related))
         )
 
     def _phases_agree(self, related: bool) -> bool:
@@ -184,7 +194,8 @@ class Merge:
             return False
         new: dict[Atom, Atom] = {}
         for p, q in pairs:
-            p, q = _only(p), _only(q)
+            if p.parts is not None or q.parts is not None:
+                p, q = _only(p), _only(q)
             if self.same.get(q, p) is not p or (p in self.used and q not in self.same):
                 return False
             new[q] = p
@@ -200,10 +211,17 @@ class Merge:
 
     # ----------------------------------------------------------------------- division
 
+    def _is_pointwise(self) -> bool:
+        """Whether both have the same atoms, and nothing is reduced or divided into rows."""
+        a, b = self.a, self.b
+        if a.reduced or b.reduced or a.inner is not None or b.inner is not None:
+            return False
+        return self.used.issuperset(a.atoms()) and all(q in self.same for q in b.atoms())
+
     def _divides(self, related: bool) -> bool:
         a, b = self.a, self.b
         left = a.atoms()
-        right = self._mine(b.domain)
+        right = [self.same.get(q, q) for q in b.atoms()]
         only_a = [p for p in left if p not in self.used]
         only_b = [q for q in right if q not in self.used]
         if (only_a or only_b) and (not related or (only_a and only_b)):
@@ -232,8 +250,29 @@ class Merge:
         sets += [self._mine(r) for r in b.reduced.values()]
         self.inner = inner
         last = _fastest(a)
-        small = size_of(left) <= _SMALL
-        return divisions(inner, [s for s in sets if s], last and _only(last), small)
+        small = a.size <= _SMALL
+        sets = [s for s in sets if s]
+        return self._scans_fit(inner, sets, bool(only_a or only_b)) and divisions(
+            inner, sets, last and _only(last), small
+        )
+
+    def _scans_fit(
+        self, inner: Sequence[Atom] | None, sets: Sequence[Sequence[Atom]], extra: bool
+    ) -> bool:
+        """Whether scans may share a kernel with the rest: they have one direction and whole rows.
+
+        Along slow axes they share it with what is computed of each element alone.
+        """
+        a, b = self.a, self.b
+        if a.backward is None and b.backward is None:
+            return True
+        if None not in (a.backward, b.backward) and a.backward != b.backward:
+            return False
+        row = frozenset(inner or ())
+        ends = set(self._mine(last for last in (_fastest(a), _fastest(b)) if last))
+        if not ends <= row and (sets or extra):
+            return False
+        return all(row <= s or not row & s for s in map(frozenset, sets))
 
     def _spreads(self, whole: Cluster, part: Cluster, extra: list[Atom]) -> bool:
         """Whether all of `part` can be row values of `whole`, whose rows are `extra`."""
@@ -244,17 +283,22 @@ class Merge:
         last = _fastest(whole)
         if whole is self.b and last is not None:
             last = self.same.get(last, last)
-        return last in extra or size_of(whole.atoms()) <= _SMALL
+        return last in extra or whole.size <= _SMALL
 
     def commit(self) -> Cluster:
         """Make b a part of a."""
         a, b = self.a, self.b
         for q, p in self.same.items():
             q.parts = (p,)
-        a.items = sorted(a.items + b.items, key=lambda pair: pair[0])
+        in_order = a.items[-1][0] < b.items[0][0]
+        a.items += b.items
+        if not in_order:
+            a.items.sort(key=itemgetter(0))
         a.layouts.update(b.layouts)
         a.walks.update(b.walks)
         a.reduced.update(b.reduced)
+        a.scanned.update(b.scanned)
+        a.backward = b.backward if a.backward is None else a.backward
         a.joins.update(b.joins)
         for base, layouts in b.reads.items():
             a.reads.setdefault(base, []).extend(layouts)
@@ -263,6 +307,9 @@ class Merge:
             del a.reads[base]
             a.memory.discard(base)
         a.domain = list(dict.fromkeys(leaves([*a.domain, *b.domain])))
+        a.size = size_of(a.domain)
+        if b.largest[0] > a.largest[0]:
+            a.largest = b.largest
         a.inner = self.inner
         a.phase = b.phase if a.phase is None else a.phase
         a.run = a.run if a.run is b.run else None
@@ -285,9 +332,10 @@ def _agree(a: Sequence[Atom] | None, b: Sequence[Atom]) -> bool:
 
 def _fastest(cluster: Cluster) -> Atom | None:
     """The atom along which the largest value made or walked here is contiguous."""
-    walk = max(cluster.walks.values(), key=lambda w: size_of(flat(w)))
-    atoms = flat(walk)
-    return atoms[-1] if atoms else None
+    for axis in reversed(cluster.largest[1]):
+        if axis:
+            return leaves(axis)[-1]
+    return None
 
 
 def _is_row(cluster: Cluster, var: Var) -> bool:

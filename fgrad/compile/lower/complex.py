@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from fgrad.compile.lower.complex_scalars import names_in, parts_of
-from fgrad.compile.lower.indexed import is_gather
-from fgrad.compile.lower.items import JOIN, POINTWISE, VIEW, Equations, Item
+from fgrad.compile.lower.indexed import is_gather, look_up
+from fgrad.compile.lower.items import JOIN, POINTWISE, SCAN, VIEW, Equations, Item
 from fgrad.compile.lower.scalars import Supports, computed, expression, is_supported, part_dtype
 from fgrad.compile.lower.views import Affine, is_regular, total
 from fgrad.compile.plan import contiguous
@@ -93,6 +93,8 @@ def split(
             return splitter.view(lower.data)
         case "reduce":
             return lower.data == "+" and splitter.each_half()
+        case "scan":
+            return splitter.each_half() if lower.data == "add" else splitter.products()
         case "pointwise":
             return splitter.pointwise()
     return False
@@ -128,6 +130,8 @@ class _Splitter:
         if name == "concatenate":
             self.program.put(Item(self.eqn, self.origin, JOIN))
             return True
+        if name == "gather":
+            look_up(self.program, self.eqn, self.origin)
         return name != "iota" and self.each_half()
 
     def each_half(self) -> bool:
@@ -144,6 +148,19 @@ class _Splitter:
         view = eqn.primitive.lower.kind == "view" and is_regular(eqn)  # type: ignore[union-attr]
         view = view and not is_gather(eqn)  # its halves are computed
         program.pair(eqn, self.origin, *zip(*found, strict=True), view=view)
+        return True
+
+    def products(self) -> bool:
+        """A scan by products: each part of the result is one of both parts of the operand."""
+        eqn, program = self.eqn, self.program
+        pair = halves(program, eqn.inputs[0], self.origin)
+        if eqn.outputs[0].aval.shape[eqn.params["axis"]] != 1:
+            outs = Var(_part(eqn.outputs[0])), Var(_part(eqn.outputs[0]))
+            for out, monoid in zip(outs, ("mul_re", "mul_im"), strict=True):
+                one = eqn.replace(inputs=pair, outputs=(out,))
+                program.put(Item(one, self.origin, SCAN, monoid))
+            pair = outs
+        program.pair(eqn, self.origin, pair)
         return True
 
     def pointwise(self) -> bool:
@@ -168,7 +185,7 @@ class _Splitter:
         known: Any = {n: computed(a.aval.dtype) for n, a in values.items()}
         dtype = computed(part_dtype(out.aval.dtype))
         assert dtype is not None
-        if not all(is_supported(p, known, dtype, self.supports) for p in parts):
+        if not all(is_supported(p, tuple(known.items()), dtype, self.supports) for p in parts):
             return False
         if not is_complex(out):
             self.put(parts[0], values, out)

@@ -10,8 +10,10 @@ from fgrad.compile.kernel import Bound
 from fgrad.compile.lower.axes import Layout
 from fgrad.compile.lower.body import Body
 from fgrad.compile.lower.items import JOIN, POINTWISE, VIEW, Equations, Item
+from fgrad.compile.lower.scalars import part_dtype
 from fgrad.compile.lower.strided import Strided
 from fgrad.compile.lower.views import Affine, total
+from fgrad.core.avals import ShapedArray
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Var
 
 ValueOf = Callable[[Atom, Sequence[Affine], tuple[Bound, ...]], int]
@@ -25,6 +27,35 @@ def is_gather(eqn: Eqn) -> bool:
 def is_check(eqn: Eqn) -> bool:
     """Whether an equation raises where an index lies outside, and does nothing else."""
     return eqn.primitive.name == "check_bounds"
+
+
+def joined(program: Equations, atom: Atom, axis: int) -> tuple[Atom, ...] | None:
+    """The values of length 1 along an axis that a concatenation puts beside each other."""
+    made = program.made.get(atom) if type(atom) is Var else None
+    item = None if made is None else program.items[made[0]]
+    if item is None or item.form != JOIN or item.eqn.params["dimension"] != axis:
+        return None
+    single = all(a.aval.shape[axis] == 1 for a in item.eqn.inputs)
+    return item.eqn.inputs if single else None
+
+
+def look_up(program: Equations, eqn: Eqn, origin: int) -> None:
+    """Take in a gather as a value that is computed once, element by element, from a view.
+
+    Of a complex one that value is known to be what the result is stored from: the two floats of
+    each element, along one more axis. What computes with complex elements reads their parts.
+    """
+    operand, indices = eqn.inputs
+    (out,) = eqn.outputs
+    columns = joined(program, indices, indices.aval.ndim - 1) or (indices,)
+    found, part = out, part_dtype(out.aval.dtype)
+    if part != out.aval.dtype:
+        found = program.floats[out] = Var(ShapedArray((*out.aval.shape, 2), part))
+    shown = Var(found.aval)
+    view = eqn.replace(inputs=(operand, *columns), outputs=(shown,))
+    copy = eqn.replace(inputs=(shown,), outputs=(found,))
+    program.put(Item(view, origin, VIEW))
+    program.put(Item(copy, origin, POINTWISE, "x", ("x",)))
 
 
 def columns_of(eqn: Eqn) -> tuple[Atom, ...]:
@@ -65,7 +96,8 @@ def _is_traced(item: Item) -> bool:
     kind = item.eqn.primitive.lower.kind  # type: ignore[union-attr]
     atoms = (*item.eqn.inputs, *item.eqn.outputs)
     integers = all(a.aval.dtype.kind in "iub" for a in atoms)
-    return item.form in (VIEW, JOIN, POINTWISE) and kind in _TRACED and integers
+    movers = item.form in (VIEW, JOIN, POINTWISE) and not is_gather(item.eqn)
+    return movers and kind in _TRACED and integers
 
 
 _TRAIL = 32  # equations at most
@@ -75,7 +107,12 @@ _TRACED = ("pointwise", "view")
 def batch_axes(eqn: Eqn) -> list[int]:
     """The axes of the result that are no window axes."""
     offsets = eqn.params["dimension_numbers"].offset_dims
-    return [i for i in range(eqn.outputs[0].aval.ndim) if i not in offsets]
+    return [i for i in range(_rank(eqn)) if i not in offsets]
+
+
+def _rank(eqn: Eqn) -> int:
+    """The number of axes of the result, but for that of the floats of complex elements."""
+    return eqn.outputs[0].aval.ndim - (eqn.inputs[0].aval.dtype.kind == "c")
 
 
 def layout_of(eqn: Eqn, column: Atom, layout: Layout | None) -> Layout | None:
@@ -120,5 +157,9 @@ def gathered(
         start = body.clamped(value(column, (*batch, zero.plus(entry)), bounds), limit)
         part = at[d]
         at[d] = Affine(part.offset, part.strides, (*part.indirect, (start, 1)))
-    place = total([at[d] for d in range(len(shape))], source.strides, axes)
-    return body.load(source.base, place.plus(source.offset), bounds)
+    place = total([at[d] for d in range(len(shape))], source.strides, axes).plus(source.offset)
+    if len(index) > _rank(eqn):
+        part = index[-1]
+        strides = (a + b for a, b in zip(part.strides, place.times(2).strides, strict=True))
+        place = place.times(2)._replace(strides=tuple(strides)).plus(part.offset)
+    return body.load(source.base, place, bounds)

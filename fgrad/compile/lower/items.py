@@ -7,6 +7,7 @@ from fgrad.core.ir import Atom, Eqn, Var
 from fgrad.core.scalar import Expr
 
 POINTWISE, REDUCE, VIEW, LIBRARY = "pointwise", "reduce", "view", "library"
+SCAN = "scan"
 PAIR = "pair"  # a complex value, of which the parts are values of their own
 RANDOM = "random"
 JOIN = "join"  # a concatenation: its parts are stored straight into it
@@ -18,8 +19,8 @@ class Item(NamedTuple):
     Attributes:
         eqn: The equation.
         origin: Its position in the program that was given.
-        form: POINTWISE, REDUCE, VIEW, JOIN, PAIR or LIBRARY.
-        expr: Of POINTWISE: the scalar expression; of REDUCE: the monoid.
+        form: POINTWISE, REDUCE, SCAN, VIEW, JOIN, PAIR or LIBRARY.
+        expr: Of POINTWISE: the scalar expression; of REDUCE and SCAN: the monoid.
         names: Of POINTWISE: the operands' names in it.
     """
 
@@ -39,6 +40,7 @@ class Equations:
         renamed: Variables that were found to be other values.
         halves: Of complex values, the real and the imaginary part.
         pairs: Those of them that are not in memory unless somebody needs them there.
+        floats: Of complex values that were looked up, the floats, along one more axis.
         stored: Views that are written to memory, because a step needs them there.
         pending: Those of them that nobody has taken care of yet.
     """
@@ -49,6 +51,7 @@ class Equations:
         self.renamed: dict[Var, Atom] = {}
         self.halves: dict[Var, tuple[Atom, Atom]] = {}
         self.pairs: set[Var] = set()
+        self.floats: dict[Var, Var] = {}
         self.stored: set[Var] = set()
         self.pending: list[Var] = []
 

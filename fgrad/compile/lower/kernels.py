@@ -1,18 +1,18 @@
 """From a cluster to its kernel: the order of axes, the body, the stores."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 from fgrad.compile.kernel import Accumulate, Bound, Kernel, Load, Map, Operand
-from fgrad.compile.lower.axes import Atom, Layout, flat, leaves, size_of, split
+from fgrad.compile.lower.axes import Atom, Layout, leaves, size_of
 from fgrad.compile.lower.body import Body
 from fgrad.compile.lower.cluster import Cluster
 from fgrad.compile.lower.collapse import collapsed, runs_of
 from fgrad.compile.lower.complex import is_complex, position_of
+from fgrad.compile.lower.division import divided
 from fgrad.compile.lower.indexed import gathered, is_gather
-from fgrad.compile.lower.items import POINTWISE, REDUCE, VIEW, Item
+from fgrad.compile.lower.items import POINTWISE, REDUCE, SCAN, VIEW, Item
 from fgrad.compile.lower.program import Program
-from fgrad.compile.lower.scalars import computed
+from fgrad.compile.lower.scalars import computed, scan_dtype
 from fgrad.compile.lower.views import PARTS, Affine, Inexpressible, index_of, total
 from fgrad.compile.plan import contiguous
 from fgrad.core.avals import ShapedArray
@@ -20,19 +20,8 @@ from fgrad.core.ir import Atom as Value
 from fgrad.core.ir import Eqn, Literal, Var
 
 Index = tuple[Affine, ...]
-_LONG = 2**16  # elements that are reduced by several threads
-_ROW = 512  # elements of their rows, at most: an accumulating thread takes 64 rows at least
-
 
 Written = tuple[Kernel, list[Var]]  # with the value behind each operand
-
-
-class Rows(NamedTuple):
-    """How the axes of a kernel are divided: kept outer ones, accumulated ones, those of a row."""
-
-    kept: list[Atom]
-    across: list[Atom]
-    inner: list[Atom] | None
 
 
 def kernel_of(
@@ -65,14 +54,17 @@ class _Writer:
         self.cluster = cluster
         self.needed = dict.fromkeys(needed)
         self.items = self._live(cluster, program)
-        self.rows = self._divide()
-        kept, across, inner = self.rows
-        order = [*kept, *across, *(inner or ())]
+        self.rows = divided(cluster, self.items, self.needed)
+        kept, across, inner, free, backward = self.rows
+        order = [*kept, *across, *(inner or ()), *free]
         self.place = {a: i for i, a in enumerate(order)}
         self.sizes = [a.size for a in order]
         self.zero = Affine(0, (0,) * len(order))
-        first = len(order) - len(inner) if inner is not None else 0
-        self.body = Body(self.sizes, first)
+        first = len(kept) + len(across) if inner is not None else 0
+        self.body = Body(
+            self.sizes, first, [self.place[a] for a in backward],
+            len(order) - len(free) if free else None,
+        )  # fmt: skip
         self.known: dict[object, int] = {}
         self.places = {v: self.index(cluster.layouts[v]) for v in self.items}
         self.folds: list[tuple[Var, int, set[Atom]]] = []
@@ -100,62 +92,14 @@ class _Writer:
                     wanted |= bases(program, a)
         return dict(reversed(live.items()))
 
-    def _divide(self) -> Rows:
-        walks = [self.cluster.walks[v] for v in self.items]
-        domain = list(dict.fromkeys(a for w in walks for a in flat(w)))
-        order = self._order(domain)
-        reduced = {
-            v: leaves(self.cluster.reduced[v]) for v in self.items if v in self.cluster.reduced
-        }
-        sets = list(dict.fromkeys(frozenset(r) for r in reduced.values() if r))
-        inner = self.cluster.inner
-        row = frozenset(order).intersection(leaves(inner or ()))
-        if not row and not sets:
-            return Rows(order, [], None)
-        if inner is None:
-            row = _choose(order, sets)
-            if len(row) == len(order) and size_of(order) > _LONG:
-                row = _tail(order)
-                order = leaves(order)
-                sets = [frozenset(order)]
-        across = frozenset[Atom]().union(*(s - row for s in sets if row <= s or not s & row))
-        return Rows(
-            [a for a in order if a not in row and a not in across],
-            [a for a in order if a in across],
-            [a for a in order if a in row],
-        )
-
-    def _order(self, domain: list[Atom]) -> list[Atom]:
-        """The atoms so that most of memory is walked in its own order."""
-        weights: dict[Atom, int] = {}
-        longest: dict[Atom, list[Atom]] = {}
-        for var, layout in self._arrays():
-            atoms = flat(layout)
-            if atoms:
-                last = atoms[-1]
-                weights[last] = weights.get(last, 0) + var.aval.size
-                if len(atoms) > len(longest.get(last, ())):
-                    longest[last] = atoms
-        if not weights:
-            return domain
-        last = max(weights, key=lambda a: weights[a])
-        end = [a for a in longest[last] if a in set(domain)]
-        return [a for a in domain if a not in set(end)] + end
-
-    def _arrays(self) -> Iterable[tuple[Var, Layout]]:
-        for var in self.needed:
-            yield var, self.cluster.layouts[var]
-        for var, layouts in self.cluster.reads.items():
-            for layout in layouts:
-                if layout is not None and None not in layout:
-                    yield var, layout
-
     # --------------------------------------------------------------------------- body
 
     def kernel(self) -> Kernel:
         """The kernel."""
         for var, item in self.items.items():
-            if item.form != REDUCE:
+            if item.form == SCAN:
+                self._scan(var, item)
+            elif item.form != REDUCE:
                 self.value(var, self.places[var])
                 if var in self.needed:
                     self._store(var)
@@ -167,7 +111,7 @@ class _Writer:
         return collapsed(name, self.body, self._division(), tuple(origins))
 
     def _division(self) -> tuple[int, int] | None:
-        kept, across, inner = self.rows
+        kept, across, inner = self.rows[:3]
         return None if inner is None else (len(kept), len(kept) + len(across))
 
     def index(self, layout: Layout) -> Index:
@@ -185,7 +129,10 @@ class _Writer:
     def _store(self, var: Var) -> None:
         index = self.places[var]
         whole, first = self.program.parts.get(var, (var, 0))
-        at = position_of(whole, index, len(self.sizes))
+        if len(index) > whole.aval.ndim:  # both floats of each element, one after the other
+            at = total(index, contiguous(var.aval.shape), len(self.sizes))
+        else:
+            at = position_of(whole, index, len(self.sizes))
         self.body.store(whole, at.plus(first), self.value(var, index))
 
     def _reduce(self, var: Var, item: Item) -> None:
@@ -205,6 +152,17 @@ class _Writer:
             at = total(index, contiguous(var.aval.shape), len(self.sizes))
             self.body.accumulate(var, at, item.expr, value)
             return
+        self.known[(var, index, (), None)] = self.body.rounded(value, var.aval.dtype)
+        if var in self.needed:
+            self._store(var)
+
+    def _scan(self, var: Var, item: Item) -> None:
+        """A value for each element from those up to it."""
+        index = self.places[var]
+        body, values = self.body, [self.value(a, index) for a in item.eqn.inputs]
+        dtype = body.dtype(values[0])
+        values = [body.convert(v, scan_dtype(item.expr, dtype)) for v in values]
+        value = body.convert(body.scan(item.expr, *values), dtype)
         self.known[(var, index, (), None)] = self.body.rounded(value, var.aval.dtype)
         if var in self.needed:
             self._store(var)
@@ -261,7 +219,7 @@ class _Writer:
         if item is not None and bounds:
             return self.value(var, index)  # it is walked as a whole: nothing lies outside
         if item is not None:
-            assert item.form == POINTWISE, "a reduction is used before its rows are at hand"
+            assert item.form == POINTWISE, "a reduction or scan is used before it is at hand"
             assert index == self.places[var], "a value is walked in two ways"
             return self._pointwise(item, index, ())
         if fill is None and self.again(var):
@@ -360,38 +318,3 @@ def bases(program: Program, atom: Value) -> set[Var]:
         if view is not None:
             waiting += view[0].inputs
     return out
-
-
-def _tail(order: list[Atom]) -> frozenset[Atom]:
-    """A row for a reduction over everything: short enough that there are rows for all threads."""
-    row: list[Atom] = []
-    size = 1
-    for a in reversed(order):
-        most = _ROW // size
-        part = next(d for d in range(min(most, a.size), 0, -1) if a.size % d == 0)
-        if part < a.size:
-            if part > 1:
-                row.append(split(a, part)[1])
-            break
-        row.append(a)
-        size *= part
-    return frozenset(row or order)
-
-
-def _choose(order: list[Atom], sets: Sequence[frozenset[Atom]]) -> frozenset[Atom]:
-    """The atoms of a row, where nothing but the order of memory asks for any."""
-    last = order[-1]
-    if len(sets) == 1:
-        (only,) = sets
-        if last in only:
-            return only
-        row = []
-        for a in reversed(order):
-            if a in only:
-                break
-            row.append(a)
-        return frozenset(row)
-    one, two = sorted(sets, key=len)
-    if last in two - one:
-        return two - one
-    return one

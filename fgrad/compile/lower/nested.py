@@ -31,8 +31,10 @@ def can_read(eqn: Eqn, operand: int, strides: Sequence[int]) -> bool:
     """Whether an equation can read an operand as it lies in memory.
 
     Loops pass pointers on to kernels, which take contiguous arrays; the rows of a scan's stacked
-    inputs may lie apart. Others read any strides.
+    inputs may lie apart. Code for pooling goes over rows. Others read any strides.
     """
+    if eqn.primitive.name == "select_and_scatter_add":
+        return not strides or strides[-1] == 1
     if not programs_of(eqn):
         return True
     shape = eqn.inputs[operand].aval.shape

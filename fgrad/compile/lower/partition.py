@@ -133,6 +133,8 @@ class Partition:
         """Have the parts of a complex value stored beside each other."""
         position, _ = self.program.made[var]
         pieces = [(part, k) for k, part in enumerate(self.program.halves[var])]
+        if var in self.program.floats:
+            pieces = [(self.program.floats[var], 0)]
         self._store_parts(position, self.program.items[position], var, pieces)
 
     def _store_parts(
@@ -207,7 +209,7 @@ class Partition:
 
     def _join_siblings(self, me: Cluster, found: list[Access]) -> Cluster:
         for base, layout, _ in found:
-            if layout is None or base.aval.size < me.walks_size():
+            if layout is None or base.aval.size < me.size:
                 continue
             nodes = dict.fromkeys(map(self.find, reversed(self.readers.get(base, ()))))
             for other in list(nodes)[:_SIBLINGS]:

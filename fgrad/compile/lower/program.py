@@ -1,18 +1,27 @@
 """A program ready to be lowered: what each equation is, and what each view shows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fgrad.compile.lower.axes import Layout
 from fgrad.compile.lower.complex import is_complex, split
-from fgrad.compile.lower.indexed import columns_of, is_check, is_gather, layout_of, traced_back
+from fgrad.compile.lower.indexed import (
+    columns_of,
+    is_check,
+    is_gather,
+    joined,
+    layout_of,
+    look_up,
+    traced_back,
+)
 from fgrad.compile.lower.items import (
     JOIN,
     LIBRARY,
     POINTWISE,
     RANDOM,
     REDUCE,
+    SCAN,
     VIEW,
     Equations,
     Item,
@@ -23,6 +32,8 @@ from fgrad.compile.lower.scalars import (
     expression,
     is_supported,
     part_dtype,
+    scan_dtype,
+    scans,
 )
 from fgrad.compile.lower.strided import Strided, strided
 from fgrad.compile.lower.views import PARTS, Inexpressible, down, is_regular
@@ -32,6 +43,14 @@ from fgrad.core.primitive import Absent, Lowering
 from fgrad.core.transforms.jaxprs import stage_derived
 
 _MONOIDS = {"+": "add", "*": "mul", "max": "max", "min": "min", "&": "and", "|": "or", "^": "xor"}
+
+
+Keeps = Callable[[Eqn], bool]
+
+
+def is_nothing_kept(_eqn: Eqn) -> bool:
+    """That a backend has no code of its own for an equation that others can take the place of."""
+    return False
 
 
 class Access(NamedTuple):
@@ -55,12 +74,13 @@ class Program(Equations):
     Attributes:
         parts: For each part of a concatenation, the whole, and the part's first element in it.
         drawn: Of values that were asked for, whether they are made of random bits.
+        keeps: The equations that are steps, though others could take their place.
         sources: Where the operands of gathers lie, by result.
     """
 
-    def __init__(self, jaxpr: Jaxpr, supports: Supports) -> None:
+    def __init__(self, jaxpr: Jaxpr, supports: Supports, keeps: Keeps = is_nothing_kept) -> None:
         super().__init__()
-        self.jaxpr, self.supports = jaxpr, supports
+        self.jaxpr, self.supports, self.keeps = jaxpr, supports, keeps
         self.parts: dict[Var, tuple[Var, int]] = {}
         self.drawn: dict[Var, bool] = {}
         self.sources: dict[Var, Strided] = {}
@@ -71,9 +91,9 @@ class Program(Equations):
     def add(self, eqn: Eqn, origin: int, supports: Supports) -> None:
         """Take in an equation, or what it is composed of."""
         if self.renamed:
-            eqn = eqn.replace(inputs=tuple(self.read(a) for a in eqn.inputs))
+            eqn = eqn.reading(tuple(map(self.read, eqn.inputs)))
         atoms = (*eqn.inputs, *eqn.outputs)
-        composed = is_composed(eqn) and _holds(eqn.inputs)
+        composed = is_composed(eqn) and _holds(eqn.inputs) and not self.keeps(eqn)
         if (
             not (composed and is_gather(eqn))
             and any(map(is_complex, atoms))
@@ -91,28 +111,9 @@ class Program(Equations):
         if is_check(eqn):
             item = item._replace(eqn=traced_back(self, eqn))
         elif item.form == VIEW and is_gather(eqn):
-            item = self._looked_up(item)
+            look_up(self, eqn, origin)
+            return
         self.put(item)
-
-    def _looked_up(self, item: Item) -> Item:
-        """A gather as a value that is computed once, element by element, from a view."""
-        (out,) = item.eqn.outputs
-        shown = Var(out.aval)
-        operand, indices = item.eqn.inputs
-        columns = self._joined(indices, indices.aval.ndim - 1) or (indices,)
-        view = item.eqn.replace(inputs=(operand, *columns), outputs=(shown,))
-        self.put(item._replace(eqn=view))
-        copy = item.eqn.replace(inputs=(shown,))
-        return Item(copy, item.origin, POINTWISE, "x", ("x",))
-
-    def _joined(self, atom: Atom, axis: int) -> tuple[Atom, ...] | None:
-        """The values of length 1 along an axis that a concatenation puts beside each other."""
-        made = self.made.get(atom) if type(atom) is Var else None
-        item = None if made is None else self.items[made[0]]
-        if item is None or item.form != JOIN or item.eqn.params["dimension"] != axis:
-            return None
-        single = all(a.aval.shape[axis] == 1 for a in item.eqn.inputs)
-        return item.eqn.inputs if single else None
 
     def _before(self, item: Item) -> Atom | None:
         """The value that a view gives back: one that was reshaped, or joined to others."""
@@ -120,7 +121,7 @@ class Program(Equations):
         if item.form == VIEW and eqn.primitive.lower.data == "slice":  # type: ignore[union-attr]
             old, new = eqn.inputs[0].aval.shape, eqn.outputs[0].aval.shape
             cut = [i for i, (m, n) in enumerate(zip(old, new, strict=True)) if m != n]
-            parts = self._joined(eqn.inputs[0], cut[0]) if len(cut) == 1 else None
+            parts = joined(self, eqn.inputs[0], cut[0]) if len(cut) == 1 else None
             return (
                 parts[eqn.params["start_indices"][cut[0]]] if parts and new[cut[0]] == 1 else None
             )
@@ -228,6 +229,8 @@ def is_composed(eqn: Eqn) -> bool:
     lower = eqn.primitive.lower
     if not isinstance(lower, Lowering) or lower.decompose is None:
         return False
+    if lower.when is not None:
+        return lower.when([a.aval for a in eqn.inputs], eqn.params)
     if lower.kind == VIEW:
         return not is_regular(eqn)
     if lower.kind == REDUCE and lower.data in _MONOIDS:
@@ -259,15 +262,27 @@ def classify(eqn: Eqn, origin: int, supports: Supports) -> Item:
             monoid = {"max": "or", "min": "and"}.get(monoid, monoid)
         return Item(eqn, origin, REDUCE, monoid)
     if lower.kind != POINTWISE:
-        return library
+        return _scanned(library, supports) if lower.kind == SCAN else library
     scalar = expression(eqn)
     if isinstance(scalar, Absent):
         return library
     expr, names = scalar
-    known: Any = dict(zip(names, types, strict=False))
-    if not is_supported(expr, known, types[-1], supports):  # type: ignore[arg-type]
+    known: Any = tuple(zip(names, types, strict=False))
+    if not is_supported(expr, known, types[-1], supports):
         return library
     return Item(eqn, origin, POINTWISE, expr, names)
+
+
+def _scanned(item: Item, supports: Supports) -> Item:
+    """What a scan is: there is nothing to it along an axis of one element."""
+    eqn, monoid = item.eqn, item.eqn.primitive.lower.data  # type: ignore[union-attr]
+    (x,) = eqn.inputs
+    if x.aval.shape[eqn.params["axis"]] == 1:
+        return Item(eqn, item.origin, POINTWISE, "x", ("x",))
+    dtype = computed(x.aval.dtype)
+    assert dtype is not None
+    known = scans(monoid, scan_dtype(monoid, dtype), supports)
+    return Item(eqn, item.origin, SCAN, monoid) if known else item
 
 
 def ends(program: Program, atom: Atom) -> set[Var]:

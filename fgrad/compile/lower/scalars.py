@@ -1,6 +1,7 @@
 """What a pointwise equation computes of one element: its expression, and the types in it."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,17 @@ def computed(dtype: DType) -> DType | None:
     if dtype in _COMPUTED:
         return dtype
     return F32 if dtype in ROUNDINGS else None
+
+
+def scan_dtype(monoid: str, dtype: DType) -> DType:
+    """The dtype in which a scan of computed values runs."""
+    return np.dtype(np.float64) if monoid == "logaddexp" else dtype
+
+
+def scans(monoid: str, dtype: DType, supports: Supports) -> bool:
+    """Whether a backend renders a scan."""
+    parts = ("exp", "log1p", "max", "sub") if monoid == "logaddexp" else (monoid,)
+    return all(supports(op, dtype) for op in parts)
 
 
 def part_dtype(dtype: DType) -> DType:
@@ -115,11 +127,19 @@ def _cost(expr: Expr, seen: set[int] | None = None) -> int:
     return (1 if expr[0] in _CHEAP else 100) + sum(_cost(e, seen) for e in expr[1:])
 
 
+@lru_cache(1024)
 def is_supported(
-    expr: Expr, known: Mapping[str, DType], expected: DType, supports: Supports
+    expr: Expr, known: tuple[tuple[str, DType], ...], expected: DType, supports: Supports
 ) -> bool:
-    """Whether a backend renders every operation of an expression in its dtype."""
-    return _is_supported(expr, expected, Types(known), set(), supports)
+    """Whether a backend renders every operation of an expression in its dtype.
+
+    Args:
+        expr: The expression.
+        known: The dtype of each operand, by name.
+        expected: That of the result.
+        supports: What the backend says of one operation.
+    """
+    return _is_supported(expr, expected, Types(dict(known)), set(), supports)
 
 
 def _is_supported(

@@ -1,5 +1,6 @@
 """Compute equal things once."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
@@ -23,10 +24,14 @@ def cse(jaxpr: Jaxpr) -> Jaxpr:
             continue
         if key is not None:
             seen[key] = eqn.outputs
-        eqns.append(eqn.replace(inputs=inputs))
+        eqns.append(eqn.reading(inputs))
     if len(eqns) == len(jaxpr.eqns):
         return jaxpr
     return Jaxpr(jaxpr.invars, jaxpr.constvars, eqns, [read(v) for v in jaxpr.outvars])
+
+
+def _items(params: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(sorted(params.items()) if len(params) > 1 else params.items())
 
 
 def _key(eqn: Eqn, inputs: tuple[Atom, ...]) -> Any:
@@ -34,7 +39,7 @@ def _key(eqn: Eqn, inputs: tuple[Atom, ...]) -> Any:
     if eqn.effects:
         return None
     atoms = tuple(a.key if isinstance(a, Literal) else id(a) for a in inputs)
-    key = (eqn.primitive, atoms, tuple(sorted(eqn.params.items())), eqn.phase)
+    key = (eqn.primitive, atoms, _items(eqn.params), eqn.phase)
     try:
         hash(key)
     except TypeError:

@@ -22,19 +22,19 @@ def fold(jaxpr: Jaxpr) -> Jaxpr:
         if _is_scalar(eqn, inputs):
             env[eqn.outputs[0]] = _evaluate(eqn, inputs)
         else:
-            eqns.append(eqn.replace(inputs=inputs))
+            eqns.append(eqn.reading(inputs))
     if not env:
         return jaxpr
     return Jaxpr(jaxpr.invars, jaxpr.constvars, eqns, [read(v) for v in jaxpr.outvars])
 
 
 def _is_scalar(eqn: Eqn, inputs: tuple[Atom, ...]) -> bool:
-    prim = eqn.primitive
-    if prim.multiple_results or prim.calls or eqn.effects or not inputs:
+    if not inputs or not all(isinstance(a, Literal) and a.aval.shape == () for a in inputs):
         return False
-    return eqn.outputs[0].aval.shape == () and all(
-        isinstance(a, Literal) and a.aval.shape == () for a in inputs
-    )
+    prim = eqn.primitive
+    if prim.multiple_results or prim.calls or eqn.effects:
+        return False
+    return eqn.outputs[0].aval.shape == ()
 
 
 def _evaluate(eqn: Eqn, inputs: tuple[Atom, ...]) -> Literal:

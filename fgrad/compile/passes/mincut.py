@@ -67,9 +67,9 @@ class _Cut:
         alive = {v for v in self.jaxpr.outvars if type(v) is Var}
         for eqn in self.rest:
             if not self._may_change(eqn):
-                alive.update(_variables(eqn))
+                alive.update(variables(eqn))
         for eqn in self.forward:  # a view of what is alive takes no memory
-            if _is_free(eqn) and all(v in alive or v not in self.made for v in _variables(eqn)):
+            if _is_free(eqn) and all(v in alive or v not in self.made for v in variables(eqn)):
                 alive.update(eqn.outputs)
         return alive
 
@@ -79,7 +79,7 @@ class _Cut:
         behind: list[int] = []
         for i, eqn in enumerate(self.jaxpr.eqns):
             bits = 0
-            for v in _variables(eqn):
+            for v in variables(eqn):
                 bits |= passed.get(v, 0)
             behind.append(bits)
             passed.update(dict.fromkeys(eqn.outputs, bits | own[i] if i < len(own) else bits))
@@ -87,7 +87,7 @@ class _Cut:
         for eqn, bits in zip(reversed(self.forward), reversed(own), strict=True):
             for v in eqn.outputs:
                 bits |= barred.get(v, 0)
-            for v in _variables(eqn):
+            for v in variables(eqn):
                 barred[v] = barred.get(v, 0) | bits
         # What a kernel computes of values that are there early, it computes late: where it is read.
         read: dict[Var, int] = {}
@@ -97,9 +97,9 @@ class _Cut:
                 bits = behind[i]
                 for v in eqn.outputs:
                     behind[i] |= read.get(v, 0)
-                if bits != behind[i] and _is_cheap(eqn) and self._may_change(eqn):
+                if bits != behind[i] and is_cheap(eqn) and self._may_change(eqn):
                     self.early.add(i)
-            for v in _variables(eqn):
+            for v in variables(eqn):
                 read[v] = read.get(v, 0) | behind[i]
         return barred, behind
 
@@ -134,14 +134,14 @@ class _Cut:
                     self.alive.add(v)
                 else:
                     self.needed[v] = None
-            elif _is_cheap(self.forward[self.made[v]]) and (known is None or before & ~known):
+            elif is_cheap(self.forward[self.made[v]]) and (known is None or before & ~known):
                 # It is computed where it is read, so its operands are what is needed there.
                 self.late[v] = before | (known or 0)
                 waiting += self._sources(self.forward[self.made[v]])
 
     def _sources(self, eqn: Eqn) -> list[Var]:
         """The forward values it reads that are not in memory at any rate."""
-        found = dict.fromkeys(_variables(eqn))
+        found = dict.fromkeys(variables(eqn))
         return [v for v in found if v in self.made and v not in self.alive]
 
     def _decide(self) -> None:
@@ -152,7 +152,7 @@ class _Cut:
         sources: list[tuple[int, ...] | None] = []
         for v in order:  # grows
             eqn = self.forward[self.made[v]]
-            if not _is_cheap(eqn):
+            if not is_cheap(eqn):
                 sources.append(None)
                 continue
             found = self._sources(eqn)
@@ -181,7 +181,7 @@ class _Cut:
     def _changed(self, eqn: Eqn, before: int, written: list[Eqn]) -> Eqn:
         """An equation of the backward pass, after the copies of equations that it reads from."""
         read = [
-            v for v in _variables(eqn)
+            v for v in variables(eqn)
             if v in self.again and (v in self.late or self.barred.get(v, 0) & before)
         ]  # fmt: skip
         if not read:
@@ -192,25 +192,27 @@ class _Cut:
             v = waiting.pop()
             if v not in missing and v not in self.copies:
                 missing.add(v)
-                sources = _variables(self.forward[self.made[v]])
+                sources = variables(self.forward[self.made[v]])
                 waiting += [s for s in sources if s in self.again]
         for i in sorted({self.made[v] for v in missing}):
             old = self.forward[i]
             outputs = tuple(Var(v.aval) for v in old.outputs)
             new = old.replace(
-                inputs=_renamed(old.inputs, self.copies), outputs=outputs,
+                inputs=renamed(old.inputs, self.copies), outputs=outputs,
                 phase=(old.phase, self.run), pullback=(self.run, False),
             )  # fmt: skip
             self.copies.update(zip(old.outputs, outputs, strict=True))
             written.append(new)
-        return eqn.replace(inputs=_renamed(eqn.inputs, {v: self.copies[v] for v in read}))
+        return eqn.replace(inputs=renamed(eqn.inputs, {v: self.copies[v] for v in read}))
 
 
-def _variables(eqn: Eqn) -> list[Var]:
+def variables(eqn: Eqn) -> list[Var]:
+    """The variables that an equation reads."""
     return [a for a in eqn.inputs if type(a) is Var]
 
 
-def _renamed(atoms: tuple[Atom, ...], names: dict[Var, Var]) -> tuple[Atom, ...]:
+def renamed(atoms: tuple[Atom, ...], names: dict[Var, Var]) -> tuple[Atom, ...]:
+    """Atoms, variables by their new names."""
     return tuple(names.get(a, a) if type(a) is Var else a for a in atoms)
 
 
@@ -232,7 +234,7 @@ def _joins_kernels(eqn: Eqn) -> bool:
     return lower.kind in ("pointwise", "view")
 
 
-def _is_cheap(eqn: Eqn) -> bool:
+def is_cheap(eqn: Eqn) -> bool:
     """Whether an equation may be computed twice."""
     lower = eqn.primitive.lower
     if not isinstance(lower, Lowering) or eqn.effects or eqn.phase is not None:

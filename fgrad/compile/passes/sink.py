@@ -19,7 +19,7 @@ def sink(jaxpr: Jaxpr) -> Jaxpr:
     """
     sunk = _Sink(jaxpr)
     for eqn in jaxpr.eqns:
-        sunk.add(eqn.replace(inputs=tuple(sunk.read(a) for a in eqn.inputs)))
+        sunk.add(eqn.reading(tuple(map(sunk.read, eqn.inputs))))
     if not sunk.renamed:
         return jaxpr
     outs = [sunk.read(a) for a in jaxpr.outvars]

@@ -149,8 +149,14 @@ class Tape:
         table: list[Value | None] = [None] * self.size
         for slot, t in zip(self.inputs, tangents, strict=True):
             table[slot] = t
-        for record in self.records or ():
-            _push(record, table)
+        around = state.pullback
+        if around is None:
+            state.pullback = (object(), False)
+        try:
+            for record in self.records or ():
+                _push(record, table)
+        finally:
+            state.pullback = around
         return [table[slot] if slot >= 0 else None for slot in self.outputs]
 
 

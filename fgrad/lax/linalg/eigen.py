@@ -101,7 +101,7 @@ eigh_p: Primitive = Primitive(
     jvp=_eigh_jvp,
     transpose=Absent("not linear"),
     batch=m.batch_leading(lambda: eigh_p),
-    lower=Lowering("library", "syevd"),
+    lower=Lowering("library", "syevd", workspace=m.in_double),
     multiple_results=True,
     spec=Spec(
         # Eigenvalues 1.2 or more apart. Left out: nearly equal ones, where derivatives of vectors
@@ -325,7 +325,7 @@ eig_p: Primitive = Primitive(
     jvp=_eig_jvp,
     transpose=Absent("not linear"),
     batch=m.batch_leading(lambda: eig_p),
-    lower=Lowering("library", "geev"),
+    lower=Lowering("library", "geev", workspace=m.in_double),
     multiple_results=True,
     spec=Spec(
         # Eigenvalues 1.5 or more apart, vectors not far from orthogonal. Left out: nearly equal

@@ -173,7 +173,7 @@ lu_p: Primitive = Primitive(
     jvp=_lu_jvp,
     transpose=Absent("not linear"),
     batch=m.batch_leading(lambda: lu_p),
-    lower=Lowering("library", "getrf"),
+    lower=Lowering("library", "getrf", workspace=m.as_results),
     multiple_results=True,
     spec=Spec(
         # Each pivot is greater than what is below it by far, in rows of any order. Left out: ties

@@ -165,6 +165,28 @@ def batch_leading(prim_of: Callable[[], Primitive]) -> Callable[..., Any]:
     return batch
 
 
+def is_double(x: ShapedArray) -> bool:
+    """Whether the numbers are of double precision."""
+    return x.dtype in (F64, C128)
+
+
+def in_double(operands: Sequence[ShapedArray], results: Sequence[ShapedArray], _params: Any) -> int:
+    """The workspace of NumPy's factorisations, which convert single precision to double and back.
+
+    Args:
+        operands: The types of the operands.
+        results: The types of the results.
+    """
+    if is_double(operands[0]):
+        return 0
+    return sum(2 * a.nbytes for a in operands) + sum(a.nbytes for a in results)
+
+
+def as_results(_operands: Any, results: Sequence[ShapedArray], _params: Any) -> int:
+    """The workspace of rules that collect the results of each matrix before they stack them."""
+    return results[0].nbytes
+
+
 def each(x: Any, function: Callable[..., Any], *more: Any) -> list[Any]:
     """`function` of every matrix of stacks with equal leading axes, as a list (eager rules)."""
     count = int(np.prod(x.shape[:-2]))

@@ -45,6 +45,12 @@ def _qr_eager(xp: Any, x: Any, *, full_matrices: bool) -> list[Any]:
     return list(xp.linalg.qr(x, "complete" if full_matrices else "reduced"))
 
 
+def _qr_workspace(operands: Sequence[ShapedArray], results: Sequence[ShapedArray], _: Any) -> int:
+    """NumPy keeps the reflectors in a copy, and converts single precision to double and back."""
+    (x,), (q, r) = operands, results
+    return x.nbytes if m.is_double(x) else 2 * x.nbytes + 2 * q.nbytes + r.nbytes
+
+
 def _qr_jvp(
     primals: Sequence[Value], tangents: Sequence[Value | None], *, full_matrices: bool
 ) -> tuple[list[Value], list[Value | None]]:
@@ -110,7 +116,7 @@ qr_p: Primitive = Primitive(
     jvp=_qr_jvp,
     transpose=Absent("not linear"),
     batch=m.batch_leading(lambda: qr_p),
-    lower=Lowering("library", "geqrf"),
+    lower=Lowering("library", "geqrf", workspace=_qr_workspace),
     multiple_results=True,
     spec=Spec(
         # Singular values of 0.8 and more. Left out: matrices whose first columns are nearly
@@ -300,7 +306,7 @@ svd_p: Primitive = Primitive(
     jvp=_svd_jvp,
     transpose=Absent("not linear"),
     batch=m.batch_leading(lambda: svd_p),
-    lower=Lowering("library", "gesdd"),
+    lower=Lowering("library", "gesdd", workspace=m.in_double),
     multiple_results=True,
     spec=Spec(
         # Singular values of 0.8 and more, 0.6 apart. Left out: nearly equal ones and those near 0,

@@ -102,7 +102,7 @@ solve_p: Primitive = Primitive(
     transpose=_solve_transpose,
     vjp=Pullback(None, _solve_backward, lambda needed: (0, OUT if needed[0] else NOTHING)),
     batch=_solve_batch,
-    lower=Lowering("library", "gesv"),
+    lower=Lowering("library", "gesv", workspace=m.in_double),
     linear="each",
     linear_in=(1,),
     spec=Spec(

@@ -97,7 +97,7 @@ cholesky_p: Primitive = Primitive(
     jvp=_cholesky_jvp,
     transpose=_NOT_LINEAR,
     batch=m.batch_leading(lambda: cholesky_p),
-    lower=Lowering("library", "potrf"),
+    lower=Lowering("library", "potrf", workspace=m.in_double),
     spec=Spec(
         Operand(generator="positive_definite"),
         (Case("n n"), Case("b n n")),
@@ -285,7 +285,7 @@ triangular_solve_p: Primitive = Primitive(
     jvp=_solve_jvp,
     transpose=_solve_transpose,
     batch=_solve_batch,
-    lower=Lowering("library", "trsm"),
+    lower=Lowering("library", "trsm", workspace=m.as_results),
     linear="each",
     linear_in=(1,),
     spec=Spec(

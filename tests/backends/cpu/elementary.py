@@ -8,11 +8,17 @@ import mpmath
 import numpy as np
 import scipy.special
 
+import fgrad.lax.incomplete_gamma  # noqa: F401 - declares the primitives
 from fgrad.backends.cpu import vmath
 from fgrad.backends.cpu.text import Builder
+from fgrad.core.scalar import OPS
 
 SCALARS = {"f": "float", "d": "double"}
-BINARY = ("pow", "atan2", "hypot", "rem")
+BINARY = (
+    "pow", "atan2", "hypot", "rem", "zeta", "polygamma", "igamma", "igammac",
+    "gamma_quantile_slope",
+)  # fmt: skip
+TERNARY = ("regularized_incomplete_beta",)
 NUMPY = {
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh,
     "acosh": np.arccosh, "atanh": np.arctanh, "erf": scipy.special.erf,
@@ -34,8 +40,57 @@ def _lgamma(x):
 
 NUMPY |= {
     "erf_inv": _odd(scipy.special.erfinv), "bessel_i1e": _odd(scipy.special.i1e),
-    "lgamma": _lgamma,
+    "lgamma": _lgamma, "igamma": scipy.special.gammainc, "igammac": scipy.special.gammaincc,
+    **{name: OPS[name].numpy for name in (
+        "zeta", "polygamma", "gamma_quantile_slope", "regularized_incomplete_beta",
+    )},
 }  # fmt: skip
+
+
+def _zeta(x, q):
+    """By the Euler–Maclaurin formula; mpmath's own function is exact to an absolute error."""
+    if q <= 0:
+        below = int(mpmath.ceil(-q))
+        return mpmath.fsum((q + k) ** -int(x) for k in range(below)) + _zeta(x, q + below)
+    w = q + 30
+    total = mpmath.fsum((q + k) ** -x for k in range(30)) + w ** (1 - x) / (x - 1) + w**-x / 2
+    factor = x / w ** (x + 1)
+    for j in range(1, 40):
+        total += mpmath.bernoulli(2 * j) / mpmath.factorial(2 * j) * factor
+        factor *= (x + 2 * j - 1) * (x + 2 * j) / w**2
+    return total
+
+
+def _polygamma(m, x):
+    if m == 0:
+        return mpmath.digamma(x)
+    return (-1) ** (int(m) + 1) * mpmath.factorial(m) * _zeta(m + 1, x)
+
+
+def _betainc(a, b, x):
+    """By a sum of positive terms, which is short up to x = ½."""
+    if x > 0.5:
+        return 1 - _betainc(b, a, 1 - x)
+    total = term = mpmath.mpf(1)
+    n = 0
+    while term > total * mpmath.eps:
+        term *= (a + b + n) / (a + 1 + n) * x
+        total += term
+        n += 1
+    size = mpmath.loggamma(a + b) - mpmath.loggamma(a + 1) - mpmath.loggamma(b)
+    return total * mpmath.exp(a * mpmath.log(x) + b * mpmath.log1p(-x) + size)
+
+
+def _zeta_terms(x, q):
+    part = q - np.floor(q)
+    return np.where(q < 0, scipy.special.zeta(x, part) + scipy.special.zeta(x, 1 - part), 0.0)
+
+
+def _polygamma_terms(m, x):
+    terms = scipy.special.gamma(m + 1) * _zeta_terms(np.where(m > 0, m + 1, 2.0), x)
+    return np.where(m == 0, TERMS["digamma"](x), terms)
+
+
 MPMATH = {
     "exp2": lambda x: mpmath.mpf(2) ** x,
     "cbrt": lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)),
@@ -44,12 +99,38 @@ MPMATH = {
     "bessel_i0e": lambda x: mpmath.besseli(0, x) * mpmath.exp(-abs(x)),
     "bessel_i1e": lambda x: mpmath.besseli(1, x) * mpmath.exp(-abs(x)),
     "lgamma": lambda x: mpmath.re(mpmath.loggamma(x)),
+    "zeta": _zeta,
+    "polygamma": _polygamma,
+    "igamma": lambda a, x: mpmath.gammainc(a, 0, x, regularized=True),
+    "igammac": lambda a, x: mpmath.gammainc(a, x, mpmath.inf, regularized=True),
+    "regularized_incomplete_beta": _betainc,
 }
-# Between its poles at negative numbers a function has zeros, where it is a difference of two great
-# terms: its error is one of the greater of the result and this.
+
+
+def _exponential(size):
+    """What the rounding of the exponent of e^x counts."""
+    return size * (1 + np.abs(np.log(np.maximum(size, 1e-320))))
+
+
+def _beta_terms(a, b, x):
+    """Beyond the mean the result is 1 less what is computed."""
+    most = _exponential(scipy.special.betainc(a, b, x))
+    return np.maximum(most, x > (a + 1) / (a + b + 2))
+
+
+# What an error is counted in units of, where it is greater than the result. Between its poles at
+# negative numbers a function has zeros, where it is a difference of two great terms.
 TERMS = {
     "lgamma": lambda x: np.where(x < 0, np.maximum(scipy.special.gammaln(1 - x), 1), 0.0),
     "digamma": lambda x: np.where(x < 0, np.maximum(scipy.special.psi(1 - x), 1), 0.0),
+    "zeta": _zeta_terms,
+    "polygamma": _polygamma_terms,
+    "igamma": lambda a, x: _exponential(scipy.special.gammainc(a, x)),
+    "igammac": lambda a, x: _exponential(scipy.special.gammaincc(a, x)),
+    "regularized_incomplete_beta": _beta_terms,
+    "gamma_quantile_slope": lambda a, y: np.abs(
+        OPS["gamma_quantile_slope"].numpy(a, y) * 3 * (1 + np.sqrt(a))
+    ),
 }
 SPECIAL = [
     0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 0.5, -0.5, 2.0, -2.0, 3.0, -3.0, 1.5, -1.5,
@@ -71,7 +152,7 @@ def _engine(name, char, width, cpu, features):
     builder.block = "loop"
     vector, align = builder.vector(scalar), np.dtype(char).itemsize
     arguments = []
-    for operand in ("%x", "%y")[: 2 if name in BINARY else 1]:
+    for operand in ("%x", "%y", "%z")[: 3 if name in TERNARY else 2 if name in BINARY else 1]:
         at = builder.emit(f"getelementptr {scalar}, ptr {operand}, i64 %i", "ptr", 1)
         arguments.append(builder.emit(f"load {vector}, ptr {at}, align {align}", scalar))
     result = vmath.emit(builder, name, tuple(arguments), np.dtype(char))
@@ -79,7 +160,7 @@ def _engine(name, char, width, cpu, features):
     builder.effect(f"store {vector} {result}, ptr {at}, align {align}")
     lines = "\n".join(builder.lines)
     text = f"""
-define void @apply(ptr %x, ptr %y, ptr %out, i64 %n) {{
+define void @apply(ptr %x, ptr %y, ptr %z, ptr %out, i64 %n) {{
 entry:
   br label %loop
 loop:
@@ -107,14 +188,15 @@ def function(name, dtype, width, cpu=None, features=None):
     cpu = llvm.get_host_cpu_name() if cpu is None else cpu
     features = llvm.get_host_cpu_features().flatten() if features is None else features
     engine = _engine(name, char, width, cpu, features)
-    signature = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64)
+    signature = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4, ctypes.c_int64)
     call = signature(engine.get_function_address("apply"))
 
     def apply(*xs):
         count = xs[0].size
         padded = [np.concatenate([x.astype(char), np.ones(-count % width, char)]) for x in xs]
         out = np.empty_like(padded[0])
-        pointers = [a.ctypes.data for a in (padded[0], padded[-1], out)]
+        operands = [*padded, padded[0], padded[0]][:3]
+        pointers = [a.ctypes.data for a in (*operands, out)]
         call(*pointers, out.size)
         return out[:count]
 
@@ -135,7 +217,9 @@ def precise(name, *xs):
 
 
 def _bits_lost(name, point):
-    """What a reduction by π takes, of angles; what cancels beside poles."""
+    """What a reduction by π takes, of angles; what cancels beside poles, or from 1."""
+    if name == "regularized_incomplete_beta":
+        return 1100
     exponent = max(0, int(np.frexp(point[0])[1]))
     return exponent if name in ("sin", "cos", "tan", "lgamma", "digamma") else 0
 
@@ -165,6 +249,9 @@ def ulps(got, head, tail=0.0, least=0.0):
 def float32_points(name, step):
     """Every so many bit patterns; the second operand has those in another order, half of them."""
     x = np.arange(0, 2**32, step, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    if name in PARAMETERS:
+        with np.errstate(over="ignore", under="ignore"):
+            return tuple(p.astype(np.float32) for p in PARAMETERS[name](x.size // 64))
     if name not in BINARY:
         return (x,)
     generator = np.random.default_rng(7)
@@ -174,6 +261,55 @@ def float32_points(name, step):
     near[1] *= 10 if name == "pow" else 1
     return np.concatenate([x, near[0]]), np.concatenate([y, near[1]])
 
+
+def _zeta_points(count):
+    generator = np.random.default_rng(17)
+    x = 1 + np.exp(generator.uniform(-8, 4.5, count))
+    whole = generator.integers(2, 40, count).astype(float)
+    q = np.exp(generator.uniform(-8, 8, count)), np.exp(generator.uniform(-30, 200, count))
+    sign = generator.choice([-1.0, 1.0], count)
+    negative = sign * np.exp(generator.uniform(-3, 3, count))
+    return np.concatenate([x, x, whole]), np.concatenate([*q, negative])
+
+
+def _polygamma_points(count):
+    generator = np.random.default_rng(19)
+    m = generator.integers(0, generator.choice([3, 30], 2 * count)).astype(float)
+    sign = generator.choice([-1.0, 1.0], 2 * count, p=[0.2, 0.8])
+    return m, sign * np.exp(generator.uniform(-3, 5, 2 * count))
+
+
+def _igamma_points(count, largest=12):
+    """Near the mean of the distribution, and anywhere."""
+    generator = np.random.default_rng(23)
+    a = np.exp(generator.uniform(-12, largest, 2 * count))
+    spread = generator.standard_normal(count) * np.minimum(3, 5 / np.sqrt(a[:count]))
+    return a, np.concatenate([
+        a[:count] * np.exp(spread), np.exp(generator.uniform(-8, 6, count))
+    ])  # fmt: skip
+
+
+def _slope_points(count):
+    a, x = _igamma_points(count, 18)
+    boost = np.random.default_rng(29).exponential(1 / np.minimum(a, 1))
+    return a, np.log(x) - np.where(a < 1, boost, 0)
+
+
+def _beta_points(count):
+    generator = np.random.default_rng(31)
+    a, b = np.exp(generator.uniform(-8, 7, (2, 2 * count)))
+    mean = a / (a + b)
+    spread = 3 * np.sqrt(mean * (1 - mean) / (a + b + 1)) * generator.standard_normal(2 * count)
+    x = np.where(np.arange(2 * count) % 2, mean + spread, generator.random(2 * count))
+    return a, b, np.clip(x, 1e-12, 1 - 1e-12)
+
+
+# Points of functions of several numbers
+PARAMETERS = {
+    "zeta": _zeta_points, "polygamma": _polygamma_points, "igamma": _igamma_points,
+    "igammac": _igamma_points, "gamma_quantile_slope": _slope_points,
+    "regularized_incomplete_beta": _beta_points,
+}  # fmt: skip
 
 # Where results are neither 0 nor overflow nor NaN
 _FINITE = {
@@ -201,6 +337,8 @@ def float64_points(name, count):
             1 + generator.standard_normal(count) * 1e-3,
         ])  # fmt: skip
 
+    if name in PARAMETERS:
+        return PARAMETERS[name](count)
     x = one()
     if name in ("sin", "cos", "tan"):
         x = np.concatenate([x, generator.integers(-(10**8), 10**8, count) * (np.pi / 2)])

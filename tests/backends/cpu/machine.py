@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from fgrad.backends.cpu import layout
-from fgrad.backends.cpu.engine import without_strength_reduction
+from fgrad.backends.cpu.emission import without_strength_reduction
 from fgrad.backends.cpu.render import module, render
 from fgrad.backends.cpu.target import host
 

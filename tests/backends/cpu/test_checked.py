@@ -1,6 +1,7 @@
 """With `config.check` every kind of step is judged: a fault planted in one is named."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ import fgrad.numpy as fnp
 from fgrad import lax, nn, optim
 from fgrad.backends.cpu import compiler, gemm, products
 from fgrad.backends.cpu.functions import Functions
+from fgrad.compile.by_rules import ByRules
+from fgrad.compile.kernel import Const
+from fgrad.compile.plan import Launch
 from fgrad.core import config
 from fgrad.errors import KernelMismatchError
 
@@ -158,6 +162,52 @@ def test_each_kernel_of_a_batch_is_compared(monkeypatch):
     for which, size in ((0, 300), (-1, 7)):  # noqa: B007 - read by `run`
         with raises(rf"step \d+, kernel .*\(1 of {size} elements"):
             fg.jit(lambda *a: update(*a))(*args)
+
+
+def with_other_numbers(plan):
+    """The plan with 4 in the place of 3: its kernels are sound, and not what was asked for."""
+
+    def changed(kernel):
+        body = tuple(
+            replace(i, value=4.0) if isinstance(i, Const) and i.value == 3 else i
+            for i in kernel.body
+        )
+        return replace(kernel, body=body)
+
+    return replace(
+        plan, steps=tuple(replace(s, kernel=changed(s.kernel)) if isinstance(s, Launch) else s
+                          for s in plan.steps),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x * 3.0,
+        lambda x: fnp.sum(x.T * 3.0, axis=0),
+        lambda x: fnp.exp(x) * 3.0 + fnp.concatenate([x, x])[2:6],
+        lambda x: nn.softmax(x @ x.T * 3.0),
+        lambda x: fnp.sum((x.astype("bfloat16") * 3.0).reshape(2, -1), 1),
+        lambda x: (x * 1j) * 3.0,
+        lambda x: fnp.mean(nn.layer_norm(x, x[0], x[1]) * 3.0 + nn.silu(x)),
+    ],
+)
+def test_a_kernel_is_compared_with_its_equations(f, monkeypatch):
+    x = f32(4, 6)
+    fg.jit(lambda x: f(x))(x)
+    right = compiler.lower
+    monkeypatch.setattr(compiler, "lower", lambda *a: with_other_numbers(right(*a)))
+    with raises(r"step \d+, kernel .* is not what its equations say .*operand \d+"):
+        fg.jit(lambda x: f(x))(x)
+
+
+def test_kernels_that_write_parts_are_left_to_their_meaning(monkeypatch):
+    seen = []
+    right = ByRules.written
+    monkeypatch.setattr(ByRules, "written", lambda *a: seen.append(right(*a)) or seen[-1])
+    x = f32(64, 64)
+    fg.jit(lambda x: fnp.concatenate([x @ x + 1, fnp.sum(x, 0)[None]]))(x)
+    assert any(y is None for y in seen)
 
 
 # ---------------------------------------------------------------------------------- loops

@@ -160,6 +160,25 @@ def test_a_new_batch_size_needs_no_new_code(monkeypatch):
     np.testing.assert_allclose(np.asarray(f(x, w)).sum(-1), np.ones(6), rtol=1e-5)
 
 
+def test_a_mean_over_another_batch_needs_no_new_code(monkeypatch):
+    def loss(w, x):
+        return fnp.mean(fnp.tanh(x @ w).sum(-1))
+
+    f = fg.jit(fg.value_and_grad(loss))
+    w = normal(7, 9)
+    f(w, normal(8, 7))
+
+    def fail(*_args, **_kwargs):
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(engine(), "_code", fail)
+    x = normal(6, 7)
+    value, gradient = f(w, x)
+    expected = fg.value_and_grad(loss)(w, x)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-5)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-5, atol=1e-6)
+
+
 def test_a_failing_step_names_its_equation_and_line():
     @fg.jit
     def f(x):

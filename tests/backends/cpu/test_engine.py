@@ -32,7 +32,7 @@ class Source:
 
     def __call__(self, names):
         self.asked += names
-        return "".join(TEXT.format(name=n, factor=self.factor) for n in names)
+        return [TEXT.format(name=n, factor=self.factor) for n in names]
 
 
 def call(code, name, x):
@@ -67,18 +67,25 @@ def test_an_entry_that_is_no_code_is_compiled_again(make, tmp_path):
     [path] = tmp_path.iterdir()
     for content in (
         b"",
+        b'\x0c\0\0\0\0\0\0\0[["a"], [7]]nothing',
         b"\x02\0\0\0\0\0\0\0[]nothing that an object file could hold",
         b"12345678",
     ):
         ObjectCache(tmp_path).put(path.name, content)
         code = make().load(["a"], Source())
         assert call(code, "a", 4) == 8
-    assert ObjectCache(tmp_path).get(path.name).startswith(b"\x05\0\0\0\0\0\0\0")
+    assert ObjectCache(tmp_path).get(path.name)[8:].startswith(b'[["a"], [')
 
 
 def test_a_fault_in_the_text_names_the_way_out(make):
     with pytest.raises(CompilationError, match=r"FGRAD_CPU_COMPILER=numpy"):
-        make().load(["a"], lambda _names: "define void @a() { nonsense }")
+        make().load(["a"], lambda _names: ["define void @a() { nonsense }"])
+
+
+def test_a_fault_in_any_of_several_modules_is_told(make):
+    good = TEXT.format(name="a", factor=2)
+    with pytest.raises(CompilationError, match=r"nonsense"):
+        make().load(["a"], lambda _names: [good, "define void @b() { nonsense }"])
 
 
 def test_code_of_another_target_is_another_entry(make, tmp_path):

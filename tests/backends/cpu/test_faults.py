@@ -45,6 +45,7 @@ def fresh(monkeypatch):
     """An engine that has compiled nothing, and keeps nothing."""
     made = Functions(Engine(host(), ObjectCache(None)), 1)
     monkeypatch.setattr(compiler, "functions", lambda: made)
+    monkeypatch.setattr(compiler, "engine", lambda: made.engine)
     return made
 
 
@@ -66,24 +67,30 @@ def test_a_dtype_that_kernels_do_not_know_is_left_to_eager_rules(name):
 
 
 def test_code_that_llvm_rejects_is_an_error_whose_advice_works(fresh, monkeypatch):
-    right = compiler._text
-    monkeypatch.setattr(compiler, "_text", lambda *a: right(*a).replace("ret void", "ret nothing"))
+    right = compiler._texts
+
+    def wrong(*args, **kwargs):
+        return [text.replace("ret void", "ret nothing") for text in right(*args, **kwargs)]
+
+    monkeypatch.setattr(compiler, "_texts", wrong)
     f = fg.jit(lambda x: fnp.tanh(x) * 2)
     with pytest.raises(CompilationError, match=r"FGRAD_CPU_COMPILER=numpy(.|\n)*test_faults.py"):
         f(X)
     with config.cpu_compiler("numpy"):
         np.testing.assert_allclose(f(X), np.tanh(X) * 2, rtol=1e-6)
-    monkeypatch.setattr(compiler, "_text", right)
+    monkeypatch.setattr(compiler, "_texts", right)
     np.testing.assert_allclose(f(X), np.tanh(X) * 2, rtol=1e-6)  # nothing wrong was kept
 
 
 def test_code_that_cannot_be_linked_is_the_same_error(fresh, monkeypatch, capfd):
-    right = compiler._text
-    monkeypatch.setattr(
-        compiler, "_text",
-        lambda *a: right(*a).replace("ret void", "call void @nowhere()\n  ret void", 1)
-        + "\ndeclare void @nowhere()\n",
-    )  # fmt: skip
+    right = compiler._texts
+
+    def unlinked(*args, **kwargs):
+        call = "call void @nowhere()\n  ret void"
+        texts = [text.replace("ret void", call, 1) for text in right(*args, **kwargs)]
+        return [f"{text}\ndeclare void @nowhere()\n" for text in texts]
+
+    monkeypatch.setattr(compiler, "_texts", unlinked)
     with pytest.raises(CompilationError, match=r"FGRAD_CPU_COMPILER=numpy"):
         fg.jit(lambda x: fnp.tanh(x) * 3)(X)
     assert "nowhere" in capfd.readouterr().err  # LLVM's own message

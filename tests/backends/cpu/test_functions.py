@@ -90,7 +90,7 @@ def test_a_launch_runs_all_units_once(made, n, cost_ns):
 
 @pytest.mark.parametrize("cost_ns", [1.0, LONG])
 def test_scratch_memory_is_shared_or_of_each_thread_and_results_are_combined(made, cost_ns):
-    code = engine().load(["scratched"], lambda _names: KERNELS)["scratched"]
+    code = engine().load(["scratched"], lambda _names: [KERNELS])["scratched"]
     n, word = 100, 5
     scratch = (8 * n, 64)
     launch = made.launch(

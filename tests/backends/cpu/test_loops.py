@@ -309,7 +309,7 @@ def test_products_are_added_to_a_carry_in_place():
 
 @pytest.mark.parametrize(
     ("name", "patches", "copies"),
-    [("boxes in place", 1, 0), ("boxes of two versions", 2, 2), ("boxes and what they make", 1, 0),
+    [("boxes in place", 1, 0), ("boxes of two versions", 2, 1), ("boxes and what they make", 1, 0),
      ("boxes of a carry that is shown", 1, 1), ("a box of a scalar", 1, 0)],
 )  # fmt: skip
 def test_boxes_of_a_carry_are_written_in_place(name, patches, copies):

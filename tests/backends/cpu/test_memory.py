@@ -11,7 +11,7 @@ import pytest
 
 import fgrad as fg
 import fgrad.numpy as fnp
-from fgrad import nn, optim
+from fgrad import lax, nn, optim
 from fgrad.backends.cpu import blocks
 from fgrad.core import config
 from fgrad.errors import OutOfMemoryError
@@ -100,6 +100,82 @@ def adamw():
     return update, (params, optimizer.init(params), [f32(20_000) for _ in range(50)])
 
 
+def positive(n, batch=()):
+    x = RNG.normal(size=(*batch, n, n))
+    return (x @ np.swapaxes(x, -1, -2) / n + np.eye(n)).astype(np.float32)
+
+
+def convolution(**params):
+    def f(x, w):
+        rank = x.ndim - 2
+        given = {"window_strides": (1,) * rank, "padding": ((1, 1),) * rank, **params}
+        return fnp.sin(lax.conv_general_dilated(x, w, **given) * 2)
+
+    return f
+
+
+def attending(q, k, v):
+    return fnp.sum(nn.dot_product_attention(q, k, v, is_causal=True) ** 2)
+
+
+def keyed(x, y, z):
+    a, b, c = lax.sort((x, y, z), num_keys=2)
+    return fnp.sin(a + b * c), lax.top_k(z.reshape(64, -1), 5)
+
+
+def factors(x):
+    q, r = fnp.linalg.qr(x)
+    u, s, v = fnp.linalg.svd(q * 2, full_matrices=False)
+    w, e = fnp.linalg.eigh(x[: x.shape[1]] + 1)
+    return fnp.sin(r @ (u.T @ q)) @ v.T * s, w * 2, e + 1
+
+
+def contracted(x, y):
+    return fnp.einsum("iaj,ijb->ab", x, y[:, ::2]) * 2  # BLAS can read neither operand as it lies
+
+
+def spectrum(x):
+    y = fnp.fft.fft(x) * 2
+    return fnp.fft.irfft(fnp.fft.rfft2(x * 3), axis=0) + 1, fnp.abs(fnp.fft.ifft2(y))
+
+
+# What libraries allocate while they run.
+LIBRARIES = {
+    "convolution in 3-D": lambda: (
+        convolution(), (f32(4, 16, 24, 24, 24), f32(32, 16, 3, 3, 3))
+    ),
+    "convolution in groups": lambda: (
+        convolution(feature_group_count=4), (f32(8, 16, 64, 64), f32(32, 4, 3, 3))
+    ),
+    "depthwise convolution": lambda: (
+        convolution(feature_group_count=32), (f32(4, 32, 64, 64), f32(32, 1, 3, 3))
+    ),
+    "dilated convolution": lambda: (
+        convolution(lhs_dilation=(2, 2)), (f32(4, 16, 48, 48), f32(16, 16, 3, 3))
+    ),
+    "convolution of narrow floats": lambda: (
+        convolution(), (f32(4, 16, 64, 64).astype("bfloat16"), f32(16, 16, 3, 3).astype("bfloat16"))
+    ),
+    "cholesky and solve": lambda: (
+        lambda a, b: fnp.linalg.solve(a, b) + fnp.sin(fnp.linalg.cholesky(a)),
+        (positive(600), f32(600, 600)),
+    ),
+    "gradient of cholesky": lambda: (
+        fg.grad(lambda a: fnp.sum(fnp.sin(fnp.linalg.cholesky(a)))), (positive(300, (4,)),)
+    ),
+    "factors": lambda: (factors, (f32(700, 500),)),
+    "determinant": lambda: (fg.value_and_grad(fnp.linalg.det), (positive(500) / 2,)),
+    "sort": lambda: (lambda x: fnp.sort(x * 2, 0) + x, (f32(1024, 1024),)),
+    "sort of narrow floats": lambda: (
+        lambda x: fnp.sort(x * 2) + x, (f32(1 << 20).astype("bfloat16"),)
+    ),
+    "sort by two keys": lambda: (keyed, (f32(1 << 18), f32(1 << 18), f32(1 << 18))),
+    "argsort": lambda: (lambda x: fnp.argsort(fnp.sin(x)), (f32(1 << 20),)),
+    "fft": lambda: (spectrum, (f32(512, 1024),)),
+    "attention": lambda: (fg.grad(attending, (0, 1, 2)), (f32(2, 512, 4, 64),) * 3),
+    "product": lambda: (contracted, (f32(64, 128, 64), f32(64, 128, 128))),
+}  # fmt: skip
+
 CASES = {
     "chain": lambda: (chain, (f32(1 << 20),)),
     "perceptron step": lambda: step_of(perceptron()),
@@ -108,12 +184,15 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("donate", [False, True])
+@pytest.mark.parametrize(
+    ("name", "donate"),
+    [(name, donate) for name in CASES for donate in (False, True)]
+    + [(name, False) for name in LIBRARIES],
+)
 def test_a_call_takes_what_the_plan_says(name, donate, monkeypatch):
     # Memory of the system's own pages would not be counted.
     monkeypatch.setattr(blocks, "_pages", bytearray)
-    f, args = CASES[name]()
+    f, args = {**CASES, **LIBRARIES}[name]()
     donated = (0, 1) if len(args) > 2 else 0
     run = fg.jit(f, donate_argnums=donated) if donate and name != "chain" else fg.jit(f)
     memory = run.lower(*args).memory_analysis()

@@ -12,20 +12,23 @@ from hypothesis import strategies as st
 from fgrad.backends.cpu import layout
 from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.render import module, render
+from fgrad.backends.cpu.schedule import FURTHER_ON, NEXT_ROW, schedule
 from fgrad.compile.interpret import compute, run_kernel
 from fgrad.compile.kernel import (
     COMPUTED,
     Bound,
+    Compute,
     Const,
     Kernel,
     Load,
     Map,
     Operand,
+    Reduce,
     Store,
-    check_kernel,
     show,
 )
 from fgrad.compile.run_plan import run_plan
+from fgrad.compile.verifier import check_kernel
 from fgrad.core.errors import CompilationError
 from fgrad.core.scalar import OPS
 from fgrad.testing.functions import evaluate
@@ -127,6 +130,66 @@ def test_large_results_are_written_past_the_caches():
     assert "!nontemporal" not in small
 
 
+@pytest.mark.parametrize("lanes", WIDTHS)
+def test_what_is_kept_lies_in_the_result_unless_that_overwrites_an_operand(lanes):
+    kernel = kernels.softmax(5, 70)
+    assert schedule(kernel).homes == {3: 6}
+    x = np.random.default_rng(0).normal(size=350).astype(np.float32)
+    expected, apart, over = np.empty_like(x), np.empty_like(x), x.copy()
+    run_kernel(kernel, [x, expected])
+    machine.run(kernel, [x, apart], lanes)
+    machine.run(kernel, [over, over], lanes)
+    assert_close(apart, expected, 4 * np.finfo("f").eps, what="softmax")
+    assert same(apart, over)
+
+
+def test_a_later_pass_reads_what_is_left_of_a_costly_value():
+    x = Map(0, (64, 1))
+    body = (
+        Load(0, x, F32), Compute("exp", (0,), F32), Compute("add", (1, 1), F32),
+        Compute("div", (2, 0), F32), Reduce("add", 3, F32), Compute("mul", (3, 4), F32),
+        Store(1, x, 5), Store(2, x, 3), Compute("neg", (2,), F32), Reduce("add", 8, F32),
+        Store(3, Map(0, (1, 0)), 9),
+    )  # fmt: skip
+    operands = (Operand(F32), *(Operand(F32, written=True) for _ in range(3)))
+    kernel = Kernel("kept", (3,), (64,), operands, body)
+    plan = schedule(kernel)
+    assert plan.kept == [3]  # neither the exponential nor what else is made of it
+    assert plan.homes == {3: 7}
+    assert [p.stores for p in plan.passes] == [[7], [6]]
+
+
+def test_elementary_functions_run_ahead_of_much_else():
+    (p,) = schedule(kernels.chain(4096)).passes
+    assert not p.split  # too little else
+    x = Map(0, (1,))
+    body = [Load(0, x, F32), Compute("exp", (0,), F32), Compute("add", (1, 0), F32)]
+    body += [Compute("mul", (k, 0), F32) for k in range(2, 16)]
+    kernel = Kernel(
+        "tail", (), (1000,), (Operand(F32), Operand(F32, True)), (*body, Store(1, x, 16))
+    )
+    (p,) = schedule(kernel).passes
+    assert (p.front, p.split) == ([0, 1], [1])
+    assert p.rest == [v for v in range(17) if v != 1 or v in p.split]
+    a, b = np.linspace(-1.5, 1.5, 1000, dtype=np.float32), np.empty(1000, np.float32)
+    found = np.empty_like(b)
+    run_kernel(kernel, [a, b])
+    for lanes in WIDTHS:
+        machine.run(kernel, [a, found], lanes)
+        assert_close(found, b, 20 * np.finfo("f").eps * np.abs(b).max(), what="tail")
+
+
+def test_the_busiest_pass_brings_the_next_row_into_the_caches():
+    kernel = kernels.softmax(8, 64)
+    assert [p.ahead for p in schedule(kernel).passes] == [[], [(0, NEXT_ROW)], []]
+    assert "call void @llvm.prefetch" in render(kernel, "kernel", 8).text
+    backward = kernels.layer_norm_backward(8, 64)
+    found = {i: where for p in schedule(backward).passes for i, where in p.ahead}
+    loads = [i for i, instr in enumerate(backward.body) if isinstance(instr, Load)]
+    rows = [i for i in loads if all(backward.body[i].map.strides)]
+    assert found == dict.fromkeys(rows, FURTHER_ON)  # not what all rows share, nor row values
+
+
 # One operation at a time, on values at the edges of its domain
 
 
@@ -201,7 +264,10 @@ def test_narrow_floats_are_exact_in_and_rounded_out(name):
         agree(rounded, [x, np.zeros(len(x), np.float32)], lanes)
 
 
-SPECIAL = ("lgamma", "digamma", "erf_inv", "bessel_i0e", "bessel_i1e")
+SPECIAL = (
+    "lgamma", "digamma", "erf_inv", "bessel_i0e", "bessel_i1e", "zeta", "polygamma", "igamma",
+    "igammac", "gamma_quantile_slope", "regularized_incomplete_beta",
+)  # fmt: skip
 ELEMENTARY = [
     (op, d) for op in OPS for d in (F32, F64) if op not in EXACT and supports(op, d)
 ]  # fmt: skip
@@ -211,13 +277,15 @@ ELEMENTARY = [
 def test_elementary_functions_reach_their_lanes(op, dtype):
     x = np.random.default_rng(0).uniform(0.1, 0.9, (OPS[op].arity, 37)).astype(dtype)
     x += op == "acosh"
+    x[0] += 2 * (op == "zeta")
+    x[0] = np.rint(4 * x[0]) if op == "polygamma" else x[0]
     with np.errstate(all="ignore"):
         exact = compute(op, list(x.astype(np.float64)), np.dtype("d"))
     for lanes in WIDTHS:
         kernel = kernels.pointwise(op, [dtype] * len(x), dtype, 37)
         found = np.zeros(37, dtype)
         machine.run(kernel, [*x, found], lanes)
-        most = 12 if op in SPECIAL else 4  # SciPy has errors too
+        most = 100 if op in SPECIAL else 4  # SciPy has errors too
         assert np.all(np.abs(found - exact) <= most * ulp(exact, dtype)), op
 
 

@@ -25,6 +25,7 @@ from fgrad.backends.cpu.target import Target, host
 from fgrad.compile.interpret import run_kernel
 from fgrad.compile.kernel import show
 from fgrad.core.scalar import OPS
+from fgrad.errors import IndexOutOfBoundsError
 from fgrad.testing.strategies import dtype_named
 from tests.backends.cpu import kernels, machine
 from tests.backends.cpu.random_kernels import random_kernel
@@ -55,6 +56,7 @@ def functions_of(name):
 def older(request, monkeypatch):
     made = functions_of(request.param)
     monkeypatch.setattr(compiler, "functions", lambda: made)
+    monkeypatch.setattr(compiler, "engine", lambda: made.engine)
     return made
 
 
@@ -63,7 +65,7 @@ def test_the_vectors_are_those_of_the_processor(older):
         older.engine.target.vector_bytes == {"haswell": 32, "x86-64": 16}[older.engine.target.cpu]
     )
     machine = older.engine.target.machine()
-    text = compiler._text({"kernel": kernels.chain(1000)}, older.engine.target.vector_bytes)
+    [text] = compiler._texts({"kernel": kernels.chain(1000)}, older.engine.target.vector_bytes)
     code = machine.emit_assembly(llvm.parse_assembly(text, llvm.create_context()))
     assert "zmm" not in code
     assert ("ymm" in code) == (older.engine.target.vector_bytes == 32)
@@ -105,6 +107,48 @@ def test_programs_equal_eager_code_on_every_processor(older, name):
         scale = float(np.abs(np.asarray(expected, np.float64)).max())
         error = np.asarray(got, np.float64) - np.asarray(expected, np.float64)
         assert np.abs(error).max() <= close * scale
+
+
+@pytest.mark.parametrize("name", ["bool", "int8", "float16", "bfloat16", "float32", "complex128"])
+def test_lookups_and_updates_on_every_processor(older, name):
+    x = RNG.integers(0, 50, (41, 37)).astype(dtype_named(name))
+    rows, places = RNG.integers(-41, 41, 90), RNG.integers(0, 60, (41, 70)).astype(np.uint8)
+
+    def f(x, rows, places, start):
+        return [
+            x[rows], x[rows, 3], x[:, rows % 37], x.reshape(-1)[rows],
+            fnp.take_along_axis(x, places, 1, mode="fill", fill_value=1),
+            fnp.take(x, places, 0, mode="clip")[:, :9], x[rows][:, :5],
+            lax.dynamic_update_slice(x, x[:3, :9], (start, start)),
+        ]  # fmt: skip
+
+    args = (x, rows, places, np.int16(30))
+    compiled = fg.jit(f)
+    for got, expected in zip(compiled(*args), f(*map(fnp.asarray, args)), strict=True):
+        np.testing.assert_array_equal(np.asarray(got), np.asarray(expected))
+    with pytest.raises(IndexOutOfBoundsError, match="index -42 "):
+        compiled(x, rows * 0 - 42, places, np.int16(0))
+
+
+@pytest.mark.parametrize("name", ["float32", "float64", "bfloat16"])
+def test_convolutions_and_scans_equal_eager_code_on_every_processor(older, name):
+    dtype = dtype_named(name)
+    shapes = [(2, 4, 18, 20), (6, 2, 3, 3), (6, 6, 3, 3)]
+    x, v, w = (RNG.normal(size=s).astype(dtype) for s in shapes)
+
+    def loss(x, v, w):
+        y = fg.lax.conv_general_dilated(x, v, (2, 2), "SAME", feature_group_count=2)
+        y = fg.lax.conv_general_dilated(y, w, (2, 1), ((1, 1), (1, 1)))  # short rows
+        return fnp.sum(fg.lax.cumsum(y, 2) * fg.lax.cumlogsumexp(y, 3, reverse=True))
+
+    for got, expected in zip(
+        fg.jit(fg.value_and_grad(loss, (0, 1, 2)))(x, v, w)[1],
+        fg.value_and_grad(loss, (0, 1, 2))(x, v, w)[1], strict=True,
+    ):  # fmt: skip
+        close = 64 * float(fnp.finfo(dtype).eps)
+        expected = np.asarray(expected, np.float64)
+        error = np.asarray(got, np.float64) - expected
+        assert np.abs(error).max() <= close * float(np.abs(expected).max())
 
 
 def test_all_of_float16_is_converted_exactly_on_every_processor(older):
@@ -227,3 +271,4 @@ def test_what_runs_kernels_compiles_for_arm():
     image, assembly = arm_code(runtime.text(ARM.architecture, object.__basicsize__))
     check_arm(image, assembly)
     assert "yield" in assembly  # what workers do while they wait
+    check_arm(*arm_code(runtime.loops(object.__basicsize__)))

@@ -11,6 +11,7 @@ from tests.backends.cpu.elementary import (
     BINARY,
     SPECIAL,
     TERMS,
+    TERNARY,
     float32_points,
     float64_points,
     function,
@@ -22,12 +23,16 @@ from tests.backends.cpu.elementary import (
 PAGE = Path(__file__).parents[3] / "docs/reference/accuracy.md"
 NAMES = sorted({name for name, _ in SUPPORTED})
 BOTH = [(name, char) for name in NAMES for char in "fd"]
-# What is promised: 2.5 ulp of these, 5 of special functions, 4 of all others
+# What is promised: 2.5 ulp of these, 5 of special functions (more of those in float64 that loop),
+# 4 of all others
 STRICT = {*((n, "float32") for n in ("exp", "log", "tanh", "sin", "cos", "erf")),
           *((n, "float64") for n in ("exp", "log", "sin", "cos", "tanh"))}  # fmt: skip
 
 
-SPECIAL_FUNCTIONS = ("erf_inv", "lgamma", "digamma", "bessel_i0e", "bessel_i1e")
+ITERATED = ("igamma", "igammac", "gamma_quantile_slope", "regularized_incomplete_beta")
+SPECIAL_FUNCTIONS = (
+    "erf_inv", "lgamma", "digamma", "bessel_i0e", "bessel_i1e", "zeta", "polygamma", *ITERATED
+)  # fmt: skip
 
 
 def stated():
@@ -42,7 +47,8 @@ def float32_error(name, step):
         # fmod of doubles is exact, and so are all its results as floats
         wide = [x.astype(np.float64) for x in xs]
         exact = numpy_of(name)(*wide)
-        return ulps(function(name, "f", 16)(*xs), exact, 0.0, terms(name, wide)).max()
+        least = 0.0 if name in ITERATED else terms(name, wide)
+        return ulps(function(name, "f", 16)(*xs), exact, 0.0, least).max()
 
 
 def terms(name, xs):
@@ -55,6 +61,8 @@ def float64_error(name, count):
     got = function(name, "d", 8)(*xs)
     if name == "rem":
         return ulps(got, np.fmod(*xs)).max()
+    if name == "gamma_quantile_slope":  # SciPy's quantiles judge the eager rule
+        return ulps(got, numpy_of(name)(*xs), 0.0, terms(name, xs)).max()
     return ulps(got, *precise(name, *xs), terms(name, xs)).max()
 
 
@@ -64,6 +72,7 @@ def test_the_page_has_a_row_for_each_function():
 
 def test_the_stated_errors_keep_the_promise():
     most = {k: 2.5 if k in STRICT else 5.0 if k[0] in SPECIAL_FUNCTIONS else 4.0 for k in SUPPORTED}
+    most |= {(name, "float64"): 32.0 for name in ITERATED}
     over = {k: u for k, u in stated().items() if u > most[k]}
     assert not over
 
@@ -98,6 +107,11 @@ def test_the_error_measure_sees_one_wrong_bit(name):
 def points(name, char):
     with np.errstate(all="ignore"):
         x = np.array(SPECIAL).astype(char)
+    if name in ITERATED:  # SciPy's own are wrong at some denormal and huge parameters; see below
+        size = np.abs(x)
+        x = x[(size == 0) | np.isinf(x) | np.isnan(x) | ((size > 1e-37) & (size < 1e15))]
+    if name in TERNARY:
+        return [p.ravel() for p in np.meshgrid(x, x, x)]
     if name in BINARY:
         return np.repeat(x, x.size), np.tile(x, x.size)
     return (x,)
@@ -109,11 +123,33 @@ def test_special_values_and_signs_of_zero(name, char):
     got = function(name, char, 8)(*xs)
     with np.errstate(all="ignore"):
         want = numpy_of(name)(*xs)
+        least = terms(name, xs) if name in ITERATED else 0.0
     # NumPy's own errors are up to 4 ulp; the sign of NaN says nothing.
-    near = ulps(got, want.astype(np.float64)) <= (0 if name == "rem" else 6)
+    most = (
+        0 if name == "rem" else 500 if name in ITERATED else 40 if name in SPECIAL_FUNCTIONS else 6
+    )
+    near = ulps(got, want.astype(np.float64), 0.0, least) <= most
     sign = (np.signbit(got) == np.signbit(want)) | np.isnan(want)
     bad = ~(near & sign)
     assert not bad.any(), [tuple(x[i] for x in (*xs, got, want)) for i in np.flatnonzero(bad)][:5]
+
+
+@pytest.mark.parametrize(("name", "operands", "want"), [
+    ("igamma", (5e-324, 0.5), 1.0),
+    ("igamma", (1.7e308, 3.0), 0.0),
+    ("igamma", (1e300, 1e300), 0.5),
+    ("igammac", (1e-310, 1.0), 2.19383934395522e-311),  # a·E₁(1)
+    ("igammac", (1e-310, 1e-30), 6.85003371249e-309),  # a·E₁(x)
+    ("gamma_quantile_slope", (1e-310, -800.0), np.inf),
+    ("regularized_incomplete_beta", (5e-324, 5e-324, 0.5), 0.5),
+    ("regularized_incomplete_beta", (1.0, 1e300, 1e-310), 1e-10),
+    ("regularized_incomplete_beta", (1e300, 1e300, 0.5), 0.5),
+    ("regularized_incomplete_beta", (1e18, 1e18 + 1024, 0.5), 0.5 + 512 * 5.641895835477563e-10),
+    ("regularized_incomplete_beta", (0.5, 0.5, 5e-324), 1.41505216912524e-162),
+])  # fmt: skip
+def test_denormal_and_huge_parameters(name, operands, want):
+    [got] = function(name, "d", 8)(*(np.array([v]) for v in operands))
+    assert got == pytest.approx(want, rel=1e-9)
 
 
 def mixed(name, char):
@@ -141,7 +177,18 @@ def test_all_widths_give_the_same_bits(name, char):
         assert same(one, function(name, char, width)(*xs)), width
 
 
-SOME = ("exp", "sin", "pow", "erf_inv", "lgamma", "digamma", "bessel_i1e")
+SOME = (
+    "exp",
+    "sin",
+    "pow",
+    "erf_inv",
+    "lgamma",
+    "digamma",
+    "bessel_i1e",
+    "zeta",
+    "polygamma",
+    *ITERATED,
+)
 
 
 @pytest.mark.skipif("x86_64" not in llvm.get_process_triple(), reason="names CPUs of x86-64")

@@ -11,12 +11,16 @@ from fgrad.backends.cpu.vmath import (
     error,
     exponential,
     gamma,
+    incomplete_beta,
+    incomplete_gamma,
     inverse,
     inverse_error,
     logarithm,
     powers,
+    quantile_slope,
     remainder,
     trigonometric,
+    zeta,
 )
 from fgrad.backends.cpu.vmath.lanes import Lanes
 
@@ -52,6 +56,12 @@ _FUNCTIONS: dict[str, Callable[..., Lanes]] = {
     "bessel_i1e": bessel.bessel_i1e,
     "lgamma": gamma.lgamma,
     "digamma": gamma.digamma,
+    "zeta": zeta.zeta,
+    "regularized_incomplete_beta": incomplete_beta.betainc,
+    "igamma": incomplete_gamma.igamma,
+    "igammac": incomplete_gamma.igammac,
+    "gamma_quantile_slope": quantile_slope.gamma_quantile_slope,
+    "polygamma": zeta.polygamma,
 }
 _SCALARS = {"float32": "float", "float64": "double"}
 SUPPORTED = frozenset((name, dtype) for name in _FUNCTIONS for dtype in _SCALARS)

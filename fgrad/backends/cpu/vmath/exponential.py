@@ -121,27 +121,45 @@ def cosh(x: Lanes) -> Lanes:
 _TANH_MOST = {"float": 10.0, "double": 20.0}
 
 
-# (tanh x − x)/x³ in x² for |x| ≤ 0.35: relative error of tanh 2^-30
-_TANH_SMALL = (
-    -0.3333333432674408, 0.13332873582839966, -0.05378889665007591, 0.019679853692650795,
-)  # fmt: skip
+# ((e^2h − 1)/2 − h)/h² for |h| ≤ ¼ ln 2: relative error of e^2h − 1 2^-25
+_TANH_FLOAT = (
+    1.0,
+    0.6666629314422607,
+    0.3333323895931244,
+    0.13382038474082947,
+    0.044566165655851364,
+)
 
 
 def tanh(x: Lanes) -> Lanes:
     """E/(E + 2) of E = e^2|x| − 1.
 
-    The rounding error of E + 2 counts where E is small. There float32 takes a polynomial instead.
-    In float64 the error is δ, the quotient y, and what is left −y·δ/(E + 2) = −y·δ·(1 − y)/2.
+    In float64 the rounding error of E + 2 is δ, the quotient y, and what is left −y·δ/(E + 2) =
+    −y·δ·(1 − y)/2.
     """
-    size = fabs(x)
-    n, p = reduce(at_most(size, _TANH_MOST[x.scalar]) * 2.0)
+    size = at_most(fabs(x), _TANH_MOST[x.scalar])
+    if x.scalar == "float":
+        return copysign(_tanh_float(size), x)
+    n, p = reduce(size * 2.0)
     factor = power_of_two(n, x.scalar)
     e = fma(p, factor, factor - 1.0)
     total = e + 2.0
     y = e / total
-    if x.scalar == "float":
-        square = size * size
-        small = fma(polynomial(square, _TANH_SMALL) * square, size, size)
-        return copysign(where(size < 0.35, small, y), x)
     lost = where(e < 2.0, e - (total - 2.0), 0.0)
     return copysign(fma(y * lost, fma(y, 0.5, -0.5), y), x)
+
+
+def _tanh_float(x: Lanes) -> Lanes:
+    """The same of 0 ≤ x ≤ 10, from E/2 = 2^n·p + (2^n − 1)/2 with 2p = e^2h − 1, x = n·½ ln 2 + h.
+
+    The shifter holds the bias, so its low bits are those of the exponent. ½ ln 2 has one part:
+    where n is not small, 1 is all that is left of the result.
+    """
+    form = format_of(x)
+    shifter = form.shifter + form.bias
+    shifted = fma(x, 2 * LOG2_E, shifter)
+    factor = (shifted.bits() << form.mantissa).as_float()
+    h = fma(shifted - shifter, -form.ln2[0] / 2, x)
+    p = fma(h * h, polynomial(h, _TANH_FLOAT), h)
+    half = fma(p, factor, fma(factor, 0.5, -0.5))
+    return half / (half + 1.0)

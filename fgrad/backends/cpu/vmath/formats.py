@@ -1,5 +1,6 @@
 """The two binary formats of IEEE 754, as the emitters need them."""
 
+import struct
 from typing import NamedTuple
 
 from fgrad.backends.cpu.vmath.lanes import Lanes, Number, fma
@@ -63,3 +64,15 @@ def power_of_two(n: Lanes, scalar: str, offset: int = 0) -> Lanes:
     """
     form = FORMATS[scalar]
     return ((n + (form.bias + offset)) << form.mantissa).as_float()
+
+
+def small_integer(n: Lanes, scalar: str) -> Lanes:
+    """An integer of few bits as a float; conversions of 64 bits are slow or missing."""
+    shifter = FORMATS[scalar].shifter
+    return (n + bits_of(shifter, scalar)).as_float() - shifter
+
+
+def bits_of(number: float, scalar: str) -> int:
+    """The bits of a number, as an integer."""
+    float_code, integer_code = ("<f", "<i") if scalar == "float" else ("<d", "<q")
+    return int(struct.unpack(integer_code, struct.pack(float_code, number))[0])

@@ -145,6 +145,14 @@ def log_gamma(scalar: str, x: Lanes) -> Lanes:
     return y
 
 
+def log_gamma_1p(scalar: str, x: Lanes) -> Lanes:
+    """The logarithm of Γ(1 + x), of x ≥ 0, to the last digit where x is small too."""
+    small = x < 0.6
+    y = x * polynomial(at_most(x, 0.6), _AT_1[scalar])
+    [y] = unlikely(~small, [y], lambda: [_log_gamma_positive(scalar, x + 1.0)])
+    return y
+
+
 def _log_gamma_reflected(scalar: str, x: Lanes, y: Lanes) -> Lanes:
     """−log|sin πx / π| − log Γ(1 − x), which is y."""
     r = _remainder(x)

@@ -84,6 +84,9 @@ class Lanes:
     def __xor__(self, other: Number) -> "Lanes":
         return self._binary("xor", self, other)
 
+    def __invert__(self) -> "Lanes":
+        return self._binary("xor", self, True if self.scalar == "i1" else -1)
+
     def __lshift__(self, count: int) -> "Lanes":
         return self._binary("shl", self, count)
 
@@ -152,6 +155,14 @@ class Lanes:
     def narrow(self) -> "Lanes":
         """The low 32 bits of an i64."""
         return self._cast("trunc", "i32")
+
+    def widen(self) -> "Lanes":
+        """An i32 as an i64 with the same sign."""
+        return self._cast("sext", "i64")
+
+    def to_integer(self) -> "Lanes":
+        """A float within the range of i32, cut off to one."""
+        return self._cast("fptosi", "i32")
 
     def odd(self) -> "Lanes":
         """Whether an integer is odd."""
@@ -226,6 +237,11 @@ def sqrt(x: Lanes) -> Lanes:
 def trunc(x: Lanes) -> Lanes:
     """The number rounded to an integer towards zero."""
     return _unary("trunc", x)
+
+
+def floor(x: Lanes) -> Lanes:
+    """The number rounded down to an integer."""
+    return _unary("floor", x)
 
 
 def _unary(name: str, x: Lanes) -> Lanes:

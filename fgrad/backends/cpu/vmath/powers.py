@@ -1,12 +1,12 @@
 """pow, cbrt and hypot."""
 
+from fgrad.backends.cpu.vmath.branches import unlikely
 from fgrad.backends.cpu.vmath.exponential import LOG2_E, expm1_of_remainder, scale
 from fgrad.backends.cpu.vmath.formats import (
     FORMATS,
-    format_of,
     nearest_integer,
-    power_of_two,
     shifter_bits,
+    small_integer,
 )
 from fgrad.backends.cpu.vmath.lanes import (
     INF,
@@ -22,7 +22,7 @@ from fgrad.backends.cpu.vmath.lanes import (
     trunc,
     where,
 )
-from fgrad.backends.cpu.vmath.logarithm import normal, split_any
+from fgrad.backends.cpu.vmath.logarithm import is_unusual, split, split_any
 
 # log2((1 + s)/(1 − s))/s in s²: relative error 2^-45
 _LOG2 = (
@@ -35,57 +35,57 @@ _LOG_TAIL = (
     0.133354721725597, 0.1169072316876379, 0.11866284709402551,
 )  # fmt: skip
 _TWO_THIRDS = (0.6666666666666666, 3.700743415417188e-17)
-# ∛m for 1 ≤ m < 2: relative errors 2^-14, 2^-20
-_CBRT = {
-    "float": (
-        0.5528238596857652, 0.5871133153162935, -0.16296898849225258, 0.023104810502190692,
-    ),
-    "double": (
-        0.4733291755508068, 0.8381651813577776, -0.46923567397853905, 0.20278186651663346,
-        -0.050388065105095615, 0.005348745844645444,
-    ),
-}  # fmt: skip
-# What makes denormal numbers normal, a multiple of 3; and what makes the bias one
-_CBRT_DOUBLINGS = {"float": 24, "double": 54}
-_CBRT_SHIFT = {"float": 2, "double": 0}
-_CBRT_2, _CBRT_4 = 1.2599210498948732, 1.5874010519681994
+# (1 − e)^(−1/3) − 1, over e, in e: for |e| up to 0.12
+_CBRT = (1 / 3, 2 / 9, 14 / 81, 35 / 243, 91 / 729)
+# The high 32 bits of 1/∛x are about this less a third of those of x.
+_CBRT_MAGIC = {"float": 1419900000.0, "double": 1430184000.0}
+# Below, products leave the normal numbers; and a power of 8, and the cube root of its inverse
+_CBRT_LEAST = {"float": 2.0**-96, "double": 2.0**-900}
+_CBRT_SCALES = {"float": (2.0**60, 2.0**-20), "double": (2.0**180, 2.0**-60)}
 
 
 def pow(x: Lanes, y: Lanes) -> Lanes:
     """x^y; special cases as IEEE 754 (and C, and NumPy) have them."""
+    of_parts = _pow_float if x.scalar == "float" else _pow_double
+    unusual = is_unusual(x) | ~(fabs(y) < INF)
+    [power] = unlikely(unusual, [of_parts(*split(x), y)], lambda: [_pow_of_any(x, y)])
+    return power
+
+
+def _pow_of_any(x: Lanes, y: Lanes) -> Lanes:
     size = fabs(x)
-    power = _pow_float(size, y) if x.scalar == "float" else _pow_double(size, y)
+    e, m = split_any(size)
+    power = (_pow_float if x.scalar == "float" else _pow_double)(e, m, y)
+    zero, infinite = size.eq(0.0), size.eq(INF)
+    grows = (zero & (y < 0.0)) | (infinite & (y > 0.0))
+    power = where((zero | infinite) & y.eq(y), where(grows, power.like(INF), 0.0), power)
     half = y * 0.5
     integer = trunc(y).eq(y)
     odd = integer & trunc(half).ne(half)
     power = where(odd & (x.bits() < 0), -power, power)
-    no_real = (x < 0.0) & size.ne(INF) & trunc(y).ne(y)
-    power = where(no_real, NAN, power)
+    no_real = (x < 0.0) & size.ne(INF) & ~integer
+    power = where(no_real | x.is_nan(), NAN, power)
     one = x.eq(1.0) | y.eq(0.0) | (size.eq(1.0) & fabs(y).eq(INF))
     return where(one, 1.0, power)
 
 
-def _pow_float(x: Lanes, y: Lanes) -> Lanes:
-    """2^(y·log2 x) of floats, x ≥ 0, with the exponent in double precision."""
-    e, m = split_any(x)
+def _pow_float(e: Lanes, m: Lanes, y: Lanes) -> Lanes:
+    """2^(y·(e + log2 m)) of floats, with the exponent in double precision."""
     # s = (m − 1)/(m + 1): a quotient of floats, and what is left of it
     above, f = m.double() + 1.0, m.double() - 1.0
     inverse = (1.0 / (m + 1.0)).double()
     s = f * inverse
     s = fma(fma(-s, above, f), inverse, s)
     logarithm = fma(s, polynomial(s * s, _LOG2), e.to_float("double"))
-    logarithm = where(x.eq(0.0), logarithm.like(-INF), where(x < INF, logarithm, x.double()))
     exponent = at_most(at_least(logarithm * y.double(), -160.0), 140.0)
     n, integer = nearest_integer(exponent, 1.0)
     r = ((exponent - n) * FORMATS["double"].ln2[0]).single()
     return scale(expm1_of_remainder(r) + 1.0, (integer - shifter_bits(exponent)).narrow())
 
 
-def _pow_double(x: Lanes, y: Lanes) -> Lanes:
-    """e^(y·log x) of doubles, x ≥ 0, with the logarithm in two parts: 64 bits and more."""
-    e, m = split_any(x)
-    high, low = _log(m, e.to_float("double"))
-    high = where(x.eq(0.0), -INF, where(x < INF, high, x))
+def _pow_double(e: Lanes, m: Lanes, y: Lanes) -> Lanes:
+    """e^(y·(e·ln 2 + log m)) of doubles, with the logarithm in two parts: 64 bits and more."""
+    high, low = _log(m, small_integer(e, "double"))
     product = y * high
     rest = fma(y, low, fma(y, high, -product))
     product = at_most(at_least(product, -746.0), 710.0)
@@ -129,31 +129,36 @@ def _log(m: Lanes, exponent: Lanes) -> tuple[Lanes, Lanes]:
 
 
 def cbrt(x: Lanes) -> Lanes:
-    """Cube root: |x| = a·8^q with 1 ≤ a < 8, so it is ∛a·2^q.
-
-    ∛a is a polynomial, and one step of Halley's method, which makes the error its cube.
-    """
-    scalar, form = x.scalar, format_of(x)
-    doublings, shift = _CBRT_DOUBLINGS[scalar], _CBRT_SHIFT[scalar]
+    """Cube root, from its inverse, of which the bits of x give two digits."""
     size = fabs(x)
-    scaled, small = normal(size, doublings)
-    bits = scaled.bits()
-    biased = bits >> form.mantissa
-    # n·21846/2^16, rounded down, is n/3 for all exponents.
-    third = ((biased + shift) * 21846) >> 16
-    left = (biased + shift) - third * 3
-    m = (bits - ((biased - form.bias) << form.mantissa)).as_float()
-    first, second = left.eq(0), left.eq(1)
-    a = m * where(first, 1.0, where(second, m.like(2.0), 4.0))
-    root = where(first, 1.0, where(second, m.like(_CBRT_2), _CBRT_4))
-    guess = polynomial(m, _CBRT[scalar]) * root
-    square = guess * guess
-    lost = fma(guess, guess, -square)
-    excess = fma(lost, guess, fma(square, guess, -a))
-    root = guess - guess * (excess / fma(square * 2.0, guess, a))
-    third = where(small, third - doublings // 3, third)
-    y = root * power_of_two(third, scalar, -(form.bias + shift) // 3)
-    return where((size > 0.0) & (size < INF), copysign(y, x), x)
+    unusual = ~((size >= _CBRT_LEAST[x.scalar]) & (size < INF))
+    [y] = unlikely(unusual, [_cbrt(size)], lambda: [_cbrt_of_any(size)])
+    return copysign(y, x)
+
+
+def _cbrt_of_any(x: Lanes) -> Lanes:
+    up, down = _CBRT_SCALES[x.scalar]
+    return where((x > 0.0) & (x < INF), _cbrt(x * up) * down, x)
+
+
+def _cbrt(x: Lanes) -> Lanes:
+    """Of a number x > 0 for which nothing underflows.
+
+    With r near 1/∛x and e = 1 − x·r³, r·(1 − e)^(−1/3) is nearer; then one step of Newton's method
+    for y = x·r², with the error of y² added.
+    """
+    bits = x.bits() if x.scalar == "float" else (x.bits() >> 32).narrow()
+    third = fma(bits.to_float("float"), -1 / 3, _CBRT_MAGIC[x.scalar]).to_integer()
+    r = third.as_float() if x.scalar == "float" else (third.widen() << 32).as_float()
+    for terms in (5,) if x.scalar == "float" else (5, 1):
+        e = fma(x * r, -(r * r), 1.0)
+        r = fma(r * e, polynomial(e, _CBRT[:terms]), r)
+    square = r * r
+    y = x * square
+    product = y * y
+    lost = fma(y, y, -product)
+    rest = fma(y, -product, x) - lost * y
+    return fma(rest, square * (1 / 3), y)
 
 
 def hypot(x: Lanes, y: Lanes) -> Lanes:
