@@ -28,8 +28,8 @@ __version__ = "0.1.0"
 
 # Loaded on first use: a module, or an attribute of one.
 _LAZY_MODULES = (
-    "checkpoint_policies", "debug", "dtypes", "errors", "flatten_util", "nn", "optim", "random",
-    "testing", "tree", "tree_util",
+    "checkpoint_policies", "debug", "dtypes", "errors", "flatten_util", "nn", "ops", "optim",
+    "random", "testing", "tree", "tree_util",
 )  # fmt: skip
 _LAZY_NAMES = {
     "hessian": "derivatives", "hvp": "derivatives", "jacfwd": "derivatives",

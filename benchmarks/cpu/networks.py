@@ -454,6 +454,27 @@ def embedding() -> Row:
     return row
 
 
+def segments(count: int) -> Row:
+    """Sums of 1,000,000 numbers in segments."""
+    data, ids = normal(1_000_000), RNG.integers(0, count, 1_000_000).astype(np.int32)
+    run = fg.jit(lambda x, i: fg.ops.segment_sum(x, i, count))
+    jax_run = blocked(jax.jit(lambda x, i: jax.ops.segment_sum(x, i, count)))
+    fargs, jargs, (tdata, tids) = (f((data, ids)) for f in (ours, in_jax, in_torch))
+    row = Row(
+        f"sums of 1,000,000 numbers in {count:,} segments",
+        {
+            "fgrad": lambda: run(*fargs),
+            "jax": lambda: jax_run(*jargs),
+            "torch": lambda: torch.zeros(count).index_add_(0, tids, tdata),
+            "numpy": lambda: np.bincount(ids, data, count).astype(np.float32),
+        },
+        "1.0x",
+        5,
+    )
+    agree(row.contenders)
+    return row
+
+
 def main() -> None:
     """Measure all rows."""
     rows = [
@@ -465,7 +486,7 @@ def main() -> None:
         flux(),
         per_sample(),
     ]
-    rows += [*second_order(), recurrent(), embedding()]
+    rows += [*second_order(), recurrent(), embedding(), segments(1_000), segments(1_000_000)]
     report("cpu_networks", [r.measure() for r in rows], {**VERSIONS, "threads": str(THREADS)})
 
 

@@ -49,9 +49,10 @@ class StepInfo(NamedTuple):
     """A step of a program.
 
     Attributes:
-        kind: 'kernel', 'library' (an eager rule, such as a matrix product), 'loop' (its steps run
-            without Python) or 'host' (a function of the user, or a loop with a step that only
-            Python can run).
+        kind: 'kernel' (also an equation with machine code of its own, such as a scatter),
+            'library' (an eager rule, such as a matrix product), 'loop' (its steps run without
+            Python) or 'host' (a function of the user, or a loop with a step that only Python can
+            run).
         name: Of the kernel or the primitive.
         buffers: The types of what it writes.
         lines: The user's lines that asked for it.
@@ -121,7 +122,9 @@ def _steps(jaxpr: Jaxpr, plan: Plan) -> list[StepInfo]:
         if isinstance(step, Loop):
             found.append(_loop(step))
         elif isinstance(step, Library):
-            found.append(_called(step.eqn))
+            own = import_module("fgrad.backends.cpu.routine_table").routine_of(step) is not None
+            info = _called(step.eqn)
+            found.append(info._replace(kind="kernel") if own else info)
         else:
             kernels = [launch.kernel for launch in launches_of(step)]
             written = [plan.buffers[b] for b in sorted(writes_of(step))]

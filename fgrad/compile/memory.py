@@ -20,10 +20,13 @@ from fgrad.compile.plan import (
     RESULT,
     TEMP,
     Launch,
+    Library,
     Plan,
     Step,
+    View,
     launches_of,
     reads_of,
+    whole,
     writes_of,
 )
 
@@ -84,6 +87,7 @@ def plan_memory(
     scratch: Mapping[int, int] | None = None,
     elsewhere: Collection[int] = (),
     donated: Collection[int] = (),
+    over: Collection[int] = (),
     workspace: Mapping[int, int] | None = None,
 ) -> Memory:
     """Place the temporaries of a plan.
@@ -93,13 +97,17 @@ def plan_memory(
         scratch: Bytes of scratch memory that a step needs while it runs.
         elsewhere: Buffers that a library allocates.
         donated: Inputs whose memory results may take over.
+        over: Library steps whose result may lie where their first operand does.
         workspace: Bytes that a library allocates in a step, and frees.
     """
     last = last_uses(plan)
     skip = set(elsewhere)
-    over = [_overwritable(step) for step in plan.steps]
-    taken = _take_over(plan, over, last, donated, skip)
-    slot_of, slots, reused = _slots(plan, over, last, skip)
+    may_be = [
+        _of_first(step) if i in over and isinstance(step, Library) else _overwritable(step)
+        for i, step in enumerate(plan.steps)
+    ]
+    taken = _take_over(plan, may_be, last, donated, skip)
+    slot_of, slots, reused = _slots(plan, may_be, last, skip)
     scratch_slots = {}
     for step, size in (scratch or {}).items():
         if size:
@@ -199,6 +207,16 @@ def _slots(
                 slot_of[b] = len(slots)
                 slots.append(_Slot(size, i, last[b]))
     return slot_of, slots, reused
+
+
+def _of_first(step: Library) -> dict[int, list[int]]:
+    """The buffer of the first operand for the result, where that is all that is read of it."""
+    first, *others = step.inputs
+    if not isinstance(first, View) or first != whole(first.buffer, first.shape):
+        return {}
+    if any(isinstance(v, View) and v.buffer == first.buffer for v in others):
+        return {}
+    return {step.outputs[0]: [first.buffer]}
 
 
 def _overwritable(step: Step) -> dict[int, list[int]]:

@@ -9,6 +9,7 @@
     Library   one equation by its primitive's eager rule: products, factorisations, …
     Patch     a kernel that overwrites part of a buffer
     Added     a product that is added to what its buffer holds
+    Updated   an equation that changes an input of the plan in place
     Loop      a scan, a while loop or a choice of branches, whose programs are plans themselves
     Plan      inputs, buffers, steps, results
 
@@ -119,6 +120,11 @@ class Added(Library):
     """A matrix product that is added to an input of the plan, which must be updated in place."""
 
 
+@dataclass(frozen=True, slots=True)
+class Updated(Library):
+    """An equation whose result takes the place of its first operand, an input of the plan."""
+
+
 Step = Launch | Batch | Library
 
 
@@ -218,7 +224,7 @@ def check_plan(plan: Plan) -> None:
             assert count == len(writes_of(step)), f"step {i}: two launches write a buffer"
         assert reads_of(step) <= written, f"step {i} reads what no step before it wrote"
         read |= reads_of(step)
-        if isinstance(step, Added | Patch):  # in place
+        if isinstance(step, Added | Patch | Updated):  # in place
             again = (writes_of(step) & written) - plan.updated
             own = {b for b in again if plan.buffers[b].role != INPUT}
             again -= own if isinstance(step, Patch) else set()

@@ -3,10 +3,11 @@
 The result of an update is a copy of its operand, and a `Patch` that overwrites the box. Where the
 operand is a carry that becomes the result, and nothing else needs the old carry, the copy goes;
 and so where kernels make the operand for the update alone, or where memory is planned so that the
-result lies where its operand was (`is_idle`).
+result lies where its operand was (`is_idle`). Other equations that a backend runs in place, such
+as scatters, change a carry in place, too (`Updated`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeGuard
 
@@ -23,6 +24,7 @@ from fgrad.compile.plan import (
     Patch,
     Plan,
     Step,
+    Updated,
     View,
     contiguous,
     reads_of,
@@ -149,19 +151,23 @@ def _clamped(value: int, limit: int, dtype: np.dtype[Any]) -> list[Instr]:
     ]
 
 
-def with_patches(plan: Plan, consts: int, carries: int) -> Plan:
-    """A plan whose updates are kernels.
+def with_patches(
+    plan: Plan, consts: int, carries: int, over: Callable[[Step], bool] = lambda _: False
+) -> Plan:
+    """A plan whose updates of boxes are kernels, and whose updates of carries are made in place.
 
     Args:
         plan: The body of a loop, or another program.
         consts: How many of its inputs come before the carries.
         carries: How many carries there are: they are its first results.
+        over: Whether the result of a library step may lie where its first operand does.
     """
-    if not any(is_update(step, plan.buffers) for step in plan.steps):
+    if not any(is_update(step, plan.buffers) or over(step) for step in plan.steps):
         return plan
     same: dict[int, int] = {}  # results of updates that take place in a carry
     for k in range(carries):
-        same.update(dict.fromkeys(_in_place(plan, consts + k, plan.results[k]), consts + k))
+        found = _in_place(plan, consts + k, plan.results[k], over)
+        same.update(dict.fromkeys(found, consts + k))
     updated = plan.updated | frozenset(same.values())
     once = {b for i in fixed_steps(plan, range(consts)) for b in writes_of(plan.steps[i])}
     same.update(_taken_over(plan, {*same, *once}))
@@ -169,6 +175,9 @@ def with_patches(plan: Plan, consts: int, carries: int) -> Plan:
     for step in plan.steps:
         moved = _renamed(step, same)
         if not is_update(step, plan.buffers):
+            place = next((same[b] for b in writes_of(step) if b in same), None)
+            if place is not None and type(moved) is Library:
+                moved = Updated(moved.eqn, moved.index, moved.inputs, (place,))
             steps.append(moved)
             continue
         assert isinstance(moved, Library)
@@ -225,7 +234,9 @@ def _taken_over(plan: Plan, settled: set[int]) -> dict[int, int]:
     return found
 
 
-def _in_place(plan: Plan, carry: int, result: int | Literal) -> list[int]:
+def _in_place(
+    plan: Plan, carry: int, result: int | Literal, over: Callable[[Step], bool]
+) -> list[int]:
     """The results of a chain of updates from a carry to what it becomes; none if it must be kept.
 
     Every other step that reads a version of the carry must come before the update that ends it.
@@ -237,11 +248,12 @@ def _in_place(plan: Plan, carry: int, result: int | Literal) -> list[int]:
     at = result
     while at != carry:
         step = plan.steps[makers[at]] if at in makers else None
-        if step is None or not is_update(step, plan.buffers):
+        if step is None or not (is_update(step, plan.buffers) or over(step)):
             return []
         assert isinstance(step, Library)
         source, *others = step.inputs
-        assert isinstance(source, View)
+        if not isinstance(source, View):
+            return []
         old = source.buffer
         read = [i for i, s in enumerate(plan.steps) if old in reads_of(s)]
         if (

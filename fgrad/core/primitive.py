@@ -117,21 +117,24 @@ class Lowering:
             ``*x`` stands for the rest of them, ``x0 x1 …``.
         workspace: Of 'library': ``(operand avals, result avals, params) -> bytes`` that the eager
             rule takes beside operands and results while it runs; None where that is little.
+        filled: Of 'library': the operands that need not be stored where they are one number in
+            every place, as it reads them once.
         when: ``(avals, params) -> bool``: which calls are decomposed; None: all that need it.
     """
 
-    __slots__ = ("data", "decompose", "kind", "operands", "when", "workspace")
+    __slots__ = ("data", "decompose", "filled", "kind", "operands", "when", "workspace")
 
     def __init__(
         self, kind: str, data: Any = None, decompose: Callable[..., Any] | None = None,
         operands: str = "x", workspace: Callable[..., int] | None = None,
-        when: Callable[..., bool] | None = None,
+        when: Callable[..., bool] | None = None, filled: tuple[int, ...] = (),
     ) -> None:  # fmt: skip
         self.kind = kind
         self.when = when
         self.data = data
         self.decompose = decompose
         self.operands = operands
+        self.filled = filled
         self.workspace = workspace
 
 

@@ -331,7 +331,7 @@ scatter_add_p: Primitive = Primitive(
     transpose=_add_transpose,
     vjp=Pullback(None, _add_backward, lambda _needed: (1, TYPE(2))),
     batch=scatter_batch(lambda: scatter_add_p),
-    lower=Lowering("library", "scatter_add"),
+    lower=Lowering("library", "scatter_add", filled=(0, 1, 2)),
     linear="jointly",
     linear_in=(0, 2),
     spec=scatter_spec(np.add, NUMERIC, ulps=None, terms=_sum_of_sizes),
@@ -369,7 +369,8 @@ def scatter_add(
         DtypeError: The indices are no integers, or the dtypes differ.
 
     Numerics:
-        Deterministic; updates of one place are added in blocks.
+        Deterministic. Eager updates of one place are added in blocks; compiled for the CPU, floats
+        of less than 8 bytes are summed in a wider dtype and rounded once.
 
     Source:
         OpenXLA, *Operation semantics*, Scatter.

@@ -130,7 +130,7 @@ scatter_p: Primitive = Primitive(
         lambda _needed: (1, TYPE(2)),
     ),
     batch=scatter_batch(lambda: scatter_p),
-    lower=Lowering("library", "scatter"),
+    lower=Lowering("library", "scatter", filled=(0, 1, 2)),
     linear="jointly",
     linear_in=(0, 2),
     spec=scatter_spec(None, ANY, accepts_bool=True, ulps=0.0),
@@ -225,7 +225,7 @@ scatter_mul_p: Primitive = Primitive(
     jvp=_mul_jvp,
     transpose=Absent("not linear: a product of operand and updates"),
     batch=scatter_batch(lambda: scatter_mul_p),
-    lower=Lowering("library", "scatter_mul"),
+    lower=Lowering("library", "scatter_mul", filled=(0, 1, 2)),
     spec=scatter_spec(
         np.multiply,
         NUMERIC,
@@ -295,7 +295,7 @@ def _extremum(name: str, doc: str, ufunc: Callable[..., Any]) -> Primitive:
         jvp=jvp,
         transpose=Absent("not linear"),
         batch=scatter_batch(lambda: prim),
-        lower=Lowering("library", name),
+        lower=Lowering("library", name, filled=(0, 1, 2)),
         spec=scatter_spec(
             ufunc,
             REAL,

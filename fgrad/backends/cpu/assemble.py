@@ -1,50 +1,27 @@
 """From a `Loop` of a plan to a tape (see `tape`): where its state lies, and its instructions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from math import inf
-from typing import Any, NamedTuple
 
-import numpy as np
-
-from fgrad.backends.cpu import gemm, layout
 from fgrad.backends.cpu.functions import Functions
-from fgrad.backends.cpu.pool import SPIN
-from fgrad.backends.cpu.room import LoopRoom, Room, State, aligned, bytes_of, row_bytes
+from fgrad.backends.cpu.room import LoopRoom, Room, State, bytes_of, row_bytes
 from fgrad.backends.cpu.scalar_loops import ScalarLoop
-from fgrad.backends.cpu.tape import POLL_NS, Assembled, Frame, Op
-from fgrad.compile.cost import cost
-from fgrad.compile.kernel import Kernel
+from fgrad.backends.cpu.tape import Assembled, Op
+from fgrad.backends.cpu.writing import STEP_NS, Codes, Time, Writer
 from fgrad.compile.loops import groups_of
 from fgrad.compile.plan import Launch, Library, Loop, Plan, View, is_check
 from fgrad.compile.updates import is_idle
 from fgrad.core.ir import Literal
 from fgrad.lax.control.while_walk import KEPT
 
-_STEP_NS = 5.0  # what an instruction takes beside its work
-Addresses = Callable[[Kernel], tuple[int, int]]
-Scalars = Callable[[Loop], tuple[ScalarLoop, int] | None]
 
-
-class _Time(NamedTuple):
-    """How long something takes, in nanoseconds: all of it, and what loops in it do not count."""
-
-    total: float
-    own: float
-
-
-def assemble(loop: Loop, addresses: Addresses, scalars: Scalars, made: Functions) -> Assembled:
+def assemble(loop: Loop, codes: Codes, made: Functions) -> Assembled:
     """The tape of a loop whose plans are `sequence.prepared`.
 
     Its operands are the pointers to the loop's inputs, then to its outputs.
-
-    Args:
-        loop: The loop.
-        addresses: The code of a kernel, and of what combines its parts.
-        scalars: What a loop over single numbers is, and its code; None of other loops.
-        made: What makes functions.
     """
-    room = LoopRoom(loop, made.workers.threads)
-    writer = _Writer(addresses, scalars, made)
+    room = LoopRoom(loop, made.workers.threads, made.engine.target)
+    writer = _Writer(codes, made)
     count = len(loop.inputs)
     words = [writer.word() for _ in range(count + len(loop.outputs))]
     time = writer.loop(loop, room, 0, words[:count], words[count:])
@@ -56,78 +33,19 @@ def assemble_product(step: Library, plan: Plan, made: Functions) -> Assembled:
 
     Its operands are the pointers to the buffers that it reads, then to the one that it writes.
     """
-    writer = _Writer(lambda _: (0, 0), lambda _: None, made)
+    writer = _Writer(Codes(lambda _: (0, 0), lambda _: (), lambda _: None), made)
     places = [v.buffer for v in step.inputs if isinstance(v, View)] + list(step.outputs)
     given = [writer.word() for _ in places]
     time = writer.product(step, plan, dict(zip(places, given, strict=True)))
     return writer.finish(0, time.total)
 
 
-class _Writer:
-    """Writes instructions and the words that they name."""
-
-    def __init__(self, addresses: Addresses, scalars: Scalars, made: Functions) -> None:
-        self.addresses, self.scalars, self.made = addresses, scalars, made
-        self.code: list[int] = []
-        self.image: list[int] = [POLL_NS] * Frame.OPERANDS
-        self.moving: list[int] = []
-        self.keep: list[Any] = []
-        self.most_moves, self.checks = 0, False
-        self.move_places: list[int] = []  # where the instructions say which words they may use
-
-    def finish(self, room: int, ns: float) -> Assembled:
-        """The tape, once all is written."""
-        self.code.append(Op.END)
-        temporary = len(self.image)
-        self.image += [0] * self.most_moves
-        for place in self.move_places:
-            self.code[place] = temporary
-        first = aligned(8 * len(self.image))
-        for word in self.moving:
-            self.image[word] += first
-        code, image, moving = (np.array(x, np.int64) for x in (self.code, self.image, self.moving))
-        return Assembled(code, image, moving, first + room, ns, self.checks, self.keep)
-
-    # ------------------------------------------------------------------------------ words
-
-    def word(self, value: int = 0) -> int:
-        """A word of the frame."""
-        self.image.append(value)
-        return len(self.image) - 1
-
-    def place(self, offset: int) -> int:
-        """A word that points to memory of the frame."""
-        word = self.word(offset)
-        self.moving.append(word)
-        return word
-
-    def constant(self, literal: Literal) -> int:
-        """A word that points to a constant."""
-        array = np.array(literal.value, literal.aval.dtype, order="C")
-        self.keep.append(array)
-        return self.word(array.ctypes.data)
-
-    # ------------------------------------------------------------------------ instructions
-
-    def copy(self, to: int, source: int, nbytes: int) -> None:
-        if nbytes and to != source:
-            self.code += [Op.COPY, to, source, nbytes]
-
-    def move(self, pairs: Sequence[tuple[int, int]]) -> None:
-        """Set words to what other words are, all at once."""
-        pairs = [(a, b) for a, b in pairs if a != b]
-        if pairs:
-            self.most_moves = max(self.most_moves, len(pairs))
-            self.move_places.append(len(self.code) + 2)
-            self.code += [Op.MOVE, len(pairs), 0, *(w for pair in pairs for w in pair)]
-
-    def add(self, word: int, number: int) -> None:
-        if number:
-            self.code += [Op.ADD, word, number]
+class _Writer(Writer):
+    """Writes plans and loops of them."""
 
     # ------------------------------------------------------------------------------- plans
 
-    def plan(self, plan: Plan, room: Room, base: int, words: dict[int, int]) -> _Time:
+    def plan(self, plan: Plan, room: Room, base: int, words: dict[int, int]) -> Time:
         """The steps of a plan, of which `words` point to inputs and results; how long they take."""
         memory, offsets = room.memory, room.offsets
         total = own = 0.0
@@ -145,12 +63,16 @@ class _Writer:
             elif is_check(step):
                 self.code += [Op.CHECK, self.operand(step.inputs[0], plan, words)]
                 self.checks = True
-                time = _Time(_STEP_NS, _STEP_NS)
+                time = Time(STEP_NS, STEP_NS)
+            elif i in room.routines:
+                assert isinstance(step, Library)
+                scratch = base + memory.scratch.get(i, 0)
+                time = self.routine(step, room.routines[i], plan, words, scratch)
             else:
                 assert isinstance(step, Library)
                 time = self.product(step, plan, words)
             total, own = total + time.total, own + time.own
-        return _Time(total, own)
+        return Time(total, own)
 
     def before(self, plan: Plan, room: Room, base: int, consts: Sequence[int]) -> None:
         """The steps of a loop's plan that run once; `consts` point to its first inputs."""
@@ -160,71 +82,23 @@ class _Writer:
             assert isinstance(step, Launch)
             self.launch(step, words, base, room.offsets, room.memory.scratch.get(i, 0))
 
-    def operand(self, a: View | Literal, plan: Plan, words: dict[int, int]) -> int:
-        """The word that points to an operand of a loop."""
-        if isinstance(a, Literal):
-            return self.constant(a)
-        if not a.offset:
-            return words[a.buffer]
-        word = self.word()
-        self.move([(word, words[a.buffer])])
-        self.add(word, a.offset * plan.buffers[a.buffer].dtype.itemsize)
-        return word
-
-    def launch(
-        self, step: Launch, words: dict[int, int], base: int, offsets: Mapping[int, int],
-        scratch: int,
-    ) -> _Time:  # fmt: skip
-        kernel, made = step.kernel, self.made
-        own = layout.words(kernel)
-        args = len(self.image)
-        pairs: list[int] = []
-        for i, b in enumerate(step.buffers):
-            if b in offsets:
-                self.place(base + offsets[b])
-            else:
-                self.word()
-                pairs += [i, words[b]]
-        need = layout.scratch(kernel)
-        for k, value in enumerate(own):
-            if k < 2 and made.scratch_bytes(need):
-                self.place(base + scratch + (need.shared_bytes if k else 0))
-            else:
-                self.word(value)
-        price, units = cost(kernel).ns, layout.units(kernel)
-        chunk = made.chunk(units, price)
-        if chunk:
-            made.workers.start()
-        (address, combine), n = self.addresses(kernel), len(step.buffers)
-        self.code += [
-            Op.LAUNCH, 13 + len(pairs), address, args, units, chunk, combine,
-            layout.combine_units(kernel), SPIN, n + len(own), n + 1, need.thread_bytes,
-            len(pairs) // 2, *pairs,
-        ]  # fmt: skip
-        return _Time(price + _STEP_NS, price + _STEP_NS)
-
-    def product(self, step: Library, plan: Plan, words: dict[int, int]) -> _Time:
-        code, ns = gemm.instruction(step, plan.buffers, words, self.keep)
-        self.code += code
-        return _Time(ns + _STEP_NS, ns + _STEP_NS)
-
     # ------------------------------------------------------------------------------- loops
 
     def loop(
         self, loop: Loop, room: LoopRoom, base: int, ins: Sequence[int], outs: Sequence[int]
-    ) -> _Time:
+    ) -> Time:
         """A loop whose operands and results `ins` and `outs` point to; how long it takes."""
         kind = {
             "scan": self.scan, "while": self.while_, "while_saved": self.while_, "cond": self.cond,
         }  # fmt: skip
-        found = self.scalars(loop)
+        found = self.codes.scalars(loop)
         if found is not None:
             return self.steps(loop, *found, ins, outs)
         return kind[loop.eqn.primitive.name](loop, room, base, ins, outs)
 
     def steps(
         self, loop: Loop, found: ScalarLoop, address: int, ins: Sequence[int], outs: Sequence[int]
-    ) -> _Time:
+    ) -> Time:
         """A loop over single numbers, which is one function."""
         body, length = loop.plans[-1], loop.eqn.params.get("length")
         before, consts, init, xs = groups_of(loop, ins)
@@ -232,7 +106,7 @@ class _Writer:
         for k in range(n):
             self.copy(outs[k], init[k], body.buffers[len(consts) + k].nbytes)
         if length == 0:
-            return _Time(_STEP_NS, _STEP_NS)
+            return Time(STEP_NS, STEP_NS)
         pointers = [*before, *consts, *outs[:n], *xs, *outs[n:]]
         args = len(self.image)
         for value in (*[0] * len(pointers), *found.numbers):
@@ -245,7 +119,7 @@ class _Writer:
         cost_ns = int(found.ns * found.limit) + 1
         self.code += [Op.STEPS, 7 + len(pointers), address, args, found.limit, cost_ns,
                       len(pointers), *pointers]  # fmt: skip
-        return _Time(inf if length is None else found.ns * length, _STEP_NS)
+        return Time(inf if length is None else found.ns * length, STEP_NS)
 
     def row_sizes(self, loop: Loop) -> list[int]:
         """The bytes of a row of each stacked input of a scan, and of each stacked output."""
@@ -258,7 +132,7 @@ class _Writer:
 
     def scan(
         self, loop: Loop, room: LoopRoom, base: int, ins: Sequence[int], outs: Sequence[int]
-    ) -> _Time:
+    ) -> Time:
         params, body = loop.eqn.params, loop.plans[0]
         length = params["length"]
         _, consts, init, xs = groups_of(loop, ins)
@@ -266,7 +140,7 @@ class _Writer:
         if not length:
             for k in range(n):
                 self.copy(outs[k], init[k], body.buffers[len(consts) + k].nbytes)
-            return _Time(_STEP_NS, _STEP_NS)
+            return Time(STEP_NS, STEP_NS)
         steps = self.row_sizes(loop)
         rows = [self.word() for _ in steps]
         state = self.begin(room, base, init, outs, last=length - 1)
@@ -282,14 +156,14 @@ class _Writer:
         time = self.body(body, room.plans[0], base, inputs, state, rows[len(xs) :])
         for row, step in zip(rows, steps, strict=True):
             self.add(row, -step if params["reverse"] else step)
-        more = _STEP_NS * len(rows)
+        more = STEP_NS * len(rows)
         self.code += [Op.NEXT, counter, top, int(time.own + more) + 1]
         self.end(body, state, outs)
-        return _Time((time.total + more) * length, _STEP_NS)
+        return Time((time.total + more) * length, STEP_NS)
 
     def while_(
         self, loop: Loop, room: LoopRoom, base: int, ins: Sequence[int], outs: Sequence[int]
-    ) -> _Time:
+    ) -> Time:
         test, body = loop.plans
         before, consts, init, _ = groups_of(loop, ins)
         state = self.begin(room, base, init, outs, last=0)
@@ -319,11 +193,11 @@ class _Writer:
         self.code += [Op.JUMP, top, int(ns) + 1]
         self.code[leave] = len(self.code)
         self.end(body, state, outs)
-        return _Time(inf, _STEP_NS)
+        return Time(inf, STEP_NS)
 
     def cond(
         self, loop: Loop, room: LoopRoom, base: int, ins: Sequence[int], outs: Sequence[int]
-    ) -> _Time:
+    ) -> Time:
         n = len(loop.plans)
         table = len(self.code) + 3
         self.code += [Op.SWITCH, ins[0], n, *[0] * n]
@@ -342,7 +216,7 @@ class _Writer:
         for place in leaves:
             self.code[place] = len(self.code)
         total, own = (max(column) for column in zip(*times, strict=True))
-        return _Time(total + _STEP_NS, own + _STEP_NS)
+        return Time(total + STEP_NS, own + STEP_NS)
 
     def result(self, r: int | Literal, words: dict[int, int]) -> int:
         """The word that points to a result of a plan."""
@@ -372,7 +246,7 @@ class _Writer:
     def body(
         self, body: Plan, room: Room, base: int, inputs: Sequence[int], state: State,
         rows: Sequence[int],
-    ) -> _Time:  # fmt: skip
+    ) -> Time:  # fmt: skip
         """One step: its plan, its stacked outputs, and how the state moves on."""
         n = len(state.words)
         words = dict(enumerate(inputs))
@@ -391,8 +265,8 @@ class _Writer:
         for ring in state.rings.values():
             pairs += zip(ring, [*ring[1:], ring[0]], strict=True)
         self.move(pairs)
-        more = _STEP_NS * (2 + len(pairs) + len(rows))
-        return _Time(time.total + more, time.own + more)
+        more = STEP_NS * (2 + len(pairs) + len(rows))
+        return Time(time.total + more, time.own + more)
 
     def end(self, body: Plan, state: State, outs: Sequence[int]) -> None:
         """Have the carries in the results."""

@@ -2,9 +2,9 @@
 
 Kernels, also those of a batch, are judged by their meaning, and that by the eager rules of the
 equations that they fuse; routines and products by the eager rule of their equation. A loop on a
-tape is run a second time, step by step from Python, through the same kernels and products, each of
-which is judged; as they are the same, so are the results, to the bit. Other steps run the eager
-rule itself.
+tape is run a second time, step by step from Python, through the same kernels, products and
+routines, each of which is judged; as they are the same, so are the results, to the bit. Other steps
+run the eager rule itself.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -52,8 +52,8 @@ def checked_rule(call: Launcher, eqn: Eqn, number: int) -> Launcher:
 
 
 def checked_loop(
-    call: Launcher, step: Loop, launcher: Callable[[Kernel], Launcher], made: Functions,
-    number: int,
+    call: Launcher, step: Loop, launcher: Callable[[Kernel], Launcher],
+    routine: Callable[[Library], Launcher | None], made: Functions, number: int,
 ) -> Launcher:  # fmt: skip
     """A function like `call`, which runs the tape of a loop, that judges it and its parts.
 
@@ -61,6 +61,7 @@ def checked_loop(
         call: Takes the operands, the results, and the frame.
         step: The loop.
         launcher: Makes a function of the operands of a kernel.
+        routine: Makes one of the operands and results of an equation that has a routine.
         made: What makes functions.
         number: The position of the step.
     """
@@ -74,19 +75,24 @@ def checked_loop(
             calls[k] = launcher(k)
         _launch(calls[k], [k], [texts[id(k)]], where, (), *operands)
 
-    products: dict[int, Callable[..., None]] = {}
+    others: dict[int, Callable[..., None]] = {}
 
-    def product(inner: Library, plan: Plan, memory: Sequence[Array]) -> None:
+    def library(inner: Library, plan: Plan, memory: Sequence[Array]) -> None:
         if is_check(inner):
             return  # the tape has passed it
-        if id(inner) not in products:
-            products[id(inner)] = _product(inner, plan, made, where)
-        products[id(inner)](memory)
+        if id(inner) not in others:
+            found = routine(inner)
+            others[id(inner)] = (
+                _product(inner, plan, made, where)
+                if found is None
+                else _routine(inner, found, plan, where)
+            )
+        others[id(inner)](memory)
 
     def run(*arrays: Array) -> None:
         before = [np.array(x) for x in arrays[:count]]
         call(*arrays)  # raises where an index lies outside
-        wanted = run_loop(step, before, kernel, product)
+        wanted = run_loop(step, before, kernel, library)
         for k, (y, want) in enumerate(zip(arrays[count:], wanted, strict=False)):
             found = same_bits(y, np.asarray(want).reshape(y.shape))
             if found is not None:
@@ -135,6 +141,24 @@ def _product(step: Library, plan: Plan, made: Functions, where: str) -> Callable
         base = memory[out].reshape(shape).copy() if isinstance(step, Added) else None
         call(*(memory[v.buffer] for v in views), memory[out], np.empty(tape.bytes, np.uint8))
         found = rule_fault(step.eqn, operands, [memory[out].reshape(shape)], base)
+        if found is not None:
+            raise _mismatch(f"{where}{step.eqn.primitive.name}", found, _line(step.eqn))
+
+    return run
+
+
+def _routine(step: Library, call: Launcher, plan: Plan, where: str) -> Callable[..., None]:
+    """A function of the buffers of a plan that runs a routine, and judges it."""
+
+    def run(memory: Sequence[Array]) -> None:
+        operands = [
+            seen(a, memory) if isinstance(a, View) else np.asarray(a.value, a.aval.dtype)
+            for a in step.inputs
+        ]
+        before = [np.array(x) for x in operands]
+        results = [memory[b].reshape(plan.buffers[b].shape) for b in step.outputs]
+        call(*operands, *results)
+        found = rule_fault(step.eqn, before, results)
         if found is not None:
             raise _mismatch(f"{where}{step.eqn.primitive.name}", found, _line(step.eqn))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.backends.cpu import convolution, layout, pooling, scattering
+from fgrad.backends.cpu import layout
 from fgrad.backends.cpu.assemble import assemble
 from fgrad.backends.cpu.checked import checked_launch, checked_loop, checked_rule
 from fgrad.backends.cpu.engine import Code, engine
@@ -21,20 +21,22 @@ from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.pool import thread_count
 from fgrad.backends.cpu.products import product_of
 from fgrad.backends.cpu.render import Function, module, render
+from fgrad.backends.cpu.routine_table import has_routine, routine_of
 from fgrad.backends.cpu.routines import Routine, function
 from fgrad.backends.cpu.scalar_loops import ScalarLoop, scalar_loops
-from fgrad.backends.cpu.sequence import kernels_of, prepared, runs_compiled
+from fgrad.backends.cpu.sequence import kernels_of, prepared, routines_of, runs_compiled
 from fgrad.backends.cpu.target import Target, host
 from fgrad.backends.cpu.together import Part, scratch_of
+from fgrad.backends.cpu.writing import Codes
 from fgrad.compile.batch import batched
 from fgrad.compile.collector import paused
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.lower import lower
 from fgrad.compile.passes import optimize
-from fgrad.compile.plan import Library, Loop, Plan, Step, launches_of
+from fgrad.compile.plan import Library, Loop, Plan, launches_of
 from fgrad.core.config import config
-from fgrad.core.ir import Eqn, Jaxpr
+from fgrad.core.ir import Jaxpr
 
 
 def compile_program(
@@ -74,7 +76,7 @@ def load(jaxpr: Jaxpr, plan: Plan) -> list[Loaded | None]:
     kernels = {name: kernel for kernel, name in names.items()}
     routines = [routine_of(step, target) for step in steps]
     functions_of = {_name(("steps", found.text)): found for found in scalars.values()}
-    parts_of = {n: (r, k) for r in routines if r is not None for k, n in enumerate(_names(r))}
+    parts_of = {n: (r, k) for r in routines_of(plan, target) for k, n in enumerate(_names(r))}
 
     def texts(names: Sequence[str]) -> list[str]:
         return _texts(
@@ -156,25 +158,39 @@ def _loop(
         used.append(codes[name])
         return found, codes[name].addresses[name]
 
-    tape = assemble(step, addresses, steps, made)
+    def parts(routine: Routine) -> list[int]:
+        names = _names(routine)
+        used.extend(codes[name] for name in names)
+        return [codes[name].addresses[name] for name in names]
+
+    def routine(inner: Library) -> Launcher | None:
+        found = routine_of(inner, made.engine.target)
+        if found is None:
+            return None
+        loaded = _sequence(found, inner, codes, made)
+        size = loaded.scratch_bytes
+        return (lambda *a: loaded.call(*a, np.empty(size, np.uint8))) if size else loaded.call
+
+    tape = assemble(step, Codes(addresses, parts, steps), made)
     call = made.loop(tape)
     if tape.checks:
         call = functools.partial(_or_by_rule, call, step)
     if config.check:
-        call = checked_loop(call, step, launcher, made, number)
+        call = checked_loop(call, step, launcher, routine, made, number)
     return Loaded(call, tape.bytes, (used, tape))
 
 
-def _or_by_rule(call: Launcher, step: Loop, *arrays: Any) -> None:
-    """Run a loop; where a check fails in it by its eager rule, which raises what there is to say.
+def _or_by_rule(call: Launcher, step: Library, *arrays: Any) -> None:
+    """Run a loop or routine; where a check in it fails its eager rule raises what there is to say.
 
-    A loop does not change what it reads.
+    It has not changed what that depends on.
     """
     if not call(*arrays):
         return
     count = len(step.inputs)
     found = rule_of(step.eqn)(np, *arrays[:count], **step.eqn.params)
-    for out, y in zip(arrays[count:], found, strict=False):
+    results = found if step.eqn.primitive.multiple_results else [found]
+    for out, y in zip(arrays[count:], results, strict=False):
         out[...] = y
 
 
@@ -195,26 +211,6 @@ def _launched(
         spin=spin,
     )  # fmt: skip
     return call, scratch
-
-
-def routine_of(step: Step, target: Target) -> Routine | None:
-    """What runs in place of the eager rule of a step; None where nothing does."""
-    if not isinstance(step, Library):
-        return None
-    of = _ROUTINES.get(step.eqn.primitive.name)
-    return None if of is None else of(step, target.vector_bytes, target.registers)
-
-
-def has_routine(eqn: Eqn) -> bool:
-    """Whether an equation that others could take the place of has faster code of its own."""
-    return eqn.primitive.name == "select_and_scatter_add" and pooling.is_tiled(eqn)
-
-
-_ROUTINES: dict[str, Callable[[Library, int, int], Routine | None]] = {
-    "conv_general_dilated": convolution.routine_of,
-    "scatter_add": scattering.routine_of,
-    "select_and_scatter_add": pooling.routine_of,
-}
 
 
 def _names(routine: Routine) -> list[str]:
@@ -242,17 +238,16 @@ def _sequence(
             call(*arrays)
 
     call = run if last else calls[0]
-    guard, count = routine.guard, len(step.inputs)
 
-    def guarded(*arrays: Any) -> None:
-        if guard is not None and guard(*arrays):
-            call(*arrays)
-            return
-        found = step.eqn.primitive.eager(np, *arrays[:count], **step.eqn.params)
-        arrays[count][...] = found
+    def checked(*arrays: Any) -> Any:
+        fault = arrays[-1][:1]
+        fault[0] = 0
+        call(*arrays)
+        return fault[0]
 
     owners = [codes[name] for name in names]
-    return Loaded(call if guard is None else guarded, routine.scratch_bytes, owners)
+    final = functools.partial(_or_by_rule, checked, step) if routine.checked else call
+    return Loaded(final, routine.scratch_bytes, owners, routine.over)
 
 
 def _part(kernel: Kernel, name: str, code: Code) -> Part:

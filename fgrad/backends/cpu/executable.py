@@ -54,11 +54,13 @@ class Loaded(NamedTuple):
         call: Takes one array an operand, then scratch memory if it needs any.
         scratch_bytes: The scratch memory.
         keep: What must live as long as `call`.
+        over: Of a library step: whether its result may lie where its first operand does.
     """
 
     call: Callable[..., Any]
     scratch_bytes: int = 0
     keep: Any = None
+    over: bool = False
 
 
 class Executable:
@@ -101,6 +103,7 @@ class Executable:
             elsewhere=made_by_rules(plan, loaded),
             donated=donated,
             workspace=workspaces(plan, loaded),
+            over={i for i, k in enumerate(loaded) if k is not None and k.over},
         )
         returned = [r for r in donated if plan.results.count(r) == 1]
         self.taken = frozenset([*self.memory.taken.values(), *returned])

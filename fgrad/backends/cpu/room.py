@@ -4,6 +4,9 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from fgrad.backends.cpu import layout
+from fgrad.backends.cpu.routine_table import routine_of
+from fgrad.backends.cpu.routines import Routine
+from fgrad.backends.cpu.target import Target
 from fgrad.compile.loops import fixed_steps, groups_of, places
 from fgrad.compile.memory import ALIGNMENT, plan_memory
 from fgrad.compile.plan import Buffer, Launch, Loop, Plan, View, writes_of
@@ -16,22 +19,30 @@ class Room:
     Attributes:
         memory: Where its temporaries lie.
         loops: The memory of its own loops, by step.
+        routines: Of its steps.
         first: The steps that run once, before the loop that the plan is part of.
         kept: Where what these write lies, by buffer, in the memory of that loop.
     """
 
-    def __init__(self, plan: Plan, threads: int, first: Collection[int] = ()) -> None:
+    def __init__(
+        self, plan: Plan, threads: int, target: Target, first: Collection[int] = ()
+    ) -> None:
         self.first = first
         self.kept: dict[int, int] = {b: 0 for i in first for b in writes_of(plan.steps[i])}
         self.loops: dict[int, LoopRoom] = {}
+        self.routines: dict[int, Routine] = {}
         scratch: dict[int, int] = {}
         for i, step in enumerate(plan.steps):
             if isinstance(step, Launch):
                 scratch[i] = layout.scratch_bytes(step.kernel, threads)
             elif isinstance(step, Loop):
-                self.loops[i] = LoopRoom(step, threads)
+                self.loops[i] = LoopRoom(step, threads, target)
                 scratch[i] = self.loops[i].bytes
-        self.memory = plan_memory(plan, scratch=scratch, elsewhere=self.kept)
+            elif (routine := routine_of(step, target)) is not None:
+                self.routines[i] = routine
+                scratch[i] = routine.scratch_bytes
+        over = [i for i, routine in self.routines.items() if routine.over]
+        self.memory = plan_memory(plan, scratch=scratch, elsewhere=self.kept, over=over)
 
     @property
     def offsets(self) -> dict[int, int]:
@@ -52,9 +63,10 @@ class LoopRoom:
         bytes: The size of all.
     """
 
-    def __init__(self, loop: Loop, threads: int) -> None:
+    def __init__(self, loop: Loop, threads: int, target: Target) -> None:
         self.plans = [
-            Room(p, threads, first) for p, first in zip(loop.plans, self._fixed(loop), strict=True)
+            Room(p, threads, target, first)
+            for p, first in zip(loop.plans, self._fixed(loop), strict=True)
         ]
         self.bytes: int = max(aligned(r.memory.arena_bytes) for r in self.plans)
         self.rings: dict[int, list[int]] = {}

@@ -49,8 +49,9 @@ class Routine(NamedTuple):
         arguments: The number of pointers that each takes.
         lanes: Values in a vector.
         scratch_bytes: The size of the scratch memory; 0: there is none.
-        guard: Whether it computes what the eager rule does, from its operands; where it does not,
-            the rule runs. None: it always does.
+        checked: Whether it may find that the eager rule must run, to raise an error: it then puts
+            a number other than 0 into the first byte of its scratch memory.
+        over: Whether its result may lie where its first operand does.
     """
 
     key: tuple[Any, ...]
@@ -59,7 +60,8 @@ class Routine(NamedTuple):
     arguments: int
     lanes: int
     scratch_bytes: int = 0
-    guard: Callable[..., bool] | None = None
+    checked: bool = False
+    over: bool = False
 
 
 def places(step: Library, more: Sequence[np.dtype[Any]] = ()) -> list[View] | None:

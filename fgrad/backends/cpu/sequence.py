@@ -4,6 +4,9 @@ from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from fgrad.backends.cpu import gemm
+from fgrad.backends.cpu.routine_table import routine_of
+from fgrad.backends.cpu.routines import Routine
+from fgrad.backends.cpu.target import Target
 from fgrad.compile.kernel import COMPUTED, Compute, Kernel, Load, Store
 from fgrad.compile.loops import groups_of
 from fgrad.compile.plan import (
@@ -34,7 +37,10 @@ def obstacle(plan: Plan) -> Eqn | None:
             if found is not None:
                 return found
         elif isinstance(step, Library) and not (
-            _is_product(step, plan) or is_update(step, plan.buffers) or is_check(step)
+            _is_product(step, plan)
+            or is_update(step, plan.buffers)
+            or is_check(step)
+            or routine_of(step) is not None
         ):
             return step.eqn
     return None
@@ -48,6 +54,12 @@ def obstacle_of(loop: Loop) -> Eqn | None:
 def runs_compiled(step: Step) -> bool:
     """Whether a step is a loop that runs without Python."""
     return isinstance(step, Loop) and obstacle_of(step) is None
+
+
+def _runs_over(step: Step) -> bool:
+    """Whether a routine may write the result of a step where its first operand lies."""
+    routine = routine_of(step)
+    return routine is not None and routine.over
 
 
 def _is_product(step: Library, plan: Plan) -> bool:
@@ -76,7 +88,8 @@ def _prepared_plans(loop: Loop) -> Iterator[Plan]:
     before, consts, carries, _ = map(len, groups_of(loop, loop.inputs))
     for test in loop.plans[:-1]:
         yield with_patches(_readable(prepared(test), before), 0, 0)
-    body = with_patches(_readable(prepared(loop.plans[-1]), consts), consts, carries)
+    body = _readable(prepared(loop.plans[-1]), consts)
+    body = with_patches(body, consts, carries, _runs_over)
     yield added(body, consts, carries)
 
 
@@ -178,6 +191,17 @@ def _term(step: Step, carry: int, result: int) -> int | None:
             if carry in pair and len(pair) == 2 and step.buffers[c] == result:
                 return (pair - {carry}).pop()
     return None
+
+
+def routines_of(plan: Plan, target: Target) -> Iterator[Routine]:
+    """The routines of a plan and of its compiled loops, in order."""
+    for step in plan.steps:
+        if isinstance(step, Loop) and runs_compiled(step):
+            for inner in step.plans:
+                yield from routines_of(inner, target)
+        found = routine_of(step, target)
+        if found is not None:
+            yield found
 
 
 def kernels_of(plan: Plan, alone: Container[int] = ()) -> Iterator[Kernel]:

@@ -283,11 +283,23 @@ class Builder:
         self.width = old
 
     @contextmanager
-    def when(self, condition: str, carried: Sequence[Variable] = ()) -> Iterator[None]:
-        """Code that runs where a scalar condition holds; `carried` are those it may change."""
+    def when(
+        self, condition: str, carried: Sequence[Variable] = (), *, rare: bool = False
+    ) -> Iterator[None]:
+        """Code that runs where a scalar condition holds.
+
+        Args:
+            condition: An i1.
+            carried: The variables that the code changes.
+            rare: Whether it hardly ever holds: the code then lies out of the way.
+        """
         inside, after, before = self.fresh("then"), self.fresh("end"), self.block
         old = [v.value for v in carried]
-        self.effect(f"br i1 {condition}, label %{inside}, label %{after}")
+        weights = ""
+        if rare:
+            self.globals["!1"] = '!1 = !{!"branch_weights", i32 1, i32 1048576}'
+            weights = ", !prof !1"
+        self.effect(f"br i1 {condition}, label %{inside}, label %{after}{weights}")
         self.start(inside)
         yield
         end = self.block

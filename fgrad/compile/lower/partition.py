@@ -19,9 +19,8 @@ from fgrad.compile.lower.program import Access, Program, accesses
 from fgrad.compile.lower.strided import Strided, strided
 from fgrad.compile.plan import contiguous
 from fgrad.core.ir import Atom, Literal, Var
+from fgrad.core.primitive import Lowering
 
-# Operands that a rule reads once. Where such a one is a number, it need not be stored.
-_MAY_BE_FILLED = frozenset({("scatter_add", 0)})
 _SIBLINGS = 3  # clusters looked at, among those that read the same value
 
 
@@ -164,11 +163,13 @@ class Partition:
     def _library(self, position: int, item: Item) -> None:
         program, eqn = self.program, item.eqn
         inputs: list[Literal | Strided] = []
+        lower = eqn.primitive.lower
+        may_be_filled = lower.filled if isinstance(lower, Lowering) else ()
         for i, a in enumerate(eqn.inputs):
             if isinstance(a, Literal):
                 inputs.append(a)
                 continue
-            filled = _filled(program, a) if (eqn.primitive.name, i) in _MAY_BE_FILLED else None
+            filled = _filled(program, a) if i in may_be_filled else None
             if filled is not None:
                 inputs.append(filled)
                 continue
@@ -258,6 +259,7 @@ def _filled(program: Program, atom: Atom) -> Literal | None:
     while view is not None and view[0].primitive.lower.data in ("broadcast", "reshape"):  # type: ignore[union-attr]
         source = view[0].inputs[0]
         if isinstance(source, Literal):
-            return Literal(np.broadcast_to(source.value, aval.shape), aval)
+            value = np.asarray(source.value, aval.dtype)
+            return Literal(np.broadcast_to(value, aval.shape), aval)
         view = program.view_of(source)
     return None

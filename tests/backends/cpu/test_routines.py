@@ -7,7 +7,8 @@ import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import dtypes, lax, nn
 from fgrad.backends.cpu import direct
-from fgrad.backends.cpu.compiler import compile_program, has_routine, routine_of
+from fgrad.backends.cpu.compiler import compile_program
+from fgrad.backends.cpu.routine_table import has_routine, routine_of
 from fgrad.backends.cpu.target import host
 from fgrad.compile.lower import lower
 from fgrad.compile.plan import Library
