@@ -57,7 +57,6 @@ __all__ = [
     "gather_p",
     "scatter_add",
     "scatter_add_p",
-    "scatter_sub",
 ]
 
 _OUTSIDE = "fgrad.lax.outside"  # compiled programs alone need it
@@ -383,28 +382,5 @@ def scatter_add(
     """
     return bind_scatter(
         scatter_add_p, operand, scatter_indices, updates, dimension_numbers,
-        indices_are_sorted, unique_indices, mode,
-    )  # fmt: skip
-
-
-def scatter_sub(
-    operand: Any,
-    scatter_indices: Any,
-    updates: Any,
-    dimension_numbers: ScatterDimensionNumbers,
-    *,
-    indices_are_sorted: bool = False,
-    unique_indices: bool = False,
-    mode: str | GatherScatterMode | None = None,
-) -> Value:
-    """Subtract updates from windows of an operand; see `scatter_add`.
-
-    Example:
-        >>> one = ScatterDimensionNumbers((), (0,), (0,))
-        >>> scatter_sub(np.zeros(2, np.float32), np.array([[1]]), np.ones(1, np.float32), one)
-        Array([ 0., -1.], dtype=float32)
-    """
-    return bind_scatter(
-        scatter_add_p, operand, scatter_indices, basis.neg(value(updates)), dimension_numbers,
         indices_are_sorted, unique_indices, mode,
     )  # fmt: skip

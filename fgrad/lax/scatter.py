@@ -1,4 +1,4 @@
-"""Scatters that overwrite, multiply, and keep the least or greatest."""
+"""Scatters that overwrite, subtract, multiply, and keep the least or greatest."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -39,6 +39,7 @@ from fgrad.lax.scattering import (
     scatter_spec,
     window_of,
 )
+from fgrad.lax.shape import value
 
 __all__ = [
     "scatter",
@@ -49,6 +50,7 @@ __all__ = [
     "scatter_mul",
     "scatter_mul_p",
     "scatter_p",
+    "scatter_sub",
 ]
 
 _REALS = "iuf"
@@ -362,4 +364,27 @@ def scatter_max(
     return bind_scatter(
         scatter_max_p, operand, scatter_indices, updates, dimension_numbers,
         indices_are_sorted, unique_indices, mode,
+    )  # fmt: skip
+
+
+def scatter_sub(
+    operand: Any,
+    scatter_indices: Any,
+    updates: Any,
+    dimension_numbers: ScatterDimensionNumbers,
+    *,
+    indices_are_sorted: bool = False,
+    unique_indices: bool = False,
+    mode: str | GatherScatterMode | None = None,
+) -> Value:
+    """Subtract updates from windows of an operand; see `scatter_add`.
+
+    Example:
+        >>> one = ScatterDimensionNumbers((), (0,), (0,))
+        >>> scatter_sub(np.zeros(2, np.float32), np.array([[1]]), np.ones(1, np.float32), one)
+        Array([ 0., -1.], dtype=float32)
+    """
+    return scatter_add(
+        operand, scatter_indices, basis.neg(value(updates)), dimension_numbers, mode=mode,
+        indices_are_sorted=indices_are_sorted, unique_indices=unique_indices,
     )  # fmt: skip
