@@ -1,7 +1,6 @@
 """What a pointwise equation computes of one element: its expression, and the types in it."""
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -127,11 +126,13 @@ def _cost(expr: Expr, seen: set[int] | None = None) -> int:
     return (1 if expr[0] in _CHEAP else 100) + sum(_cost(e, seen) for e in expr[1:])
 
 
-@lru_cache(1024)
 def is_supported(
     expr: Expr, known: tuple[tuple[str, DType], ...], expected: DType, supports: Supports
 ) -> bool:
     """Whether a backend renders every operation of an expression in its dtype.
+
+    It is not cached: the hash of an expression takes time that is exponential in how often parts of
+    it are shared, as those of random bits are.
 
     Args:
         expr: The expression.
