@@ -42,14 +42,21 @@ class Site:
         self._flatten = flatten
         self._configuration = config.trace_key()
         self._likeness = _Likeness(leaves)  # it also keeps the dtypes that `_alike` looks for
-        self._alike = _by_machine_code(leaves) or self._likeness
+        self._alike: Callable[..., bool] | None = None  # made for the second call: see `_begin`
 
     def match(self, args: tuple[Any, ...]) -> list[Any] | None:
         """The arrays of a call, if it is alike."""
         leaves: list[Any] | None = self._flatten(args)
-        if leaves is None or not self._alike(*leaves) or self._configuration != config.trace_key():
+        if leaves is None or not (self._alike or self._begin)(*leaves):
             return None
-        return leaves
+        return leaves if self._configuration == config.trace_key() else None
+
+    def _begin(self, *leaves: Any) -> bool:
+        """Compare without machine code: the first call need not wait until that is there."""
+        if not self._likeness(*leaves):
+            return False
+        self._alike = _by_machine_code(leaves) or self._likeness
+        return True
 
 
 class _Likeness:

@@ -72,9 +72,8 @@ _TERMS: dict[str, Callable[..., Any]] = {
     "polygamma": lambda m, x: np.where(x < 0, OPS["polygamma"].numpy(np.abs(m), _nearest(x)), 0.0),
     "igamma": lambda a, x: _exponential(OPS["igamma"].numpy(a, x)),
     "igammac": lambda a, x: _exponential(OPS["igammac"].numpy(a, x)),
-    "regularized_incomplete_beta": lambda a, b, x: np.maximum(
-        _exponential(OPS["regularized_incomplete_beta"].numpy(a, b, x)),
-        x > (a + 1) / (a + b + 2),
+    "regularized_incomplete_beta": lambda *xs: _exponential(
+        OPS["regularized_incomplete_beta"].numpy(*xs)
     ),
     "gamma_quantile_slope": lambda a, y: (
         np.abs(OPS["gamma_quantile_slope"].numpy(a, y)) * (8 + np.sqrt(np.abs(a)))

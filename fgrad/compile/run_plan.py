@@ -1,6 +1,6 @@
 """Runs a plan by NumPy: kernels by their meaning, library steps by eager rules. The oracle."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def run_plan(
     ]  # fmt: skip
 
 
-def seen(view: View, memory: Sequence[Array]) -> Array:
+def seen(view: View, memory: Sequence[Array] | Mapping[int, Array]) -> Array:
     """The array that a view shows."""
     data = memory[view.buffer]
     if not data.size:

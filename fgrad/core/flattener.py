@@ -39,7 +39,7 @@ def flattener(example: Any) -> Flattener | None:
         "    except KeyError:\n        return None\n"
     )
     exec(compile(text, "<fgrad flattener>", "exec"), writer.names)
-    found: Flattener = writer.names["flatten"]
+    found: Flattener = writer.names.pop("flatten")  # else it would refer to itself
     return found
 
 

@@ -1,6 +1,7 @@
 """The index of the greatest or least element along an axis."""
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +12,9 @@ from fgrad.core.basis import Dims
 from fgrad.core.errors import AxisError, DtypeError, ShapeError
 from fgrad.core.primitive import REAL, Case, Invalid, Lowering, MappedAxis, Primitive, Spec, Value
 from fgrad.core.tracing import bind
+from fgrad.lax.arithmetic import add, mul
 from fgrad.lax.bits import bitwise_or
-from fgrad.lax.compare import eq, ne
+from fgrad.lax.compare import eq, ge, le, ne
 from fgrad.lax.creation import broadcasted_iota
 from fgrad.lax.extrema import max, min
 from fgrad.lax.kinds import check_kind, constant
@@ -23,26 +25,36 @@ from fgrad.lax.slicing import slice_in_dim
 __all__ = ["argmax", "argmax_p", "argmin", "argmin_p"]
 
 _ORDERED = "biuf"
-_LONG, _PART = 2**15, 2**12  # elements: an axis that is searched in parts, and such a part
+_LONG, _PART = 2**15, 2**13  # elements: an axis that is searched in parts, and such a part
+_FEW = 16  # elements: an axis that is written out
+_COUNTED = np.dtype(np.int32)
 
 
 # A composition of two reductions, for compilers: the extremum, then the least place that holds it.
 
 
 class _Extremum(NamedTuple):
-    """How an extremum is found: over an axis, and of two values."""
+    """How an extremum is found: over an axis, of two values, and whether the first is one."""
 
     reduce: Callable[..., Value]
     pair: Callable[..., Value]
+    keeps: Callable[..., Value]
 
 
-_EXTREMA = {"argmax": _Extremum(reduce_max, max), "argmin": _Extremum(reduce_min, min)}
+_EXTREMA = {"argmax": _Extremum(reduce_max, max, ge), "argmin": _Extremum(reduce_min, min, le)}
 
 
-def _search(x: Value, places: Value, axis: int, of: _Extremum) -> tuple[Value, Value]:
-    """The extremum along an axis, and the least place that holds it."""
-    if x.shape[axis] >= _LONG:
-        return _search_parts(x, places, axis, of)
+def _search(x: Value, places: Value | None, axis: int, of: _Extremum) -> tuple[Value, Value]:
+    """The extremum along an axis, and the least of its places; None: they count from 0."""
+    n, beside = x.shape[axis], prod(x.shape[axis + 1 :])
+    if n <= _FEW:
+        return _search_few(x, places, axis, of)
+    if places is None and 1 < beside < _FEW and n >= _FEW**2:  # rows that fill no vector
+        return _search_parts(x, axis, of, _FEW)
+    if places is None and n >= _LONG:
+        return _search_parts(x, axis, of, _PART)
+    if places is None:
+        places = broadcasted_iota(_COUNTED, x.shape, axis)
     extremum = of.reduce(x, (axis,))
     kept = tuple(i for i in range(x.ndim) if i != axis)
     holding = _holding(x, basis.broadcast_in_dim(extremum, x.shape, kept), places)
@@ -57,26 +69,48 @@ def _holding(x: Value, extremum: Value, places: Value) -> Value:
     return basis.select_n(found, basis.scalar(np.iinfo(places.dtype).max, places.dtype), places)
 
 
-def _search_parts(x: Value, places: Value, axis: int, of: _Extremum) -> tuple[Value, Value]:
+def _search_few(x: Value, places: Value | None, axis: int, of: _Extremum) -> tuple[Value, Value]:
+    """As `_search`: element by element, at all positions of the other axes together."""
+    kept = tuple(n for i, n in enumerate(x.shape) if i != axis)
+
+    def at(i: int) -> tuple[Value, Value]:
+        here = basis.reshape(slice_in_dim(x, i, i + 1, axis=axis), kept)
+        if places is None:
+            return here, basis.broadcast_in_dim(basis.scalar(i, _COUNTED), kept, ())
+        return here, basis.reshape(slice_in_dim(places, i, i + 1, axis=axis), kept)
+
+    extremum, place = at(0)
+    for i in range(1, x.shape[axis]):
+        here, its = at(i)
+        keep = of.keeps(extremum, here)
+        if dtypes.is_float(x.dtype):
+            keep = bitwise_or(keep, ne(extremum, extremum))
+        extremum = basis.select_n(keep, here, extremum)
+        place = basis.select_n(keep, its, place)
+    return extremum, place
+
+
+def _search_parts(x: Value, axis: int, of: _Extremum, part: int) -> tuple[Value, Value]:
     """As `_search`: each part is still in a cache when its extremum is looked for."""
     n = x.shape[axis]
-    cut = n // _PART * _PART
-    shape = (*x.shape[:axis], n // _PART, _PART, *x.shape[axis + 1 :])
-    head, its = (basis.reshape(slice_in_dim(v, 0, cut, axis=axis), shape) for v in (x, places))
-    extremum, place = _search(*_search(head, its, axis + 1, of), axis, of)
-    if cut == n:
+    count = n // part
+    head = slice_in_dim(x, 0, count * part, axis=axis)
+    shape = (*x.shape[:axis], count, part, *x.shape[axis + 1 :])
+    of_each, inside = _search(basis.reshape(head, shape), None, axis + 1, of)
+    before = mul(broadcasted_iota(_COUNTED, of_each.shape, axis), basis.scalar(part, _COUNTED))
+    extremum, place = _search(of_each, add(before, inside), axis, of)
+    if count * part == n:
         return extremum, place
-    rest, its = (slice_in_dim(v, cut, n, axis=axis) for v in (x, places))
-    other, its_place = _search(rest, its, axis, of)
+    rest = slice_in_dim(x, count * part, n, axis=axis)
+    other, inside = _search(rest, None, axis, of)
+    beyond = add(inside, basis.scalar(count * part, _COUNTED))
     both = of.pair(extremum, other)
-    return both, min(_holding(extremum, both, place), _holding(other, both, its_place))
+    return both, min(_holding(extremum, both, place), _holding(other, both, beyond))
 
 
 def _composed(name: str) -> Callable[..., Value]:
     def composed(x: Value, *, axis: int, index_dtype: np.dtype[Any]) -> Value:
-        counted = np.dtype(np.int32 if x.shape[axis] < 2**31 else np.int64)
-        places = broadcasted_iota(counted, x.shape, axis)
-        _, place = _search(x, places, axis, _EXTREMA[name])
+        _, place = _search(x, None, axis, _EXTREMA[name])
         return basis.convert_element_type(place, index_dtype)
 
     return composed

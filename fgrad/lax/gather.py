@@ -257,18 +257,28 @@ def gather(
         Array([[3., 4.],
                [1., 2.]], dtype=float32)
     """
+    operand = value(operand)
+    if isinstance(fill_value, np.generic):
+        fill_value = np.asarray(fill_value).item()
+    if type(fill_value) is float and operand.dtype.kind != "b" and str(fill_value) == "-0.0":
+        # As a parameter it would equal 0.0, and equal equations are written once.
+        return basis.neg(
+            gather(
+                basis.neg(operand), start_indices, dimension_numbers, slice_sizes,
+                unique_indices=unique_indices, indices_are_sorted=indices_are_sorted, mode=mode,
+                fill_value=0.0,
+            )
+        )  # fmt: skip
     return bind(
         gather_p,
-        value(operand),
+        operand,
         value(start_indices),
         dimension_numbers=dimension_numbers,
         slice_sizes=integers(slice_sizes, "gather: slice_sizes"),
         indices_are_sorted=bool(indices_are_sorted),
         unique_indices=bool(unique_indices),
         mode=GatherScatterMode.from_any(mode),
-        fill_value=np.asarray(fill_value).item()
-        if isinstance(fill_value, np.generic)
-        else fill_value,
+        fill_value=fill_value,
     )
 
 

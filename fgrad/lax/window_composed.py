@@ -13,6 +13,7 @@ import numpy as np
 
 from fgrad.core import basis, dtypes
 from fgrad.core.primitive import Value
+from fgrad.core.tracing import bind
 from fgrad.lax import extrema
 from fgrad.lax.arithmetic import add
 from fgrad.lax.conv_shapes import dilated
@@ -100,7 +101,8 @@ def padded(x: Value, fill: Any, params: dict[str, Any]) -> Value:
 
 def stored(x: Value) -> Value:
     """The same value, in memory of its own: loads without bounds are worth a copy."""
-    return (reduce_or if x.dtype.kind == "b" else basis.reduce_sum)(x, ())
+    # The sum over no axes; unlike `basis.reduce_sum`, `bind` writes it down.
+    return reduce_or(x, ()) if x.dtype.kind == "b" else bind(basis.reduce_sum_p, x, axes=())
 
 
 def fold(pair: Callable[[Any, Any], Any], values: Sequence[Any]) -> Any:

@@ -15,9 +15,9 @@ import numpy as np
 
 from fgrad.core import basis, dtypes
 from fgrad.core.primitive import Value
-from fgrad.lax.arithmetic import add
-from fgrad.lax.bits import bitwise_and, bitwise_or
-from fgrad.lax.compare import eq, ge, gt, lt, ne
+from fgrad.lax.arithmetic import add, mul
+from fgrad.lax.bits import bitwise_or
+from fgrad.lax.compare import eq, ge, le, lt, ne
 from fgrad.lax.joining import concatenate
 from fgrad.lax.slicing import pad, slice_in_dim
 from fgrad.lax.slicing import slice as slice_
@@ -114,59 +114,76 @@ def _steps(length: int, stride: int, dilation: int) -> list[tuple[int, int, int]
 def _numbers(
     x: Value, select: str, shape: Ints, params: dict[str, Any]
 ) -> Iterator[tuple[_Level, Value]]:
-    """Small windows, and of each the number of the place that every position selects."""
-    better = gt if select == "ge" else lt
-    value = padded(x, 0, params)
-    exists: Value | None = None
-    for i, level in enumerate(_levels(value.shape, windows_of(shape, params))):
-        real = None if exists is None else list(places(exists, level.axes))
-        if i == 0 and _is_padded(params):
-            real = _existing(x.shape, level.axes, params)
-        value, number = _selected(list(places(value, level.axes)), real, better)
-        exists = None if real is None else ge(number, basis.scalar(0, _NUMBER))
+    """Small windows, and of each the number of the place that every position selects.
+
+    Where there is no element at any place, the number is -1.
+    """
+    last = (dtypes.lowest if select == "ge" else dtypes.highest)(x.dtype)
+    value, real = padded(x, last, params), _real(x.shape, params)
+    for level in _levels(value.shape, windows_of(shape, params)):
+        value, number = _selected(list(places(value, level.axes)), ge if select == "ge" else le)
+        if real is not None:
+            # Padding is selected after all elements but those equal to it: of these the first.
+            first, real = _first(real, level.axes)
+            number = basis.select_n(eq(value, basis.scalar(last, x.dtype)), number, first)
         yield level, number
 
 
-def _is_padded(params: dict[str, Any]) -> bool:
-    spread = zip(params["padding"], params["base_dilation"], strict=True)
-    return any(lo > 0 or hi > 0 or e > 1 for (lo, hi), e in spread)
-
-
-def _existing(shape: Ints, axes: Sequence[Sliding], params: dict[str, Any]) -> list[Value]:
-    """For each place of the window, whether there is an element, at all positions."""
-    positions = tuple(w.positions for w in axes)
-    along = []
-    for axis, (n, w) in enumerate(zip(shape, axes, strict=True)):
-        mine = {k: (params[k][axis],) for k in ("padding", "base_dilation")}
-        there = basis.broadcast_in_dim(basis.scalar(True, _BOOL), (n,), ())
-        line = padded(there, False, mine)
-        along.append([basis.broadcast_in_dim(e, positions, (axis,)) for e in places(line, [w])])
-    return [fold(bitwise_and, at) for at in product(*along)]
-
-
-def _selected(
-    values: Sequence[Value], real: Sequence[Value] | None, better: Callable[..., Value]
-) -> tuple[Value, Value]:
-    """The selected one of the places of a window, and its number; -1 where there is none."""
-    shape = values[0].shape
-    none, zero = basis.scalar(-1, _NUMBER), basis.scalar(0, _NUMBER)
+def _selected(values: Sequence[Value], keeps: Callable[..., Value]) -> tuple[Value, Value]:
+    """The selected one of the places of a window, and its number."""
     numbers = [
-        basis.broadcast_in_dim(basis.scalar(i, _NUMBER), shape, ()) for i in range(len(values))
+        basis.broadcast_in_dim(basis.scalar(i, _NUMBER), values[0].shape, ())
+        for i in range(len(values))
     ]
-    if real is not None:
-        numbers = [basis.select_n(e, none, n) for e, n in zip(real, numbers, strict=True)]
 
     def pair(a: tuple[Value, Value], b: tuple[Value, Value]) -> tuple[Value, Value]:
         (x, m), (y, n) = a, b
-        take = better(y, x)
+        keep = keeps(x, y)
         if dtypes.is_float(x.dtype):  # NaN is selected before any number
-            take = bitwise_or(take, bitwise_and(ne(y, y), eq(x, x)))
-        if real is not None:
-            take = bitwise_and(ge(n, zero), bitwise_or(take, lt(m, zero)))
-        return basis.select_n(take, x, y), basis.select_n(take, m, n)
+            keep = bitwise_or(keep, ne(x, x))
+        return basis.select_n(keep, y, x), basis.select_n(keep, n, m)
 
     value, number = fold(pair, list(zip(values, numbers, strict=True)))
     return value, number
+
+
+def _real(shape: Ints, params: dict[str, Any]) -> list[Value | None] | None:
+    """Where on each axis of the padded operand there are elements; None where all are."""
+    lines: list[Value | None] = []
+    spread = zip(shape, params["padding"], params["base_dilation"], strict=True)
+    for n, (low, high), base in spread:
+        line = None
+        if low > 0 or high > 0 or base > 1:
+            everywhere = basis.broadcast_in_dim(basis.scalar(True, _BOOL), (n,), ())
+            mine = {"padding": ((low, high),), "base_dilation": (base,)}
+            line = padded(everywhere, False, mine)
+        lines.append(line)
+    return None if all(line is None for line in lines) else lines
+
+
+def _first(
+    real: Sequence[Value | None], axes: Sequence[Sliding]
+) -> tuple[Value, list[Value | None]]:
+    """The number of the first place with an element, or -1; and on each axis where there is one."""
+    zero, none = basis.scalar(0, _NUMBER), basis.scalar(-1, _NUMBER)
+    positions = tuple(w.positions for w in axes)
+    total = basis.broadcast_in_dim(zero, positions, ())
+    missing = basis.broadcast_in_dim(basis.scalar(False, _BOOL), positions, ())
+    lines: list[Value | None] = []
+    for axis, (line, w) in enumerate(zip(real, axes, strict=True)):
+        if line is None:
+            lines.append(None)
+            continue
+        found: Value = basis.broadcast_in_dim(none, (w.positions,), ())
+        for k, there in reversed(list(enumerate(places(line, [w])))):
+            found = basis.select_n(there, found, basis.scalar(k, _NUMBER))
+        lines.append(stored(ge(found, zero)))
+        step = prod(other.length for other in axes[axis + 1 :])
+        number = stored(mul(found, basis.scalar(step, _NUMBER)))
+        along = basis.broadcast_in_dim(number, positions, (axis,))
+        missing = bitwise_or(missing, lt(along, zero))
+        total = add(total, along)
+    return basis.select_n(missing, total, none), lines
 
 
 def _chosen(number: Value, t: Value, axes: Sequence[Sliding]) -> Value:

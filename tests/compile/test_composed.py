@@ -58,7 +58,8 @@ def searched(name, shape):
 @pytest.mark.parametrize("search", [lax.argmax, lax.argmin], ids=["argmax", "argmin"])
 @pytest.mark.parametrize("name", ORDERED)
 @pytest.mark.parametrize(
-    ("shape", "axis"), [((5, 37), 1), ((5, 37), 0), ((2, 70001), 1), ((32768, 2), 0), ((1,), 0)]
+    ("shape", "axis"),
+    [((5, 37), 1), ((5, 37), 0), ((2, 70001), 1), ((1000, 3), 0), ((40000, 20), 0), ((9, 4), 0)],
 )
 def test_searches_name_the_first_extremum(search, name, shape, axis):
     for x in searched(name, shape):
@@ -110,7 +111,7 @@ def drawn(name, shape):
 
 
 @pytest.mark.parametrize("given", WINDOWS.values(), ids=WINDOWS)
-@pytest.mark.parametrize("name", ["float32", "float64", "int8", "uint64", "complex64"])
+@pytest.mark.parametrize("name", ["float32", "int8", "complex64"])
 def test_sums_over_windows_of_integers_are_exact(name, given):
     f, shape = windowed(reduce_window_sum_p, *given)
     x = drawn(name, shape)
@@ -128,7 +129,7 @@ def test_sums_over_windows_are_rounded_once(name):
 
 @pytest.mark.parametrize("prim", [reduce_window_max_p, reduce_window_min_p], ids=str)
 @pytest.mark.parametrize("given", WINDOWS.values(), ids=WINDOWS)
-@pytest.mark.parametrize("name", ["float32", "bfloat16", "int8", "uint64"])
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "int8"])
 def test_extrema_over_windows_have_the_eager_bits(prim, name, given):
     f, shape = windowed(prim, *given)
     x = drawn(name, shape)
@@ -141,6 +142,14 @@ def test_extrema_over_windows_have_the_eager_bits(prim, name, given):
 def test_a_long_window_takes_few_kernels():
     f, _ = windowed(reduce_window_sum_p, (9000,), (4096,), (1,), ((0, 0),), (1,), (1,))
     assert len(fg.jit(f).lower(np.zeros(9000, "f")).kernels()) == 3
+
+
+@pytest.mark.parametrize("prim", [reduce_window_sum_p, reduce_window_max_p], ids=str)
+def test_padding_is_stored_so_that_places_are_read_without_bounds(prim):
+    f, shape = windowed(prim, *WINDOWS["small"])
+    stored, reduced = fg.jit(f).lower(np.zeros(shape, "f")).kernels()
+    assert "if 0 <=" in str(stored)
+    assert "if 0 <=" not in str(reduced)
 
 
 @pytest.mark.parametrize("name", ["uint8", "int16"])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import fgrad as fg
+import fgrad.numpy as fnp
 from fgrad import lax
 from fgrad.core.config import out_of_bounds
 from fgrad.core.errors import IndexOutOfBoundsError
@@ -123,3 +124,13 @@ def test_repeats_give_the_same_bits():
     x = np.zeros((50, 3), np.float32)
     runs = [bare(lax.scatter_add(x, indices, updates, ROWS.as_scatter())) for _ in range(5)]
     assert all((r == runs[0]).all() for r in runs)
+
+
+def test_fills_of_zeros_with_either_sign_are_told_apart_in_one_program():
+    x, i = np.arange(3, dtype=np.float32), np.array([0, 9])
+
+    def f(x):
+        return [fnp.take(x, i, mode="fill", fill_value=v) for v in (0.0, -0.0, np.float32(-0.0))]
+
+    for found in (f(x), fg.jit(f)(x)):
+        assert [bool(np.signbit(np.asarray(y)[1])) for y in found] == [False, True, True]

@@ -15,6 +15,7 @@ from fgrad.backends.cpu.checked import checked_launch, checked_loop, checked_rul
 from fgrad.backends.cpu.engine import Code, engine
 from fgrad.backends.cpu.executable import Executable, Loaded
 from fgrad.backends.cpu.functions import Functions, Launcher, functions
+from fgrad.backends.cpu.ledger import Ledger
 from fgrad.backends.cpu.nested import rule_of
 from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.pool import thread_count
@@ -107,7 +108,15 @@ def load(jaxpr: Jaxpr, plan: Plan) -> list[Loaded | None]:
         if config.check:
             call = checked_launch(call, plan, jaxpr, i)
         found.append(Loaded(call, made.scratch_bytes(scratch), owners))
-    return found
+    return _guarded(found, plan, jaxpr) if config.check else found
+
+
+def _guarded(found: list[Loaded | None], plan: Plan, jaxpr: Jaxpr) -> list[Loaded | None]:
+    """The same functions, which first look whether memory holds what was written there."""
+    ledger = Ledger(plan, jaxpr)
+    return [
+        f if f is None else f._replace(call=ledger.guarded(f.call, i)) for i, f in enumerate(found)
+    ]
 
 
 def _library(

@@ -9,7 +9,15 @@ from math import prod
 
 from fgrad.backends.cpu import routines
 from fgrad.backends.cpu.memory import Address, store
-from fgrad.backends.cpu.packing import Conv, Packed, pack, pack_filters, write_one
+from fgrad.backends.cpu.packing import (
+    Conv,
+    Packed,
+    pack,
+    pack_filters,
+    transposed,
+    units,
+    write_one,
+)
 from fgrad.backends.cpu.routines import Phase, Routine, affine, digits, load
 from fgrad.backends.cpu.text import Builder, Variable
 
@@ -41,7 +49,7 @@ def phases(c: Conv, to: Packed, each: int, work: int) -> tuple[list[Phase], int]
     planes = step * c.features * c.groups
     found = []
     for first in range(0, c.batch, step):
-        found.append(Phase(0, planes, 0.1 * planes * to.plane, first))
+        found.append(Phase(0, units(c, to, planes), 0.1 * planes * to.plane, first))
         found.append(Phase(1, step * each, FMA_NS * work / c.lanes * step / c.batch, first))
     return found, step
 
@@ -116,8 +124,8 @@ def direct(c: Conv, work: int) -> Routine:
     """The routine."""
     at = _Blocks(c)
     to = at.to
-    units = c.positions[0] * c.groups * at.over * at.down
-    parts, step = phases(c, to, units, work)
+    each = c.positions[0] * c.groups * at.over * at.down
+    parts, step = phases(c, to, each, work)
     filters = step * c.features * c.groups * to.plane  # where the packed filters begin
 
     def write(b: Builder, args: list[str], first: str) -> None:
@@ -145,10 +153,7 @@ def direct(c: Conv, work: int) -> Routine:
 
             def block(q: str | int) -> None:
                 acc = _sums(b, c, at, b.offset(x, q, c.scalar), w)
-                if spare:
-                    _scattered(b, c, at, acc, out, (o, p, q), spare)
-                else:
-                    _stored(b, c, at, acc, out, (o, p, q))
+                _written(b, c, at, acc, out, (o, p, q), spare)
 
             full = 0 if at.flat else at.columns // at.width * at.width
             with b.loop(0, full, at.width) as q:
@@ -190,6 +195,19 @@ def _sums(b: Builder, c: Conv, at: _Blocks, x: str, w: str) -> list[Variable]:
             ]  # fmt: skip
             _terms(b, c, acc, columns, b.offset(by, tap * at.outputs, c.scalar), at.outputs)
     return acc
+
+
+def _written(
+    b: Builder, c: Conv, at: _Blocks, acc: list[Variable], out: str,
+    place: tuple[str, str, str | int], spare: str,
+) -> None:  # fmt: skip
+    """Write a block; `place` is of outputs, rows, columns, `spare` memory for one block."""
+    if c.out[4] == 1:
+        _stored(b, c, at, acc, out, place)
+    elif _by_outputs(c, at):
+        _turned(b, c, at, acc, out, place)
+    else:
+        _scattered(b, c, at, acc, out, place, spare)
 
 
 def _terms(
@@ -264,6 +282,37 @@ def _runs(
             found.append((row, column, k - start, length))
         k += _pitch(c) - column
     return found
+
+
+def _by_outputs(c: Conv, at: _Blocks) -> bool:
+    """Whether outputs lie side by side, in whole blocks, so that blocks are transposed."""
+    return c.out[1] == 1 and c.outputs % at.outputs == 0 and at.outputs > 1 < c.lanes
+
+
+def _turned(
+    b: Builder, c: Conv, at: _Blocks, acc: list[Variable], out: str,
+    place: tuple[str, str, str | int],
+) -> None:  # fmt: skip
+    """Write a block position by position, of each its outputs."""
+    o, p, q = place
+    down, shift = 0 if at.flat else c.out[3], q if isinstance(q, str) else 0
+    nothing = b.named("zeroinitializer", c.scalar, c.lanes)
+    for r in range(at.lines):
+        row = affine(b, (p, at.lines), (r, 1))
+        with b.when(b.icmp("slt", b.named(row, "i64"), at.rows)):
+            line = affine(b, (o, at.outputs), (row, down), (shift, c.out[4]))
+            line = b.offset(out, line, c.place)
+            for v in range(at.vectors):
+                for first in range(0, at.outputs, c.lanes):
+                    count = min(c.lanes, at.outputs - first)
+                    rows = [acc[((first + j) * at.lines + r) * at.vectors + v].value
+                            for j in range(count)]  # fmt: skip
+                    columns = transposed(b, rows + [nothing] * (c.lanes - count))
+                    for above, column, lane, length in _runs(c, at, q, v * c.lanes, c.lanes):
+                        for k in range(length):
+                            goal = above * c.out[3] + (column + k) * c.out[4] + first
+                            goal_at = b.offset(line, goal, c.place)
+                            _lanes(b, c, columns[lane + k], goal_at, 0, count)
 
 
 def _scattered(

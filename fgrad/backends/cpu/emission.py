@@ -3,8 +3,9 @@
 import contextlib
 import ctypes
 import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 from llvmlite.binding import ffi
@@ -13,26 +14,51 @@ from fgrad.backends.cpu.aside import Aside
 from fgrad.backends.cpu.target import Target
 
 
-def object_files(texts: Sequence[str], target: Target, *, passes: bool = False) -> list[bytes]:
+class _Part(NamedTuple):
+    """A module that is ready to become machine code."""
+
+    machine: Any
+    module: Any
+
+
+def object_files(texts: Sequence[str], target: Target) -> list[bytes]:
     """The object file of each module, made side by side.
 
     Args:
         texts: LLVM text, a module each.
         target: The machine.
-        passes: Whether to inline what asks for it, before code is made.
 
     Raises:
         RuntimeError: LLVM rejects a module.
     """
-    with without_strength_reduction():
-        first, *others = [functools.partial(_object_file, t, target, passes) for t in texts]
-        waiting = [Aside(make) for make in others]
-        try:
-            found = [first()]
-        finally:  # the switch above is for all of them
-            for each in waiting:
-                each.wait()
-        return found + [each.result() for each in waiting]
+    first, *others = [_parsed(text, target) for text in texts]
+    waiting = [Aside(functools.partial(_object_file, part)) for part in others]
+    found = [_object_file(first)]
+    return found + [each.result() for each in waiting]
+
+
+def started(text: str, target: Target) -> Aside[bytes]:
+    """Begin to make the object file of a module, after inlining what asks for it.
+
+    All that takes turns with Python's other threads is done here: a thread that runs Python lets
+    others wait for milliseconds, each time that they ask.
+
+    Args:
+        text: LLVM text.
+        target: The machine.
+
+    Raises:
+        RuntimeError: LLVM rejects the module.
+    """
+    part = _parsed(text, target)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=0)
+    builder = llvm.create_pass_builder(part.machine, tuning)
+    builder.getModulePassManager().run(part.module, builder)
+    return Aside(functools.partial(_object_file, part))
+
+
+_lock = threading.Lock()
+_without = 0  # how many do without it
 
 
 @contextlib.contextmanager
@@ -42,23 +68,30 @@ def without_strength_reduction() -> Iterator[None]:
     Kernels step through memory with one counter a loop already. The switch is one of LLVM as a
     whole: what others in this process compile meanwhile may be a little slower, and not wrong.
     """
-    llvm.set_option("", "-disable-lsr=true")
+    _switch(1)
     try:
         yield
     finally:
-        llvm.set_option("", "-disable-lsr=false")
+        _switch(-1)
 
 
-def _object_file(text: str, target: Target, passes: bool) -> bytes:
+def _switch(more: int) -> None:
+    global _without
+    with _lock:
+        _without += more
+        if _without == max(0, more):  # the first one, or the last
+            llvm.set_option("", f"-disable-lsr={'true' if _without else 'false'}")
+
+
+def _parsed(text: str, target: Target) -> _Part:
     module = llvm.parse_assembly(text, llvm.create_context())
     module.verify()
-    machine = target.machine()
-    if passes:
-        tuning = llvm.create_pipeline_tuning_options(speed_level=0)
-        builder = llvm.create_pass_builder(machine, tuning)
-        builder.getModulePassManager().run(module, builder)
-    with ffi.OutputString() as error:
-        memory = _emit()(machine, module, 1, error)
+    return _Part(target.machine(), module)
+
+
+def _object_file(part: _Part) -> bytes:
+    with without_strength_reduction(), ffi.OutputString() as error:
+        memory = _emit()(part.machine, part.module, 1, error)
         if not memory:
             raise RuntimeError(str(error))
     try:

@@ -19,12 +19,12 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from fgrad.backends.cpu import half
-from fgrad.backends.cpu.emission import object_files
+from fgrad.backends.cpu.emission import object_files, started
 from fgrad.backends.cpu.object_cache import ObjectCache, default_folder
 from fgrad.backends.cpu.target import Target, host
 from fgrad.core.errors import CompilationError
 
-Render = Callable[[Sequence[str]], Sequence[str]]
+Render = Callable[[Sequence[str]], str | Sequence[str]]
 
 _DEFINED = re.compile(r"^define (?!internal|private|linkonce)[^@\n]*@([\w.]+)\(", re.MULTILINE)
 _MAXSIZE = 4096  # functions kept; code in use stays as long as its `Code` does
@@ -76,8 +76,8 @@ class Engine:
 
         Args:
             names: Names of functions.
-            render: LLVM text, a module each, that defines the functions named, and others beside
-                them.
+            render: The LLVM text that defines the functions named, and others beside them; or
+                several, a module each, which are compiled side by side.
 
         Raises:
             CompilationError: LLVM does not accept the text.
@@ -106,36 +106,52 @@ class Engine:
             names: The functions that it defines.
             text: LLVM text.
         """
-        return self._code(names, lambda _names: [text], passes=True)
+        return self.begun(names, text)()
 
-    def _code(self, names: Sequence[str], render: Render, *, passes: bool = False) -> Code:
+    def begun(self, names: Sequence[str], text: str) -> Callable[[], Code]:
+        """Begin what `runtime` does; what is returned waits for the code."""
+        key = self._key(names)
+        kept = self._kept(key)
+        if kept is not None:
+            return lambda: kept
+        with _Told():
+            making = started(text, self.target)
+        return lambda: self._made(key, [text], lambda: [making.result()])
+
+    def _code(self, names: Sequence[str], render: Render) -> Code:
+        key = self._key(names)
+        kept = self._kept(key)
+        if kept is not None:
+            return kept
+        with _Told():
+            found = render(names)
+        texts = [found] if isinstance(found, str) else found
+        return self._made(key, texts, lambda: object_files(texts, self.target))
+
+    def _key(self, names: Sequence[str]) -> str:
         parts = [self.target.key, generator_key(), *sorted(names)]
-        key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _kept(self, key: str) -> Code | None:
+        """What the disk has."""
         kept = self.cache.get(key)
         if kept is not None:
             try:
                 return self._link(kept)
             except (RuntimeError, ValueError, struct.error):  # intact on disk, and yet no code
                 self.cache.drop(key)
-        try:
-            made = self._compile(render(names), passes=passes)
-            code = self._link(made)
-        except CompilationError:  # no code for what a kernel asks
-            raise
-        except RuntimeError as error:
-            raise CompilationError(
-                f"LLVM rejects the code of a kernel, which is a fault of fgrad: {error}; set "
-                f"FGRAD_CPU_COMPILER=numpy to run without compiled kernels"
-            ) from error
-        self.cache.put(key, made)
-        return code
+        return None
 
-    def _compile(self, texts: Sequence[str], *, passes: bool) -> bytes:
-        """An entry for the cache: the defined names, and the object files."""
-        images = object_files(texts, self.target, passes=passes)
-        names = [name for text in texts for name in _DEFINED.findall(text)]
-        head = json.dumps([names, list(map(len, images))]).encode()
-        return b"".join([struct.pack("<q", len(head)), head, *images])
+    def _made(self, key: str, texts: Sequence[str], make: Callable[[], list[bytes]]) -> Code:
+        """New code, which the disk keeps: the defined names, and the object files."""
+        with _Told():
+            images = make()
+            names = [name for text in texts for name in _DEFINED.findall(text)]
+            head = json.dumps([names, list(map(len, images))]).encode()
+            entry = b"".join([struct.pack("<q", len(head)), head, *images])
+            code = self._link(entry)
+        self.cache.put(key, entry)
+        return code
 
     def _link(self, entry: bytes) -> Code:
         (length,) = struct.unpack_from("<q", entry)
@@ -150,6 +166,24 @@ class Engine:
         for name, address in self._imports.items():
             builder.import_symbol(name, address)
         return Code(builder.link(self._jit, f"fgrad{next(self._numbers)}"), names)
+
+
+class _Told:
+    """Says what it means that LLVM rejects a text.
+
+    It is no generator, whose frame in the standard library would be taken for the user's line.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
+        # A `CompilationError` says already that there is no code for what a kernel asks.
+        if isinstance(error, RuntimeError) and not isinstance(error, CompilationError):
+            raise CompilationError(
+                f"LLVM rejects the code of a kernel, which is a fault of fgrad: {error}; set "
+                f"FGRAD_CPU_COMPILER=numpy to run without compiled kernels"
+            ) from error
 
 
 @functools.cache

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from fgrad.backends.cpu import interpreter, likeness, runtime
-from fgrad.backends.cpu.aside import Aside
 from fgrad.backends.cpu.engine import Code, Engine, engine
 from fgrad.backends.cpu.pool import SPIN, Workers, thread_count
 from fgrad.backends.cpu.runtime import Context, Word
@@ -49,13 +48,15 @@ class Functions:
         engine: Where code comes from.
         threads: How many threads share large kernels.
         direct: Whether arguments are read directly; None: if it works.
+        code: What runs launches; None: it is made now.
     """
 
-    def __init__(self, engine: Engine, threads: int, direct: bool | None = None) -> None:
+    def __init__(
+        self, engine: Engine, threads: int, direct: bool | None = None, code: Code | None = None
+    ) -> None:
         self.engine = engine
         head = object.__basicsize__
-        text = runtime.text(engine.target.architecture, head)
-        self._code = engine.runtime(runtime.NAMES, text)
+        self._code = _started(engine)() if code is None else code
         address = self._code.addresses
         self.workers = Workers(address["fgrad_worker"], threads, self._code)
         api = ctypes.pythonapi
@@ -290,21 +291,22 @@ def _ready_by_flags(*arrays: Any) -> bool:
     return all(type(a) is np.ndarray and a.flags.c_contiguous and a.flags.aligned for a in arrays)
 
 
-_begun: list[Aside[Functions]] = []
+def _started(engine: Engine) -> Callable[[], Code]:
+    """Begin to make the code that runs launches; what is returned waits for it."""
+    text = runtime.text(engine.target.architecture, object.__basicsize__)
+    return engine.begun(runtime.NAMES, text)
+
+
+_begun: list[Callable[[], Code]] = []
 
 
 def begin() -> None:
-    """Have the functions of this process made while the caller does something else."""
+    """Have the code that runs launches made while the caller does something else."""
     if not _begun and not functions.cache_info().currsize:
-        engine()  # here: the other thread and this one would each make one
-        _begun.append(Aside(_make))
+        _begun.append(_started(engine()))
 
 
 @functools.cache
 def functions() -> Functions:
     """The functions of this process."""
-    return _begun.pop().result() if _begun else _make()
-
-
-def _make() -> Functions:
-    return Functions(engine(), thread_count())
+    return Functions(engine(), thread_count(), code=_begun.pop()() if _begun else None)

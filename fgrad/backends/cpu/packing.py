@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fgrad.backends.cpu import routines
 from fgrad.backends.cpu.memory import Address, load, store, stored_scalar
 from fgrad.backends.cpu.routines import Write, affine, digits, first_lanes
 from fgrad.backends.cpu.text import Builder
@@ -150,6 +151,81 @@ def _copy(b: Builder, c: Conv, source: str, goal: str, count: int) -> None:
         vector(b.named(full, "i64"), mask)
 
 
+def transposed(b: Builder, rows: list[str]) -> list[str]:
+    """As many vectors as they have lanes: lane k of each as vector k, by perfect shuffles."""
+    n = len(rows)
+    for _ in range(n.bit_length() - 1):
+        out = []
+        for x, y in zip(rows[: n // 2], rows[n // 2 :], strict=True):
+            for first in (0, n // 2):
+                picks = [k for i in range(first, first + n // 2) for k in (i, n + i)]
+                out.append(_shuffled(b, x, y, picks))
+        rows = out
+    return rows
+
+
+def _shuffled(b: Builder, x: str, y: str, picks: list[int]) -> str:
+    kind, mask = b.type_of(x), ", ".join(f"i32 {k}" for k in picks)
+    text = f"shufflevector {kind} {x}, {kind} {y}, <{len(picks)} x i32> <{mask}>"
+    return b.emit(text, b.scalar(x))
+
+
+def _by_features(c: Conv, to: Packed) -> bool:
+    """Whether features lie side by side, in whole vectors, so that blocks are transposed."""
+    return c.x[1] == 1 and c.x[4] != 1 and c.each % c.lanes == 0 < c.each and to.parts == 1
+
+
+def units(c: Conv, to: Packed, planes: int) -> int:
+    """The units of work that `pack` has for some planes."""
+    return planes // c.lanes if _by_features(c, to) else planes
+
+
+def _turn(b: Builder, c: Conv, to: Packed, line: str, target: str) -> None:
+    """A row of as many features as a vector has lanes."""
+    first, stop = max(c.low[2], 0), min(c.size[2] + c.low[2], to.columns)
+    first, stop = (first, stop) if stop > first else (0, 0)
+    goals = [b.offset(target, k * to.plane, c.scalar) for k in range(c.lanes)]
+    for goal in goals:
+        _clear(b, c, goal, first)
+        _clear(b, c, b.offset(goal, stop, c.scalar), to.columns - stop)
+    origin = b.offset(line, (first - c.low[2]) * c.x[4], c.place)
+
+    def block(at: str | int, count: int) -> None:
+        places = [b.offset(origin, affine(b, (at, c.x[4]), (k, c.x[4])), c.place)
+                  for k in range(count)]  # fmt: skip
+        rows = [load(b, c.stored, Address(place)) for place in places]
+        rows += [b.named("zeroinitializer", c.scalar, c.lanes)] * (c.lanes - count)
+        for goal, row in zip(goals, transposed(b, rows), strict=True):
+            routines.store(b, row, b.offset(goal, affine(b, (at, 1), (first, 1)), c.scalar), count)
+
+    full = (stop - first) // c.lanes * c.lanes
+    with b.loop(0, full, c.lanes) as at:
+        block(at, c.lanes)
+    if full < stop - first:
+        block(full, stop - first - full)
+
+
+def _fill(b: Builder, c: Conv, to: Packed, line: str, target: str) -> None:
+    """A row of one feature."""
+    step = to.parts * c.x[4]
+    for f in range(to.parts):
+        # Columns q with 0 <= q·parts + f - low < size.
+        first = max(-((f - c.low[2]) // to.parts), 0)
+        stop = min((c.size[2] - 1 + c.low[2] - f) // to.parts + 1, to.columns)
+        first, stop = (first, stop) if stop > first else (0, 0)
+        begin = f * to.columns
+        _clear(b, c, b.offset(target, begin, c.scalar), first)
+        _clear(b, c, b.offset(target, begin + stop, c.scalar), to.columns - stop)
+        origin = b.offset(line, (first * to.parts + f - c.low[2]) * c.x[4], c.place)
+        goal = b.offset(target, begin + first, c.scalar)
+        if step == 1 and stop > first:
+            _copy(b, c, origin, goal, stop - first)
+        elif stop > first:
+            with b.loop(0, stop - first) as q:
+                x = read(b, c, b.offset(origin, affine(b, (q, step)), c.place))
+                b.effect(f"store {c.scalar} {x}, ptr {b.offset(goal, q, c.scalar)}")
+
+
 def pack(c: Conv, to: Packed, source: int = 0, start: int = 0) -> Write:
     """What writes the padded rows of the input from batch element `first` on.
 
@@ -159,32 +235,15 @@ def pack(c: Conv, to: Packed, source: int = 0, start: int = 0) -> Write:
         source: The argument that it is.
         start: Where in the scratch memory it begins.
     """
-    step = to.parts * c.x[4]
-
-    def fill(b: Builder, line: str, target: str) -> None:
-        for f in range(to.parts):
-            # Columns q with 0 <= q·parts + f - low < size.
-            first = max(-((f - c.low[2]) // to.parts), 0)
-            stop = min((c.size[2] - 1 + c.low[2] - f) // to.parts + 1, to.columns)
-            first, stop = (first, stop) if stop > first else (0, 0)
-            begin = f * to.columns
-            _clear(b, c, b.offset(target, begin, c.scalar), first)
-            _clear(b, c, b.offset(target, begin + stop, c.scalar), to.columns - stop)
-            origin = b.offset(line, (first * to.parts + f - c.low[2]) * c.x[4], c.place)
-            goal = b.offset(target, begin + first, c.scalar)
-            if step == 1 and stop > first:
-                _copy(b, c, origin, goal, stop - first)
-            elif stop > first:
-                with b.loop(0, stop - first) as q:
-                    x = read(b, c, b.offset(origin, affine(b, (q, step)), c.place))
-                    b.effect(f"store {c.scalar} {x}, ptr {b.offset(goal, q, c.scalar)}")
+    group = c.lanes if _by_features(c, to) else 1
 
     def write(b: Builder, args: list[str], first: str) -> None:
         with b.loop("%lo", "%hi") as unit:
-            n, i = digits(b, unit, c.each)
-            origin = affine(b, (first, c.x[0]), (n, c.x[0]), (i, c.x[1]))
+            n, i = digits(b, unit, c.each // group)
+            origin = affine(b, (first, c.x[0]), (n, c.x[0]), (i, group * c.x[1]))
             origin = b.offset(args[source], origin, c.place)
-            target = b.offset(args[3], affine(b, (start, 1), (unit, to.plane)), c.scalar)
+            target = affine(b, (start, 1), (unit, group * to.plane))
+            target = b.offset(args[3], target, c.scalar)
             with b.loop(0, to.depth) as d, b.loop(0, to.rows) as r:
                 slab, row = b.binary("sub", d, c.low[0]), b.binary("sub", r, c.low[1])
                 goal = b.offset(target, affine(b, (d, to.slab), (r, to.row)), c.scalar)
@@ -192,10 +251,11 @@ def pack(c: Conv, to: Packed, source: int = 0, start: int = 0) -> Write:
                     "and", b.icmp("ult", row, c.size[1]), b.icmp("ult", slab, c.size[0])
                 )
                 with b.when(inside):
-                    fill(b, b.offset(origin, affine(b, (slab, c.x[2]), (row, c.x[3])), c.place),
-                         goal)  # fmt: skip
+                    line = b.offset(origin, affine(b, (slab, c.x[2]), (row, c.x[3])), c.place)
+                    (_fill if group == 1 else _turn)(b, c, to, line, goal)
                 with b.when(b.binary("xor", inside, "true")):
-                    _clear(b, c, goal, to.row)
+                    for k in range(group):
+                        _clear(b, c, b.offset(goal, k * to.plane, c.scalar), to.row)
 
     return write
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fgrad.backends.cpu import memory
 from fgrad.backends.cpu.direct import fills, phases
-from fgrad.backends.cpu.packing import Conv, Ints, Packed, pack, write_one
+from fgrad.backends.cpu.packing import Conv, Ints, Packed, pack, units, write_one
 from fgrad.backends.cpu.routines import Phase, Routine, Write, affine, digits, load
 from fgrad.backends.cpu.text import Builder, Variable
 
@@ -82,7 +82,8 @@ def reduced(c: Conv, work: int) -> Routine:
         )
         codes.append(pack(whole, at.copied, 1, filters))
         places = outputs * c.features * at.copied.plane
-        parts.insert(0, Phase(2, outputs * c.features, 0.1 * places))
+        count = units(whole, at.copied, outputs * c.features)
+        parts.insert(0, Phase(2, count, 0.1 * places))
         size += places * c.itemsize
     return Routine(("reduced", step, *c), tuple(codes), tuple(parts), 4, c.lanes, size)
 

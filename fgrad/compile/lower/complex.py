@@ -185,7 +185,7 @@ class _Splitter:
         known: Any = {n: computed(a.aval.dtype) for n, a in values.items()}
         dtype = computed(part_dtype(out.aval.dtype))
         assert dtype is not None
-        if not all(is_supported(p, tuple(known.items()), dtype, self.supports) for p in parts):
+        if not all(is_supported(p, known, dtype, self.supports) for p in parts):
             return False
         if not is_complex(out):
             self.put(parts[0], values, out)

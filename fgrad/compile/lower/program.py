@@ -267,8 +267,8 @@ def classify(eqn: Eqn, origin: int, supports: Supports) -> Item:
     if isinstance(scalar, Absent):
         return library
     expr, names = scalar
-    known: Any = tuple(zip(names, types, strict=False))
-    if not is_supported(expr, known, types[-1], supports):
+    known: Any = dict(zip(names, types, strict=False))
+    if not is_supported(expr, known, types[-1], supports):  # type: ignore[arg-type]
         return library
     return Item(eqn, origin, POINTWISE, expr, names)
 

@@ -127,12 +127,12 @@ def _cost(expr: Expr, seen: set[int] | None = None) -> int:
 
 
 def is_supported(
-    expr: Expr, known: tuple[tuple[str, DType], ...], expected: DType, supports: Supports
+    expr: Expr, known: Mapping[str, DType], expected: DType, supports: Supports
 ) -> bool:
     """Whether a backend renders every operation of an expression in its dtype.
 
-    It is not cached: the hash of an expression takes time that is exponential in how often parts of
-    it are shared, as those of random bits are.
+    Its result is not kept by expression: a tree whose parts are shared, such as that of random
+    bits, would take exponential time to hash.
 
     Args:
         expr: The expression.
@@ -140,7 +140,7 @@ def is_supported(
         expected: That of the result.
         supports: What the backend says of one operation.
     """
-    return _is_supported(expr, expected, Types(dict(known)), set(), supports)
+    return _is_supported(expr, expected, Types(known), set(), supports)
 
 
 def _is_supported(

@@ -112,12 +112,6 @@ def _exponential(size):
     return size * (1 + np.abs(np.log(np.maximum(size, 1e-320))))
 
 
-def _beta_terms(a, b, x):
-    """Beyond the mean the result is 1 less what is computed."""
-    most = _exponential(scipy.special.betainc(a, b, x))
-    return np.maximum(most, x > (a + 1) / (a + b + 2))
-
-
 # What an error is counted in units of, where it is greater than the result. Between its poles at
 # negative numbers a function has zeros, where it is a difference of two great terms.
 TERMS = {
@@ -127,7 +121,7 @@ TERMS = {
     "polygamma": _polygamma_terms,
     "igamma": lambda a, x: _exponential(scipy.special.gammainc(a, x)),
     "igammac": lambda a, x: _exponential(scipy.special.gammaincc(a, x)),
-    "regularized_incomplete_beta": _beta_terms,
+    "regularized_incomplete_beta": lambda *xs: _exponential(scipy.special.betainc(*xs)),
     "gamma_quantile_slope": lambda a, y: np.abs(
         OPS["gamma_quantile_slope"].numpy(a, y) * 3 * (1 + np.sqrt(a))
     ),

@@ -11,6 +11,7 @@ import fgrad.numpy as fnp
 from fgrad import lax, nn, optim
 from fgrad.backends.cpu import compiler, gemm, products
 from fgrad.backends.cpu.functions import Functions
+from fgrad.compile import memory
 from fgrad.compile.by_rules import ByRules
 from fgrad.compile.kernel import Const
 from fgrad.compile.plan import Launch
@@ -325,3 +326,25 @@ def test_a_branch_that_is_wrong_only_where_it_is_taken(monkeypatch):
     with raises(r"in cond: kernel mul") as caught:
         run(True, x)
     assert len(re.findall(r"\n  .* = mul ", str(caught.value))) == 1
+
+
+# --------------------------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: (x @ x + 1) @ (x * 2 @ x),
+        lambda x: fnp.tanh(x @ x).T @ fnp.sin(x @ x.T),
+    ],
+)
+def test_memory_that_was_overwritten_is_noticed(f, monkeypatch):
+    x = f32(16, 16)
+    fg.jit(lambda x: f(x))(x)
+    right = memory._place
+    monkeypatch.setattr(memory, "_place", lambda slots: ([0] * len(slots), right(slots)[1]))
+    with pytest.raises(
+        KernelMismatchError,
+        match=r"(?s)step \d+ reads float32\[16, 16\] that step \d+ wrote.*test_checked\.py:\d+",
+    ):
+        fg.jit(lambda x: f(x))(x)

@@ -77,6 +77,13 @@ def test_an_entry_that_is_no_code_is_compiled_again(make, tmp_path):
     assert ObjectCache(tmp_path).get(path.name)[8:].startswith(b'[["a"], [')
 
 
+def test_code_that_was_begun_is_kept_like_other_code(make):
+    finish = make().begun(["a"], TEXT.format(name="a", factor=2))
+    assert call({"a": finish()}, "a", 4) == 8
+    kept = make().begun(["a"], TEXT.format(name="a", factor=3))  # found on disk: nothing is made
+    assert call({"a": kept()}, "a", 4) == 8
+
+
 def test_a_fault_in_the_text_names_the_way_out(make):
     with pytest.raises(CompilationError, match=r"FGRAD_CPU_COMPILER=numpy"):
         make().load(["a"], lambda _names: ["define void @a() { nonsense }"])

@@ -61,6 +61,19 @@ CONVOLUTIONS = {
         (2, 16, 20, 4), (3, 3, 4, 6),
         {"padding": ((1, 1), (1, 1)), "dimension_numbers": ("NHWC", "HWIO", "NHWC")},
     ),
+    "channels last, whole vectors": (
+        (2, 9, 21, 32), (3, 2, 32, 48),
+        {"padding": ((1, 1), (2, -1)), "dimension_numbers": ("NHWC", "HWIO", "NHWC")},
+    ),
+    "channels last, narrow": (
+        (3, 7, 7, 32), (3, 3, 32, 16),
+        {"padding": ((1, 1), (1, 1)), "dimension_numbers": ("NHWC", "HWIO", "NHWC")},
+    ),
+    "channels last, groups": (
+        (2, 9, 20, 32), (3, 3, 16, 32),
+        {"padding": ((1, 1), (1, 1)), "dimension_numbers": ("NHWC", "HWIO", "NHWC"),
+         "feature_group_count": 2},
+    ),
     "batch last": (
         (4, 17, 33, 2), (4, 3, 3, 6),
         {"window_strides": (2, 1), "padding": ((1, 0),) * 2,
@@ -106,7 +119,7 @@ CONVOLUTIONS = {
         (2, 8, 16, 16), (6, 8, 2, 2), {"lhs_dilation": (3, 1), "padding": ((1, 2), (2, -1))},
     ),
     "dilated, last": (
-        (2, 16, 16, 8), (3, 3, 8, 6),
+        (2, 16, 16, 16), (3, 3, 16, 16),
         {"lhs_dilation": (2, 2), "padding": ((1, 2), (2, 1)),
          "dimension_numbers": ("NHWC", "HWIO", "NHWC")},
     ),
@@ -134,8 +147,14 @@ def test_convolutions_agree_with_the_eager_rule(name, dtype):
     close(fg.jit(f)(ct, x, w), f(ct, x, w), dtype)
 
 
+NARROW_FLOATS = [
+    "odd sizes", "strided", "narrow rows", "groups", "dilated, last",
+    "channels last, whole vectors",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("name", ["odd sizes", "strided", "narrow rows", "groups", "dilated, last"])
+@pytest.mark.parametrize("name", NARROW_FLOATS)
 def test_narrow_floats_are_computed_in_float32_and_rounded_once(name, dtype):
     x_shape, w_shape, params = CONVOLUTIONS[name]
     rng = np.random.default_rng(4)

@@ -133,17 +133,21 @@ def test_lookups_and_updates_on_every_processor(older, name):
 @pytest.mark.parametrize("name", ["float32", "float64", "bfloat16"])
 def test_convolutions_and_scans_equal_eager_code_on_every_processor(older, name):
     dtype = dtype_named(name)
-    shapes = [(2, 4, 18, 20), (6, 2, 3, 3), (6, 6, 3, 3)]
-    x, v, w = (RNG.normal(size=s).astype(dtype) for s in shapes)
+    shapes = [(2, 4, 18, 20), (6, 2, 3, 3), (6, 6, 3, 3), (2, 7, 19, 16), (3, 3, 16, 16)]
+    x, v, w, z, u = (RNG.normal(size=s).astype(dtype) for s in shapes)
 
-    def loss(x, v, w):
+    last = ("NHWC", "HWIO", "NHWC")
+
+    def loss(x, v, w, z, u):
         y = fg.lax.conv_general_dilated(x, v, (2, 2), "SAME", feature_group_count=2)
         y = fg.lax.conv_general_dilated(y, w, (2, 1), ((1, 1), (1, 1)))  # short rows
-        return fnp.sum(fg.lax.cumsum(y, 2) * fg.lax.cumlogsumexp(y, 3, reverse=True))
+        z = fg.lax.conv_general_dilated(z, u, (1, 1), "SAME", dimension_numbers=last)
+        sums = fg.lax.cumsum(y, 2) * fg.lax.cumlogsumexp(y, 3, reverse=True)
+        return fnp.sum(sums) + fnp.sum(z * z)
 
     for got, expected in zip(
-        fg.jit(fg.value_and_grad(loss, (0, 1, 2)))(x, v, w)[1],
-        fg.value_and_grad(loss, (0, 1, 2))(x, v, w)[1], strict=True,
+        fg.jit(fg.value_and_grad(loss, (0, 1, 2, 3, 4)))(x, v, w, z, u)[1],
+        fg.value_and_grad(loss, (0, 1, 2, 3, 4))(x, v, w, z, u)[1], strict=True,
     ):  # fmt: skip
         close = 64 * float(fnp.finfo(dtype).eps)
         expected = np.asarray(expected, np.float64)

@@ -18,6 +18,7 @@ from fgrad.backends.cpu.vmath.lanes import (
     copysign,
     fabs,
     fma,
+    polynomial,
     sqrt,
     where,
 )
@@ -26,6 +27,7 @@ from fgrad.backends.cpu.vmath.outlined import outlined
 
 _STIRLING = 8.0  # from here on a and b are large: Stirling's formula has a short correction
 _HUGE = 2.0**27  # from here on a and b are huge: the fraction takes √a steps
+_SMALL = 0.5  # below, 1 − I(x; a, b) has a sum of its own
 _MOST_TERMS = 200_000.0  # more than the fraction needs below
 
 
@@ -77,7 +79,11 @@ def _regularized(scalar: str, a: Lanes, b: Lanes, x: Lanes) -> Lanes:
     huge = (p.a > _HUGE) & (p.b > _HUGE)
     part = _factor(scalar, p) * _fraction(scalar, usual & ~huge, p)
     [part] = unlikely(huge, [part], lambda: [_normal(p)])
-    value = at_most(where(p.swapped, 1.0 - part, part), 1.0)
+    value = where(p.swapped, 1.0 - part, part)
+    # Of a small b, I is small beyond the mean too.
+    apart = p.swapped & (p.a < _SMALL)
+    [value] = unlikely(apart, [value], lambda: [_rest_of_small(scalar, apart, p)])
+    value = at_most(at_least(value, 0.0), 1.0)
     return where(usual, value, _end(a, b, x, valid))
 
 
@@ -177,6 +183,47 @@ def _factor_of_one_large(scalar: str, p: _Problem) -> Lanes:
     # Beyond the bound the exponential is 0.
     power = _power(at_most(m * beside, 1e6), s)
     return (half * power) * (half * where(first, s / m, 1.0))
+
+
+def _rest_of_small(scalar: str, lanes: Lanes, p: _Problem) -> Lanes:
+    """1 − I(x; a, b) of small a, where b·x is below about 1.5.
+
+    I is x^a/(a·B(a, b)) times 1 + a·Σ (1 − b)…(n − b)·xⁿ/(n!·(a + n)), n from 1.
+    """
+    a, b, x = where(lanes, p.a, 0.25), where(lanes, p.b, 1.0), where(lanes, p.x, 0.25)
+    least = EPSILON[scalar]
+
+    def step(n: Lanes, term: Lanes, total: Lanes) -> tuple[list[Lanes], Lanes]:
+        term = term * ((n - b) * x / n)
+        more = (fabs(term) > least) & (n < _MOST_TERMS)
+        return [n + 1.0, term, total + term / (a + n)], more
+
+    one = a.like(1.0)
+    total = repeat(lanes, [one, one, a.like(0.0)], step)[2]
+    z, growth = _log_gamma_growth(scalar, a, b)
+    power = exponential.expm1(fma(a, log(x * z), growth - _log_gamma_1p(scalar, a)))
+    return -power - fma(power, a, a) * total
+
+
+def _log_gamma_growth(scalar: str, a: Lanes, b: Lanes) -> tuple[Lanes, Lanes]:
+    """A number z of 8 or more, and log Γ(a + b) − log Γ(b) − a·log z, exact relative to a."""
+    large = b >= _STIRLING
+    product = a.like(0.0)
+    for j in range(8):
+        ratio = a / (b + float(j))
+        product = fma(product, ratio, product + ratio)
+    z = where(large, b, b + 8.0)
+    ratio = a / z
+    total = a + z
+    growth = fma(total - 0.5, log_less(ratio + 1.0, ratio), (a - 0.5) * ratio)
+    # Of Stirling's series c₀/z + c₁/z³ + …, the first two differences as products with a
+    first, second, *others = gamma.STIRLING[scalar]
+    low, high = 1.0 / z, 1.0 / total
+    cubes = fma(low, low + high, high * high)
+    growth = growth - a * low * high * fma(cubes, second, first)
+    rest = [polynomial(v * v, tuple(others)) * (v * v) * (v * v) * v for v in (high, low)]
+    growth = growth + (rest[0] - rest[1])
+    return z, where(large, growth, growth - log1p(product))
 
 
 def _normal(p: _Problem) -> Lanes:

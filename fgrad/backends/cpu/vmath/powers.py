@@ -24,11 +24,12 @@ from fgrad.backends.cpu.vmath.lanes import (
 )
 from fgrad.backends.cpu.vmath.logarithm import is_unusual, split, split_any
 
-# log2((1 + s)/(1 − s))/s in s²: relative error 2^-45
-_LOG2 = (
-    2.88539008177785, 0.9617966941137273, 0.5770779422378423, 0.4122092665946113,
-    0.31990506321421386, 0.28290986444331967,
+# (log2((1 + s)/(1 − s)) − s·2/ln 2)/s³ in s²: relative error of the logarithm 2^-32; and 2/ln 2
+_LOG2_TAIL = (
+    0.9617967009544373, 0.5770797729492188, 0.4119012653827667, 0.33658748865127563,
 )  # fmt: skip
+_MOST_EXPONENT = 200.0
+_TWO_OVER_LN2 = (2.885390043258667, 3.851926067000022e-08)
 # (log((1 + s)/(1 − s))/s − 2 − ⅔s²)/s⁴ in s²: relative error of the logarithm 2^-72
 _LOG_TAIL = (
     0.4, 0.28571428571431084, 0.2222222222077233, 0.1818181849801014, 0.1538458053438535,
@@ -70,17 +71,35 @@ def _pow_of_any(x: Lanes, y: Lanes) -> Lanes:
 
 
 def _pow_float(e: Lanes, m: Lanes, y: Lanes) -> Lanes:
-    """2^(y·(e + log2 m)) of floats, with the exponent in double precision."""
-    # s = (m − 1)/(m + 1): a quotient of floats, and what is left of it
-    above, f = m.double() + 1.0, m.double() - 1.0
-    inverse = (1.0 / (m + 1.0)).double()
+    """2^(y·(e + log2 m)) of floats, with the exponent in two parts: 31 bits and more."""
+    s, s_low = _quotient(m)
+    square = s * s
+    tail = square * s * polynomial(square, _LOG2_TAIL)
+    first, second = _TWO_OVER_LN2
+    high = s * first
+    low = fma(s, first, -high) + fma(s_low, first, fma(s, second, tail))
+    exponent = e.to_float("float")
+    whole = exponent + high
+    low = (high - (whole - exponent)) + low
+    product = whole * y
+    rest = fma(low, y, fma(whole, y, -product))
+    # Beyond the bounds the power is 0 or inf, and has no rest.
+    rest = where(fabs(product) < _MOST_EXPONENT, rest, 0.0)
+    product = at_most(at_least(product, -_MOST_EXPONENT), _MOST_EXPONENT)
+    total = product + rest
+    rest = rest - (total - product)
+    n, integer = nearest_integer(total, 1.0)
+    r = ((total - n) + rest) * FORMATS["float"].ln2[0]
+    return scale(expm1_of_remainder(r) + 1.0, integer - shifter_bits(total))
+
+
+def _quotient(m: Lanes) -> tuple[Lanes, Lanes]:
+    """The two parts of (m − 1)/(m + 1)."""
+    f, above = m - 1.0, m + 1.0
+    above_low = m - (above - 1.0)
+    inverse = 1.0 / above
     s = f * inverse
-    s = fma(fma(-s, above, f), inverse, s)
-    logarithm = fma(s, polynomial(s * s, _LOG2), e.to_float("double"))
-    exponent = at_most(at_least(logarithm * y.double(), -160.0), 140.0)
-    n, integer = nearest_integer(exponent, 1.0)
-    r = ((exponent - n) * FORMATS["double"].ln2[0]).single()
-    return scale(expm1_of_remainder(r) + 1.0, (integer - shifter_bits(exponent)).narrow())
+    return s, (fma(-s, above, f) - s * above_low) * inverse
 
 
 def _pow_double(e: Lanes, m: Lanes, y: Lanes) -> Lanes:
@@ -103,11 +122,7 @@ def _log(m: Lanes, exponent: Lanes) -> tuple[Lanes, Lanes]:
     With s = (m − 1)/(m + 1), log m = 2s + s³(⅔ + s²·tail); all but the tail in two parts
     (Dekker, *A floating-point technique for extending the available precision*, 1971).
     """
-    f, above = m - 1.0, m + 1.0
-    above_low = m - (above - 1.0)
-    inverse = 1.0 / above
-    s = f * inverse
-    s_low = (fma(-s, above, f) - s * above_low) * inverse
+    s, s_low = _quotient(m)
     z = s * s
     z_low = fma(s, s, -z) + (s + s) * s_low
     third, third_low = _TWO_THIRDS
