@@ -125,7 +125,7 @@ def _execute(jaxpr: Jaxpr, xp: ModuleType, arrays: Sequence[Any], compiled: bool
 def clear_caches() -> None:
     """Give memory that waits to be used again to the system.
 
-    Results of compiled programs of 128 KiB and more, and their temporaries, lie in blocks that
+    Results of compiled programs of 1 MiB and more, and their temporaries, lie in blocks that
     are kept when they are no longer needed.
     """
     if _compiler.cache_info().currsize and _compiler() is not None:
