@@ -211,7 +211,6 @@ def test_wrong_static_arguments_raise(make, words):
     [
         lambda a: a + 1,
         np.asarray,
-        repr,
         lambda a: a[0],
         lambda a: a.sum(),
         lambda a: fg.jit(lambda x: x)(a),

@@ -14,6 +14,10 @@ from fgrad.backends.cpu.aside import Aside
 from fgrad.backends.cpu.target import Target
 
 
+class _RejectedError(RuntimeError):
+    """LLVM makes no object file; the engine says what that means, on the thread of the user."""
+
+
 class _Part(NamedTuple):
     """A module that is ready to become machine code."""
 
@@ -93,7 +97,7 @@ def _object_file(part: _Part) -> bytes:
     with without_strength_reduction(), ffi.OutputString() as error:
         memory = _emit()(part.machine, part.module, 1, error)
         if not memory:
-            raise RuntimeError(str(error))
+            raise _RejectedError(str(error))
     try:
         start = ffi.lib.LLVMPY_GetBufferStart(memory)
         return ctypes.string_at(start, ffi.lib.LLVMPY_GetBufferSize(memory))

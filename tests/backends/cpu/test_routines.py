@@ -273,8 +273,7 @@ def test_pullbacks_of_pooling_agree_with_the_eager_rule(case, kind, dtype):
     f = with_pullbacks(pool)
     of_their_own = ["select_and_scatter_add"] if case < TILED else []
     assert names(f, ct, x) == of_their_own
-    schedule = fg.jit(f).lower(ct, x).schedule()
-    assert [s.name for s in schedule if s.kind != "kernel"] == of_their_own
+    assert {s.kind for s in fg.jit(f).lower(ct, x).schedule()} == {"kernel"}
     found, wanted = fg.jit(f)(ct, x), f(ct, x)
     np.testing.assert_array_equal(np.asarray(found[0]), np.asarray(wanted[0]))
     tiny = 8 * np.finfo(dtype).eps
