@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.compile.kernel import Kernel
-from fgrad.compile.plan import Launch, Plan
+from fgrad.compile.plan import Launch, Patch, Plan
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
 from fgrad.core.primitive import Lowering
 
@@ -33,7 +33,12 @@ class ByRules:
         }
         self.buffers = [plan.buffers[b] for b in launch.buffers]
         values = (*plan.values, *(None,) * len(plan.buffers))
-        self.values = [values[b] for b in launch.buffers]
+        # What is patched later is not yet what its equation says.
+        patched = {s.buffers[-1] for s in plan.steps if isinstance(s, Patch)}
+        self.values = [
+            None if op.written and b in patched else values[b]
+            for op, b in zip(self.kernel.operands, launch.buffers, strict=True)
+        ]
 
     def written(self, before: Sequence[Array], after: Sequence[Array]) -> list[Array] | None:
         """The operands as the eager rules would leave them; None where they do not tell.

@@ -76,7 +76,7 @@ def _is_product(x: ShapedArray, w: ShapedArray, p: dict[str, Any]) -> bool:
     if max(p["feature_group_count"], p["batch_group_count"]) > 1:
         return False
     window = pick(w.shape, spec.rhs_spec)[2:]
-    if prod(window) == 1 and not any(map(any, p["padding"])):
+    if _is_pointwise(w, p):
         last = spec.lhs_spec[1] == x.ndim - 1 and spec.lhs_spec == spec.out_spec
         return last and all(s == 1 for s in p["window_strides"])
     axes = zip(
@@ -86,12 +86,18 @@ def _is_product(x: ShapedArray, w: ShapedArray, p: dict[str, Any]) -> bool:
     return all(m == 1 and lo <= 0 and (k - 1) * e - lo < n for n, k, e, (lo, _), m in axes)
 
 
+def _is_pointwise(w: ShapedArray, p: dict[str, Any]) -> bool:
+    """Whether each position is multiplied by itself: the window has one place, and none is cut."""
+    window = pick(w.shape, p["dimension_numbers"].rhs_spec[2:])
+    return prod(window) == 1 and not any(map(any, p["padding"]))
+
+
 def _product(x: Value, w: Value, p: dict[str, Any]) -> Value:
     """A matrix product, or one for each feature and their sum where those are far apart."""
     spec = p["dimension_numbers"]
     given = {"precision": p["precision"], "preferred_element_type": p["preferred_element_type"]}
     (_, left, *places), (_, right, *window) = spec.lhs_spec, spec.rhs_spec
-    if prod(pick(w.shape, window)) == 1:
+    if _is_pointwise(w.aval, p):
         w = basis.reshape(basis.transpose(w, spec.rhs_spec), pick(w.shape, spec.rhs_spec[:2]))
         return dot_general(x, w, (((left,), (1,)), ((), ())), **given)
     starts = [-lo for lo, _ in p["padding"]]

@@ -232,15 +232,13 @@ scatter_mul_p: Primitive = Primitive(
         np.multiply,
         NUMERIC,
         ulps=None,
-        terms=lambda x, indices, updates, **_: _product_sizes(x, indices, updates),
+        terms=lambda x, indices, updates, **params: _product_sizes(x, indices, updates, params),
     ),
 )
 
 
-def _product_sizes(x: Any, indices: Any, updates: Any) -> Any:
-    out = np.abs(x)
-    np.multiply.at(out, np.clip(indices[:, 0], 0, len(x) - 1), np.abs(updates))
-    return out
+def _product_sizes(x: Any, indices: Any, updates: Any, params: dict[str, Any]) -> Any:
+    return scatter_mul_p.eager(np, np.abs(x), indices, np.abs(updates), **params)
 
 
 def scatter_mul(

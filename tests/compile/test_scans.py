@@ -132,3 +132,14 @@ def test_a_checked_program_accepts_its_scans(axis):
 
     with check(True):
         agree(f, X[0, :, :3])
+
+
+@pytest.mark.parametrize("shape", [(40, 5), (40, 70), (70,)])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_much_that_is_made_of_a_scan(shape, axis):
+    def f(x):
+        y = lax.cumsum(x, axis % len(shape))
+        factor = 1 + x * x * x * x * x * x * x + 3 * x - x * x * y * y - y * x * x + y * y * y
+        return [fnp.tanh(y) * fnp.exp(y) * fnp.sin(y) * factor]
+
+    agree(f, np.random.default_rng(0).normal(size=shape).astype(np.float32) / 8)

@@ -162,3 +162,17 @@ def test_gradients_of_strided_convolutions_by_one_place(specs, pads):
     assert ("dot_general" in found) == (max(map(max, pads)) <= 0)
     close(run(pulled, x, w)[0], pulled(x, w))
     close(fg.jit(pulled)(x, w), pulled(x, w))
+
+
+@pytest.mark.parametrize(
+    ("size", "pads", "step"), [(3, (0, -2), 1), (3, (-1, -1), 1), (1, (0, 1), 2)]
+)
+def test_one_place_of_a_window_of_one_that_padding_leaves(size, pads, step):
+    def f(x, w):
+        return lax.conv_general_dilated(
+            x, w, [step], [pads], dimension_numbers=("NCH", "OIH", "NCH")
+        )
+
+    x = np.random.default_rng(0).normal(size=(2, 3, size))
+    w = np.random.default_rng(1).normal(size=(4, 3, 1))
+    close([fg.jit(f)(x, w)], [f(x, w)])

@@ -8,7 +8,7 @@ left to the few vectors under a mask.
 import functools
 from typing import NamedTuple
 
-from fgrad.backends.cpu.ops import narrow_bfloat16, scalar_of, widen_bfloat16
+from fgrad.backends.cpu.ops import narrow_bfloat16, narrow_float16, scalar_of, widen_bfloat16
 from fgrad.backends.cpu.text import Builder, mangle
 from fgrad.compile.kernel import COMPUTED, DType
 from fgrad.core.errors import CompilationError
@@ -70,7 +70,7 @@ def store(
     elif scalar == "i16" and dtype.kind not in "iu":
         value = narrow_bfloat16(b, value)
     elif scalar == "half":
-        value = b.cast("fptrunc", value, "half")
+        value = narrow_float16(b, value)
     if stream and mask is None and address.form == TOGETHER:
         b.globals["!0"] = "!0 = !{i32 1}"
         kind, align = b.type_of(value), alignment(b, dtype)

@@ -243,7 +243,7 @@ def _conversion(b: Builder, op: str, x: str, old: DType, new: DType) -> str:
     if op == "convert":
         return convert(b, x, old, new)
     if op == "round_float16":
-        return b.cast("fpext", b.cast("fptrunc", x, "half"), "float")
+        return b.cast("fpext", narrow_float16(b, x), "float")
     if op == "round_bfloat16":
         return widen_bfloat16(b, narrow_bfloat16(b, x))
     if old.itemsize != new.itemsize:
@@ -274,6 +274,18 @@ def convert(b: Builder, x: str, old: DType, new: DType) -> str:
     function, operand = f"@llvm.{name}.sat.{suffix}", b.type_of(x)
     b.globals[function] = f"declare {result} {function}({operand})"
     return b.emit(f"call {result} {function}({operand} {x})", scalar, lanes)
+
+
+def narrow_float16(b: Builder, x: str) -> str:
+    """The float rounded to a half."""
+    _, lanes = b.types[x]
+    if lanes == 1:
+        # LLVM would look for the sign of what it rounds where that came from; if that is a double,
+        # there is no instruction that makes a half of it.
+        function = "@llvm.arithmetic.fence.f32"
+        b.globals[function] = f"declare float {function}(float)"
+        x = b.emit(f"call float {function}(float {x})", "float", 1)
+    return b.cast("fptrunc", x, "half")
 
 
 def narrow_bfloat16(b: Builder, x: str) -> str:

@@ -195,11 +195,16 @@ def _split(kernel: Kernel, p: Pass, level: list[int], ready: set[int]) -> None:
     """Divide a pass with elementary functions and much else besides.
 
     A processor looks ahead over some hundred instructions. If one element takes as many, each of
-    which waits for the one before, too few elements are under way at a time.
+    which waits for the one before, too few elements are under way at a time. What is made of a
+    scan is not among the first: its state goes from element to element once.
     """
     body = [v for v in p.body if level[v] == LANE and v not in ready]
+    scanned: set[int] = set()
+    for v in body:
+        if isinstance(kernel.body[v], Scan) or not scanned.isdisjoint(uses(kernel.body[v])):
+            scanned.add(v)
     split = {v for v in body if isinstance(instr := kernel.body[v], Compute)
-             and _own_cost(instr.op) >= _ELEMENTARY}  # fmt: skip
+             and _own_cost(instr.op) >= _ELEMENTARY} - scanned  # fmt: skip
     if not split:
         return
     rest = _needed(kernel, {*p.roots(kernel), *p.keep}, level, ready | split)

@@ -39,6 +39,29 @@ def raises(what):
     )
 
 
+# ----------------------------------------------------------------------------- no fault
+
+
+@pytest.mark.parametrize("start", [0, 3, 9])
+def test_a_box_that_a_patch_overwrites_with_a_part_of_the_same_array(start):
+    def f(x):
+        return lax.dynamic_update_slice(x, lax.slice(x, (0, 0), (3, 4)), (start, 1))
+
+    np.testing.assert_array_equal(fg.jit(f)(x := f32(8, 6)), f(x))
+
+
+@pytest.mark.parametrize("mode", ["drop", "clip"])
+@pytest.mark.parametrize("shape", [(9,), (9, 4), (9, 4, 2)])
+def test_products_scattered_to_single_elements_and_beyond(shape, mode):
+    def f(x, updates):
+        places = (np.array([0, 2, 2, 40, 1]),) * min(2, x.ndim)
+        y = fnp.asarray(x).at[places].multiply(updates, mode=mode)
+        return y.at[(1,) * x.ndim].multiply(3.0, mode=mode)
+
+    x, updates = f32(*shape), f32(5, *shape[2:])
+    np.testing.assert_allclose(fg.jit(f)(x, updates), f(x, updates), rtol=1e-6)
+
+
 # ------------------------------------------------------------------------------- routines
 
 

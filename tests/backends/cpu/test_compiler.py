@@ -9,6 +9,7 @@ import pytest
 
 import fgrad as fg
 import fgrad.numpy as fnp
+from fgrad import lax
 from fgrad.api import execution
 from fgrad.api.execution import runnable
 from fgrad.backends.cpu import compiler
@@ -42,6 +43,13 @@ def test_a_program_equals_its_eager_function(dtype):
     rtol = 1e-5 if dtype == "f" else 1e-12
     for got, expected in zip(fg.jit(mixed)(x, w), mixed(x, w), strict=True):
         np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (33,)])
+@pytest.mark.parametrize("f", [lax.digamma, lax.lgamma])
+def test_halves_made_of_doubles(f, shape):
+    x = np.full(shape, 1.5, np.float16)
+    np.testing.assert_allclose(fg.jit(lambda x: lax.tanh(f(x)))(x), lax.tanh(f(x)), rtol=2e-3)
 
 
 def test_inputs_of_any_layout_are_accepted():
