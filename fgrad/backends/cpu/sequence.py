@@ -166,8 +166,10 @@ def added(body: Plan, consts: int, carries: int) -> Plan:
         if term is None or readers[term] != [at] or readers[carry] != [at]:
             continue
         source = steps[makers[term]] if term in makers else None
-        if type(source) is Library and body.buffers[term].shape == body.buffers[carry].shape:
+        product = type(source) is Library and _is_product(source, body)
+        if product and body.buffers[term].shape == body.buffers[carry].shape:
             assert at is not None
+            assert isinstance(source, Library)
             steps[makers[term]] = Added(source.eqn, source.index, source.inputs, (carry,))
             results[k] = carry
             updated.add(carry)

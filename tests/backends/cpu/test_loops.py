@@ -320,6 +320,25 @@ def test_boxes_of_a_carry_are_written_in_place(name, patches, copies):
     assert sum(isinstance(s, Launch) and s.kernel.name == "copy" for s in steps) == copies
 
 
+@pytest.mark.parametrize(
+    "term",
+    [
+        lambda k, x: fnp.zeros_like(x).at[k % 3].add(x[0]),
+        lambda k, x: fnp.ones_like(x).at[k % 3, k % 4].set(k * x[0, 0]),
+        lambda k, x: lax.sort(x * k, 1),
+        lambda k, x: lax.conv(x.reshape(1, 1, 3, 4), x[None, None, :, :3] * k, (1, 1), "SAME"),
+    ],
+    ids=["scatter_add", "scatter", "sort", "convolution"],
+)
+def test_what_routines_compute_is_added_to_a_carry(term):
+    def f(c, x):
+        return lax.fori_loop(0, 5, lambda k, c: c + term(k, x), c)
+
+    x = normal(3, 4)
+    c = normal(*term(1, fnp.asarray(x)).shape)
+    assert_close([fg.jit(f)(c, x)], [f(c, x)])
+
+
 def test_results_are_not_shared_with_operands_or_later_calls():
     f = fg.jit(lambda a, b: lax.fori_loop(0, 4, lambda _, s: (s[1], s[0]), (a, b)))
     a, b = fnp.ones(3), fnp.zeros(3)
