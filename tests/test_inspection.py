@@ -66,6 +66,27 @@ def test_loops_around_functions_of_the_user_are_host_steps():
     assert "host" not in kinds[2:]
 
 
+def test_steps_and_memory_print_in_a_few_lines():
+    def f(x):
+        y = fnp.sin(x)
+        return fg.lax.fori_loop(0, 3, lambda i, c: fnp.linalg.solve(c, c), y)
+
+    x = np.ones((2, 2), np.float32)
+    low = lowered(f, x)
+    line = f.__code__.co_firstlineno + 1
+    sine, loop = low.schedule()
+    assert repr(sine) == (
+        f"kernel sin writes float32[2, 2]: 4 operations, 32 bytes\n  at {__file__}:{line} "
+        f"({f.__qualname__})"
+    )
+    lines = repr(loop).splitlines()
+    assert lines[0].startswith("host scan writes ")
+    assert lines[2].startswith("  only Python can run solve")
+    assert any(found.startswith("  library solve writes float32[2, 2]: ") for found in lines)
+    memory = low.memory_analysis()
+    assert str(memory).startswith(f"{memory.peak_bytes:,} bytes at the peak: inputs 16, results ")
+
+
 def test_lines_that_widen_to_64_bits_are_listed_also_in_loops():
     def f(x, y):
         x = x + np.float32(1) + 1.0

@@ -338,9 +338,10 @@ class Compiled(Lowered):
         """The leaves of arguments that fit; uses up the random keys among them."""
         leaves, tree = trees.flatten((args, kwargs))
         if tree != self._tree:
+            found = _misses().misfit(self._tree, (args, kwargs))
             raise ArgumentError(
-                f"{self._name} was compiled for {_misses().misfit(self._tree, (args, kwargs))}; leave static "
-                f"arguments out, or call the jitted function, which compiles for each"
+                f"{self._name} was compiled for {found}; leave static arguments out, or "
+                f"call the jitted function, which compiles for each"
             )
         values: list[Value] = [borrow(x) for x in leaves]
         entry = self._entry

@@ -261,7 +261,7 @@ def test_numpy_can_be_asked_for():
 
 
 @pytest.mark.parametrize(
-    "error, told",
+    ("error", "told"),
     [
         (ModuleNotFoundError("No module named 'llvmlite'", name="llvmlite"), "is not installed"),
         (ImportError("no symbol"), r"cannot be loaded \(no symbol\)"),

@@ -347,5 +347,7 @@ def test_a_value_whose_bytes_do_not_fit_64_bits_is_refused_though_a_kernel_would
         f(f32())
     body = fg.jit(lambda x: fg.lax.fori_loop(0, 2, lambda _, c: fnp.sum(
         fnp.broadcast_to(c, (1 << 33, 1 << 31))), x))  # fmt: skip
-    with pytest.raises(OutOfMemoryError, match="more than any memory holds, asked for at .*test_m"):
+    with pytest.raises(
+        OutOfMemoryError, match=r"more than any memory holds, asked for at .*test_m"
+    ):
         body(f32())
