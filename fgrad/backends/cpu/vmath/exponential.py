@@ -18,6 +18,7 @@ from fgrad.backends.cpu.vmath.lanes import (
     copysign,
     fabs,
     fma,
+    ldexp,
     polynomial,
     where,
 )
@@ -54,6 +55,8 @@ def reduce(x: Lanes) -> tuple[Lanes, Lanes]:
 
 def scale(y: Lanes, n: Lanes) -> Lanes:
     """The product y·2^n, rounded once, also where 2^n is no normal number."""
+    if y.scalar == "float" and y.builder.width == 16:  # AVX-512 has an instruction for it
+        return ldexp(y, n)
     half = n >> 1
     return y * power_of_two(half, y.scalar) * power_of_two(n - half, y.scalar)
 

@@ -3,7 +3,7 @@
 import math
 from typing import Union
 
-from fgrad.backends.cpu.text import Builder
+from fgrad.backends.cpu.text import Builder, mangle
 
 Number = Union["Lanes", float]
 INTEGER = {"float": "i32", "double": "i64"}
@@ -177,6 +177,13 @@ def fma(x: Lanes, y: Number, z: Number) -> Lanes:
     """x·y + z, rounded once."""
     operands = [(x.scalar, x.text(value)) for value in (x, y, z)]
     return Lanes(x.builder, x.builder.intrinsic("fma", x.scalar, *operands), x.scalar)
+
+
+def ldexp(x: Lanes, n: Lanes) -> Lanes:
+    """x·2^n for 32-bit integers n, rounded once."""
+    b, types = x.builder, [x.builder.vector(v.scalar) for v in (x, n)]
+    name = f"ldexp.{mangle(x.scalar, b.width)}.{mangle(n.scalar, b.width)}"
+    return Lanes(b, b.invoke(name, x.scalar, b.width, types, [x.name, n.name]), x.scalar)
 
 
 def polynomial(x: Lanes, coefficients: tuple[float, ...]) -> Lanes:
