@@ -2,40 +2,42 @@
 
 ::
 
-    python -m fgrad explain tanh                        what a primitive is, and where its rules are
-    python -m fgrad explain module:function f32[3,4]    what `jit` makes of a function, step by step
-    python -m fgrad jaxpr module:function f32[3,4] i32  the program of a function
-    python -m fgrad kernels module:function f32[3,4]    its kernels: loops, costs, lines
-    python -m fgrad trace module:function f32[3,4]      the times of a call, on arguments of ones
+    python -m fgrad explain tanh                          a primitive, and where its rules are
+    python -m fgrad explain module:function "f32[3,4]"    what `jit` makes of it, step by step
+    python -m fgrad jaxpr module:function "f32[3,4]" i32  the program of a function
+    python -m fgrad kernels module:function "f32[3,4]"    its kernels: loops, costs, lines
+    python -m fgrad trace module:function "f32[3,4]"      the times of a call, on arguments of ones
+
+Types are written as programs print them (f32[3,4], i32, bool, f8_e4m3fn[8]) or by their NumPy
+names (float32[3,4]). Functions are looked up from the current folder.
 """
 
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 import fgrad
 from fgrad import lax
 from fgrad.api.inspection import table
-from fgrad.core import dtypes
+from fgrad.core import dtype_kinds
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ArgumentError
 from fgrad.core.primitive import all_primitives
 
-_LETTERS = {"f": "float", "i": "int", "u": "uint", "c": "complex", "bf": "bfloat"}
-_TYPE = re.compile(r"(bool|bf|[fiuc])(\d*)(?:\[([\d, ]*)\])?")
+_TYPE = re.compile(r"(\w+)(?:\[([\d, ]*)\])?")
+_DTYPES = {name: d for d in dtype_kinds.ALL for name in (dtype_kinds.short_name(d), d.name)}
 
 
 def _type(text: str) -> ShapedArray:
-    """The type that a text like ``f32[2,3]`` means."""
+    """The type that a text like ``f32[2,3]`` or ``float32[2, 3]`` means."""
     match = _TYPE.fullmatch(text)
-    if match is None:
+    if match is None or match[1] not in _DTYPES:
         raise ArgumentError(f"{text!r} is no type; write f32[2,3], i32[4], bool or bf16[8]")
-    letters, bits, sizes = match.groups()
-    name = letters if letters == "bool" else f"{_LETTERS[letters]}{bits}"
-    shape = tuple(int(n) for n in (sizes or "").split(",") if n.strip())
-    return ShapedArray(shape, dtypes.dtype(name))
+    shape = tuple(int(n) for n in (match[2] or "").split(",") if n.strip())
+    return ShapedArray(shape, _DTYPES[match[1]])
 
 
 def _function(text: str) -> Callable[..., Any]:
@@ -58,8 +60,9 @@ def explain(what: str, *types: str) -> str:
     known = {p.name: p for p in all_primitives()}
     prim = known.get(what)
     if prim is None:
-        close = ", ".join(n for n in sorted(known) if what in n) or "none contains it"
-        raise ArgumentError(f"there is no primitive {what!r}; names like it: {close}")
+        close = [n for n in sorted(known) if what in n] or get_close_matches(what, known)
+        told = f"names like it: {', '.join(close)}" if close else "no name is like it"
+        raise ArgumentError(f"there is no primitive {what!r}; {told}")
     return prim.card()
 
 
@@ -98,13 +101,9 @@ def _places(step: Any) -> list[str]:
 
 def _memory(lowered: Any) -> str:
     try:
-        m = lowered.memory_analysis()
+        return f"memory {lowered.memory_analysis()}"
     except ArgumentError as error:
         return f"memory: {str(error).partition(chr(10))[0]}"
-    return (
-        f"memory {m.peak_bytes:,} bytes at the peak: inputs {m.input_bytes:,}, results "
-        f"{m.result_bytes:,}, temporaries {m.arena_bytes:,}"
-    )
 
 
 def jaxpr(function: str, *types: str) -> str:
@@ -138,7 +137,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     try:
         print(command(*arguments[1:]))
-    except (fgrad.errors.FgradError, ImportError, AttributeError, TypeError) as error:
+    except (fgrad.errors.FgradError, ImportError, AttributeError, TypeError, MemoryError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
     return 0

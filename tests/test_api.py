@@ -61,6 +61,8 @@ def test_one_trace_a_signature():
         ({"a": [X, X]}, {"a": [X, X[0]]}, "x['a'][1]: f64[2,3] -> f64[3]"),
         ({"a": [X]}, {"a": (X,)}, "tree of x['a']: list of length 1 -> tuple of length 1"),
         ({"a": X}, {"b": X}, "tree of x: dict with keys ['a'] -> dict with keys ['b']"),
+        ({"a": X}, {"a": [X]}, "tree of x['a']: a leaf -> list of length 1"),
+        (X, None, "tree of x: a leaf -> None"),
         ([X] * 9, [X[0]] * 9, "; ".join(f"x[{i}]: f64[2,3] -> f64[3]" for i in range(3))
          + "; 6 more leaves"),
     ],

@@ -66,6 +66,27 @@ def test_loops_around_functions_of_the_user_are_host_steps():
     assert "host" not in kinds[2:]
 
 
+def test_steps_and_memory_print_in_a_few_lines():
+    def f(x):
+        y = fnp.sin(x)
+        return fg.lax.fori_loop(0, 3, lambda i, c: fnp.linalg.solve(c, c), y)
+
+    x = np.ones((2, 2), np.float32)
+    low = lowered(f, x)
+    line = f.__code__.co_firstlineno + 1
+    sine, loop = low.schedule()
+    assert repr(sine) == (
+        f"kernel sin writes float32[2, 2]: 4 operations, 32 bytes\n  at {__file__}:{line} "
+        f"({f.__qualname__})"
+    )
+    lines = repr(loop).splitlines()
+    assert lines[0].startswith("host scan writes ")
+    assert lines[2].startswith("  only Python can run solve")
+    assert any(found.startswith("  library solve writes float32[2, 2]: ") for found in lines)
+    memory = low.memory_analysis()
+    assert str(memory).startswith(f"{memory.peak_bytes:,} bytes at the peak: inputs 16, results ")
+
+
 def test_lines_that_widen_to_64_bits_are_listed_also_in_loops():
     def f(x, y):
         x = x + np.float32(1) + 1.0
@@ -188,10 +209,17 @@ def test_a_compiled_program_takes_the_arguments_of_the_function():
 
 def test_arguments_that_do_not_fit_are_refused():
     compiled = lowered(lambda p: p["x"] * 2.0, {"x": X}).compile()
-    with pytest.raises(ArgumentError, match=r"compiled for f32\[8,4\] as argument .*'x'.* f64"):
+    with pytest.raises(ArgumentError, match=r"for f32\[8,4\] as argument 0\['x'\], got f64"):
         compiled({"x": X.astype(np.float64)})
-    with pytest.raises(ArgumentError, match="of the structure"):
-        compiled(X)
+    for args, kwargs, told in (
+        ((X,), {}, r"dict with keys \['x'\] as argument 0, got a leaf of type ndarray"),
+        (({"x": [X]},), {}, r"a leaf as argument 0\['x'\], got list of length 1; leave static"),
+        (({"x": X}, 2), {}, "1 positional arguments, got 2"),
+        ((), {"p": {"x": X}}, "1 positional arguments, got 0"),
+        (({"x": X},), {"n": 2}, r"keyword arguments \[\], got \['n'\]"),
+    ):
+        with pytest.raises(ArgumentError, match=told):
+            compiled(*args, **kwargs)
     with pytest.raises(ArgumentError, match="a traced f32"):
         fg.grad(lambda x: fnp.sum(compiled({"x": x})))(X)
     with pytest.raises(ArgumentError, match="compiled for"):

@@ -39,6 +39,23 @@ def test_programs_and_kernels_of_a_function(capsys):
     assert "48 bytes at the peak: inputs 24, results 24, temporaries 0" in out
 
 
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("float32[2, 3]", "f32[2,3]"),
+        ("bool", "b[]"),
+        ("b[4]", "b[4]"),
+        ("bf16[1]", "bf16[1]"),
+        ("f8_e4m3fn[5]", "f8_e4m3fn[5]"),
+        ("uint8", "u8[]"),
+    ],
+)
+def test_types_are_taken_as_they_are_printed(capsys, text, printed):
+    status, out, _ = run(capsys, "jaxpr", "fgrad.numpy:ravel", text)
+    assert status == 0
+    assert f"a:{printed}." in out
+
+
 def affine(x, w):
     return fg.numpy.exp(x @ w)
 
@@ -76,6 +93,10 @@ def test_trace_tells_the_times_of_a_call(capsys):
         (("explain", "tanh", "f32"), "write module:function"),
         (("explain", "tan_h"), "no primitive 'tan_h'"),
         (("explain", "anh"), "tanh"),
+        (("explain", "tanhh"), "names like it: tanh, "),
+        (("explain", "qqqq"), "no name is like it"),
+        (("trace", "fgrad.numpy:ravel", "f32[10000000000000000]"), "emory"),
+        (("jaxpr", "fgrad.numpy:tanh", "f99[3]"), "'f99[3]' is no type"),
         (("jaxpr", "fgrad.numpy.tanh", "f32"), "write module:function"),
         (("jaxpr", "fgrad.numpy:tanhh", "f32"), "tanhh"),
         (("jaxpr", "no_such_module:f", "f32"), "no_such_module"),

@@ -97,19 +97,20 @@ def measured(jaxpr: Jaxpr, mark: Callable[[], object]) -> Runnable:
 
 @functools.cache
 def _compiler() -> Callable[..., Runnable] | None:
-    """The compiler for CPUs, loaded when first needed; None without llvmlite."""
+    """The compiler for CPUs, loaded when first needed; None where llvmlite does not load."""
     try:
-        module = import_module("fgrad.backends.cpu.compiler")
-    except ImportError as error:
-        if not (error.name or "").startswith("llvmlite"):
-            raise
+        import_module("llvmlite.binding")
+    except (ImportError, OSError) as error:  # OSError: its shared library does not load
+        absent = isinstance(error, ModuleNotFoundError) and error.name == "llvmlite"
+        what = "is not installed" if absent else f"cannot be loaded ({error})"
         warnings.warn(
-            "llvmlite is not installed, so jit runs NumPy operation by operation; install it for "
-            "compiled kernels, or silence this with FGRAD_CPU_COMPILER=numpy",
+            f"llvmlite {what}, so jit runs NumPy operation by operation; install it for compiled "
+            f"kernels, or silence this with FGRAD_CPU_COMPILER=numpy",
             RuntimeWarning,
             stacklevel=2,
         )
         return None
+    module = import_module("fgrad.backends.cpu.compiler")
     made: Callable[..., Runnable] = module.compile_program
     return made
 

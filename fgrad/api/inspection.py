@@ -73,6 +73,15 @@ class StepInfo(NamedTuple):
     steps: "tuple[StepInfo, ...]" = ()
     reason: str = ""
 
+    def __repr__(self) -> str:
+        # A line for the step, then the user's lines and the steps of a loop, indented.
+        head = f"{self.kind} {self.name} writes {', '.join(self.buffers) or 'nothing'}: "
+        notes = [f"at {line}" for line in self.lines]
+        notes += [self.reason] if self.reason else []
+        notes += [line for step in self.steps for line in repr(step).splitlines()]
+        cost = f"{self.flops:,} operations, {self.bytes:,} bytes"
+        return "\n  ".join([head + cost, *notes])
+
 
 def kernels_of(program: Runnable) -> list[KernelInfo]:
     """The kernels of a program, in order; none where NumPy runs it."""

@@ -8,7 +8,7 @@ from typing import Any
 from fgrad.core import trees
 from fgrad.core.avals import ShapedArray
 from fgrad.core.config import TRACE_FLAGS
-from fgrad.core.tree_registry import keystr
+from fgrad.core.tree_registry import SequenceKey, keystr
 from fgrad.core.treedef import describe, describe_def, first_difference
 
 _SHOWN = 3  # differences of one kind that a reason spells out
@@ -97,15 +97,15 @@ def _value(values: dict[Any, Any], label: Any) -> str:
 def _leaves(near: Key, key: Key, tree: Any, names: Sequence[str]) -> list[str]:
     """The first difference of two trees, or all between the types of their leaves."""
     if near[1] != key[1]:
-        found = first_difference(near[1], tree)
+        found = first_difference(near[1], tree, exact=True)
         if found is None:  # they differ in what prints alike
             return [f"tree: {near[1]} -> {key[1]}"]
         path, was, now = found
-        return [f"tree of {_named(path, names)}: {describe_def(was)} -> {describe(now)}"]
+        return [f"tree of {named(path, names)}: {describe_def(was)} -> {describe(now)}"]
     changed = [i for i, (was, now) in enumerate(zip(near[2], key[2], strict=True)) if was != now]
     paths = trees.flatten_with_path(tree)[0] if changed else []
     return [
-        f"{_named(paths[i][0], names)}: {_typed(near[2][i])} -> {_typed(key[2][i])}"
+        f"{named(paths[i][0], names)}: {_typed(near[2][i])} -> {_typed(key[2][i])}"
         for i in changed[: _shown(changed)]
     ] + _more(changed, "leaves")
 
@@ -115,7 +115,20 @@ def _typed(kind: tuple[Any, ...]) -> str:
     return f"weak {aval}" if aval.weak_type else str(aval)
 
 
-def _named(path: Any, names: Sequence[str]) -> str:
+def misfit(expected: Any, tree: Any) -> str:
+    """What a structure of arguments has where others, (positional, by keyword), first depart."""
+    found = first_difference(expected, tree, exact=True)
+    if found is None:  # they differ in what prints alike
+        return f"arguments of the structure {expected}, got {tree}"
+    path, wanted, got = found
+    if path == (SequenceKey(0),):
+        return f"{len(wanted.children())} positional arguments, got {len(got)}"
+    if path == (SequenceKey(1),):
+        return f"keyword arguments {sorted(wanted.spec.entries())}, got {sorted(got)}"
+    return f"{describe_def(wanted)} as {named(path)}, got {describe(got)}"
+
+
+def named(path: Any, names: Sequence[str] = ()) -> str:
     """A path in (positional, by keyword) by the names of arguments."""
     if len(path) < 2:
         return ("the positional arguments", "the keyword arguments")[path[0].idx] if path else "all"

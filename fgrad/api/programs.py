@@ -18,7 +18,6 @@ from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer
 from fgrad.core.transforms.call import call
 from fgrad.core.transforms.stage import hoist
-from fgrad.core.tree_registry import keystr
 
 if TYPE_CHECKING:
     from fgrad.api.inspection import KernelInfo, StepInfo
@@ -174,6 +173,10 @@ def _owner(x: Any) -> int:
 def _inspection() -> Any:
     """`fgrad.api.inspection`, loaded when somebody looks: it needs the compiler's own modules."""
     return import_module("fgrad.api.inspection")
+
+
+def _misses() -> Any:
+    return import_module("fgrad.api.misses")  # only for who passes what does not fit
 
 
 class Lowered:
@@ -335,19 +338,20 @@ class Compiled(Lowered):
         """The leaves of arguments that fit; uses up the random keys among them."""
         leaves, tree = trees.flatten((args, kwargs))
         if tree != self._tree:
+            found = _misses().misfit(self._tree, (args, kwargs))
             raise ArgumentError(
-                f"{self._name} was compiled for arguments of the structure {self._tree}, got "
-                f"{tree}; call the jitted function, which compiles for each"
+                f"{self._name} was compiled for {found}; leave static arguments out, or "
+                f"call the jitted function, which compiles for each"
             )
         values: list[Value] = [borrow(x) for x in leaves]
         entry = self._entry
         for i, (value, var) in enumerate(zip(values, entry.closed.jaxpr.invars, strict=True)):
             got, wanted = value.aval, var.aval
             if isinstance(value, Tracer) or (got.shape, got.dtype) != (wanted.shape, wanted.dtype):
-                path = keystr(trees.flatten_with_path((args, kwargs))[0][i][0][1:])
+                path = _misses().named(trees.flatten_with_path((args, kwargs))[0][i][0])
                 what = f"a traced {got}" if isinstance(value, Tracer) else str(got)
                 raise ArgumentError(
-                    f"{self._name} was compiled for {wanted} as argument {path}, got {what}; call "
+                    f"{self._name} was compiled for {wanted} as {path}, got {what}; call "
                     f"the jitted function, which compiles for each"
                 )
         if entry.jaxpr.key_uses is not None:

@@ -62,6 +62,12 @@ class Memory:
     peak_bytes: int
     reused: int
 
+    def __str__(self) -> str:
+        return (
+            f"{self.peak_bytes:,} bytes at the peak: inputs {self.input_bytes:,}, results "
+            f"{self.result_bytes:,}, temporaries {self.arena_bytes:,}"
+        )
+
     @property
     def places(self) -> dict[int, int]:
         """For buffers of which that is known, a number that only those share that lie together."""

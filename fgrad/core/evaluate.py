@@ -221,7 +221,7 @@ def _is_frozen(x: Any) -> bool:
 def is_value(x: Any) -> bool:
     """Whether `as_value` takes `x`."""
     if isinstance(x, (np.ndarray, np.generic)):
-        return x.dtype.kind not in "OSUMm" and x.dtype.isnative
+        return _is_held(x.dtype)
     plain = isinstance(x, Array) or type(x) in _WEAK_DEFAULTS or type(x) is bool
     return plain or is_buffer(x) or hasattr(x, "__fgrad_array__")
 
@@ -236,9 +236,15 @@ def _python_scalar(x: Any, dtype: np.dtype[Any]) -> Any:
         ) from None
 
 
+def _is_held(dtype: np.dtype[Any]) -> bool:
+    if dtype.kind == "V":  # the small floats and integers of ml_dtypes, float0, records
+        return dtype.type is not np.void or dtype == dtypes.float0
+    return dtype.kind not in "OSUMm" and dtype.isnative
+
+
 def check_dtype(dtype: np.dtype[Any]) -> None:
     """Raise `DtypeError` unless programs can hold `dtype` (numbers and booleans)."""
-    if dtype.kind in "OSUMm" or not dtype.isnative:
+    if not _is_held(dtype):
         raise DtypeError(
             f"arrays of dtype {dtype} cannot be traced: fgrad holds native booleans and numbers; "
             f"convert the array first"

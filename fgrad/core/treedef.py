@@ -224,16 +224,19 @@ def _mismatch(treedef: TreeDef, tree: Any, name: str, otherwise: str = "") -> st
 
 
 def first_difference(
-    expected: TreeDef, tree: Any, path: KeyPath = ()
+    expected: TreeDef, tree: Any, path: KeyPath = (), *, exact: bool = False
 ) -> tuple[KeyPath, Any, Any] | None:
-    """Return where ``tree`` first departs from ``expected``, whose leaves match anything."""
+    """Return where ``tree`` first departs from ``expected``, whose leaves match any tree.
+
+    With ``exact`` they match leaves only.
+    """
     if expected is LEAF:
-        return None
+        return (path, expected, tree) if exact and not is_leaf_type(type(tree)) else None
     level = expected.level_of(tree)
     if level is None:
         return path, expected, tree
     for key, child, subtree in level:
-        found = first_difference(child, subtree, (*path, key))
+        found = first_difference(child, subtree, (*path, key), exact=exact)
         if found is not None:
             return found
     return None

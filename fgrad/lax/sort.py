@@ -219,6 +219,9 @@ def argsort(operand: Any, axis: int = -1) -> Value:
 
 # ----------------------------------------------------------------------------------------- top_k
 
+# So many elements for each of the greatest, at least, and they are selected before they are sorted.
+_FEW = 8
+
 
 def _top_k_abstract(x: ShapedArray, *, k: int, axis: int) -> list[ShapedArray]:
     check_kind("top_k", x, "iuf")
@@ -237,11 +240,31 @@ def _top_k_eager(xp: Any, x: Any, *, k: int, axis: int) -> list[Any]:
     n = x.shape[axis]
     if not 0 <= k <= n or (x.dtype.kind not in "iuf" and basis.wide(x.dtype) is None):
         raise ValueError("operand")
-    # A stable descending order: the stable ascending one of the reversed array, reversed.
-    back = (slice(None),) * axis + (slice(None, None, -1),)
-    rising = xp.argsort(_comparable(x)[back], axis, kind="stable")
-    order = (n - 1 - rising[back])[(*back[:-1], slice(0, k))]
+    keys = _comparable(x)
+    order = None
+    if xp is np and 0 < k <= n // _FEW and x.size:
+        order = _order_of_few(keys, k, axis)
+    if order is None:
+        order = _falling(xp, keys, axis)[(slice(None),) * axis + (slice(0, k),)]
     return [xp.take_along_axis(x, order, axis), order.astype(_index_dtype(n))]
+
+
+def _falling(xp: Any, keys: Any, axis: int) -> Any:
+    """A stable descending order: the stable ascending one of the reversed array, reversed."""
+    back = (slice(None),) * axis + (slice(None, None, -1),)
+    return keys.shape[axis] - 1 - xp.argsort(keys[back], axis, kind="stable")[back]
+
+
+def _order_of_few(keys: Any, k: int, axis: int) -> Any:
+    """The indices of the k greatest, sorting no others; None where equal ones are left out."""
+    rows = np.moveaxis(keys, axis, -1)
+    least = np.partition(rows, -k, -1)[..., -k, None]
+    taken = ~(rows < least)  # NaN is the greatest, as in a sort
+    if np.any(np.count_nonzero(taken, -1) != k):
+        return None
+    places = np.nonzero(taken)[-1].reshape(*rows.shape[:-1], k)
+    order = _falling(np, np.take_along_axis(rows, places, -1), rows.ndim - 1)
+    return np.moveaxis(np.take_along_axis(places, order, -1), -1, axis)
 
 
 def _top_k_workspace(operands: Sequence[ShapedArray], _results: Any, _params: Any) -> int:

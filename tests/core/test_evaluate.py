@@ -92,3 +92,10 @@ def test_a_function_with_nothing_to_do_copies_a_borrowed_buffer(nothing_to_do):
     y = nothing_to_do(x)
     x[:] = -1.0
     np.testing.assert_array_equal(y, X)
+
+
+def test_records_are_no_arrays_of_numbers():
+    records = np.zeros(3, [("a", np.float32)])
+    for taken in (fnp.sin, fnp.asarray, fg.jit(lambda x: x)):
+        with pytest.raises(DtypeError, match="fgrad holds native booleans and numbers"):
+            taken(records)

@@ -3,6 +3,7 @@ import pytest
 
 import fgrad as fg
 from fgrad import lax
+from fgrad.core import dtypes
 from fgrad.core.errors import AxisError, ShapeError
 from tests.lax.values import bare
 
@@ -78,3 +79,23 @@ def test_the_gradient_of_top_k_goes_to_the_greatest():
 def test_wrong_calls_say_why(call, error, match):
     with pytest.raises(error, match=match):
         call()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8, "bfloat16"])
+def test_few_of_many_are_selected_as_a_sort_of_all_orders_them(axis, dtype):
+    rng = np.random.default_rng(0)
+    plain = rng.permutation(60)[None] + np.zeros((9, 1))  # 1 to 7 of 60: selected before sorted
+    cases = [plain, np.round(plain / 4), np.zeros((9, 60)), rng.permuted(plain, axis=1)]
+    if dtype in (np.float32, np.float64):
+        cases.append(np.where(rng.random((9, 60)) < 0.05, np.nan, plain))
+        cases.append(np.where(rng.random((9, 60)) < 0.9, np.nan, plain))
+        cases.append(np.where(rng.random((9, 60)) < 0.5, -0.0, 0.0))
+    for x in cases:
+        x = np.moveaxis(x, 1, axis).astype(dtypes.dtype(dtype))
+        falling = 59 - np.flip(np.argsort(np.flip(x, axis), axis, kind="stable"), axis)
+        for k in (1, 3, 7):
+            order = np.take(falling, range(k), axis)
+            values, places = lax.top_k(x, k, axis=axis)
+            np.testing.assert_array_equal(bare(places), order)
+            np.testing.assert_array_equal(bare(values), np.take_along_axis(x, order, axis))

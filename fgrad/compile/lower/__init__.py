@@ -35,9 +35,11 @@ from fgrad.compile.plan import (
 )
 from fgrad.compile.plan import Library as LibraryStep
 from fgrad.compile.updates import with_patches
+from fgrad.core.errors import OutOfMemoryError
 from fgrad.core.ir import Jaxpr, Literal, Var
 from fgrad.core.transforms.jaxprs import derived
 
+_MOST_BYTES = 2**63 - 1
 _AGAIN = 4  # operations that are rather repeated than their result stored and read
 
 
@@ -80,10 +82,22 @@ def planned(jaxpr: Jaxpr, supports: Supports) -> tuple[Jaxpr, Plan]:
     return found
 
 
+def _check_sizes(jaxpr: Jaxpr) -> None:
+    """Raise unless the bytes of each value can be counted in 64 bits, as sizes of loops are."""
+    for eqn in jaxpr.eqns:
+        for v in eqn.outputs:
+            if v.aval.nbytes > _MOST_BYTES:
+                raise OutOfMemoryError(
+                    f"{eqn.primitive.name} makes a {v.aval}, more than any memory holds, asked "
+                    f"for at {eqn.source}; correct its shape"
+                )
+
+
 class _Planner:
     """Puts the nodes of a partition in order and gives each value a buffer."""
 
     def __init__(self, program: Program) -> None:
+        _check_sizes(program.jaxpr)
         self.program = program
         self.partition = Partition(program)
         self.results = {v for v in program.results if type(v) is Var}

@@ -260,14 +260,22 @@ def test_numpy_can_be_asked_for():
         assert f.lower(x).kernels() == []
 
 
-def test_without_llvmlite_numpy_runs_programs_and_that_is_said(monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ModuleNotFoundError("No module named 'llvmlite'", name="llvmlite"), "is not installed"),
+        (ImportError("no symbol"), r"cannot be loaded \(no symbol\)"),
+        (OSError("no shared object"), r"cannot be loaded \(no shared object\)"),
+    ],
+)
+def test_without_llvmlite_numpy_runs_programs_and_that_is_said(monkeypatch, error, told):
     def missing(_name):
-        raise ModuleNotFoundError("No module named 'llvmlite'", name="llvmlite")
+        raise error
 
     monkeypatch.setattr(execution, "import_module", missing)
     execution._compiler.cache_clear()
     try:
-        with pytest.warns(RuntimeWarning, match="llvmlite is not installed"):
+        with pytest.warns(RuntimeWarning, match=f"llvmlite {told}"):
             assert not isinstance(program_of(fnp.sin, normal(4)), Executable)
         x = normal(4)
         np.testing.assert_array_equal(fg.jit(fnp.cos)(x), np.cos(x))  # said once: no warning

@@ -339,3 +339,15 @@ def test_a_program_that_no_machine_can_hold():
     assert memory.result_bytes == 1 << 46
     with pytest.raises(OutOfMemoryError, match=r"67,108,8\d\d\.0 MiB at its peak"):
         f(f32(1 << 22))
+
+
+def test_a_value_whose_bytes_do_not_fit_64_bits_is_refused_though_a_kernel_would_not_store_it():
+    f = fg.jit(lambda x: fnp.sum(fnp.broadcast_to(x, (1 << 33, 1 << 31))))
+    with pytest.raises(OutOfMemoryError, match=r"makes a f32\[8589934592,2147483648\], more than"):
+        f(f32())
+    body = fg.jit(lambda x: fg.lax.fori_loop(0, 2, lambda _, c: fnp.sum(
+        fnp.broadcast_to(c, (1 << 33, 1 << 31))), x))  # fmt: skip
+    with pytest.raises(
+        OutOfMemoryError, match=r"more than any memory holds, asked for at .*test_m"
+    ):
+        body(f32())
