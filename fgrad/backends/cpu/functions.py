@@ -21,6 +21,7 @@ from fgrad.backends.cpu.pool import SPIN, Workers, thread_count
 from fgrad.backends.cpu.runtime import Context, Word
 from fgrad.backends.cpu.tape import Assembled, Frame, Tape
 from fgrad.backends.cpu.together import Part, scratch_of, table
+from fgrad.core.errors import ConfigError
 from fgrad.core.evaluate import ArrayImpl
 
 Launcher = Callable[..., Any]
@@ -252,8 +253,11 @@ class Functions:
 
     def _works(self, head: int) -> bool:
         """Whether arrays look as expected, and a builtin computes what it should."""
-        if os.environ.get("FGRAD_CPU_CALL") == "ctypes":
+        asked = os.environ.get("FGRAD_CPU_CALL")
+        if asked == "ctypes":
             return False
+        if asked:
+            raise ConfigError(f"environment variable FGRAD_CPU_CALL={asked!r}: accepted is ctypes")
         if not _layout_holds(head):
             warnings.warn(
                 "fgrad reads arrays through ctypes, which makes small programs slower: this NumPy "

@@ -211,6 +211,9 @@ def test_the_portable_path_can_be_asked_for(monkeypatch):
     x, y = np.arange(3), np.zeros(3, np.int64)
     probe(made, 3, 2)(x, y)
     np.testing.assert_array_equal(y, [2, 3, 4])
+    monkeypatch.setenv("FGRAD_CPU_CALL", "ctype")
+    with pytest.raises(ConfigError, match="FGRAD_CPU_CALL='ctype': accepted is ctypes"):
+        Functions(engine(), 1)
 
 
 def test_the_number_of_threads_follows_the_environment(monkeypatch):

@@ -289,7 +289,7 @@ def test_donated_arguments_stay_valid_if_nothing_ran(place, calls, monkeypatch):
         return x + y, y * 2, z @ x, fnp.sin(z)
 
     run = fg.jit(f, donate_argnums=0)
-    args = f32(300, 300), f32(300, 300)
+    args = f32(600, 600), f32(600, 600)  # results large enough for pages of their own
     want = fg.jit(f)(*args)
     run(*copies(args))
     before = [np.array(a) for a in args]
