@@ -321,3 +321,17 @@ def test_a_donated_array_still_prints():
     assert repr([x]) == f"[{x!r}]"
     with pytest.raises(BufferDonatedError):
         f"{x:.2f}"
+
+
+@pytest.mark.parametrize("shape", [(3, 300), (64, 5000), (5, 9000)])
+def test_a_value_kept_for_a_later_pass_does_not_overwrite_what_it_reads(shape):
+    """The exponentials could wait in the place of the result, were that not the donated input."""
+
+    def f(x):
+        e = fnp.exp(x)
+        return e / fnp.sum(e, -1, keepdims=True) + x
+
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    g = fg.jit(f, donate_argnums=0)
+    assert g.lower(x).memory_analysis().taken == {1: 0}
+    np.testing.assert_allclose(np.asarray(g(fnp.array(x))), np.asarray(f(fnp.array(x))), rtol=1e-5)
