@@ -37,7 +37,10 @@ def _write_scalars(function: Any, out: Any, places: Any, values: Any) -> None:
     if function is np.add and out.dtype == F32:
         # Sums in float64, rounded once.
         if 8 * len(places) > len(out):
-            out[...] = out + np.bincount(places, values, len(out))
+            touched = np.zeros(len(out), bool)  # a zero elsewhere keeps its sign
+            touched[places] = True
+            sums = np.bincount(places, values, len(out))
+            np.add(out, sums, out=out, where=touched, casting="same_kind")
         else:
             places, which = np.unique(places, return_inverse=True)
             out[places] = out[places] + np.bincount(which, values)

@@ -134,3 +134,14 @@ def test_fills_of_zeros_with_either_sign_are_told_apart_in_one_program():
 
     for found in (f(x), fg.jit(f)(x)):
         assert [bool(np.signbit(np.asarray(y)[1])) for y in found] == [False, True, True]
+
+
+def test_sums_leave_zeros_that_nobody_adds_to_as_they_are():
+    x = np.array([-0.0, -0.0, 0.0, 3.0], np.float32)
+
+    def f(x):
+        return fnp.asarray(x).at[np.array([1, 3, 3])].add(np.float32(1))
+
+    for found in map(np.asarray, (f(x), fg.jit(f)(x))):
+        np.testing.assert_array_equal(found, [0, 1, 0, 5])
+        assert np.signbit(found).tolist() == [True, False, False, False]
