@@ -23,9 +23,9 @@ def shortage(jaxpr: Jaxpr, plan: Plan, memory: Memory) -> str:
         ("temporaries", memory.arena_bytes),
         ("what libraries return or need", max(0, libraries)),
     ]
-    told = ", ".join(f"{name} {_mib(size)}" for name, size in parts if size)
+    told = ", ".join(f"{name} {_bytes(size)}" for name, size in parts if size)
     lines = [
-        f"no memory to run a program that takes {_mib(memory.peak_bytes)} at its peak ({told}); "
+        f"no memory to run a program that takes {_bytes(memory.peak_bytes)} at its peak ({told}); "
         f"make it smaller (a smaller batch, checkpoint), donate arguments, or free what is not "
         f"needed. The largest buffers at that moment:"
     ]
@@ -37,7 +37,7 @@ def shortage(jaxpr: Jaxpr, plan: Plan, memory: Memory) -> str:
         if b in made:
             eqn = _maker(jaxpr, made[b], aval)
             where = f"{eqn.primitive.name}, asked for at {eqn.source}"
-        lines.append(f"  {_mib(buffer.nbytes)}  {aval}  {where}")
+        lines.append(f"  {_bytes(buffer.nbytes)}  {aval}  {where}")
     return "\n".join(lines)
 
 
@@ -77,5 +77,8 @@ def _maker(jaxpr: Jaxpr, step: Step, aval: ShapedArray) -> Eqn:
     return eqns[-1]
 
 
-def _mib(size: int) -> str:
-    return f"{size / 2**20:,.1f} MiB" if size >= 2**20 else f"{size / 2**10:,.1f} KiB"
+def _bytes(size: int) -> str:
+    if size < 2**10:
+        return f"{size} bytes"
+    power = min((size.bit_length() - 1) // 10, 6)
+    return f"{size / 2 ** (10 * power):,.1f} {'KMGTPE'[power - 1]}iB"
