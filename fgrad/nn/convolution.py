@@ -173,18 +173,8 @@ def conv_transpose(
             f"dilation {dilations}"
         )
         raise ArgumentError(message)
-    inputs, outputs, kernel = weight.shape[0], weight.shape[1], weight.shape[2:]
-    if groups < 1 or x.shape[1] != inputs or inputs % groups:
-        message = (
-            f"conv_transpose: weight must be [in, out / groups, …] with groups dividing in, got "
-            f"x {list(x.shape)}, weight {list(weight.shape)}, groups={groups}"
-        )
-        raise ShapeError(message)
-    # The transpose in x convolves the stretched x with the flipped kernel, in and out exchanged.
-    by_group = weight.reshape((groups, inputs // groups, outputs, *kernel))
-    exchanged = fnp.swapaxes(by_group, 1, 2).reshape((groups * outputs, inputs // groups, *kernel))
-    flipped = fnp.flip(exchanged, axis=tuple(range(2, rank + 2)))
-    reaches = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
+    flipped = _transposed_kernel(x, weight, groups)
+    reaches = [d * (k - 1) for d, k in zip(dilations, weight.shape[2:], strict=True)]
     pairs = [(r - p, r - p + e) for r, p, e in zip(reaches, paddings, extras, strict=True)]
     y = lax.conv_general_dilated(
         x,
@@ -196,3 +186,19 @@ def conv_transpose(
         feature_group_count=groups,
     )
     return _with_bias(name, y, bias)
+
+
+def _transposed_kernel(x: Value, weight: Value, groups: int) -> Value:
+    """What the transpose of a convolution in x convolves the stretched x with.
+
+    It is the kernel flipped, with its inputs and outputs exchanged.
+    """
+    inputs, outputs, kernel = weight.shape[0], weight.shape[1], weight.shape[2:]
+    if groups < 1 or x.shape[1] != inputs or inputs % groups:
+        raise ShapeError(
+            f"conv_transpose: weight must be [in, out / groups, …] with groups dividing in, got "
+            f"x {list(x.shape)}, weight {list(weight.shape)}, groups={groups}"
+        )
+    by_group = weight.reshape((groups, inputs // groups, outputs, *kernel))
+    exchanged = fnp.swapaxes(by_group, 1, 2).reshape((groups * outputs, inputs // groups, *kernel))
+    return fnp.flip(exchanged, axis=tuple(range(2, weight.ndim)))
