@@ -80,19 +80,19 @@ entry:
   %expected = call i64 @word(ptr %table, i64 {H.COUNT})
   %whole = icmp eq i64 %count, %expected
   %first = getelementptr i64, ptr %table, i64 {H.SIZE}
-  br i1 %whole, label %loop, label %no
+  br i1 %whole, label %loop, label %end
 loop:
   %i = phi i64 [0, %entry], [%i1, %next]
   %item = phi ptr [%first, %entry], [%item1, %next]
   %more = icmp slt i64 %i, %count
-  br i1 %more, label %look, label %yes
+  br i1 %more, label %look, label %end
 look:
   %xp = getelementptr ptr, ptr %given, i64 %i
   %x = load ptr, ptr %xp
   %tp = getelementptr i8, ptr %x, i64 {type}
   %t = load i64, ptr %tp
   %ours = icmp eq i64 %t, %array
-  br i1 %ours, label %flagged, label %no
+  br i1 %ours, label %flagged, label %end
 flagged:
   %fp = getelementptr i8, ptr %x, i64 %flags.at
   %f = load i64, ptr %fp
@@ -101,14 +101,14 @@ flagged:
   %is0 = icmp eq i64 %f, %f0
   %is1 = icmp eq i64 %f, %f1
   %is = or i1 %is0, %is1
-  br i1 %is, label %held, label %no
+  br i1 %is, label %held, label %end
 held:
   %bp = getelementptr i8, ptr %x, i64 %data.at
   %b = load ptr, ptr %bp
   %kp = getelementptr i8, ptr %b, i64 {type}
   %k = load i64, ptr %kp
   %plain = icmp eq i64 %k, %ndarray
-  br i1 %plain, label %typed, label %no
+  br i1 %plain, label %typed, label %end
 typed:
   %dp = getelementptr i8, ptr %b, i64 {dtype}
   %d = load i64, ptr %dp
@@ -123,7 +123,7 @@ typed:
   %sp = getelementptr i8, ptr %b, i64 {shape}
   %shape = load ptr, ptr %sp
   %shape0 = getelementptr i64, ptr %item, i64 {I.SIZE}
-  br i1 %fits, label %axes, label %no
+  br i1 %fits, label %axes, label %end
 axes:
   %a = phi i64 [0, %typed], [%a1, %axis]
   %inside = icmp slt i64 %a, %rank
@@ -133,16 +133,15 @@ axis:
   %l0 = call i64 @word(ptr %shape0, i64 %a)
   %a1 = add i64 %a, 1
   %long = icmp eq i64 %l, %l0
-  br i1 %long, label %axes, label %no
+  br i1 %long, label %axes, label %end
 next:
   %i1 = add i64 %i, 1
   %item1 = getelementptr i64, ptr %shape0, i64 %rank
   br label %loop
-yes:
-  %true = call ptr @constant(ptr %context, i64 {C.TRUE})
-  ret ptr %true
-no:
-  %false = call ptr @constant(ptr %context, i64 {C.FALSE})
-  ret ptr %false
+end:
+  %found = phi i1 [false, %entry], [true, %loop], [false, %look], [false, %flagged],
+    [false, %held], [false, %typed], [false, %axis]
+  %told = call ptr @answer(ptr %context, i1 %found)
+  ret ptr %told
 }}
 """

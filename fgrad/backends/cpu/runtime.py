@@ -128,6 +128,12 @@ end:
   ret ptr %object
 }}
 
+define internal ptr @answer(ptr %context, i1 %yes) {{
+  %which = select i1 %yes, i64 {C.TRUE}, i64 {C.FALSE}
+  %object = call ptr @constant(ptr %context, i64 %which)
+  ret ptr %object
+}}
+
 define internal ptr @data(ptr %array) alwaysinline {{
   %p = getelementptr i8, ptr %array, i64 {data}
   %v = load ptr, ptr %p
@@ -213,29 +219,27 @@ entry:
 loop:
   %i = phi i64 [0, %entry], [%i1, %next]
   %more = icmp slt i64 %i, %count
-  br i1 %more, label %look, label %yes
+  br i1 %more, label %look, label %end
 look:
   %ap = getelementptr ptr, ptr %given, i64 %i
   %array = load ptr, ptr %ap
   %tp = getelementptr i8, ptr %array, i64 {type}
   %type = load i64, ptr %tp
   %plain = icmp eq i64 %type, %ndarray
-  br i1 %plain, label %see, label %no
+  br i1 %plain, label %see, label %end
 see:
   %fp = getelementptr i8, ptr %array, i64 {flags}
   %flags = load i32, ptr %fp
   %bits = and i32 %flags, 257
   %good = icmp eq i32 %bits, 257
-  br i1 %good, label %next, label %no
+  br i1 %good, label %next, label %end
 next:
   %i1 = add i64 %i, 1
   br label %loop
-yes:
-  %true = call ptr @constant(ptr %context, i64 {C.TRUE})
-  ret ptr %true
-no:
-  %false = call ptr @constant(ptr %context, i64 {C.FALSE})
-  ret ptr %false
+end:
+  %found = phi i1 [true, %loop], [false, %look], [false, %see]
+  %told = call ptr @answer(ptr %context, i1 %found)
+  ret ptr %told
 }}
 
 define void @fgrad_probe(ptr %args, i64 %lo, i64 %hi) {{
