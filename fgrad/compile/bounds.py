@@ -68,7 +68,9 @@ def _exponential(size: Array) -> Array:
 _TERMS: dict[str, Callable[..., Any]] = {
     "lgamma": lambda x: np.where(x < 0, np.abs(x) * np.log(2 + np.abs(x)) + 1, 0.5),
     "digamma": lambda x: np.where(x < 0, np.log(2 + np.abs(x)) + 1, 0.0),
-    "zeta": lambda x, q: np.where(q < 0, _nearest(q) ** -np.abs(x), 0.0),
+    "zeta": lambda x, q: np.where(
+        q < 0, _nearest(q) ** -np.abs(x), 2 * np.abs(OPS["zeta"].numpy(x, q))
+    ),
     "polygamma": lambda m, x: np.where(x < 0, OPS["polygamma"].numpy(np.abs(m), _nearest(x)), 0.0),
     "igamma": lambda a, x: _exponential(OPS["igamma"].numpy(a, x)),
     "igammac": lambda a, x: _exponential(OPS["igammac"].numpy(a, x)),
@@ -76,7 +78,7 @@ _TERMS: dict[str, Callable[..., Any]] = {
         OPS["regularized_incomplete_beta"].numpy(*xs)
     ),
     "gamma_quantile_slope": lambda a, y: (
-        np.abs(OPS["gamma_quantile_slope"].numpy(a, y)) * (8 + np.sqrt(np.abs(a)))
+        80 * np.abs(OPS["gamma_quantile_slope"].numpy(a, y)) * (1 + np.sqrt(np.abs(a)))
     ),
 }
 _CHAIN = 64  # the longest chain of additions, less the logarithm of their number

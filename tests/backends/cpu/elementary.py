@@ -107,7 +107,7 @@ MPMATH = {
 }
 
 
-def _exponential(size):
+def exponential(size):
     """What the rounding of the exponent of e^x counts."""
     return size * (1 + np.abs(np.log(np.maximum(size, 1e-320))))
 
@@ -119,9 +119,9 @@ TERMS = {
     "digamma": lambda x: np.where(x < 0, np.maximum(scipy.special.psi(1 - x), 1), 0.0),
     "zeta": _zeta_terms,
     "polygamma": _polygamma_terms,
-    "igamma": lambda a, x: _exponential(scipy.special.gammainc(a, x)),
-    "igammac": lambda a, x: _exponential(scipy.special.gammaincc(a, x)),
-    "regularized_incomplete_beta": lambda *xs: _exponential(scipy.special.betainc(*xs)),
+    "igamma": lambda a, x: exponential(scipy.special.gammainc(a, x)),
+    "igammac": lambda a, x: exponential(scipy.special.gammaincc(a, x)),
+    "regularized_incomplete_beta": lambda *xs: exponential(scipy.special.betainc(*xs)),
     "gamma_quantile_slope": lambda a, y: np.abs(
         OPS["gamma_quantile_slope"].numpy(a, y) * 3 * (1 + np.sqrt(a))
     ),

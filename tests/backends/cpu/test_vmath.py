@@ -12,6 +12,7 @@ from tests.backends.cpu.elementary import (
     SPECIAL,
     TERMS,
     TERNARY,
+    exponential,
     float32_points,
     float64_points,
     function,
@@ -23,8 +24,8 @@ from tests.backends.cpu.elementary import (
 PAGE = Path(__file__).parents[3] / "docs/reference/accuracy.md"
 NAMES = sorted({name for name, _ in SUPPORTED})
 BOTH = [(name, char) for name in NAMES for char in "fd"]
-# What is promised: 2.5 ulp of these, 5 of special functions (more of those in float64 that loop),
-# 4 of all others
+# What is promised: 2.5 ulp of these, 5 of special functions (in float64 8, and more of those that
+# loop), 4 of all others
 STRICT = {*((n, "float32") for n in ("exp", "log", "tanh", "sin", "cos", "erf")),
           *((n, "float64") for n in ("exp", "log", "sin", "cos", "tanh"))}  # fmt: skip
 
@@ -63,7 +64,10 @@ def float64_error(name, count):
         return ulps(got, np.fmod(*xs)).max()
     if name == "gamma_quantile_slope":  # SciPy's quantiles judge the eager rule
         return ulps(got, numpy_of(name)(*xs), 0.0, terms(name, xs)).max()
-    return ulps(got, *precise(name, *xs), terms(name, xs)).max()
+    exact = precise(name, *xs)
+    # Of the exact result: SciPy's own is 0 at some small ones.
+    least = exponential(exact[0]) if name in ITERATED else terms(name, xs)
+    return ulps(got, *exact, least).max()
 
 
 def test_the_page_has_a_row_for_each_function():
@@ -72,7 +76,9 @@ def test_the_page_has_a_row_for_each_function():
 
 def test_the_stated_errors_keep_the_promise():
     most = {k: 2.5 if k in STRICT else 5.0 if k[0] in SPECIAL_FUNCTIONS else 4.0 for k in SUPPORTED}
-    most |= {(name, "float64"): 32.0 for name in ITERATED}
+    most |= {(name, "float64"): 8.0 for name in SPECIAL_FUNCTIONS}
+    most |= {(name, "float64"): 40.0 for name in ITERATED}
+    most["gamma_quantile_slope", "float64"] = 110.0
     over = {k: u for k, u in stated().items() if u > most[k]}
     assert not over
 
