@@ -59,7 +59,8 @@ def operand_names(lower: Lowering, count: int) -> list[str]:
 def expression(eqn: Eqn) -> tuple[Expr, list[str]] | Absent:
     """The scalar expression of a pointwise equation and the names of its operands.
 
-    Parameters that the text names are put in their places.
+    Parameters that the text names are put in their places. Equations that are equal but for their
+    operands share the tree.
     """
     lower = eqn.primitive.lower
     assert isinstance(lower, Lowering), eqn.primitive.name
@@ -71,7 +72,22 @@ def expression(eqn: Eqn) -> tuple[Expr, list[str]] | Absent:
     names = operand_names(lower, len(eqn.inputs))
     expr = parse(text)
     given = {k: v for k, v in eqn.params.items() if k not in names}
-    return (substituted(expr, given) if given else expr), names
+    return (_substituted(text, expr, given) if given else expr), names
+
+
+def _substituted(text: str, expr: Expr, given: Mapping[str, Expr]) -> Expr:
+    """The tree of a text with parameters in their places, made once for parameters of one text."""
+    key = (text, repr(given))  # 0.0 is -0.0 and 1 is True, but not as text
+    found = _trees.get(key)
+    if found is None:
+        if len(_trees) >= _KEPT:
+            _trees.clear()
+        found = _trees[key] = substituted(expr, given)
+    return found
+
+
+_trees: dict[tuple[str, str], Expr] = {}
+_KEPT = 1024
 
 
 class Types:
