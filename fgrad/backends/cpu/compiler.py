@@ -28,13 +28,14 @@ from fgrad.backends.cpu.sequence import kernels_of, prepared, routines_of, runs_
 from fgrad.backends.cpu.target import Target, host
 from fgrad.backends.cpu.together import Part, scratch_of
 from fgrad.backends.cpu.writing import Codes
+from fgrad.compile import passes
 from fgrad.compile.batch import batched
 from fgrad.compile.collector import paused
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.lower import lower
-from fgrad.compile.passes import optimize
 from fgrad.compile.plan import Library, Loop, Plan, launches_of
+from fgrad.compile.replay import replays
 from fgrad.core.config import config
 from fgrad.core.ir import Jaxpr
 
@@ -53,12 +54,29 @@ def compile_program(
         CompilationError: The code of a kernel is rejected.
     """
     with paused():
-        jaxpr = optimize(jaxpr)
-        plan = batched(prepared(lower(jaxpr, supports, has_routine)))
+        state = _state(jaxpr, donated)
+        key = config.trace_key(), passes.PASSES, lower
+        found = replays.plan(jaxpr, key, state, _built)
+        plan = batched(prepared(found.plan))
+        jaxpr = found.optimized()
         loaded = load(jaxpr, plan)
         if os.environ.get("FGRAD_NUM_THREADS"):
             import_module("fgrad.backends.cpu.budget").share_budget(plan.steps)
         return Executable(jaxpr, plan, loaded, functions().ready, donated, mark)
+
+
+def _built(jaxpr: Jaxpr) -> tuple[Jaxpr, Plan]:
+    """A program after all passes, and its plan before library steps are prepared for this CPU."""
+    optimized = passes.optimize(jaxpr)
+    return optimized, lower(optimized, supports, has_routine)
+
+
+def _state(jaxpr: Jaxpr, donated: Collection[int]) -> Collection[int]:
+    """Inputs that are rather of the same shapes next time: those that results replace."""
+    if donated:
+        return donated
+    types = {(a.shape, a.dtype) for a in jaxpr.out_avals}
+    return [i for i, a in enumerate(jaxpr.in_avals) if a.shape and (a.shape, a.dtype) in types]
 
 
 def load(jaxpr: Jaxpr, plan: Plan) -> list[Loaded | None]:
