@@ -228,10 +228,7 @@ class _Writer:
         if plan.inputs:
             self.line(f"if not ready({inputs}):")
             self.line(f"    {inputs}{',' * (plan.inputs == 1)} = prepare({inputs})")
-        dying: dict[int, list[int]] = {}
-        for b, at in sorted(last_uses(plan).items()):
-            if self.is_local(b):
-                dying.setdefault(at, []).append(b)
+        dying = self.dying()
         if self.taken:  # no memory for a result: nothing must have been overwritten yet
             elsewhere = made_by_rules(plan, self.loaded)
             for b, buffer in enumerate(plan.buffers):
@@ -263,6 +260,14 @@ class _Writer:
     def mark(self) -> None:
         if self.marked:
             self.line("mark()")
+
+    def dying(self) -> dict[int, list[int]]:
+        """For each step, the temporaries of libraries that nobody reads after it."""
+        found: dict[int, list[int]] = {}
+        for b, at in sorted(last_uses(self.plan).items()):
+            if self.is_local(b):
+                found.setdefault(at, []).append(b)
+        return found
 
     def is_local(self, b: int) -> bool:
         """Whether a buffer is a temporary that a library has made."""
