@@ -1,0 +1,67 @@
+"""The CUDA C that stands in front of every module, and what it can compute.
+
+`prelude.cuh` holds the types, the scalar operations as functions ``fg_<operation>``, conversions
+and reductions.
+"""
+
+import functools
+from pathlib import Path
+
+from fgrad.compile.kernel import CONVERSIONS, DType
+
+_TYPES = {
+    "b1": "bool", "i1": "signed char", "u1": "unsigned char", "i2": "short",
+    "u2": "unsigned short", "i4": "int", "u4": "unsigned int", "i8": "long long",
+    "u8": "unsigned long long", "f4": "float", "f8": "double",
+}  # fmt: skip
+_STORED = {"float16": "fg_f16", "bfloat16": "fg_bf16"}
+_ANY = frozenset(["eq", "ne", "lt", "le", "gt", "ge", "select", "isfinite", "isnan", "abs"])
+_NUMBERS = frozenset(["add", "sub", "mul", "div", "rem", "neg", "sign", "min", "max"])
+_BITWISE = frozenset(["and", "or", "xor", "not"])
+_INTEGERS = _BITWISE | {"shl", "shr", "sar", "popcount", "clz"}
+_TRUTHS = _BITWISE | {"add", "mul", "min", "max"}
+_FLOATS = frozenset(
+    [
+        "floor", "ceil", "rint", "trunc", "sqrt", "cbrt", "exp", "exp2", "expm1", "log", "log1p",
+        "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh",
+        "atanh", "erf", "erfc", "pow", "atan2", "hypot", "nextafter", "copysign",
+    ]
+)  # fmt: skip
+
+
+def type_of(dtype: DType) -> str:
+    """The type of CUDA C in which a dtype is computed; one of `compile.kernel.COMPUTED`."""
+    return _TYPES[dtype.str[1:]]
+
+
+def stored_type_of(dtype: DType) -> str:
+    """The type of its elements in memory; floats of 16 bits are stored only."""
+    return _STORED.get(dtype.name) or type_of(dtype)
+
+
+def supports(op: str, dtype: DType) -> bool:
+    """Whether there is an operation on operands of a dtype (of the result, for conversions).
+
+    Args:
+        op: Of `OPS`, or of `compile.kernel.CONVERSIONS`.
+        dtype: One of `compile.kernel.COMPUTED`.
+    """
+    if dtype.str[1:] not in _TYPES or dtype.name in _STORED:
+        return False
+    if op in CONVERSIONS or op in _ANY:
+        return True
+    if dtype.kind == "f":
+        return op in _NUMBERS or op in _FLOATS
+    if dtype.kind == "b":
+        return op in _TRUTHS
+    return op in _NUMBERS or op in _INTEGERS
+
+
+@functools.cache
+def _header() -> str:
+    return (Path(__file__).parent / "prelude.cuh").read_text(encoding="utf-8")
+
+
+def with_prelude(source: str) -> str:
+    """A module: generated functions behind the definitions that they use."""
+    return f'{_header()}#line 1 "module"\n{source}'
