@@ -10,8 +10,8 @@
 
 // Types
 
-struct __align__(2) fg_f16 { unsigned short bits; };
-struct __align__(2) fg_bf16 { unsigned short bits; };
+struct __align__(2) fg_float16 { unsigned short bits; };
+struct __align__(2) fg_bfloat16 { unsigned short bits; };
 
 // What one instruction moves: N elements next to each other, N·sizeof(T) a power of two up to 16.
 template <class T, int N> struct __align__(sizeof(T) * N) fg_vec { T at[N]; };
@@ -51,11 +51,17 @@ template <class To, class From> FG To fg_bitcast(From x) {
   }
 }
 
+// A number whose bits are the low bytes of a word.
+template <class T> FG T fg_number(long long word) {
+  if constexpr (fg_type<T>::is_bool) return word != 0;
+  else return fg_bitcast<T>(fg_unsigned<T>(word));
+}
+
 // float16 and bfloat16, from and to float: rounded to nearest, ties to even
 
 FG float fg_widen(float x) { return x; }
-FG float fg_widen(fg_bf16 x) { return __uint_as_float((unsigned)x.bits << 16); }
-FG float fg_widen(fg_f16 x) {
+FG float fg_widen(fg_bfloat16 x) { return __uint_as_float((unsigned)x.bits << 16); }
+FG float fg_widen(fg_float16 x) {
 #ifdef __CUDA_ARCH__
   float y;
   asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
@@ -72,8 +78,8 @@ FG float fg_widen(fg_f16 x) {
 }
 
 template <class T> FG T fg_narrow(float x);
-template <> FG fg_bf16 fg_narrow<fg_bf16>(float x) {
-  fg_bf16 y;
+template <> FG fg_bfloat16 fg_narrow<fg_bfloat16>(float x) {
+  fg_bfloat16 y;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
 #else
@@ -83,8 +89,8 @@ template <> FG fg_bf16 fg_narrow<fg_bf16>(float x) {
 #endif
   return y;
 }
-template <> FG fg_f16 fg_narrow<fg_f16>(float x) {
-  fg_f16 y;
+template <> FG fg_float16 fg_narrow<fg_float16>(float x) {
+  fg_float16 y;
 #ifdef __CUDA_ARCH__
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
 #else
@@ -101,8 +107,8 @@ template <> FG fg_f16 fg_narrow<fg_f16>(float x) {
 #endif
   return y;
 }
-FG float fg_round_bfloat16(float x) { return fg_widen(fg_narrow<fg_bf16>(x)); }
-FG float fg_round_float16(float x) { return fg_widen(fg_narrow<fg_f16>(x)); }
+FG float fg_round_bfloat16(float x) { return fg_widen(fg_narrow<fg_bfloat16>(x)); }
+FG float fg_round_float16(float x) { return fg_widen(fg_narrow<fg_float16>(x)); }
 
 // Conversion: float to integer truncates, clamps, and makes NaN 0
 

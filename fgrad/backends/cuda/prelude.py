@@ -7,14 +7,8 @@ and reductions.
 import functools
 from pathlib import Path
 
-from fgrad.compile.kernel import CONVERSIONS, DType
+from fgrad.compile.kernel import COMPUTED, CONVERSIONS, DType
 
-_TYPES = {
-    "b1": "bool", "i1": "signed char", "u1": "unsigned char", "i2": "short",
-    "u2": "unsigned short", "i4": "int", "u4": "unsigned int", "i8": "long long",
-    "u8": "unsigned long long", "f4": "float", "f8": "double",
-}  # fmt: skip
-_STORED = {"float16": "fg_f16", "bfloat16": "fg_bf16"}
 _ANY = frozenset(["eq", "ne", "lt", "le", "gt", "ge", "select", "isfinite", "isnan", "abs"])
 _NUMBERS = frozenset(["add", "sub", "mul", "div", "rem", "neg", "sign", "min", "max"])
 _BITWISE = frozenset(["and", "or", "xor", "not"])
@@ -29,16 +23,6 @@ _FLOATS = frozenset(
 )  # fmt: skip
 
 
-def type_of(dtype: DType) -> str:
-    """The type of CUDA C in which a dtype is computed; one of `compile.kernel.COMPUTED`."""
-    return _TYPES[dtype.str[1:]]
-
-
-def stored_type_of(dtype: DType) -> str:
-    """The type of its elements in memory; floats of 16 bits are stored only."""
-    return _STORED.get(dtype.name) or type_of(dtype)
-
-
 def supports(op: str, dtype: DType) -> bool:
     """Whether there is an operation on operands of a dtype (of the result, for conversions).
 
@@ -46,7 +30,7 @@ def supports(op: str, dtype: DType) -> bool:
         op: Of `OPS`, or of `compile.kernel.CONVERSIONS`.
         dtype: One of `compile.kernel.COMPUTED`.
     """
-    if dtype.str[1:] not in _TYPES or dtype.name in _STORED:
+    if dtype not in COMPUTED:
         return False
     if op in CONVERSIONS or op in _ANY:
         return True

@@ -8,7 +8,8 @@ import itertools
 
 import numpy as np
 
-from fgrad.backends.cuda.prelude import supports, type_of
+from fgrad.backends.cuda.prelude import supports
+from fgrad.backends.cuda.types import type_name
 from fgrad.compile.interpret import SCANS, compute
 from fgrad.compile.kernel import COMPUTED
 from fgrad.core.scalar import OPS
@@ -62,16 +63,16 @@ def kernel(op, dtype):
 
 
 def cast_kernel(op, old, new):
-    function = f"fg_{op}" if op.startswith("round") else f"fg_{op}<{type_of(new)}>"
+    function = f"fg_{op}" if op.startswith("round") else f"fg_{op}<{type_name(new)}>"
     return _elementwise(name_of(op, old, new), function, [old], new)
 
 
 def _elementwise(name, function, operands, result):
     names = "xyz"[: len(operands)]
-    parameters = [f"const {type_of(d)}* {n}" for d, n in zip(operands, names, strict=True)]
+    parameters = [f"const {type_name(d)}* {n}" for d, n in zip(operands, names, strict=True)]
     passed = ", ".join(f"{n}[i]" for n in names)
     return f"""
-extern "C" __global__ void {name}({", ".join(parameters)}, {type_of(result)}* out, long long n) {{
+extern "C" __global__ void {name}({", ".join(parameters)}, {type_name(result)}* out, long long n) {{
   long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (i < n) out[i] = {function}({passed});
 }}
@@ -148,15 +149,15 @@ def check_exact(got, wanted, op):
 def stored_source():
     """Elements of 16 bits as floats, and floats as them."""
     kernels = []
-    for name, short in (("float16", "f16"), ("bfloat16", "bf16")):
+    for name in ("float16", "bfloat16"):
         kernels.append(f"""
-extern "C" __global__ void widen_{name}(const fg_{short}* x, float* out, long long n) {{
+extern "C" __global__ void widen_{name}(const fg_{name}* x, float* out, long long n) {{
   long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (i < n) out[i] = fg_widen(x[i]);
 }}
-extern "C" __global__ void narrow_{name}(const float* x, fg_{short}* out, long long n) {{
+extern "C" __global__ void narrow_{name}(const float* x, fg_{name}* out, long long n) {{
   long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-  if (i < n) out[i] = fg_narrow<fg_{short}>(x[i]);
+  if (i < n) out[i] = fg_narrow<fg_{name}>(x[i]);
 }}
 """)
     return "".join(kernels)
@@ -166,7 +167,7 @@ def reduction_source():
     """For each monoid and dtype, the reductions and scans of blocks of a row of x."""
     parts = []
     for monoid, dtype in REDUCTIONS:
-        t, m = type_of(dtype), f"fg_monoid_{monoid}"
+        t, m = type_name(dtype), f"fg_monoid_{monoid}"
         parts.append(f"""
 extern "C" __global__ void reduce_{monoid}_{dtype.name}(const {t}* x, {t}* out, long long n) {{
   fg_partial<{m}, {t}> partial;
