@@ -148,9 +148,11 @@ def check_exact(got, wanted, op):
 
 def stored_source():
     """Elements of 16 bits as floats, and floats as them."""
-    kernels = []
-    for name in ("float16", "bfloat16"):
-        kernels.append(f"""
+    return "".join(map(_stored, ("float16", "bfloat16")))
+
+
+def _stored(name):
+    return f"""
 extern "C" __global__ void widen_{name}(const fg_{name}* x, float* out, long long n) {{
   long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (i < n) out[i] = fg_widen(x[i]);
@@ -159,8 +161,7 @@ extern "C" __global__ void narrow_{name}(const float* x, fg_{name}* out, long lo
   long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (i < n) out[i] = fg_narrow<fg_{name}>(x[i]);
 }}
-""")
-    return "".join(kernels)
+"""
 
 
 def reduction_source():
