@@ -328,9 +328,9 @@ static const char* launch(const Entry& entry, const unsigned* grid, const unsign
   *message = 0;
   uint64_t threads = (uint64_t)block[0] * block[1] * block[2];
   unsigned n = 0;
-  while (entry.sizes[n] == sizes[n] && sizes[n] != ~0u) n++;
+  while (sizes && entry.sizes[n] == sizes[n] && sizes[n] != ~0u) n++;
   if (_setjmp(home) == 0) {
-    if (entry.sizes[n] != sizes[n])
+    if (sizes && entry.sizes[n] != sizes[n])
       fail("parameter %u takes %d bytes, given %d (-1: none)", n, (int)entry.sizes[n], (int)sizes[n]);
     if (threads == 0 || threads > MOST_THREADS || block[2] > 64)
       fail("a block of (%u, %u, %u) threads", block[0], block[1], block[2]);

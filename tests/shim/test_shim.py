@@ -1,5 +1,6 @@
 """The emulation of CUDA C: what runs as on a device, and what is told to be wrong."""
 
+import ctypes
 import re
 import shutil
 
@@ -220,6 +221,14 @@ def test_parameters_and_sizes_are_checked(kernels):
         kernels.run("counted", 1, 1025, 0, [out])
     with pytest.raises(LaunchError, match=r"a grid of \(1, 65536, 1\) blocks"):
         kernels.run("counted", (1, 65536), 32, 0, [out])
+
+
+def test_a_launch_takes_parameters_as_the_driver_does(kernels):
+    out = np.zeros((8, 32), "i")
+    values = ctypes.c_void_p(out.ctypes.data), ctypes.c_int(32)
+    params = (ctypes.c_void_p * 2)(*map(ctypes.addressof, values))
+    kernels.launch("shuffled", 1, 32, 0, ctypes.addressof(params))
+    np.testing.assert_array_equal(out[0], 3)
 
 
 def test_what_does_not_compile_says_why():
