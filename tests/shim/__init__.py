@@ -76,10 +76,33 @@ class Shim:
         sizes = (ctypes.c_uint * (len(values) + 1))(*map(len, values), 0xFFFFFFFF)
         buffers = [ctypes.create_string_buffer(v, max(1, len(v))) for v in values]
         pointers = (ctypes.c_void_p * max(1, len(values)))(*map(ctypes.addressof, buffers))
-        error = self._launch(
-            self.names.index(name), _three(grid), _three(block), shared_bytes, pointers, sizes,
-            last_first,
-        )  # fmt: skip
+        self._checked(name, grid, block, shared_bytes, pointers, sizes, last_first)
+
+    def launch(
+        self,
+        name: str,
+        grid: int | Sequence[int],
+        block: int | Sequence[int],
+        shared_bytes: int,
+        params: int,
+    ) -> None:
+        """Launch a kernel as the driver does.
+
+        Args:
+            name: Of the kernel.
+            grid: Blocks along x, or along x, y and z.
+            block: Threads of a block, likewise.
+            shared_bytes: The dynamic shared memory of a block.
+            params: The address of the addresses of the parameters, which are not checked.
+
+        Raises:
+            LaunchError: See `machine.h`.
+        """
+        self._checked(name, grid, block, shared_bytes, ctypes.c_void_p(params), None, False)
+
+    def _checked(self, name: str, grid: Any, block: Any, shared: int, *rest: Any) -> None:
+        which = self.names.index(name)
+        error = self._launch(which, _three(grid), _three(block), shared, *rest)
         if error is not None:
             raise LaunchError(error.decode())
 

@@ -108,10 +108,10 @@ def _compiled(
         except nvrtc.NVRTCError as error:
             log = nvrtc.getProgramLog(program)
             raise CompilationError(_message(source, log or str(error), about)) from error
-        code: bytes = getattr(nvrtc, form)(program)
+        code: bytes | str = getattr(nvrtc, form)(program)
     finally:
         nvrtc.destroyProgram(program)
-    return code if isinstance(code, bytes) else str(code).encode() + b"\0"
+    return code if isinstance(code, bytes) else code.encode() + b"\0"
 
 
 def _message(source: str, log: str, about: Mapping[str, str]) -> str:
