@@ -8,7 +8,7 @@ from pathlib import Path
 from fgrad.backends.cuda import body
 from fgrad.backends.cuda.axes import tidy
 from fgrad.backends.cuda.body import Group, Scope, collected, monoid
-from fgrad.backends.cuda.forms import FLAT, ROWS, THREADS, accumulates, form_of, passes
+from fgrad.backends.cuda.forms import BUSY, FLAT, ROWS, THREADS, accumulates, form_of, passes
 from fgrad.backends.cuda.layout import COMBINE, fields, parts
 from fgrad.backends.cuda.passes import ROW, SEGMENT
 from fgrad.backends.cuda.places import axis_name, decode, index, last_name
@@ -52,8 +52,11 @@ def _function(
 ) -> None:
     pointers = [f"{type_name(op.dtype)}* p{o}" for o, op in enumerate(kernel.operands)]
     given = ", ".join([*pointers, "char* scratch", f"const {name}_words w"])
-    threads = THREADS if suffix == COMBINE else form_of(kernel).threads
-    head = f'extern "C" __global__ void __launch_bounds__({threads}) {name}{suffix}'
+    form = form_of(kernel)
+    bounds = str(THREADS if suffix == COMBINE else form.threads)
+    if form.scheme == ROWS and suffix != COMBINE:  # so many blocks should fit a multiprocessor
+        bounds += f", {max(1, BUSY // form.threads)}"
+    head = f'extern "C" __global__ void __launch_bounds__({bounds}) {name}{suffix}'
     with text.block(f"{head}({given})"):
         write()
 

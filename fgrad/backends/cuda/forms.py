@@ -35,8 +35,9 @@ THREADS = 256  # of a block, unless a row takes more
 MOST = 1024  # threads of a block
 WARP = 32
 CHAIN = 64  # additions that one accumulator takes before another takes over
-_BUSY = 132 * 1024  # threads that keep a large device busy
-_ROOM = 64  # registers for values that are kept, of each thread of a block of up to 512
+BUSY = 1024  # threads that keep a multiprocessor busy
+_BUSY = 132 * BUSY  # a large device
+_ROOM = 40  # registers of a thread for values that are kept; there are 64, if `BUSY` threads fit
 _LONG = 1 << 15  # elements of a row from which several blocks may share it
 _RANGES = 512  # blocks that share a row at most
 
@@ -165,7 +166,8 @@ def chunks(kernel: Kernel) -> int:
 def _lanes(kernel: Kernel, *, tail: bool) -> tuple[int, tuple[int, ...]]:
     """The elements that a thread should compute together, and which accesses are vectors then.
 
-    As many as make 16 bytes of the widest operand. Without `tail` they must divide the last axis.
+    As many as make 16 bytes of the widest operand that has an element for each. Without `tail` they
+    must divide the last axis.
     """
     level = levels(kernel)
     size = kernel.inner[-1]
@@ -176,8 +178,9 @@ def _lanes(kernel: Kernel, *, tail: bool) -> tuple[int, tuple[int, ...]]:
         if size < lanes or (size % lanes and not tail):
             continue
         found = tuple(i for i in steps if _is_vector(kernel, i, lanes, level))
-        sizes = [_width(kernel, i) for i in found]
-        if found and lanes * max(sizes) <= 16:
+        widest = max(map(_width, [kernel] * len(found), found), default=16)
+        all_over = [_width(kernel, i) for i in found if _is_everywhere(kernel, i)]
+        if found and lanes * max(all_over, default=widest) <= 16:
             return lanes, found
     return 1, ()
 
@@ -186,6 +189,14 @@ def _width(kernel: Kernel, i: int) -> int:
     instr = kernel.body[i]
     assert isinstance(instr, MAPPED)
     return kernel.operands[instr.operand].dtype.itemsize
+
+
+def _is_everywhere(kernel: Kernel, i: int) -> bool:
+    """Whether an instruction accesses an element of its own at each index."""
+    instr = kernel.body[i]
+    assert isinstance(instr, MAPPED)
+    sizes = (*kernel.outer, *kernel.inner)
+    return all(s or n == 1 for s, n in zip(instr.map.strides, sizes, strict=True))
 
 
 def _is_vector(kernel: Kernel, i: int, lanes: int, level: list[int]) -> bool:
@@ -267,8 +278,7 @@ def _fits(kernel: Kernel, team: int, elements: int, held: int) -> bool:
     """Whether a team's threads should take that many elements of a row into registers each."""
     if team < WARP or (team < MOST and kernel.rows * team < _BUSY // 2):
         return False
-    room, most = (_ROOM, 16) if team < 512 else (_ROOM, 32) if team == 512 else (_ROOM // 2, 32)
-    return elements <= most and elements * held <= room
+    return elements <= (16 if team < 512 else 32) and elements * held <= _ROOM
 
 
 def _power(n: int) -> int:
