@@ -25,7 +25,9 @@ from fgrad.backends.cuda.axes import tidy
 from fgrad.backends.cuda.forms import (
     COLUMNS,
     FLAT,
+    ROWS,
     THREADS,
+    TILED,
     WARP,
     accumulates,
     accumulator,
@@ -84,7 +86,9 @@ def launches(kernel: Kernel) -> tuple[Function, ...]:
     kernel = tidy(kernel)
     found = []
     form = form_of(kernel)
-    if form.scheme in (FLAT, COLUMNS):
+    if form.scheme == TILED:
+        found.append(Function("", _tiles(kernel), THREADS, 0))
+    elif form.scheme in (FLAT, COLUMNS):
         found.append(Function("", -(-groups(kernel) // THREADS), THREADS, 0))
     else:
         grid = blocks(kernel) * ranges(kernel)
@@ -95,6 +99,12 @@ def launches(kernel: Kernel) -> tuple[Function, ...]:
             grid = sum(map(_combining, [kernel] * len(accumulates(kernel)), accumulates(kernel)))
             found.append(Function(COMBINE, grid, THREADS, 0))
     return tuple(f for f in found if f.grid)
+
+
+def _tiles(kernel: Kernel) -> int:
+    form, end = form_of(kernel), len(kernel.outer) + len(kernel.inner) - 1
+    return prod(-(-n // form.side) if axis in (form.axis, end) else n
+                for axis, n in enumerate((*kernel.outer, *kernel.inner)))  # fmt: skip
 
 
 def parts(kernel: Kernel) -> int:
@@ -173,7 +183,7 @@ def fields(kernel: Kernel) -> dict[str, int]:
         found["groups"] = groups(kernel)
         found["across"] = -(-kernel.inner[-1] // form.lanes)
         found["segments"] = prod(kernel.inner[:-1])
-    else:
+    elif form.scheme == ROWS:
         kept = kernel.kept if accumulates(kernel) else 0
         found["rows"] = prod(kernel.outer[kept:])
         found["length"] = kernel.length

@@ -10,7 +10,7 @@ from fgrad.backends.cuda import body
 from fgrad.backends.cuda.body import Group, Scope, begin, collected, finished, monoid
 from fgrad.backends.cuda.forms import WARP, accumulates, form_of, passes
 from fgrad.backends.cuda.passes import ROW, SEGMENT, Pass
-from fgrad.backends.cuda.places import decode, index, last_name
+from fgrad.backends.cuda.places import decode, index, index_type, last_name
 from fgrad.backends.cuda.text import Text
 from fgrad.backends.cuda.types import dtype_of, type_name
 from fgrad.compile.kernel import Kernel, Reduce, Scan, Store
@@ -37,7 +37,7 @@ class Rows:
     def write(self) -> None:
         """Write the body of the function."""
         text, form = self.text, self.form
-        text.add("typedef long long I;" if form.wide else "typedef int I;")
+        text.add(index_type(form))
         text.add(f"constexpr int V = {form.lanes}, T = {form.team}, TEAMS = {form.teams};")
         if form.items:
             text.add(f"constexpr int ITEMS = {form.items};")

@@ -11,12 +11,12 @@ from fgrad import lax, nn
 from fgrad import numpy as fnp
 from fgrad.backends.cuda import layout
 from fgrad.backends.cuda.axes import tidy
-from fgrad.backends.cuda.forms import form_of
+from fgrad.backends.cuda.forms import TILED, form_of
 from fgrad.backends.cuda.nvrtc import compile_source
 from fgrad.backends.cuda.prelude import supports
 from fgrad.compile.bounds import fault
 from fgrad.compile.interpret import run_kernel
-from fgrad.compile.kernel import show
+from fgrad.compile.kernel import Compute, Kernel, Load, Map, Operand, Store, show
 from fgrad.compile.plan import Loop, launches_of
 from fgrad.compile.run_plan import run_plan
 from fgrad.compile.verifier import check_kernel
@@ -144,6 +144,27 @@ def test_a_store_of_the_last_pass_may_overwrite_what_it_reads():
             both[...] = x
             module.run(kernel, [both, both], last_first=last_first)
             assert same(both, y)
+
+
+def transposed(planes, a, b, stored):
+    """x of [planes, b, a] with its last axes exchanged, plus a row of y."""
+    dtype = known.F32 if stored == F16 else stored
+    body = (
+        Load(0, Map(0, (a * b, 1, a)), dtype), Load(1, Map(0, (0, b, 1)), dtype),
+        Compute("add", (0, 1), dtype), Store(2, Map(0, (a * b, b, 1)), 2),
+    )  # fmt: skip
+    operands = (Operand(stored), Operand(stored), Operand(stored, written=True))
+    return Kernel("transposed", (planes, a), (b,), operands, body)
+
+
+def test_transposes_go_through_tiles():
+    sizes = ((1, 16, 16), (2, 33, 70), (3, 100, 64), (1, 64, 257))
+    made = [(transposed(*size, dtype), *size) for size in sizes
+            for dtype in (known.F32, F16, F64, np.dtype("b"))]  # fmt: skip
+    module = Emulated([kernel for kernel, *_ in made])
+    for kernel, planes, a, b in made:
+        assert form_of(tidy(kernel)).scheme == TILED
+        agree(module, kernel, drawn(kernel, planes * a * b, a * b, planes * a * b))
 
 
 # Programs
