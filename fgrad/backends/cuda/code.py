@@ -1,7 +1,7 @@
 """CUDA C of kernels; `layout` says what its functions are given."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from fgrad.backends.cuda.axes import tidy
@@ -18,7 +18,7 @@ from fgrad.backends.cuda.forms import (
     form_of,
     passes,
 )
-from fgrad.backends.cuda.layout import COMBINE, fields, parts
+from fgrad.backends.cuda.layout import BATCH, COMBINE, fields, parts
 from fgrad.backends.cuda.passes import ROW
 from fgrad.backends.cuda.places import decode, index
 from fgrad.backends.cuda.rows import Rows
@@ -44,37 +44,84 @@ def source(kernel: Kernel, name: str) -> str:
     """
     kernel = tidy(kernel)
     text = Text()
-    text.add(f"struct {name}_words {{ long long {', '.join(fields(kernel))}; }};")
-    form = form_of(kernel)
-    if form.scheme == ROWS:
-        for number in range(parts(kernel)):
-            suffix = f"_{number}" if number else ""
-            _function(text, kernel, name, suffix, Rows(text, kernel, number).write)
-        if accumulates(kernel):
-            _function(text, kernel, name, COMBINE, lambda: _combine(text, kernel))
-    else:
-        write = _WRITERS[form.scheme]
-        _function(text, kernel, name, "", lambda: write(text, kernel))
+    _words(text, kernel, name)
+    pointers = [f"{type_name(op.dtype)}* p{o}" for o, op in enumerate(kernel.operands)]
+    given = ", ".join([*pointers, "char* scratch", f"const {name}_words w"])
+    for suffix, write in _functions(text, kernel):
+        with text.block(_head(kernel, name + suffix, suffix, given)):
+            text.add("const unsigned block = blockIdx.x;")
+            write()
     return str(text)
 
 
-def _function(
-    text: Text, kernel: Kernel, name: str, suffix: str, write: Callable[[], None]
-) -> None:
-    pointers = [f"{type_name(op.dtype)}* p{o}" for o, op in enumerate(kernel.operands)]
-    given = ", ".join([*pointers, "char* scratch", f"const {name}_words w"])
+def batch_source(kernel: Kernel, name: str, count: int) -> str:
+    """The CUDA C of functions that do the work of several kernels at once.
+
+    Args:
+        kernel: One of them; their `layout.key` is the same.
+        name: What the functions are called, with the suffixes of `layout.batch_launches`.
+        count: How many kernels.
+    """
+    kernel = tidy(kernel)
+    text = Text()
+    _words(text, kernel, name)
+    pointers = [f"{type_name(op.dtype)}* p{o};" for o, op in enumerate(kernel.operands)]
+    functions = _functions(text, kernel)
+    text.add(
+        f"struct {name}_operands {{ {' '.join(pointers)} }};",
+        f"struct {name}_pointers {{ {name}_operands at[{count}]; char* scratch; }};",
+        f"struct {name}_batch_words {{",
+        f"  long long starts[{len(functions)}][{count + 1}], scratch[{count}];",
+        f"  {name}_words words[{count}];",
+        "};",
+    )
+    given = (
+        f"const __grid_constant__ {name}_pointers given, "
+        f"const __grid_constant__ {name}_batch_words batch"
+    )
+    for number, (suffix, write) in enumerate(functions):
+        with text.block(_head(kernel, f"{name}{BATCH}{suffix}", suffix, given)):
+            text.add(
+                f"const int member = fg_member<{count}>(batch.starts[{number}], blockIdx.x);",
+                f"const unsigned block = blockIdx.x - batch.starts[{number}][member];",
+                f"const {name}_words& w = batch.words[member];",
+                "char* const scratch = given.scratch + batch.scratch[member];",
+            )
+            for o, op in enumerate(kernel.operands):
+                text.add(f"{type_name(op.dtype)}* const p{o} = given.at[member].p{o};")
+            write()
+    return str(text)
+
+
+def _words(text: Text, kernel: Kernel, name: str) -> None:
+    text.add(f"struct {name}_words {{ long long {', '.join(fields(kernel))}; }};")
+
+
+def _functions(text: Text, kernel: Kernel) -> list[tuple[str, Callable[[], None]]]:
+    """The suffix of each function, and what writes its body."""
+    form = form_of(kernel)
+    if form.scheme != ROWS:
+        return [("", partial(_WRITERS[form.scheme], text, kernel))]
+    found: list[tuple[str, Callable[[], None]]] = []
+    for number in range(parts(kernel)):
+        suffix = f"_{number}" if number else ""
+        found.append((suffix, Rows(text, kernel, number).write))
+    if accumulates(kernel):
+        found.append((COMBINE, partial(_combine, text, kernel)))
+    return found
+
+
+def _head(kernel: Kernel, name: str, suffix: str, given: str) -> str:
     form = form_of(kernel)
     bounds = str(THREADS if suffix == COMBINE else form.threads)
     if form.scheme == ROWS and suffix != COMBINE:  # so many blocks should fit a multiprocessor
         bounds += f", {max(1, BUSY // form.threads)}"
-    head = f'extern "C" __global__ void __launch_bounds__({bounds}) {name}{suffix}'
-    with text.block(f"{head}({given})"):
-        write()
+    return f'extern "C" __global__ void __launch_bounds__({bounds}) {name}({given})'
 
 
 def _combine(text: Text, kernel: Kernel) -> None:
     """Add up partial results: a block takes 32 of an `Accumulate`, 8 threads each."""
-    text.add("typedef long long I;", "I at = blockIdx.x;")
+    text.add("typedef long long I;", "I at = block;")
     for i in accumulates(kernel):
         instr = kernel.body[i]
         assert isinstance(instr, Accumulate)

@@ -17,7 +17,7 @@ def write_flat(text: Text, kernel: Kernel) -> None:
     form, plan = form_of(kernel), passes(kernel)
     count = len(kernel.outer) + len(kernel.inner)
     text.add(index_type(form))
-    text.add("const I group = I(blockIdx.x) * I(blockDim.x) + threadIdx.x;")
+    text.add(f"const I group = I(block) * {THREADS} + threadIdx.x;")
     text.add("if (group >= I(w.groups)) return;")
     last = last_name(kernel)
     p = plan.passes[0]
@@ -58,7 +58,7 @@ def write_columns(text: Text, kernel: Kernel) -> None:
     s = Scope(kernel, form, plan, {})
     text.add(index_type(form))
     text.add(f"constexpr int V = {form.lanes};")
-    text.add("const I group = I(blockIdx.x) * I(blockDim.x) + threadIdx.x;")
+    text.add(f"const I group = I(block) * {THREADS} + threadIdx.x;")
     text.add("if (group >= I(w.groups)) return;")
     last = last_name(kernel)
     text.add(f"const I row = group / I(w.across), {last} = (group - row * I(w.across)) * V;")
@@ -85,7 +85,7 @@ def write_tiled(text: Text, kernel: Kernel) -> None:
     end = len(kernel.outer) + len(kernel.inner) - 1
     one, other = axis_name(kernel, form.axis), axis_name(kernel, end)
     text.add(index_type(form), f"constexpr int V = 1, SIDE = {form.side}, STEP = {THREADS} / SIDE;")
-    text.add("const int x = threadIdx.x % SIDE, y = threadIdx.x / SIDE;", "I tile = blockIdx.x;")
+    text.add("const int x = threadIdx.x % SIDE, y = threadIdx.x / SIDE;", "I tile = block;")
     text.add(f"const I down = (I(w.n{form.axis}) + SIDE - 1) / SIDE;")
     text.add(f"const I across = (I(w.n{end}) + SIDE - 1) / SIDE;")
     text.add("const I right = tile % across * SIDE;", "tile /= across;")

@@ -34,6 +34,17 @@ template <int V, class T> FG void fg_fill(T* x, T value) {
   for (int k = 0; k < V; ++k) x[k] = value;
 }
 
+// Which of N kernels a block works for; `starts` are the first blocks of each, and one beyond.
+template <int N> FG int fg_member(const long long* starts, unsigned block) {
+  int first = 0, end = N;
+  while (end - first > 1) {
+    const int middle = (first + end) / 2;
+    if (starts[middle] <= block) first = middle;
+    else end = middle;
+  }
+  return first;
+}
+
 FG bool fg_inside(int x, long long size) { return (unsigned)x < (unsigned)size; }
 FG bool fg_inside(long long x, long long size) {
   return (unsigned long long)x < (unsigned long long)size;

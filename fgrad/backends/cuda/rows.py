@@ -45,12 +45,10 @@ class Rows:
             text.add(f"constexpr int S = {form.part};")
         text.add("const int t = threadIdx.x % T, team = threadIdx.x / T;")
         if self.shared:
-            text.add(
-                "const I unit = I(blockIdx.x) / I(w.ranges), range = I(blockIdx.x) % I(w.ranges);"
-            )
+            text.add("const I unit = I(block) / I(w.ranges), range = I(block) % I(w.ranges);")
             text.add("const I low = range * I(w.span), high = min(low + I(w.span), I(w.length));")
         else:
-            text.add("const I unit = blockIdx.x, low = 0, high = I(w.length);")
+            text.add("const I unit = block, low = 0, high = I(w.length);")
         if self.sums:
             self.accumulate()
             return
