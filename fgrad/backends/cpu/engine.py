@@ -20,8 +20,8 @@ import llvmlite.binding as llvm
 from fgrad.backends.cpu import half
 from fgrad.backends.cpu.emission import object_files, started
 from fgrad.backends.cpu.generator import version
-from fgrad.backends.cpu.object_cache import ObjectCache, default_folder
 from fgrad.backends.cpu.target import Target, host
+from fgrad.backends.object_cache import ObjectCache, default_folder
 from fgrad.core.errors import CompilationError
 
 Render = Callable[[Sequence[str]], str | Sequence[str]]
@@ -193,4 +193,4 @@ class _Told:
 @functools.cache
 def engine() -> Engine:
     """The engine of this machine and process."""
-    return Engine(host(), ObjectCache(default_folder()))
+    return Engine(host(), ObjectCache(default_folder("cpu")))
