@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 from fgrad.backends.cuda import body
 from fgrad.backends.cuda.axes import tidy
@@ -18,14 +16,8 @@ from fgrad.backends.cuda.types import dtype_of, type_name
 from fgrad.compile.kernel import Accumulate, Kernel, Scan
 
 
-@cache
-def header() -> str:
-    """What stands in front of generated functions, behind the prelude."""
-    return (Path(__file__).parent / "lanes.cuh").read_text(encoding="utf-8")
-
-
 def source(kernel: Kernel, name: str) -> str:
-    """The CUDA C of the functions of a kernel, to stand behind the prelude and `header`.
+    """The CUDA C of the functions of a kernel, to stand behind the prelude.
 
     Args:
         kernel: Any kernel; those with an equal `layout.key` have the same text.

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fgrad.backends.cuda import layout
-from fgrad.backends.cuda.code import header, source
+from fgrad.backends.cuda.code import source
 from fgrad.backends.cuda.prelude import with_prelude
 from tests.shim import build
 
@@ -26,7 +26,7 @@ class Emulated:
             if key not in self.names:
                 self.names[key] = f"kernel{len(self.names)}"
                 texts.append(source(kernel, self.names[key]))
-        self.text = with_prelude(header() + "\n".join(texts))
+        self.text = with_prelude("\n".join(texts))
         self.shim = build and build(self.text)
 
     def run(self, kernel, buffers, *, last_first=False):
