@@ -35,6 +35,7 @@ _COMPUTE = {
     None: cublas.FULL, Precision.HIGHEST: cublas.FULL, Precision.HIGH: cublas.TF32,
     Precision.DEFAULT: cublas.BF16,
 }  # fmt: skip
+_BIASED = ("float16", "bfloat16", "float32")  # the dtypes for which there are epilogues
 _EXACT_FIRST = (cublas.FULL, cublas.TF32, cublas.BF16)
 
 
@@ -77,7 +78,7 @@ def takes_epilogue(step: Library) -> bool:
     """Whether a vector over the columns of a product can be added in one call with it."""
     out = step.eqn.outputs[0].aval
     dtype = step.eqn.inputs[0].aval.dtype
-    return bool(out.size) and dtype.kind != "c" and _is_blas(dtype, out.dtype)
+    return bool(out.size) and dtype.name in _BIASED and _is_blas(dtype, out.dtype)
 
 
 def _is_blas(dtype: DType, out: DType) -> bool:
