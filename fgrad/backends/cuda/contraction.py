@@ -15,7 +15,8 @@ from string import Template
 from typing import NamedTuple
 
 from fgrad.backends.cuda.calls import KernelCall, Place
-from fgrad.backends.cuda.texts import DType, named, pack, sum_type, type_of
+from fgrad.backends.cuda.texts import Words, named, sum_type, type_of
+from fgrad.compile.kernel import DType
 
 TILE, DEPTH, _THREADS = 64, 16, 256
 MOST = 2**31 - 1  # of an index over several axes, and of tiles
@@ -116,11 +117,9 @@ def call(c: Contraction, places: Sequence[Place]) -> KernelCall | None:
     tiles = stack * -(-rows // TILE) * -(-columns // TILE)
     if max(*c.sizes, tiles) > MOST:
         return None
-    words = _Words()
+    words = Words()
     name, source = _source(c, words)
-    return KernelCall(
-        name, source, (tiles, 1, 1), (_THREADS, 1, 1), tuple(places), pack(words.values)
-    )
+    return KernelCall(name, source, (tiles, 1, 1), (_THREADS, 1, 1), tuple(places), bytes(words))
 
 
 def _joined(axes: Sequence[Axis]) -> tuple[Axis, ...]:
@@ -136,18 +135,7 @@ def _joined(axes: Sequence[Axis]) -> tuple[Axis, ...]:
     return tuple(found)
 
 
-class _Words:
-    """The words of a kernel, in the order in which its text first speaks of them."""
-
-    def __init__(self) -> None:
-        self.values: list[int] = []
-
-    def __call__(self, value: int) -> str:
-        self.values.append(value)
-        return f"w.v[{len(self.values) - 1}]"
-
-
-def _source(c: Contraction, word: _Words) -> tuple[str, str]:
+def _source(c: Contraction, word: Words) -> tuple[str, str]:
     """The name and the text of a kernel; its words are noted."""
     _, rows, columns, sums = c.sizes
     zero = "{}" if c.computed.kind == "c" else "0"
@@ -185,7 +173,7 @@ def _by_term(c: Contraction) -> bool:
 
 
 def _offsets(
-    index: str, axes: Sequence[Axis], word: _Words, operands: Sequence[str],
+    index: str, axes: Sequence[Axis], word: Words, operands: Sequence[str],
     more: Callable[[int, str], str] = lambda _axis, _at: "",
 ) -> str:  # fmt: skip
     """Statements that add what an index moves each operand by; the last axis counts by one."""
@@ -204,7 +192,7 @@ def _offsets(
     return " ".join(line for line in lines if line)
 
 
-def _row_windows(c: Contraction, word: _Words) -> Callable[[int, str], str]:
+def _row_windows(c: Contraction, word: Words) -> Callable[[int, str], str]:
     def write(axis: int, at: str) -> str:
         return " ".join(
             f"window[{i}] = (int){at} * (int){word(w.step)} - (int){word(w.low)};"
@@ -215,7 +203,7 @@ def _row_windows(c: Contraction, word: _Words) -> Callable[[int, str], str]:
     return write
 
 
-def _term_windows(c: Contraction, word: _Words) -> Callable[[int, str], str]:
+def _term_windows(c: Contraction, word: Words) -> Callable[[int, str], str]:
     def write(axis: int, at: str) -> str:
         return " ".join(
             f"window[{i}] = (int){at} * (int){word(w.spread)};"
@@ -226,7 +214,7 @@ def _term_windows(c: Contraction, word: _Words) -> Callable[[int, str], str]:
     return write
 
 
-def _inside(c: Contraction, word: _Words) -> str:
+def _inside(c: Contraction, word: Words) -> str:
     """Statements that move `a` along windows, or leave where there is no element."""
     lines = []
     for i, w in enumerate(c.windows):

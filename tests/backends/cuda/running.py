@@ -32,7 +32,7 @@ def execute(
     inputs: list[np.ndarray],
     outputs: list[np.ndarray],
     foreign: Callable[[ForeignCall], None] | None = None,
-) -> None:
+) -> np.ndarray:
     """Run a plan on buffers, which are flat.
 
     Args:
@@ -40,6 +40,9 @@ def execute(
         inputs: One array an operand.
         outputs: One array a result.
         foreign: What makes a call of a library; None: there is none.
+
+    Returns:
+        The workspace.
     """
     workspace = aligned(max(plan.workspace_bytes, 1))
     bases = [[a.ctypes.data for a in arrays] for arrays in (inputs, outputs)]
@@ -52,6 +55,7 @@ def execute(
         else:
             assert foreign is not None, f"{call.name} is a call of a library"
             foreign(call)(0, pointers)
+    return workspace
 
 
 def library_of(rule: Callable, foreign: Callable | None = None) -> Callable:
