@@ -138,10 +138,9 @@ def _joined(axes: Sequence[Axis]) -> tuple[Axis, ...]:
 def _source(c: Contraction, word: Words) -> tuple[str, str]:
     """The name and the text of a kernel; its words are noted."""
     _, rows, columns, sums = c.sizes
-    zero = "{}" if c.computed.kind == "c" else "0"
     wide = sum_type(c.computed)
     body = _TEXT.safe_substitute(
-        A=type_of(c.dtype), OUT=type_of(c.out_dtype), SUM=wide, ZERO=zero,
+        A=type_of(c.dtype), OUT=type_of(c.out_dtype), SUM=wide,
         ROWS=word(rows), COLUMNS=word(columns), TERMS=word(sums),
         START_A=word(c.offsets[0]), START_B=word(c.offsets[1]), START_OUT=word(c.offsets[2]),
         STACK_OFFSETS=_offsets("stack", c.stack, word, ("a", "b", "out")),
@@ -288,13 +287,13 @@ extern "C" __global__ void __launch_bounds__(256) @NAME@(
     fgl_sum<$SUM> sum[4][4];
     $SUM part[4][4];
     for (int i = 0; i < 4; ++i)
-        for (int j = 0; j < 4; ++j) part[i][j] = ($SUM)$ZERO;
+        for (int j = 0; j < 4; ++j) part[i][j] = fgl_zero<$SUM>();
     const unsigned down = t / 16 * 4, across = t % 16 * 4;
     for (unsigned first = 0; first < terms; first += 16) {
         for (int e = 0; e < 4; ++e) {
             unsigned i = $A_BY_TERM ? t / 16 + 16 * e : t % 64;
             unsigned k = $A_BY_TERM ? t % 16 : t / 64 + 4 * e;
-            $SUM x = ($SUM)$ZERO;
+            $SUM x = fgl_zero<$SUM>();
             if (first + k < terms && first_row + i < rows) {
                 long long a = from_a[e].a, unused = 0;
                 int window[$WINDOWS];
@@ -305,7 +304,7 @@ extern "C" __global__ void __launch_bounds__(256) @NAME@(
             left[k][i] = x;
             i = $B_BY_TERM ? t / 16 + 16 * e : t % 64;
             k = $B_BY_TERM ? t % 16 : t / 64 + 4 * e;
-            x = ($SUM)$ZERO;
+            x = fgl_zero<$SUM>();
             if (first + k < terms && first_column + i < columns) {
                 long long b = from_b[e], unused = 0;
                 int window[$WINDOWS];
@@ -324,7 +323,7 @@ extern "C" __global__ void __launch_bounds__(256) @NAME@(
             for (int i = 0; i < 4; ++i)
                 for (int j = 0; j < 4; ++j) {
                     sum[i][j].add(part[i][j]);
-                    part[i][j] = ($SUM)$ZERO;
+                    part[i][j] = fgl_zero<$SUM>();
                 }
     }
     for (int i = 0; i < 4; ++i)

@@ -21,6 +21,13 @@ RULES: dict[str, Rule] = {
     "top_k": sorting.top_k,
 }
 
+# Library steps that have no code on the device yet.
+MISSING = frozenset(
+    [
+        "cholesky", "eig", "eigh", "fft", "lu", "qr", "solve", "svd", "triangular_solve",
+    ]
+)  # fmt: skip
+
 
 def views_of(step: Library) -> tuple[View, ...]:
     """Where the operands of a step lie; a literal is a contiguous buffer of its own.

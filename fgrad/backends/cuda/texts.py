@@ -23,6 +23,8 @@ template <class T> struct fgl_kind<fgl_complex<T>> {
     static const bool is_half = false, is_complex = true;
 };
 
+template <class T> FG T fgl_zero() { return T(); }
+
 // A number in memory as one to compute with, and back: floats are rounded to nearest.
 template <class To, class From> FG To fgl_cast(From x)
 {

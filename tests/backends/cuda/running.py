@@ -58,7 +58,7 @@ def execute(
     return workspace
 
 
-def library_of(rule: Callable, foreign: Callable | None = None) -> Callable:
+def library_of(rule: Callable, execute: Callable = execute) -> Callable:
     """What runs the library steps of a plan (see `run_plan`) as a rule says."""
 
     def run(step: Library, plan: Plan, memory: list[np.ndarray]) -> None:
@@ -69,7 +69,7 @@ def library_of(rule: Callable, foreign: Callable | None = None) -> Callable:
             for a in step.inputs
         ]
         outputs = [copied(memory[b]) for b in step.outputs]
-        execute(found, inputs, outputs, foreign)
+        execute(found, inputs, outputs)
         for b, y in zip(step.outputs, outputs, strict=True):
             memory[b][:] = y
 
