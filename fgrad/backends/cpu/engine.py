@@ -20,8 +20,8 @@ import llvmlite.binding as llvm
 
 from fgrad.backends.cpu import half
 from fgrad.backends.cpu.emission import object_files, started
-from fgrad.backends.cpu.object_cache import ObjectCache, default_folder
 from fgrad.backends.cpu.target import Target, host
+from fgrad.backends.object_cache import ObjectCache, default_folder
 from fgrad.core.errors import CompilationError
 
 Render = Callable[[Sequence[str]], str | Sequence[str]]
@@ -198,4 +198,4 @@ def generator_key() -> str:
 @functools.cache
 def engine() -> Engine:
     """The engine of this machine and process."""
-    return Engine(host(), ObjectCache(default_folder()))
+    return Engine(host(), ObjectCache(default_folder("cpu")))

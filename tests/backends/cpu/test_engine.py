@@ -8,8 +8,8 @@ import pytest
 
 from fgrad.backends.cpu import engine as engine_module
 from fgrad.backends.cpu.engine import Engine
-from fgrad.backends.cpu.object_cache import ObjectCache
 from fgrad.backends.cpu.target import Target, host
+from fgrad.backends.object_cache import ObjectCache
 from fgrad.errors import CompilationError
 
 TEXT = """

@@ -13,8 +13,8 @@ import fgrad.numpy as fnp
 from fgrad.backends.cpu import compiler
 from fgrad.backends.cpu.engine import Engine
 from fgrad.backends.cpu.functions import Functions
-from fgrad.backends.cpu.object_cache import ObjectCache
 from fgrad.backends.cpu.target import host
+from fgrad.backends.object_cache import ObjectCache
 from fgrad.core import config
 from fgrad.errors import CompilationError
 

@@ -14,9 +14,9 @@ from fgrad import lax
 from fgrad.backends.cpu import compiler, scattering
 from fgrad.backends.cpu.engine import Engine
 from fgrad.backends.cpu.functions import Functions
-from fgrad.backends.cpu.object_cache import ObjectCache
 from fgrad.backends.cpu.routine_table import routine_of
 from fgrad.backends.cpu.target import host
+from fgrad.backends.object_cache import ObjectCache
 from fgrad.compile.plan import Library, Updated
 from fgrad.core import config
 from fgrad.errors import IndexOutOfBoundsError

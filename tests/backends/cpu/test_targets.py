@@ -19,9 +19,9 @@ from fgrad import lax
 from fgrad.backends.cpu import compiler, layout, runtime, target, vmath
 from fgrad.backends.cpu.engine import Engine
 from fgrad.backends.cpu.functions import Functions
-from fgrad.backends.cpu.object_cache import ObjectCache
 from fgrad.backends.cpu.render import module, render
 from fgrad.backends.cpu.target import Target, host
+from fgrad.backends.object_cache import ObjectCache
 from fgrad.compile.interpret import run_kernel
 from fgrad.compile.kernel import show
 from fgrad.core.scalar import OPS

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fgrad.backends.cpu import object_cache
-from fgrad.backends.cpu.object_cache import ObjectCache
+from fgrad.backends import object_cache
+from fgrad.backends.object_cache import ObjectCache
 
 
 def test_what_is_put_is_found(tmp_path):
@@ -84,9 +84,9 @@ def test_a_folder_open_to_everyone_is_not_trusted(tmp_path):
 
 def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("FGRAD_CACHE_DIR", str(tmp_path))
-    assert object_cache.default_folder() == tmp_path / "cpu"
+    assert object_cache.default_folder("cpu") == tmp_path / "cpu"
     monkeypatch.delenv("FGRAD_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert object_cache.default_folder() == tmp_path / "fgrad" / "cpu"
+    assert object_cache.default_folder("cpu") == tmp_path / "fgrad" / "cpu"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert Path.home() in object_cache.default_folder().parents
+    assert Path.home() in object_cache.default_folder("cpu").parents

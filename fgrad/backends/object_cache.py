@@ -19,21 +19,22 @@ _MARK = b"fgrad object 1\n"
 _HEAD = len(_MARK) + hashlib.sha256().digest_size
 
 
-def default_folder() -> Path | None:
-    """Where entries are kept: below `FGRAD_CACHE_DIR`, or the user's folder for caches."""
+def default_folder(backend: str) -> Path | None:
+    """Where a backend's entries are kept: below `FGRAD_CACHE_DIR`, or the user's cache folder."""
     own = os.environ.get("FGRAD_CACHE_DIR")
     if own:
-        return Path(own) / "cpu"
+        return Path(own) / backend
     shared = os.environ.get("XDG_CACHE_HOME")
     if sys.platform == "win32":
         shared = shared or os.environ.get("LOCALAPPDATA")
     if shared:
-        return Path(shared) / "fgrad" / "cpu"
+        return Path(shared) / "fgrad" / backend
     try:
         home = Path.home()
     except RuntimeError:  # an account without a home
         return None
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "fgrad" / "cpu"
+    caches = "Library/Caches" if sys.platform == "darwin" else ".cache"
+    return home / caches / "fgrad" / backend
 
 
 class ObjectCache:

@@ -1,0 +1,259 @@
+"""What the functions of a kernel are given, and what decides which code they are.
+
+A kernel is one function or several, launched one after the other (`launches`), each::
+
+    extern "C" __global__ void NAME<suffix>(T0* p0, …, void* scratch, const NAME_words w)
+
+with a pointer for each operand, to its element 0, which lies at a multiple of 16 bytes; a pointer
+to `scratch_bytes` of memory, whose contents do not matter, at a multiple of 16 bytes too (null if
+that is 0); and `words(kernel)`, a structure of 64-bit integers passed by value. Blocks and grids
+have one axis.
+
+The words of a kernel are the sizes of its axes, then what follows from sizes (how rows are divided
+among blocks, where partial results lie), then, for each instruction, the offset, strides and
+indirect strides of its map and bounds, and the bits of its number. Offsets of 0 and strides of 0 or
+1 are part of the code instead. The code depends on `key` alone: kernels of one key differ in words
+and in numbers of blocks.
+"""
+
+import struct
+from collections.abc import Hashable, Iterator
+from math import prod
+from typing import Any, NamedTuple
+
+from fgrad.backends.cuda.axes import tidy
+from fgrad.backends.cuda.forms import (
+    COLUMNS,
+    FLAT,
+    THREADS,
+    WARP,
+    accumulates,
+    accumulator,
+    chunks,
+    form_of,
+    passes,
+    ranges,
+    rows_per_team,
+    span,
+)
+from fgrad.backends.cuda.passes import ROW
+from fgrad.backends.cuda.types import number_bits, special
+from fgrad.compile.kernel import (
+    MAPPED,
+    Accumulate,
+    Bound,
+    Compute,
+    Const,
+    Fold,
+    Index,
+    Kernel,
+    Load,
+    Map,
+    Reduce,
+    Scan,
+    Store,
+    remembered,
+)
+
+COMBINE = "_combine"
+ALIGNMENT = 16  # bytes, of operands and of scratch memory
+
+Key = tuple[Any, ...]
+
+
+class Function(NamedTuple):
+    """A function of a kernel to launch.
+
+    Attributes:
+        suffix: What follows the kernel's name in its own.
+        grid: The number of blocks.
+        block: The threads of each.
+        shared: The bytes of dynamic shared memory of each.
+    """
+
+    suffix: str
+    grid: int
+    block: int
+    shared: int
+
+
+@remembered
+def launches(kernel: Kernel) -> tuple[Function, ...]:
+    """The functions to launch for a kernel, in order; none if there is nothing to compute."""
+    kernel = tidy(kernel)
+    found = []
+    form = form_of(kernel)
+    if form.scheme in (FLAT, COLUMNS):
+        found.append(Function("", -(-groups(kernel) // THREADS), THREADS, 0))
+    else:
+        grid = blocks(kernel) * ranges(kernel)
+        for number in range(parts(kernel)):
+            suffix = f"_{number}" if number else ""
+            found.append(Function(suffix, grid, form.threads, 0))
+        if accumulates(kernel):
+            grid = sum(map(_combining, [kernel] * len(accumulates(kernel)), accumulates(kernel)))
+            found.append(Function(COMBINE, grid, THREADS, 0))
+    return tuple(f for f in found if f.grid)
+
+
+def parts(kernel: Kernel) -> int:
+    """The functions that compute rows: one, or one for each pass, and one for what follows."""
+    if not form_of(kernel).split:
+        return 1
+    plan = passes(kernel)
+    return len(plan.passes) + bool(plan.passes[-1].reduces)
+
+
+def groups(kernel: Kernel) -> int:
+    """The threads of a kernel of form 'flat' or 'columns' that have something to do."""
+    form = form_of(kernel)
+    rows = kernel.rows if form.scheme == COLUMNS else kernel.rows * prod(kernel.inner[:-1])
+    return rows * -(-kernel.inner[-1] // form.lanes)
+
+
+def blocks(kernel: Kernel) -> int:
+    """The blocks of a kernel of form 'rows', not counting those that share a row."""
+    return chunks(kernel) * (prod(kernel.outer[: kernel.kept]) if accumulates(kernel) else 1)
+
+
+def _combining(kernel: Kernel, i: int) -> int:
+    """The blocks that add up the partial results of an `Accumulate`, `WARP` results each."""
+    return prod(kernel.outer[: kernel.kept]) * -(-partial_size(kernel, i) // WARP)
+
+
+def partial_size(kernel: Kernel, i: int) -> int:
+    """The results of an `Accumulate` for one kept index."""
+    return 1 if passes(kernel).level[i] == ROW else kernel.length
+
+
+@remembered
+def scratch_bytes(kernel: Kernel) -> int:
+    """The bytes of memory that a launch needs beside its operands."""
+    kernel = tidy(kernel)
+    return sum(size for _, size in _scratch(kernel))
+
+
+def _scratch(kernel: Kernel) -> Iterator[tuple[str, int]]:
+    """What lies in scratch memory: partial results, each with its size in bytes."""
+    units = blocks(kernel) if accumulates(kernel) else 0
+    for i in accumulates(kernel):
+        count = units * partial_size(kernel, i)
+        yield f"at{i}", _aligned(count * accumulator(kernel, i).itemsize)
+    if form_of(kernel).split:
+        for i, instr in enumerate(kernel.body):
+            if isinstance(instr, Reduce):
+                count = kernel.rows * ranges(kernel)
+                yield f"at{i}", _aligned(count * accumulator(kernel, i).itemsize)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+# Words
+
+
+@remembered
+def words(kernel: Kernel) -> bytes:
+    """The structure of words that the functions of a kernel are given."""
+    values = list(fields(kernel).values())
+    return struct.pack(f"<{len(values)}q", *values)
+
+
+@remembered
+def fields(kernel: Kernel) -> dict[str, int]:
+    """The words of a kernel by name, in order."""
+    kernel = tidy(kernel)
+    found: dict[str, int] = {}
+    for axis, size in enumerate((*kernel.outer, *kernel.inner)):
+        found[f"n{axis}"] = size
+    form = form_of(kernel)
+    if form.scheme in (FLAT, COLUMNS):
+        found["groups"] = groups(kernel)
+    else:
+        kept = kernel.kept if accumulates(kernel) else 0
+        found["rows"] = prod(kernel.outer[kept:])
+        found["length"] = kernel.length
+        found["chunks"] = chunks(kernel)
+        found["per"] = rows_per_team(kernel)
+        found["ranges"] = ranges(kernel)
+        found["span"] = span(kernel)
+        offset = 0
+        for name, size in _scratch(kernel):
+            found[name] = offset
+            offset += size
+        if accumulates(kernel):
+            found["kept"] = prod(kernel.outer[:kept])
+    for i, instr in enumerate(kernel.body):
+        found.update(_instruction(i, instr))
+    return found
+
+
+def _instruction(i: int, instr: Any) -> Iterator[tuple[str, int]]:
+    if isinstance(instr, MAPPED):
+        yield from _map_words(f"m{i}", instr.map)
+    if isinstance(instr, Load):
+        for k, bound in enumerate(instr.bounds):
+            yield f"b{i}_{k}_size", bound.size
+            yield from _map_words(f"b{i}_{k}", bound)
+        if instr.bounds and special(instr.fill, instr.dtype) is None:
+            yield f"c{i}", number_bits(instr.fill, instr.dtype)
+    if isinstance(instr, Const) and special(instr.value, instr.dtype) is None:
+        yield f"c{i}", number_bits(instr.value, instr.dtype)
+
+
+def _map_words(name: str, m: Map | Bound) -> Iterator[tuple[str, int]]:
+    if m.offset:
+        yield f"{name}_o", m.offset
+    for axis, (s, kind) in enumerate(zip(m.strides, stride_classes(m), strict=True)):
+        if kind > 1:
+            yield f"{name}_{axis}", s
+    for k, (_, s) in enumerate(m.indirect):
+        yield f"{name}_v{k}", s
+
+
+def stride_classes(m: Map | Bound) -> tuple[int, ...]:
+    """For each axis 0 or 1, if that is the stride, or 2."""
+    return tuple(s if s in (0, 1) else 2 for s in m.strides)
+
+
+# Which code
+
+
+@remembered
+def key(kernel: Kernel) -> Hashable:
+    """What the code of a kernel depends on."""
+    kernel = tidy(kernel)
+    operands = tuple((op.dtype.name, op.written) for op in kernel.operands)
+    body = tuple(_shape(instr) for instr in kernel.body)
+    kept = kernel.kept if accumulates(kernel) else 0
+    return (len(kernel.outer), len(kernel.inner), kept, form_of(kernel), operands, body)
+
+
+def _shape(instr: Any) -> Key:
+    match instr:
+        case Load(operand=o, map=m, dtype=dtype, bounds=bounds, fill=fill):
+            parts = tuple(_map_class(bound) for bound in bounds)
+            number = special(fill, dtype) if bounds else ""
+            return ("load", o, _map_class(m), dtype.num, parts, number)
+        case Const(value=value, dtype=dtype):
+            return ("const", dtype.num, special(value, dtype))
+        case Index(axis=axis, dtype=dtype):
+            return ("index", axis, dtype.num)
+        case Compute(op=op, args=args, dtype=dtype):
+            return (op, args, dtype.num)
+        case Reduce(monoid=monoid, arg=arg):
+            return ("reduce", monoid, arg)
+        case Scan(monoid=monoid, args=args, free=free):
+            return ("scan", monoid, args, free)
+        case Store(operand=o, map=m, arg=arg):
+            return ("store", o, _map_class(m), arg)
+        case Accumulate() | Fold():
+            kind = type(instr).__name__
+            return (kind, instr.operand, _map_class(instr.map), instr.monoid,
+                    instr.arg)  # fmt: skip
+    raise AssertionError(instr)
+
+
+def _map_class(m: Map | Bound) -> Key:
+    return (bool(m.offset), stride_classes(m), tuple(v for v, _ in m.indirect))
