@@ -31,6 +31,7 @@ __all__ = [
     "JaxprTypeError",
     "KernelMismatchError",
     "KeyReuseError",
+    "LibraryError",
     "LinalgError",
     "NonConcreteBooleanIndexError",
     "NonFiniteError",
@@ -235,6 +236,13 @@ class DriverError(FgradError, RuntimeError):
 
     The message says which, and why; an earlier kernel may be to blame, since work runs behind the
     program that asked for it.
+    """
+
+
+class LibraryError(FgradError, RuntimeError):
+    """Raised when a library of the device refuses a call, or fails in it.
+
+    The message names the function, its status, and shapes and dtypes of what it was asked for.
     """
 
 

@@ -1,0 +1,70 @@
+"""Copies of views in CUDA C, for what a library cannot read as it lies."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+
+from fgrad.backends.cuda.calls import KernelCall, Place
+from fgrad.backends.cuda.texts import DType, named, pack, type_of
+from fgrad.compile.plan import View
+
+_THREADS, _BLOCKS = 256, 4096  # threads stride over what is left
+
+
+def call(view: View, order: Sequence[int], dtype: DType, places: Sequence[Place]) -> KernelCall:
+    """The launch that copies a view with its axes in an order; the copy is contiguous.
+
+    Args:
+        view: What is read.
+        order: The axes of the view, first to last, of the copy.
+        dtype: Of its elements.
+        places: Of its buffer and of the copy.
+    """
+    axes = _joined([(view.shape[i], view.strides[i]) for i in order])
+    count = prod(n for n, _ in axes)
+    words = [count, view.offset]
+    lines = []
+    for i in reversed(range(len(axes))):
+        size, stride = axes[i]
+        words.append(stride)
+        move = f"w.v[{len(words) - 1}]"
+        if i:
+            words.append(size)
+            n = f"w.v[{len(words) - 1}]"
+            lines.append(f"from += rest % {n} * {move}; rest /= {n};")
+        else:
+            lines.append(f"from += rest * {move};")
+    body = _TEXT.format(t=type_of(dtype), count=len(words), moves=" ".join(lines))
+    name, source = named("copy", body)
+    blocks = max(1, min(-(-count // _THREADS), _BLOCKS))
+    return KernelCall(
+        name, source, (blocks, 1, 1), (_THREADS, 1, 1), tuple(places), pack(words)
+    )  # fmt: skip
+
+
+def _joined(axes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Axes of which neighbours are one where their strides allow it; at least one."""
+    wide = [(n, s) for n, s in axes if n != 1] or [(1, 0)]
+    found = wide[:1]
+    for (_, outer), (n, s) in pairwise(wide):
+        if outer == n * s:
+            found[-1] = (found[-1][0] * n, s)
+        else:
+            found.append((n, s))
+    return found
+
+
+_TEXT = r"""
+struct @NAME@_words {{ long long v[{count}]; }};
+extern "C" __global__ void __launch_bounds__(256) @NAME@(
+    const {t}* __restrict__ p_in, {t}* __restrict__ p_out, void* scratch, const @NAME@_words w)
+{{
+    const long long step = gridDim.x * (long long)blockDim.x;
+    for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < w.v[0]; i += step) {{
+        unsigned long long rest = i;
+        long long from = w.v[1];
+        {moves}
+        p_out[i] = p_in[from];
+    }}
+}}
+"""
