@@ -4,9 +4,11 @@ import functools
 from collections.abc import Collection, Iterator
 from importlib import import_module
 
+from fgrad.backends.cuda.calls import KernelCall
 from fgrad.backends.cuda.executable import Executable, Target
-from fgrad.backends.cuda.module import CudaCode
+from fgrad.backends.cuda.module import CudaCode, name_of
 from fgrad.compile.collector import paused
+from fgrad.compile.kernel import Kernel
 from fgrad.compile.lower import lower
 from fgrad.compile.passes import optimize
 from fgrad.compile.plan import Library, Loop, Plan, is_check
@@ -82,3 +84,37 @@ def calls_user(eqn: Eqn) -> bool:
     """Whether an equation calls functions of the user, which run on the host."""
     lower = eqn.primitive.lower
     return bool(eqn.effects) or (isinstance(lower, Lowering) and lower.kind == "host")
+
+
+def text_of(kernel: Kernel) -> str:
+    """The CUDA C of a kernel, without the prelude."""
+    code = gpu().code
+    return code.source(kernel, name_of(code.key(kernel)))
+
+
+def grid_of(kernel: Kernel) -> int:
+    """The blocks of the first function that is launched for a kernel."""
+    return next((int(part.grid) for part in gpu().code.launches(kernel)), 0)
+
+
+def has_own_code(step: Library) -> bool:
+    """Whether a step that is no fused kernel is computed by kernels of our own."""
+    plan = None if is_check(step) else gpu().libraries(step)
+    return is_check(step) or (
+        plan is not None and all(isinstance(call, KernelCall) for call in plan.calls)
+    )
+
+
+def obstacle_of(loop: Loop) -> Eqn | None:
+    """The first equation in the programs of a loop for which it runs on the host, or None."""
+    target = gpu()
+    for step in (step for plan in loop.plans for step in plan.steps):
+        if isinstance(step, Loop):
+            found = obstacle_of(step)
+            if found is not None:
+                return found
+        elif isinstance(step, Library) and not (is_check(step)):
+            plan = target.libraries(step)
+            if calls_user(step.eqn) or (plan is not None and not plan.captures):
+                return step.eqn
+    return None

@@ -101,7 +101,7 @@ class LoadedKernels:
 
     def name(self, kernel: Kernel) -> str:
         """The name of a kernel's functions, less the suffix of each."""
-        return _name(self._code.key(kernel))
+        return name_of(self._code.key(kernel))
 
     def functions(self, kernel: Kernel) -> list[Function]:
         """What is launched for a kernel, in order."""
@@ -143,5 +143,6 @@ def kernel_calls(plans: Iterable[LibraryPlan]) -> Iterator[KernelCall]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _name(key: Hashable) -> str:
+def name_of(key: Hashable) -> str:
+    """The name of the functions whose code depends on a key."""
     return "k" + hashlib.sha256(repr(key).encode()).hexdigest()[:32]
