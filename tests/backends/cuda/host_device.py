@@ -235,6 +235,10 @@ class HostDevice:
         self.captures += 1
         return HostCapture(self)
 
+    def handle(self):
+        self.values[len(self.values) + 1] = False
+        return len(self.values)
+
 
 class Conditional:
     """A conditional node."""
@@ -255,9 +259,7 @@ class HostCapture:
         return self.items[-1]
 
     def handle(self):
-        handle = len(self.device.values) + 1
-        self.device.values[handle] = False
-        return handle
+        return self.device.handle()
 
     def conditional(self, kind, handle, body):
         inner = HostCapture(self.device)
@@ -391,10 +393,10 @@ def _run(device, step):
     return run
 
 
-def target_on(conditional=True, left_out=()):
+def target_on(conditional=True, left_out=(), kind=HostDevice):
     """A target of such a device, and the device."""
     code = Meaning()
-    device = HostDevice(code, conditional)
+    device = kind(code, conditional)
     everything = lambda op, dtype: op in OPS or True  # noqa: E731
     libraries = by_rules(device, left_out)
     made = Target(code, libraries, lambda _: device, everything, lambda _: False)

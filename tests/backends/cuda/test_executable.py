@@ -1,6 +1,7 @@
 """Whole programs through executables for CUDA, on a device whose kernels are interpreted."""
 
 import gc
+import shutil
 import weakref
 
 import numpy as np
@@ -20,7 +21,10 @@ from fgrad.core.transforms.stage import hoist
 from fgrad.lax.control.while_prims import while_saved_p
 from fgrad.testing.strategies import dtype_named, example_of
 from fgrad.testing.values import observed_call
-from tests.backends.cuda.host_device import target_on
+from tests.backends.cuda.host_device import HostDevice, target_on
+from tests.backends.cuda.shim_device import ShimDevice
+
+NEEDS_COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
 
 
 def program_of(f, *args, donated=(), **options):
@@ -52,6 +56,12 @@ def check(f, *args, **options):
         for x, a in zip(inputs, args, strict=True):
             np.testing.assert_array_equal(x, np.asarray(a))
     return executable, device
+
+
+@pytest.fixture(params=[HostDevice, pytest.param(ShimDevice, marks=NEEDS_COMPILER)])
+def kind(request):
+    """Devices that differ in what runs the kernels of `support`."""
+    return request.param
 
 
 RNG = np.random.default_rng(0)
@@ -102,7 +112,7 @@ def test_a_program_that_never_sees_the_same_arrays_stops_capturing():
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("length", [0, 1, 2, 5])
-def test_a_scan_is_written_out(length, reverse):
+def test_a_scan_is_written_out(length, reverse, kind):
     def f(c, xs, w):
         def body(carry, x):
             h, count = carry
@@ -113,13 +123,13 @@ def test_a_scan_is_written_out(length, reverse):
 
     xs = RNG.normal(size=(length, 3, 7)).astype(np.float32)
     w = RNG.normal(size=(7, 7)).astype(np.float32) / 3
-    _, device = check(f, X[:3], xs, w)
+    _, device = check(f, X[:3], xs, w, kind=kind)
     assert device.reads == 0
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("length", [15, 16, 19])
-def test_a_long_scan_is_a_loop_on_the_device(length, reverse, monkeypatch):
+def test_a_long_scan_is_a_loop_on_the_device(length, reverse, monkeypatch, kind):
     monkeypatch.setattr(rooms, "MOST_UNROLLED", 16)
 
     def f(c, xs):
@@ -129,12 +139,12 @@ def test_a_long_scan_is_a_loop_on_the_device(length, reverse, monkeypatch):
 
         return lax.scan(body, (c, c + 1, c), xs, reverse=reverse)
 
-    executable, device = check(f, X[0], RNG.normal(size=(length, 7)).astype(np.float32))
+    executable, device = check(f, X[0], RNG.normal(size=(length, 7)).astype(np.float32), kind=kind)
     assert device.reads == 0
     assert "repeat" in executable.source
 
 
-def test_a_scan_overwrites_what_it_updates_in_place():
+def test_a_scan_overwrites_what_it_updates_in_place(kind):
     def f(table, xs):
         def body(carry, x):
             table, i = carry
@@ -142,10 +152,10 @@ def test_a_scan_overwrites_what_it_updates_in_place():
 
         return lax.scan(body, (table, fnp.int32(0)), xs)
 
-    check(f, X, RNG.normal(size=(5, 7)).astype(np.float32))
+    check(f, X, RNG.normal(size=(5, 7)).astype(np.float32), kind=kind)
 
 
-def test_a_while_loop_runs_on_the_device_once_it_is_captured():
+def test_a_while_loop_runs_on_the_device_once_it_is_captured(kind):
     def f(x, n):
         def body(state):
             i, x, y = state
@@ -153,15 +163,15 @@ def test_a_while_loop_runs_on_the_device_once_it_is_captured():
 
         return lax.while_loop(lambda s: s[0] < n, body, (fnp.int32(0), x, x * 2))
 
-    _, device = check(f, X, np.int32(6))
+    _, device = check(f, X, np.int32(6), kind=kind)
     assert device.reads == 7  # by the first run alone
-    _, device = check(f, X, np.int32(0))
+    _, device = check(f, X, np.int32(0), kind=kind)
     assert device.reads == 1
-    _, device = check(f, X, np.int32(3), conditional=False)
+    _, device = check(f, X, np.int32(3), conditional=False, kind=kind)
     assert device.reads == 4 * 4
 
 
-def test_carries_that_change_places_and_stay():
+def test_carries_that_change_places_and_stay(kind):
     def f(x, y, z):
         def body(s):
             i, a, b, c = s
@@ -169,11 +179,11 @@ def test_carries_that_change_places_and_stay():
 
         return lax.while_loop(lambda s: s[0] < 3, body, (0, x, y, z))
 
-    check(f, X, X + 1, X + 2)
+    check(f, X, X + 1, X + 2, kind=kind)
 
 
 @pytest.mark.parametrize("steps", [1, 63, 64, 65, 200])
-def test_the_carries_that_reverse_mode_keeps(steps):
+def test_the_carries_that_reverse_mode_keeps(steps, kind):
     def f(x):
         i, y = lax.while_loop(
             lambda s: s[0] < steps, lambda s: (s[0] + 1, fnp.sin(s[1]) + 1), (0, x)
@@ -186,20 +196,20 @@ def test_the_carries_that_reverse_mode_keeps(steps):
     def saved(x):
         return bind(while_saved_p, fnp.int32(0), x, **eqn.params)
 
-    check(saved, X[0])
+    check(saved, X[0], kind=kind)
 
 
-def test_branches():
+def test_branches(kind):
     def f(i, x):
         y = lax.switch(i, [lambda x: x + 1, lambda x: x, lambda x: fnp.sin(x) * 3], x)
         return lax.cond(i > 0, lambda y: (y, fnp.float32(2)), lambda y: (y * 2, y[0, 0]), y)
 
     for i in range(3):
-        _, device = check(f, np.int32(i), X)
+        _, device = check(f, np.int32(i), X, kind=kind)
         assert device.reads == 2
 
 
-def test_a_loop_in_a_branch_in_a_loop():
+def test_a_loop_in_a_branch_in_a_loop(kind):
     def f(x, n):
         def inner(x):
             return lax.fori_loop(0, 3, lambda _, x: fnp.sin(x) + x[0], x)
@@ -210,7 +220,7 @@ def test_a_loop_in_a_branch_in_a_loop():
 
         return lax.while_loop(lambda s: s[0] < n, body, (fnp.int32(0), x))
 
-    _, _device = check(f, X, np.int32(5))
+    _, _device = check(f, X, np.int32(5), kind=kind)
 
 
 def test_inputs_and_numbers_as_results_are_copies():
@@ -279,12 +289,12 @@ def test_streams_have_slabs_and_graphs_of_their_own():
     assert device.captures == 2
 
 
-def test_a_failed_check_is_reported_when_the_device_is_waited_for():
+def test_a_failed_check_is_reported_when_the_device_is_waited_for(kind):
     def f(x, i):
         return x[i] * 2
 
     target_args = (X, np.array([0, 2], np.int32))
-    run, _executable, device = program_of(f, *target_args)
+    run, _executable, device = program_of(f, *target_args, kind=kind)
     x = device.upload(X)
     np.testing.assert_array_equal(run(x, np.array([0, 4], np.int32))[0], 2 * X[[0, 4]])
     raise_pending(device)
