@@ -56,6 +56,7 @@ class Form:
             held in registers; 0 if it walks over the row, once for each pass.
         split: Whether several blocks share a row, and each pass is a launch of its own.
         segments: Whether parts of a team walk over segments of a row, since some are folded.
+        part: The threads of such a part.
     """
 
     scheme: str
@@ -67,6 +68,7 @@ class Form:
     items: int = 0
     split: bool = False
     segments: bool = False
+    part: int = 1
 
     @property
     def threads(self) -> int:
@@ -79,11 +81,11 @@ def form_of(kernel: Kernel) -> Form:
     """The form of a kernel."""
     wide = _is_wide(kernel)
     ordered = [i for i in kernel.body if isinstance(i, Reduce | Scan | Accumulate | Fold)]
-    if not ordered and not _meets_itself(kernel):
+    if not ordered and kernel.length and not _meets_itself(kernel):
         lanes, vectors = _lanes(kernel, tail=not kernel.outer and len(kernel.inner) == 1)
         return Form(FLAT, lanes, vectors, wide)
     lanes, vectors = _lanes(kernel, tail=False)
-    if any(isinstance(i, Scan) and i.free for i in ordered):
+    if kernel.length and any(isinstance(i, Scan) and i.free for i in ordered):
         return Form(COLUMNS, lanes, vectors, wide)
     return _rows(kernel, lanes, vectors, wide)
 
@@ -143,6 +145,12 @@ def rows_per_team(kernel: Kernel) -> int:
     return min(CHAIN, max(1, -(-kernel.rows * ranges(kernel) // (blocks * form.teams))))
 
 
+def partials(kernel: Kernel) -> int:
+    """The partial results that are added up for one kept index."""
+    form = form_of(kernel)
+    return chunks(kernel) * (1 if form.items else form.teams)
+
+
 def chunks(kernel: Kernel) -> int:
     """The blocks that share the rows of one kept index."""
     if not accumulates(kernel):
@@ -163,7 +171,8 @@ def _lanes(kernel: Kernel, *, tail: bool) -> tuple[int, tuple[int, ...]]:
     size = kernel.inner[-1]
     steps = [i for i, instr in enumerate(kernel.body)
              if isinstance(instr, MAPPED) and instr.map.strides[-1] == 1]  # fmt: skip
-    for lanes in (8, 4, 2):
+    most = 4 if any(isinstance(i, Scan) for i in kernel.body) else 8
+    for lanes in (n for n in (8, 4, 2) if n <= most):
         if size < lanes or (size % lanes and not tail):
             continue
         found = tuple(i for i in steps if _is_vector(kernel, i, lanes, level))
@@ -236,7 +245,9 @@ def _rows(kernel: Kernel, lanes: int, vectors: tuple[int, ...], wide: bool) -> F
     if any(isinstance(i, Fold) for i in body) or _meets_itself(kernel):
         ordered = any(isinstance(i, Scan) for i in body)  # over segments, one after the other
         team = 1 if ordered else min(256, _power(n))
-        return Form(ROWS, lanes, vectors, wide, team, max(1, THREADS // team), segments=True)
+        teams = THREADS // team if team <= WARP else 1
+        part = min(WARP, team, _power(max(1, -(-kernel.inner[-1] // lanes))))
+        return Form(ROWS, lanes, vectors, wide, team, teams, segments=True, part=part)
     reduces = any(isinstance(i, Reduce | Scan) for i in body)
     if not reduces:
         team = min(64, _power(-(-n // lanes)))
@@ -245,7 +256,8 @@ def _rows(kernel: Kernel, lanes: int, vectors: tuple[int, ...], wide: bool) -> F
     for team in (1 << k for k in range(11)):
         items = -(-n // (team * lanes))
         if items == 1 or _fits(kernel, team, items * lanes, held):
-            return Form(ROWS, lanes, vectors, wide, team, max(1, THREADS // team), items)
+            teams = THREADS // team if team <= WARP else 1
+            return Form(ROWS, lanes, vectors, wide, team, teams, items)
     alone = not any(isinstance(i, Scan | Accumulate) for i in body)
     split = alone and n >= _LONG and kernel.rows * MOST < _BUSY
     return Form(ROWS, lanes, vectors, wide, 512, 1, split=split)

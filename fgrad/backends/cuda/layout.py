@@ -31,6 +31,7 @@ from fgrad.backends.cuda.forms import (
     accumulator,
     chunks,
     form_of,
+    partials,
     passes,
     ranges,
     rows_per_team,
@@ -135,7 +136,7 @@ def scratch_bytes(kernel: Kernel) -> int:
 
 def _scratch(kernel: Kernel) -> Iterator[tuple[str, int]]:
     """What lies in scratch memory: partial results, each with its size in bytes."""
-    units = blocks(kernel) if accumulates(kernel) else 0
+    units = partials(kernel) * prod(kernel.outer[: kernel.kept])
     for i in accumulates(kernel):
         count = units * partial_size(kernel, i)
         yield f"at{i}", _aligned(count * accumulator(kernel, i).itemsize)
@@ -170,6 +171,8 @@ def fields(kernel: Kernel) -> dict[str, int]:
     form = form_of(kernel)
     if form.scheme in (FLAT, COLUMNS):
         found["groups"] = groups(kernel)
+        found["across"] = -(-kernel.inner[-1] // form.lanes)
+        found["segments"] = prod(kernel.inner[:-1])
     else:
         kept = kernel.kept if accumulates(kernel) else 0
         found["rows"] = prod(kernel.outer[kept:])
@@ -184,6 +187,9 @@ def fields(kernel: Kernel) -> dict[str, int]:
             offset += size
         if accumulates(kernel):
             found["kept"] = prod(kernel.outer[:kept])
+            found["partials"] = partials(kernel)
+        if form.segments:
+            found["segments"] = prod(kernel.inner[:-1])
     for i, instr in enumerate(kernel.body):
         found.update(_instruction(i, instr))
     return found

@@ -1,0 +1,295 @@
+"""Functions of form 'rows': a team of threads computes a row, pass by pass.
+
+The row is held in registers (`items`), or walked over once for each pass. With `Accumulate` a team
+takes several rows, one after the other, and leaves partial results in scratch memory, which
+``NAME_combine`` adds up. Where several blocks share a row, each pass is a function of its own,
+which leaves partial reductions that the next one begins with.
+"""
+
+from fgrad.backends.cuda import body
+from fgrad.backends.cuda.body import Group, Scope, begin, collected, finished, monoid
+from fgrad.backends.cuda.forms import accumulates, form_of, passes
+from fgrad.backends.cuda.passes import ROW, SEGMENT, Pass
+from fgrad.backends.cuda.places import decode, index, last_name
+from fgrad.backends.cuda.text import Text
+from fgrad.backends.cuda.types import dtype_of, type_name
+from fgrad.compile.kernel import Kernel, Reduce, Scan, Store
+
+
+class Rows:
+    """Writes one function.
+
+    Args:
+        text: Where to; its signature is there.
+        kernel: The kernel.
+        number: Which of its functions, where passes are functions of their own.
+    """
+
+    def __init__(self, text: Text, kernel: Kernel, number: int) -> None:
+        self.text, self.kernel, self.number = text, kernel, number
+        self.form, self.plan = form_of(kernel), passes(kernel)
+        self.s = Scope(kernel, self.form, self.plan, {})
+        self.sums = accumulates(kernel)
+        reduces = any(isinstance(i, Reduce | Scan) for i in kernel.body)
+        self.shared = self.form.split or not (reduces or self.form.segments)  # rows, among blocks
+        self.alive = "alive" if self.form.teams > 1 else "true"
+
+    def write(self) -> None:
+        """Write the body of the function."""
+        text, form = self.text, self.form
+        text.add("typedef long long I;" if form.wide else "typedef int I;")
+        text.add(f"constexpr int V = {form.lanes}, T = {form.team}, TEAMS = {form.teams};")
+        if form.items:
+            text.add(f"constexpr int ITEMS = {form.items};")
+        if form.segments:
+            text.add(f"constexpr int S = {form.part};")
+        text.add("const int t = threadIdx.x % T, team = threadIdx.x / T;")
+        if self.shared:
+            text.add(
+                "const I unit = I(blockIdx.x) / I(w.ranges), range = I(blockIdx.x) % I(w.ranges);"
+            )
+            text.add("const I low = range * I(w.span), high = min(low + I(w.span), I(w.length));")
+        else:
+            text.add("const I unit = blockIdx.x, low = 0, high = I(w.length);")
+        if self.sums:
+            self.accumulate()
+            return
+        text.add("const I within = unit * TEAMS + team, rows = I(w.rows);")
+        if self.alive != "true":
+            text.add("const bool alive = within < rows;")
+        chosen = "within" if self.alive == "true" else "alive ? within : 0"
+        text.add(f"const I row = {chosen};")
+        self.row()
+
+    # Several rows
+
+    def accumulate(self) -> None:
+        """Take the rows of a team one after the other."""
+        text, form = self.text, self.form
+        text.add(
+            "const I group = unit / I(w.chunks), chunk = unit % I(w.chunks), rows = I(w.rows);"
+        )
+        for i in self.sums:
+            self.begin_sum(i)
+        if self.alive == "true":
+            text.add("const I first = chunk * I(w.per), last = min(first + I(w.per), rows);")
+            head = "for (I within = first; within < last; ++within)"
+        else:
+            text.add("const I first = chunk * I(w.per) * TEAMS + team;")
+            head = "for (I turn = 0; turn < I(w.per); ++turn)"
+        if form.items and not self.has_row_ends():
+            text.add("#pragma unroll 4")
+        with text.block(head):
+            if self.alive == "true":
+                text.add("const I row = group * rows + within;")
+            else:
+                text.add("const I within = first + turn * TEAMS;")
+                text.add("const bool alive = within < rows;")
+                text.add("const I row = group * rows + (alive ? within : 0);")
+            self.row()
+        for i in self.sums:
+            self.end_sum(i)
+
+    def has_row_ends(self) -> bool:
+        """Whether a row is reduced."""
+        return any(p.reduces for p in self.plan.passes)
+
+    def begin_sum(self, i: int) -> None:
+        """Declare where a team accumulates."""
+        kind, m = collected(self.kernel, i), monoid(self.kernel, i)
+        nothing = f"{m}::identity<{kind}>()"
+        if self.plan.level[i] == ROW:
+            self.text.add(f"{kind} c{i} = {nothing};")
+        elif self.form.items:
+            self.text.add(f"{kind} c{i}[ITEMS * V];", "#pragma unroll")
+            self.text.add(f"for (int k = 0; k < ITEMS * V; ++k) c{i}[k] = {nothing};")
+        else:
+            self.text.add(
+                f"{kind}* const c{i} = {self.partials(i)} + (unit * TEAMS + team) * high;"
+            )
+            if self.form.segments:
+                self.text.add("for (I at = t / S; at < I(w.segments); at += T / S)")
+                steps = f"j = (t % S) * V; j < {self.last_size()}; j += S * V"
+                place = f"at * {self.last_size()} + j + k"
+            else:
+                steps, place = "j = t * V; j < high; j += T * V", "j + k"
+            self.text.add(f"  for (I {steps})")
+            self.text.add(f"    for (int k = 0; k < V; ++k) c{i}[{place}] = {nothing};")
+
+    def partials(self, i: int) -> str:
+        """Where partial results of an instruction lie."""
+        return f"(({collected(self.kernel, i)}*)(scratch + w.at{i}))"
+
+    def end_sum(self, i: int) -> None:
+        """Leave what the teams of the block have accumulated."""
+        text, form, m = self.text, self.form, monoid(self.kernel, i)
+        row = self.plan.level[i] == ROW
+        if form.items:
+            given = f"(&c{i})" if row else f"(c{i})"
+            count = "1" if row else "ITEMS * V"
+            if form.teams > 1:
+                text.add(f"fg_teams_reduce<{m}, T, TEAMS, {count}>{given};")
+            if row:
+                first = "range == 0 && threadIdx.x == 0" if self.shared else "threadIdx.x == 0"
+                text.add(f"if ({first}) {self.partials(i)}[unit] = c{i};")
+                return
+            text.add("#pragma unroll")
+            with text.block("for (int c = 0; c < ITEMS; ++c)"):
+                text.add("const I e = low + (c * T + t) * V;")
+                place = f"{self.partials(i)} + unit * I(w.length) + e"
+                text.add(f"if (team == 0 && e < high) fg_put_all<V>({place}, c{i} + c * V);")
+        elif row:
+            text.add(f"if (t == 0) {self.partials(i)}[unit * TEAMS + team] = c{i};")
+
+    # One row
+
+    def row(self) -> None:
+        """Write what is done for one row."""
+        text, kernel, s = self.text, self.kernel, self.s
+        text.add(*decode("row", list(range(len(kernel.outer))), kernel))
+        for number, p in enumerate(self.plan.passes):
+            if self.form.split and number > self.number:
+                break
+            body.write_values(text, s, p.before)
+            if self.form.split and number < self.number:
+                for i in p.reduces:
+                    self.read(i)
+            else:
+                self.a_pass(p)
+        if not self.form.split or self.number == self.last():
+            body.write_values(text, s, self.plan.after)
+            self.end_row()
+
+    def last(self) -> int:
+        """The last of the functions, where passes are functions of their own."""
+        return len(self.plan.passes) - (not self.plan.passes[-1].reduces)
+
+    def end_row(self) -> None:
+        """Store and accumulate row values."""
+        condition = [] if self.alive == "true" else ["alive"]
+        condition += ["t == 0"] if self.form.team > 1 else []
+        condition += ["range == 0"] if self.shared else []
+        for i in self.plan.stores:
+            body.write_store(self.text, self.s, i, " && ".join(condition))
+        for i in self.plan.accumulates:
+            kind, m = collected(self.kernel, i), monoid(self.kernel, i)
+            value = f"({kind}){self.s.values[self.kernel.body[i].arg]}"  # type: ignore[union-attr]
+            guard = "" if self.alive == "true" else "if (alive) "
+            self.text.add(f"{guard}c{i} = {m}::combine(c{i}, {value});")
+
+    def a_pass(self, p: Pass) -> None:
+        """Walk over the row, and reduce what its threads have collected."""
+        text, kernel = self.text, self.kernel
+        for v in p.keeps:
+            text.add(f"{type_name(dtype_of(self.kernel, v))} k{v}[ITEMS * V];")
+        for i in p.reduces:
+            text.add(begin(self.s, i, f"a{i}"))
+        scans = [v for v in p.body if isinstance(self.kernel.body[v], Scan)]
+        for v in scans:
+            text.add(body.state(self.s, v))
+        if self.form.segments:
+            self.walk_segments(p)
+        elif any((p.body, p.reduces, p.accumulates, p.stores)):
+            self.walk(p, any(not kernel.body[v].free for v in scans))  # type: ignore[union-attr]
+        for i in p.reduces:
+            self.reduce(i, finished(self.s, i, f"a{i}"))
+
+    def reduce(self, i: int, mine: str) -> None:
+        """Make a row value of what the threads of a team have collected."""
+        kernel, kind = self.kernel, collected(self.kernel, i)
+        whole = f"fg_team_reduce<{monoid(kernel, i)}, T>({mine})"
+        if (
+            self.form.split
+            and self.number < len(self.plan.passes)
+            and (i in self.plan.passes[self.number].reduces)
+        ):
+            self.text.add(f"const {kind} r{i} = {whole};")
+            self.text.add(f"if (t == 0) {self.partials(i)}[row * I(w.ranges) + range] = r{i};")
+            return
+        self.text.add(f"const {type_name(dtype_of(kernel, i))} v{i} = {whole};")
+        self.s.values[i] = f"v{i}"
+
+    def read(self, i: int) -> None:
+        """Reduce what the blocks of a row have left."""
+        kind, m = collected(self.kernel, i), monoid(self.kernel, i)
+        part = f"{self.partials(i)}[row * I(w.ranges) + t]"
+        self.text.add(f"const {kind} a{i} = t < I(w.ranges) ? {part} : {m}::identity<{kind}>();")
+        self.reduce(i, f"a{i}")
+
+    def walk(self, p: Pass, scans: bool) -> None:
+        """Write a loop over the elements of a thread."""
+        text, kernel, s = self.text, self.kernel, self.s
+        first = len(kernel.outer)
+        inner = list(range(first, first + len(kernel.inner)))
+        at = "e" if not scans else "at"
+        if self.form.items:
+            text.add("#pragma unroll")
+            head, here = "for (int c = 0; c < ITEMS; ++c)", "low + (c * T + t) * V"
+            s.item = "c * V"
+        elif scans:
+            head, here = "for (I step = low; step < high; step += T * V)", "step + t * V"
+        else:
+            end = "high" if self.alive == "true" else "(alive ? high : low)"
+            head, here = f"for (I e = low + t * V; e < {end}; e += T * V)", ""
+        with text.block(head):
+            if here:
+                text.add(f"const I {at} = {here};")
+            live = f"{at} < high" if self.alive == "true" else f"alive && {at} < high"
+            if scans:
+                text.add(f"const bool live = {live};", "const I e = live ? at : 0;")
+                text.add(*decode("e", inner, kernel))
+                s.live = "live"
+                Group(text, s, p).write()
+                s.live = ""
+            elif self.form.items:
+                with text.block(f"if ({live})"):
+                    text.add(*decode("e", inner, kernel))
+                    Group(text, s, p).write()
+            else:
+                text.add(*decode("e", inner, kernel))
+                Group(text, s, p).write()
+
+    # Segments of a row
+
+    def last_size(self) -> str:
+        """The size of the last axis."""
+        return f"I(w.n{len(self.kernel.outer) + len(self.kernel.inner) - 1})"
+
+    def walk_segments(self, p: Pass) -> None:
+        """Write loops over the segments of parts of the team, and over their elements."""
+        text, kernel, s = self.text, self.kernel, self.s
+        first, end = len(kernel.outer), len(kernel.outer) + len(kernel.inner) - 1
+        last = last_name(kernel)
+        there = "there" if self.form.team > 1 or self.alive != "true" else "true"
+        with text.block("for (I begin = 0; begin < I(w.segments); begin += T / S)"):
+            text.add("const I at = begin + t / S;")
+            live = "at < I(w.segments)" if self.alive == "true" else "alive && at < I(w.segments)"
+            text.add(f"const bool there = {live};", "const I segment = there ? at : 0;")
+            text.add(*decode("segment", list(range(first, end)), kernel))
+            body.write_values(text, s, [v for v in p.body if self.plan.level[v] == SEGMENT])
+            for i in p.folds:
+                text.add(begin(s, i, f"f{i}"))
+            start = f"there ? (t % S) * V : {self.last_size()}"
+            steps = f"I {last} = {start}; {last} < {self.last_size()}; {last} += S * V"
+            with text.block(f"for ({steps})"):
+                text.add(f"const I e = segment * {self.last_size()} + {last};")
+                Group(text, s, p).write_lanes()
+            for i in p.folds:
+                self.fold(i)
+            stores = [i for i in p.stores if self.plan.level[i] == SEGMENT
+                      and isinstance(kernel.body[i], Store)]  # fmt: skip
+            if stores and self.form.part > 1:
+                text.add("__syncwarp();  // others may read what is overwritten")
+            for i in stores:
+                body.write_store(text, s, i, f"{there} && t % S == 0")
+
+    def fold(self, i: int) -> None:
+        """Store the reduction of a segment."""
+        kernel, instr = self.kernel, self.kernel.body[i]
+        whole = f"fg_team_reduce<{monoid(kernel, i)}, S>({finished(self.s, i, f'f{i}')})"
+        value = type_name(dtype_of(kernel, instr.arg))  # type: ignore[union-attr]
+        stored = type_name(kernel.operands[instr.operand].dtype)  # type: ignore[union-attr]
+        self.text.add(f"const {value} v{i} = {whole};")
+        place = index(f"m{i}", instr.map, kernel, self.s.values, "")  # type: ignore[union-attr]
+        self.text.add(f"if (there && t % S == 0) p{instr.operand}[{place}] = "  # type: ignore[union-attr]
+                      f"fg_put<{stored}>(v{i});")  # fmt: skip
