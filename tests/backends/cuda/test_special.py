@@ -1,30 +1,19 @@
 """Special functions of CUDA code give the bits of those of the CPU, whose errors are stated."""
 
-import shutil
-
 import numpy as np
 import pytest
 
-from fgrad.backends.cuda.prelude import with_prelude
 from fgrad.backends.cuda.special import NAMES, definitions
 from tests.backends.cpu.elementary import float32_points, float64_points, function
 from tests.backends.cpu.test_vmath import points
 from tests.backends.cuda import operations as ops
-from tests.shim import build
-
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
+from tests.backends.cuda.targets import CARD, SHIM, launcher
 
 
-@pytest.fixture(scope="module")
-def launch():
+@pytest.fixture(scope="module", params=[SHIM, CARD])
+def launch(request):
     kernels = [ops.kernel(name, np.dtype(char)) for name in NAMES for char in "fd"]
-    shim = build(with_prelude("".join(kernels)))
-
-    def call(name, grid, block, arrays, count):
-        shim.run(name, grid, block, 0, [*arrays, count.to_bytes(8, "little")])
-        return arrays[-1]
-
-    return call
+    return launcher(request.param, "".join(kernels))
 
 
 @pytest.mark.parametrize("char", ["f", "d"])
