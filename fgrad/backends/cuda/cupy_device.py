@@ -13,7 +13,9 @@ import numpy as np
 
 from fgrad.backends.cuda import driver
 from fgrad.backends.cuda.device import WHILE, Arguments, Capture, Function, Node
+from fgrad.backends.cuda.faults import raise_pending
 from fgrad.core.errors import ArgumentError
+from fgrad.core.evaluate import when_waited
 
 _WIDEST = 16  # bytes that a kernel moves at once
 _PLAIN_SHARED = 48 << 10  # bytes of shared memory that a function may take without asking
@@ -26,7 +28,9 @@ def _cupy() -> Any:
 
 @functools.cache
 def _device(index: int) -> "CupyDevice":
-    return CupyDevice(index)
+    made = CupyDevice(index)
+    when_waited(lambda: raise_pending(made))
+    return made
 
 
 def device_of(arrays: Sequence[Any]) -> "CupyDevice":

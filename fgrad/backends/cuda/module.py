@@ -57,7 +57,12 @@ class CudaCode:
         )
         self.key, self.launches, self.words = layout.key, layout.launches, layout.words
         self.scratch_bytes, self.source = layout.scratch_bytes, code.source
-        self.module = prelude.with_prelude
+        self._header, self._with_prelude = code.header, prelude.with_prelude
+
+    def module(self, text: str) -> str:
+        """The text of functions behind the prelude and what all kernels share."""
+        made: str = self._with_prelude(self._header() + text)
+        return made
 
 
 class LoadedKernels:
