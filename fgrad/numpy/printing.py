@@ -15,7 +15,7 @@ def host(x: Any) -> np.ndarray[Any, Any]:
     data = x._data
     if isinstance(data, np.ndarray):
         return data
-    copy = data.get()
+    copy: np.ndarray[Any, Any] = data.get()
     waited()
     return copy
 

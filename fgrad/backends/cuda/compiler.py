@@ -74,16 +74,21 @@ def unsupported(plan: Plan, target: Target) -> Iterator[Library]:
         elif isinstance(step, Library) and not (
             is_check(step)
             or is_update(step, plan.buffers)
-            or calls_user(step.eqn)
+            or runs_on_host(step.eqn)
             or target.libraries(step) is not None
         ):
             yield step
 
 
-def calls_user(eqn: Eqn) -> bool:
-    """Whether an equation calls functions of the user, which run on the host."""
+def runs_on_host(eqn: Eqn) -> bool:
+    """Whether the host runs an equation on arrays of the device, and waits for what it decides by.
+
+    Functions of the user, and the way back over a while loop, which replays parts of it: each part
+    is a compiled program.
+    """
     lower = eqn.primitive.lower
-    return bool(eqn.effects) or (isinstance(lower, Lowering) and lower.kind == "host")
+    host = isinstance(lower, Lowering) and lower.kind == "host"
+    return host or bool(eqn.effects) or eqn.primitive.name in ("while_pull", "steps_of_all")
 
 
 def text_of(kernel: Kernel) -> str:
@@ -115,6 +120,6 @@ def obstacle_of(loop: Loop) -> Eqn | None:
                 return found
         elif isinstance(step, Library) and not (is_check(step)):
             plan = target.libraries(step)
-            if calls_user(step.eqn) or (plan is not None and not plan.captures):
+            if runs_on_host(step.eqn) or (plan is not None and not plan.captures):
                 return step.eqn
     return None

@@ -38,6 +38,7 @@ from fgrad.backends.cuda.tape import (
     is_branching,
     places_of,
 )
+from fgrad.core.program import compiled_inside
 
 _KEPT = 4  # graphs of one segment
 _TRIES = 16  # captures of one segment, after which calls with new addresses are not captured
@@ -264,7 +265,7 @@ def host(device: Device, item: Host, bases: Sequence[int]) -> None:
     inputs = [array(p).copy() for p in item.inputs]
     eqn = item.eqn
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), compiled_inside():
             out = eqn.primitive.eager(device.xp, *inputs, **eqn.params)
     except Exception as error:
         types = ", ".join(str(a.aval) for a in eqn.inputs)

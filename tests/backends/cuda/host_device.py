@@ -14,6 +14,7 @@ import weakref
 import numpy as np
 
 from fgrad.backends.cuda.calls import INPUT, OUTPUT, ForeignCall, LibraryPlan, Place
+from fgrad.backends.cuda.compiler import runs_on_host
 from fgrad.backends.cuda.device import WHILE, Node
 from fgrad.backends.cuda.executable import Target
 from fgrad.backends.cuda.module import Part
@@ -353,7 +354,7 @@ def by_rules(device, left_out=()):
 
     def plan(step):
         name = step.eqn.primitive.name
-        if name in left_out or step.eqn.effects or name in ("pure_callback", "io_callback"):
+        if name in left_out or runs_on_host(step.eqn):
             return None
         places = []
         for i, a in enumerate(step.inputs):

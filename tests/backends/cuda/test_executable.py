@@ -199,6 +199,20 @@ def test_the_carries_that_reverse_mode_keeps(steps, kind):
     check(saved, X[0], kind=kind)
 
 
+def test_the_way_back_over_a_while_loop_is_led_by_the_host():
+    def f(x, n):
+        def loop(x):
+            _, y = lax.while_loop(
+                lambda s: s[0] < n, lambda s: (s[0] + 1, fnp.sin(s[1]) + x), (0, x)
+            )
+            return fnp.sum(y * y)
+
+        return fg.value_and_grad(loop)(x)
+
+    executable, _ = check(f, X[0], np.int32(70))
+    assert "while_pull" in executable.obstacle
+
+
 def test_branches(kind):
     def f(i, x):
         y = lax.switch(i, [lambda x: x + 1, lambda x: x, lambda x: fnp.sin(x) * 3], x)
