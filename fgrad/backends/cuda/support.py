@@ -6,7 +6,7 @@ Each takes its pointers, and then a struct of words, as the kernels of `code` do
 from fgrad.backends.cuda.device import Device, Function
 
 PAIRS = 4  # copies in one launch
-_THREADS = 256
+_WARP, _THREADS = 32, 256
 _BLOCKS = 1024  # of a copy; threads stride over what is left
 
 TEXT = r"""
@@ -143,5 +143,7 @@ class Support:
 
     def spread(self, name: str, count: int, copies: int = 1) -> Function:
         """A function whose threads share some bytes, or several times as many."""
-        blocks = min(max(-(-count // (16 * _THREADS)), 1), _BLOCKS)
-        return Function(name, self._handles[name], (blocks, copies, 1), (_THREADS, 1, 1))
+        needed = max(-(-count // 16), 1)  # threads: each moves as many bytes at once
+        threads = min(-(-needed // _WARP) * _WARP, _THREADS)
+        blocks = min(-(-needed // threads), _BLOCKS)
+        return Function(name, self._handles[name], (blocks, copies, 1), (threads, 1, 1))

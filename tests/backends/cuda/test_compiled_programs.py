@@ -7,7 +7,6 @@ import pytest
 
 import fgrad as fg
 import fgrad.numpy as fnp
-from fgrad import lax, nn, random
 from fgrad.api import inspection
 from fgrad.backends.cuda import library, prelude
 from fgrad.backends.cuda.calls import KernelCall
@@ -16,14 +15,10 @@ from fgrad.backends.cuda.executable import Target
 from fgrad.backends.cuda.module import CudaCode
 from fgrad.core.transforms.stage import hoist
 from tests.backends.cuda.host_device import by_rules
+from tests.backends.cuda.programs import PROGRAMS, normal
 from tests.backends.cuda.shim_device import ShimDevice
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
-RNG = np.random.default_rng(0)
-
-
-def normal(*shape):
-    return RNG.normal(size=shape).astype(np.float32)
 
 
 def target_on():
@@ -39,60 +34,6 @@ def target_on():
 
     keeps, supports = library.keeps, prelude.supports
     return Target(code, libraries, lambda _: device, supports, keeps), device
-
-
-def perceptron(x, y, w, b):
-    def loss(w, b):
-        h = nn.gelu(nn.layer_norm(x) @ w + b)
-        return -fnp.mean(fnp.sum(y * nn.log_softmax(h), axis=1))
-
-    value, (dw, db) = fg.value_and_grad(loss, argnums=(0, 1))(w, b)
-    return value, w - 0.1 * dw, b - 0.1 * db
-
-
-def recurrence(xs, h, w):
-    def step(h, x):
-        h = fnp.tanh(h * w + x)
-        return h, fnp.sum(h)
-
-    return fg.value_and_grad(lambda w: fnp.sum(lax.scan(step, h, xs)[1]))(w), w
-
-
-def newton(x):
-    def body(s):
-        i, y = s
-        return i + 1, y - (y * y - x) / (2 * y)
-
-    return lax.while_loop(lambda s: fnp.any(fnp.abs(s[1] ** 2 - x) > 1e-5), body, (0, x + 1))
-
-
-def lookup(table, ids, i):
-    rows = table[ids]
-    return lax.switch(i, [lambda r: r, lambda r: r[::-1] * 2], rows), fnp.max(rows, axis=0)
-
-
-def dropout(key, x):
-    return nn.softmax(fnp.where(random.bernoulli(key, 0.5, x.shape), x * 2, 0.0), axis=-1)
-
-
-PROGRAMS = {
-    "perceptron": (
-        perceptron,
-        normal(9, 16),
-        np.eye(12, dtype="f")[:9],
-        normal(16, 12),
-        normal(12),
-    ),
-    "recurrence": (recurrence, normal(5, 7), normal(7), normal(7)),
-    "newton": (newton, np.abs(normal(11)) + 1),
-    "lookup": (lookup, normal(6, 5), np.array([3, 0, 5], np.int32), np.int32(1)),
-    "dropout": (dropout, np.array([1, 2], np.uint32), normal(4, 33)),
-    "convolution": (
-        lambda x, w: nn.relu(lax.conv(x, w, (1, 1), "SAME")),
-        normal(2, 3, 6, 6),
-        normal(4, 3, 3, 3),
-    ),
-}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
