@@ -64,11 +64,20 @@ def runnable(jaxpr: Jaxpr, xp: ModuleType = np, donated: tuple[int, ...] = ()) -
         xp: The array library.
         donated: Inputs whose memory results may take over.
     """
-    compile_program = _compiler() if xp is np and has_compiler() else None
+    compile_program, backend = _compiler_for(xp)
     if compile_program is None:
         return program_of(jaxpr)
-    found: Runnable = derived(jaxpr, ("cpu", donated), lambda: compile_program(jaxpr, donated))
+    found: Runnable = derived(jaxpr, (backend, donated), lambda: compile_program(jaxpr, donated))
     return found
+
+
+def _compiler_for(xp: ModuleType) -> tuple[Callable[..., Runnable] | None, str]:
+    """What compiles programs for arrays of a library, if they are to be compiled."""
+    if xp is np:
+        return (_compiler() if has_compiler() else None), "cpu"
+    if config.cuda_compiler == "rawkernel" and xp.__name__ == "cupy":
+        return import_module("fgrad.backends.cuda.compiler").compile_program, "cuda"
+    return None, ""
 
 
 def has_compiler() -> bool:
@@ -118,9 +127,8 @@ def _compiler() -> Callable[..., Runnable] | None:
 def _execute(jaxpr: Jaxpr, xp: ModuleType, arrays: Sequence[Any], compiled: bool) -> list[Any]:
     if config.debug_nans or config.debug_infs or config.disable_jit:
         return one_by_one(jaxpr, arrays)
-    if compiled and xp is np:
-        return runnable(jaxpr)(np, arrays)
-    return program_of(jaxpr)(xp, arrays)
+    program = runnable(jaxpr, xp) if compiled else program_of(jaxpr)
+    return program(xp, arrays)
 
 
 def clear_caches() -> None:

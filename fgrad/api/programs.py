@@ -12,7 +12,7 @@ from fgrad.api.execution import Runnable, runnable
 from fgrad.core import trees
 from fgrad.core.config import config
 from fgrad.core.errors import ArgumentError, OutOfMemoryError
-from fgrad.core.evaluate import WEAK, ArrayImpl, DonatedBuffer, borrow, library_of
+from fgrad.core.evaluate import WEAK, ArrayImpl, DonatedBuffer, borrow, is_buffer, library_of
 from fgrad.core.ir import ClosedJaxpr, Jaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer
@@ -72,7 +72,13 @@ def run_entry(
         outs = call(entry.jaxpr, *inputs, name=name)
     elif others:
         (xp,) = others
-        outs = wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
+        compiled = runnable(entry.jaxpr, xp, entry.donated if donate else ())
+        if compiled.taken:
+            return _run_donated(compiled, entry, inputs, buffers, name)
+        if compiled.fresh:
+            outs = run_flat(compiled, entry.flags, buffers)
+        else:
+            outs = wrap(compiled(xp, buffers), entry.flags, buffers)
     elif entry.donated and not donate:
         return run_flat(runnable(entry.jaxpr), entry.flags, buffers)
     else:
@@ -85,6 +91,13 @@ def run_entry(
     if donate:
         give_away(inputs, entry.donated, name)
     return outs
+
+
+def library_in(leaves: Sequence[Any]) -> ModuleType:
+    """The array library for which a call with some arguments is compiled: NumPy, or another one."""
+    data = [x._data if type(x) is ArrayImpl else x for x in leaves]
+    found = _others([x for x in data if is_buffer(x)])
+    return next(iter(found), np)
 
 
 def _others(buffers: Sequence[Any]) -> set[ModuleType]:
@@ -210,8 +223,9 @@ class Lowered:
             return [b3]
     """
 
-    def __init__(self, entry: Entry, name: str, tree: Any) -> None:
+    def __init__(self, entry: Entry, name: str, tree: Any, xp: ModuleType = np) -> None:
         self._entry = entry
+        self._xp = xp
         self._name = name
         self._tree = tree
         self.jaxpr = entry.closed
@@ -225,7 +239,7 @@ class Lowered:
 
     @property
     def _program(self) -> Runnable:
-        return runnable(self._entry.jaxpr, donated=self._entry.donated)
+        return runnable(self._entry.jaxpr, self._xp, self._entry.donated)
 
     @property
     def optimized(self) -> Jaxpr:
@@ -281,7 +295,7 @@ class Lowered:
     def compile(self) -> "Compiled":
         """The program as a function of the call's arguments, less static ones."""
         _ = self._program
-        return Compiled(self._entry, self._name, self._tree)
+        return Compiled(self._entry, self._name, self._tree, self._xp)
 
 
 class Compiled(Lowered):

@@ -20,6 +20,7 @@ __all__ = [
     "check_tracer_leaks",
     "config",
     "cpu_compiler",
+    "cuda_compiler",
     "debug_infs",
     "debug_nans",
     "default_matmul_precision",
@@ -61,6 +62,7 @@ _ACCEPTED: Mapping[str, tuple[Any, ...]] = {
     "autotune": _BOOL,
     "check": _BOOL,
     "cpu_compiler": ("llvm", "numpy"),
+    "cuda_compiler": ("eager", "rawkernel"),
 }
 
 # A leak check looks at a trace and never alters the program that comes out of it.
@@ -107,6 +109,9 @@ class Config(threading.local):
     """Compare each kernel of a compiled program with what it means, on the same operands."""
     cpu_compiler: str = "llvm"
     """``"llvm"``: `jit` makes machine code; ``"numpy"``: it calls NumPy for each operation."""
+    cuda_compiler: str = "eager"
+    """``"rawkernel"``: `jit` makes kernels and graphs of programs on CuPy arrays; ``"eager"``: it
+    calls CuPy for each operation."""
 
     # trace_key() is built once and kept until a flag changes: `_version` counts global updates,
     # `_entry` holds the count at which this thread's key was built (-1: a local change).
@@ -333,3 +338,8 @@ def check(new_val: bool = True) -> _Override:
 def cpu_compiler(new_val: str) -> _Override:
     """Within the block, `jit` compiles by ``"llvm"``, or calls ``"numpy"``, in this thread."""
     return _Override("cpu_compiler", new_val)
+
+
+def cuda_compiler(new_val: str) -> _Override:
+    """Within the block, `jit` on GPUs makes ``"rawkernel"``, or is ``"eager"``, in this thread."""
+    return _Override("cuda_compiler", new_val)

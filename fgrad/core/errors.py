@@ -21,6 +21,7 @@ __all__ = [
     "CotangentError",
     "CustomRuleError",
     "DonationError",
+    "DriverError",
     "DtypeError",
     "FgradError",
     "FrozenModuleError",
@@ -47,6 +48,7 @@ __all__ = [
     "TreeError",
     "UnexpectedTracerError",
     "UnsupportedCallError",
+    "UnsupportedPrimitiveError",
 ]
 
 
@@ -218,6 +220,22 @@ class CompilationError(FgradError, RuntimeError):
     """Raised when the code generator makes what the target's compiler does not accept.
 
     It is a fault of fgrad; ``config.update("cpu_compiler", "numpy")`` runs the program without it.
+    """
+
+
+class UnsupportedPrimitiveError(FgradError, NotImplementedError):
+    """Raised when nothing computes an equation of a program on the device it is compiled for.
+
+    Keep that operation outside of `jit`, or have the program run operation by operation with
+    ``cuda_compiler("eager")``.
+    """
+
+
+class DriverError(FgradError, RuntimeError):
+    """Raised when the driver of a GPU refuses a call.
+
+    The message says which, and why; an earlier kernel may be to blame, since work runs behind the
+    program that asked for it.
     """
 
 

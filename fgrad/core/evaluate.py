@@ -133,6 +133,20 @@ def on_device(xp: Any, buffers: Sequence[Any]) -> list[Any]:
     return [xp.asarray(b) if isinstance(b, np.ndarray) else b for b in buffers]
 
 
+_after_waiting: list[Callable[[], None]] = []
+
+
+def when_waited(check: Callable[[], None]) -> None:
+    """Have a backend look for failures of its work each time that somebody has waited for it."""
+    _after_waiting.append(check)
+
+
+def waited() -> None:
+    """Say that work of a device was waited for: failures in it are raised."""
+    for check in _after_waiting:
+        check()
+
+
 def is_buffer(x: Any) -> bool:
     """Whether `x` is a bare array of a library that fgrad computes with."""
     kind = type(x)

@@ -25,6 +25,7 @@ DEFAULTS = {
     "autotune": False,
     "check": False,
     "cpu_compiler": "llvm",
+    "cuda_compiler": "eager",
 }
 OTHER = {
     "numpy_dtype_promotion": "strict",
@@ -33,6 +34,7 @@ OTHER = {
     "out_of_bounds": "jax",
     "key_reuse": "jax",
     "cpu_compiler": "numpy",
+    "cuda_compiler": "rawkernel",
 }
 
 

@@ -14,6 +14,8 @@ BUILT_INS = {
     "NonConcreteBooleanIndexError": (IndexError,),
     "UnexpectedTracerError": (TypeError,),
     "KernelMismatchError": (ArithmeticError,),
+    "UnsupportedPrimitiveError": (NotImplementedError,),
+    "DriverError": (RuntimeError,),
     "KeyReuseError": (RuntimeError,),
     "SavingError": (pickle.PicklingError,),
     "ShapeError": (TypeError,),

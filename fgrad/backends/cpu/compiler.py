@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.backends.cpu import layout
+from fgrad.backends.cpu import layout, sequence
 from fgrad.backends.cpu.assemble import assemble
 from fgrad.backends.cpu.checked import checked_launch, checked_loop, checked_rule
 from fgrad.backends.cpu.engine import Code, engine
@@ -37,7 +37,7 @@ from fgrad.compile.lower import lower
 from fgrad.compile.plan import Library, Loop, Plan, launches_of
 from fgrad.compile.replay import replays
 from fgrad.core.config import config
-from fgrad.core.ir import Jaxpr
+from fgrad.core.ir import Eqn, Jaxpr
 
 
 def compile_program(
@@ -308,6 +308,16 @@ def text_of(kernel: Kernel) -> str:
 def grid_of(kernel: Kernel) -> int:
     """The number of units of work that may run in parallel."""
     return layout.units(kernel)
+
+
+def has_own_code(step: Library) -> bool:
+    """Whether a step that is no kernel has machine code all the same."""
+    return routine_of(step) is not None
+
+
+def obstacle_of(loop: Loop) -> Eqn | None:
+    """The first equation in the programs of a loop that only Python can run, or None."""
+    return sequence.obstacle_of(loop)
 
 
 def name_of(kernel: Kernel, target: Target) -> str:
