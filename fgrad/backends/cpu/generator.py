@@ -10,7 +10,7 @@ import os
 import time
 from pathlib import Path
 
-from fgrad.backends.cpu.object_cache import ObjectCache
+from fgrad.backends.object_cache import ObjectCache
 
 FOLDER = Path(__file__).parent
 _SETTLED_NS = 2_000_000_000  # clocks of file systems may be this coarse

@@ -8,7 +8,7 @@ import pytest
 
 from fgrad.backends.cpu import generator
 from fgrad.backends.cpu.generator import FOLDER, version
-from fgrad.backends.cpu.object_cache import ObjectCache
+from fgrad.backends.object_cache import ObjectCache
 
 
 @pytest.fixture
