@@ -33,11 +33,13 @@ class Replayed(NamedTuple):
     Attributes:
         plan: Its plan.
         optimized: Gives the program after all passes.
+        notes: What was found out about programs of other sizes, for those who know what of it holds.
         replayed: Whether what was decided for another program was taken over.
     """
 
     plan: Plan
     optimized: Callable[[], Jaxpr]
+    notes: dict[Hashable, Any]
     replayed: bool = False
 
 
@@ -57,6 +59,7 @@ class Recorded:
         self._numbers = numbers
         self._sizes = Sizes()
         self._built: Built | None = None
+        self._notes: dict[Hashable, Any] = {}
 
     def record(self, jaxpr: Jaxpr, build: Build) -> Replayed:
         """What becomes of the program itself, of which `jaxpr` is."""
@@ -103,7 +106,8 @@ class Recorded:
         assert self._built is not None
         jaxpr, plan = self._built
         concrete = Concrete(values)
-        return Replayed(concrete.plan(plan), functools.cache(lambda: concrete.program(jaxpr)))
+        optimized = functools.cache(lambda: concrete.program(jaxpr))
+        return Replayed(concrete.plan(plan), optimized, self._notes)
 
 
 class Replays:
@@ -157,7 +161,7 @@ class Replays:
 
 def _built(build: Build, jaxpr: Jaxpr) -> Replayed:
     optimized, plan = build(jaxpr)
-    return Replayed(plan, lambda: optimized)
+    return Replayed(plan, lambda: optimized, {})
 
 
 def grouped(
