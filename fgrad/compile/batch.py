@@ -19,8 +19,9 @@ _LONG_NS = 1e6  # a kernel that takes so long gains nothing
 
 
 def batched_alike(plan: Plan, notes: dict[Hashable, Any]) -> Plan:
-    """What `batched` gives; for a plan whose steps depend on each other as those of one before do,
-    the same launches are put together.
+    """What `batched` gives for one of several plans: what it found out is not found out again.
+
+    Where steps depend on each other as in a plan before, the same launches are put together.
 
     Args:
         plan: The plan.

@@ -56,7 +56,7 @@ def compile_program(
     with paused():
         state = _state(jaxpr, donated)
         key = config.trace_key(), passes.PASSES, lower
-        found = replays.plan(jaxpr, key, state, _built)
+        found = replays.plan(jaxpr, key, state, _built, layout.structure)
         plan = batched_alike(prepared(found.plan), found.notes)
         loaded = load(found.optimized, plan)
         if os.environ.get("FGRAD_NUM_THREADS"):
