@@ -1,5 +1,6 @@
 """A plan with sizes as the plan at given values of them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from fgrad.compile.kernel import MAPPED, Bound, Const, Instr, Kernel, Load, Map
 from fgrad.compile.plan import Batch, Buffer, Launch, Loop, Plan, Step, View
-from fgrad.compile.sizes import Filled, Number, Size, Values
+from fgrad.compile.sizes import Conditions, Filled, Number, Size, Values
 from fgrad.core.avals import ShapedArray
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
 
@@ -17,10 +18,11 @@ class Concrete:
 
     Args:
         values: Those of the sizes.
+        learnt: By the id of a kernel's memo, the conditions under which it holds.
     """
 
-    def __init__(self, values: Values) -> None:
-        self._of = values.of
+    def __init__(self, values: Values, learnt: Mapping[int, Conditions]) -> None:
+        self._values, self._of, self._learnt = values, values.of, learnt
         self._vars: dict[Var, Var] = {}
         self._eqns: dict[Eqn, Eqn] = {}
         self._kernels: dict[int, tuple[Any, Kernel]] = {}
@@ -134,6 +136,8 @@ class Concrete:
                 made = kernel
             else:
                 made = Kernel(kernel.name, outer, inner, kernel.operands, body, kernel.kept)
+                if self._values.hold(self._learnt.get(id(kernel.memo), {})):
+                    made.memo.update(kernel.memo)
             found = self._kernels[id(kernel.memo)] = kernel.memo, made
         return found[1].of(kernel.name, kernel.eqns)
 

@@ -9,15 +9,16 @@ itself. Programs that cannot be lowered with sizes are lowered without.
 import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fgrad.compile.concrete import Concrete
 from fgrad.compile.form import Form, Rewriter, Shapeless
-from fgrad.compile.plan import Plan
-from fgrad.compile.sizes import Mixed, Number, Sizes, Values
+from fgrad.compile.kernel import Kernel
+from fgrad.compile.plan import Loop, Plan, launches_of
+from fgrad.compile.sizes import Conditions, Mixed, Number, Sizes, Values
 from fgrad.core.ir import Jaxpr
 
 _FORMS = 64  # forms kept
@@ -25,6 +26,7 @@ _EACH = 4  # plans kept of a form
 
 Built = tuple[Jaxpr, Plan]  # a program after all passes, and its plan
 Build = Callable[[Jaxpr], Built]
+Learn = Callable[[Kernel], object]
 
 
 class Replayed(NamedTuple):
@@ -33,11 +35,13 @@ class Replayed(NamedTuple):
     Attributes:
         plan: Its plan.
         optimized: Gives the program after all passes.
+        notes: What was found out about programs of other sizes, for who knows what of it holds.
         replayed: Whether what was decided for another program was taken over.
     """
 
     plan: Plan
     optimized: Callable[[], Jaxpr]
+    notes: dict[Hashable, Any]
     replayed: bool = False
 
 
@@ -57,9 +61,11 @@ class Recorded:
         self._numbers = numbers
         self._sizes = Sizes()
         self._built: Built | None = None
+        self._notes: dict[Hashable, Any] = {}
+        self._learnt: dict[int, Conditions] = {}
 
-    def record(self, jaxpr: Jaxpr, build: Build) -> Replayed:
-        """What becomes of the program itself, of which `jaxpr` is."""
+    def record(self, jaxpr: Jaxpr, build: Build, learn: Learn) -> Replayed:
+        """What becomes of the program itself, `jaxpr`."""
         form, sizes = self.form, self._sizes
         made = {g: sizes.new(form.integers[i]) for g, i in self._first.items()}
         integers = [
@@ -71,6 +77,8 @@ class Recorded:
             for v, varies in zip(form.numbers, self._numbers, strict=True)
         ]
         self._built = build(Rewriter(integers, numbers).program(jaxpr))
+        for kernel in {id(k.memo): k for k in _kernels(self._built[1])}.values():
+            self._learnt[id(kernel.memo)] = sizes.learn(kernel, learn)
         sizes.close()
         values = sizes.at(self._given(form))
         assert values is not None
@@ -102,8 +110,9 @@ class Recorded:
     def _at(self, values: Values) -> Replayed:
         assert self._built is not None
         jaxpr, plan = self._built
-        concrete = Concrete(values)
-        return Replayed(concrete.plan(plan), functools.cache(lambda: concrete.program(jaxpr)))
+        concrete = Concrete(values, self._learnt)
+        optimized = functools.cache(lambda: concrete.program(jaxpr))
+        return Replayed(concrete.plan(plan), optimized, self._notes)
 
 
 class Replays:
@@ -113,7 +122,9 @@ class Replays:
         self._kept: OrderedDict[Hashable, list[Recorded]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def plan(self, jaxpr: Jaxpr, key: Hashable, state: Collection[int], build: Build) -> Replayed:
+    def plan(
+        self, jaxpr: Jaxpr, key: Hashable, state: Collection[int], build: Build, learn: Learn
+    ) -> Replayed:
         """What becomes of a program.
 
         Args:
@@ -121,6 +132,7 @@ class Replays:
             key: What else the plan depends on.
             state: Inputs whose shapes are rather the same next time.
             build: Makes a plan.
+            learn: Finds out about a kernel what does not depend on most sizes, and remembers it.
         """
         try:
             form = Form(jaxpr)
@@ -139,7 +151,7 @@ class Replays:
             return _built(build, jaxpr)
         made = Recorded(form, groups, numbers)
         try:
-            found = made.record(jaxpr, build)
+            found = made.record(jaxpr, build, learn)
         except (Mixed, TypeError, AttributeError, ValueError, LookupError, AssertionError):
             return _built(build, jaxpr)  # it raises what there is to say
         with self._lock:
@@ -155,9 +167,17 @@ class Replays:
             self._kept.clear()
 
 
+def _kernels(plan: Plan) -> Iterator[Kernel]:
+    """The kernels of a plan and of its loops."""
+    for step in plan.steps:
+        yield from (launch.kernel for launch in launches_of(step))
+        for inner in step.plans if isinstance(step, Loop) else ():
+            yield from _kernels(inner)
+
+
 def _built(build: Build, jaxpr: Jaxpr) -> Replayed:
     optimized, plan = build(jaxpr)
-    return Replayed(plan, lambda: optimized)
+    return Replayed(plan, lambda: optimized, {})
 
 
 def grouped(
@@ -185,23 +205,29 @@ def grouped(
     if not moving:
         fixed, moving = {0, 1}, {n for v in jaxpr.invars for n in v.aval.shape} - {0, 1}
     groups = [
-        numbers.setdefault(n, len(numbers)) if moving and n not in fixed and n > 1 else -1
+        numbers.setdefault(n, len(numbers)) if n not in fixed and _stems(n, moving) else -1
         for n in form.integers
     ]
-    counts = set(numbers) | {
-        v.aval.size for e in jaxpr.eqns for v in e.inputs
-    }  # fmt: skip
-    return groups, [_counts(v, counts) for v in form.numbers] if numbers else []
+    avals = {id(a.aval): a.aval for e in jaxpr.eqns for a in (*e.inputs, *e.outputs)}.values()
+    counts = {float(n) for n in numbers}
+    counts.update(float(a.size) for a in avals if not numbers.keys().isdisjoint(a.shape))
+    return groups, [_counts(v, counts) for v in form.numbers]
 
 
-def _counts(value: Any, counts: Collection[int]) -> bool:
+def _stems(n: int, moving: Collection[int]) -> bool:
+    """Whether a length may be made of one that moves: by a reshape, a slice, a concatenation."""
+    return any(n % d == 0 or abs(n - d) == 1 or 2 * n == d for d in moving)
+
+
+def _counts(value: Any, counts: Collection[float]) -> bool:
     """Whether a literal may stem from a number of elements: it is one, or one over it."""
-    if value.dtype.kind not in "iuf":
+    kind, x = value.dtype.kind, abs(value.item()) if value.dtype.kind in "iuf" else 0
+    if kind not in "iuf" or x in (0, 1) or not np.isfinite(x):
         return False
-    x = abs(value.item())
-    if x in counts and x > 1:
-        return True
-    return 0 < x < 1 and np.isfinite(1 / x) and round(1 / x) in counts
+    if x > 1:
+        return x in counts
+    n = float(round(1 / x))
+    return n in counts and bool(value.dtype.type(1 / n) == x)
 
 
 replays = Replays()

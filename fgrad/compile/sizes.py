@@ -8,7 +8,9 @@ it had; then `Sizes.at` gives the value of each size.
 """
 
 import operator
+import struct
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +18,8 @@ import numpy as np
 from fgrad.core.avals import AnySize
 
 Operation = Callable[..., Any]
+# Comparisons of two nodes, and their outcomes.
+Conditions = dict[tuple[Operation, int, int], bool]
 
 
 class Mixed(Exception):
@@ -34,6 +38,11 @@ class Values:
     def __init__(self, of: list[Any]) -> None:
         self.of = of
 
+    def hold(self, conditions: Conditions) -> bool:
+        """Whether all of some conditions have the outcome that they had."""
+        of = self.of
+        return all(op(of[a], of[b]) is found for (op, a, b), found in conditions.items())
+
 
 class Sizes:
     """The sizes of one program, and the conditions on them.
@@ -47,7 +56,7 @@ class Sizes:
         self._values: list[Any] = []
         self._known: dict[Any, Any] = {}
         self._constants: dict[Any, int] = {}
-        self._conditions: dict[tuple[Operation, int, int], bool] = {}
+        self._conditions: Conditions = {}
         self._hashed: dict[int, None] = {}
         self._given: list[int] = []
         self.fixed: set[int] = set()
@@ -76,16 +85,36 @@ class Sizes:
                     values[i] = op(values[a], values[b]) if a >= 0 else op(values)
         except (ZeroDivisionError, Mixed):
             return None
-        for (op, a, b), outcome in self._conditions.items():
-            if op(values[a], values[b]) is not outcome:
-                return None
+        found = Values(values)
+        if not found.hold(self._conditions):
+            return None
         before = self._values
         if any(values[i] != before[i] for i in self.fixed):
             return None
         # Sizes that a table told apart must still be apart, and equal ones equal.
         pairs = {(before[i], values[i]) for i in self._hashed}
         olds, news = {a for a, _ in pairs}, {b for _, b in pairs}
-        return Values(values) if len(pairs) == len(olds) == len(news) else None
+        return found if len(pairs) == len(olds) == len(news) else None
+
+    def learn(self, kernel: Any, find_out: Callable[[Any], object]) -> Conditions:
+        """Have something found out about a kernel, and keep in its memo what holds no size.
+
+        Returns:
+            The conditions under which that is so. The program does not depend on them.
+        """
+        memo, before = kernel.memo, dict(kernel.memo)
+        conditions, fixed, hashed = dict(self._conditions), set(self.fixed), dict(self._hashed)
+        try:
+            find_out(kernel)
+            known = len(self.fixed) == len(fixed) and len(self._hashed) == len(hashed)
+        except (Mixed, TypeError, AttributeError, ValueError, struct.error):
+            known = False
+        added = {k: v for k, v in self._conditions.items() if k not in conditions}
+        self._conditions, self.fixed, self._hashed = conditions, fixed, hashed
+        found = {k: v for k, v in memo.items() if known and _is_free(v)}
+        memo.clear()
+        memo.update(found or before)
+        return added if found else {}
 
     # ------------------------------------------------------------------------ recording
 
@@ -195,6 +224,18 @@ def _comparison(op: Operation, same: bool) -> Any:
         return NotImplemented if b is None else self.sizes.compare(op, self.at, b)
 
     return method
+
+
+def _is_free(x: Any) -> bool:
+    """Whether a value holds no size: all that it is made of is known to be something else."""
+    kind = type(x)
+    if x is None or kind in (int, str, float, bool) or isinstance(x, np.dtype):
+        return True
+    if isinstance(x, tuple | list | set | frozenset):
+        return all(map(_is_free, x))
+    if kind is dict:
+        return all(_is_free(k) and _is_free(v) for k, v in x.items())
+    return is_dataclass(x) and all(_is_free(getattr(x, f.name)) for f in fields(x))
 
 
 def _item(value: Any, dtype: Any) -> Any:

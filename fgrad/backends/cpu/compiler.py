@@ -29,7 +29,7 @@ from fgrad.backends.cpu.target import Target, host
 from fgrad.backends.cpu.together import Part, scratch_of
 from fgrad.backends.cpu.writing import Codes
 from fgrad.compile import passes
-from fgrad.compile.batch import batched
+from fgrad.compile.batch import batched_alike
 from fgrad.compile.collector import paused
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
@@ -56,13 +56,15 @@ def compile_program(
     with paused():
         state = _state(jaxpr, donated)
         key = config.trace_key(), passes.PASSES, lower
-        found = replays.plan(jaxpr, key, state, _built)
-        plan = batched(prepared(found.plan))
-        jaxpr = found.optimized()
-        loaded = load(jaxpr, plan)
+        found = replays.plan(jaxpr, key, state, _built, layout.structure)
+        plan = batched_alike(prepared(found.plan), found.notes)
+        loaded = load(found.optimized, plan)
         if os.environ.get("FGRAD_NUM_THREADS"):
             import_module("fgrad.backends.cpu.budget").share_budget(plan.steps)
-        return Executable(jaxpr, plan, loaded, functions().ready, donated, mark)
+        return Executable(
+            found.optimized, plan, loaded, functions().ready, donated, mark,
+            replayed=found.replayed,
+        )  # fmt: skip
 
 
 def _built(jaxpr: Jaxpr) -> tuple[Jaxpr, Plan]:
@@ -79,7 +81,7 @@ def _state(jaxpr: Jaxpr, donated: Collection[int]) -> Collection[int]:
     return [i for i, a in enumerate(jaxpr.in_avals) if a.shape and (a.shape, a.dtype) in types]
 
 
-def load(jaxpr: Jaxpr, plan: Plan) -> list[Loaded | None]:
+def load(optimized: Callable[[], Jaxpr], plan: Plan) -> list[Loaded | None]:
     """A function for each launch of a plan, loop and routine; None for its other steps.
 
     With `config.check` each judges what it has written, and products have such functions too.
@@ -124,9 +126,9 @@ def load(jaxpr: Jaxpr, plan: Plan) -> list[Loaded | None]:
         spin = i + 1 < len(steps) and bool(launches_of(steps[i + 1]))
         call, scratch = _launched(inside, parts, made, spin)
         if config.check:
-            call = checked_launch(call, plan, jaxpr, i)
+            call = checked_launch(call, plan, optimized(), i)
         found.append(Loaded(call, made.scratch_bytes(scratch), owners))
-    return _guarded(found, plan, jaxpr) if config.check else found
+    return _guarded(found, plan, optimized()) if config.check else found
 
 
 def _guarded(found: list[Loaded | None], plan: Plan, jaxpr: Jaxpr) -> list[Loaded | None]:

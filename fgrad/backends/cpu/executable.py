@@ -6,7 +6,7 @@ fresh. The text can be read: `Executable.source`.
 
 import functools
 from collections.abc import Callable, Collection, Sequence
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,15 +67,16 @@ class Executable:
     """A program ready to run on arrays.
 
     Args:
-        jaxpr: What it computes; its equations are what the kernels name.
+        optimized: Gives what it computes; its equations are what the kernels name.
         plan: Its steps.
         loaded: A kernel for each `Launch`, in order; `None` for other steps.
         ready: Whether all of some arrays are contiguous and aligned.
         donated: Inputs whose memory results may take over.
         mark: Called before the first step and after each, to measure them; None: not called.
+        replayed: Whether its plan was decided for other sizes.
 
     Attributes:
-        jaxpr: As given.
+        replayed: As given.
         plan: As given.
         memory: Where temporaries lie.
         source: The Python text that runs.
@@ -86,16 +87,16 @@ class Executable:
     """
 
     __slots__ = (
-        "__weakref__", "_code", "_first", "_lines", "fresh", "jaxpr", "memory", "plan", "run",
-        "silent", "source", "taken",
+        "__weakref__", "_code", "_first", "_lines", "_optimized", "fresh", "memory", "plan",
+        "replayed", "run", "silent", "source", "taken",
     )  # fmt: skip
 
     def __init__(
-        self, jaxpr: Jaxpr, plan: Plan, loaded: Sequence[Loaded | None],
+        self, optimized: Callable[[], Jaxpr], plan: Plan, loaded: Sequence[Loaded | None],
         ready: Callable[..., bool], donated: Collection[int] = (),
-        mark: Callable[[], object] | None = None,
+        mark: Callable[[], object] | None = None, *, replayed: bool = False,
     ) -> None:  # fmt: skip
-        self.jaxpr, self.plan = jaxpr, plan
+        self._optimized, self.plan, self.replayed = optimized, plan, replayed
         scratch = {i: k.scratch_bytes for i, k in enumerate(loaded) if k is not None}
         self.memory = plan_memory(
             plan,
@@ -114,15 +115,21 @@ class Executable:
         self.silent = all(kernel is not None or is_check(step) for kernel, step in steps)
         self._lines, self._first = writer.step_of_line, writer.first
         names = writer.constants
-        exec(compile(self.source, f"<fgrad program {id(self):x}>", "exec"), names)
+        exec(_compiled(self.source), names)
         function = names.pop("program")  # else it would refer to itself
-        self._code = function.__code__
+        code = function.__code__.replace(co_filename=f"<fgrad program {id(self):x}>")
+        self._code = function.__code__ = code
         size = self.memory.arena_bytes
         self.run: Callable[..., list[Any]] = function
         if writer.views:
             bind = Binder(self._code, names, writer.views)
             own = size <= _OWN_ARENA
             self.run = functools.partial(run_in_own if own else run_in_slab, bind, size)
+
+    @property
+    def jaxpr(self) -> Jaxpr:
+        """What it computes."""
+        return self._optimized()
 
     def __call__(self, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
         """Run on arrays whose types are not known to fit; they are checked."""
@@ -183,6 +190,12 @@ class Executable:
                         f"fgrad: in {eqn.primitive.name}({types}), asked for at {eqn.source}"
                     )
             frame = frame.tb_next
+
+
+@functools.lru_cache(64)
+def _compiled(source: str) -> CodeType:
+    """The code of a text: programs of other sizes have the same."""
+    return compile(source, "<fgrad program>", "exec")
 
 
 def equations(jaxpr: Jaxpr, step: Step) -> list[Eqn]:
