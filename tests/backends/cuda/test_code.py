@@ -11,17 +11,29 @@ from fgrad import lax, nn
 from fgrad import numpy as fnp
 from fgrad.backends.cuda import layout
 from fgrad.backends.cuda.axes import tidy
+from fgrad.backends.cuda.code import source
 from fgrad.backends.cuda.forms import TILED, form_of
 from fgrad.backends.cuda.nvrtc import compile_source
 from fgrad.backends.cuda.prelude import supports
 from fgrad.compile.bounds import fault
 from fgrad.compile.interpret import run_kernel
-from fgrad.compile.kernel import Compute, Kernel, Load, Map, Operand, Store, show
+from fgrad.compile.kernel import (
+    Bound,
+    Compute,
+    Kernel,
+    Load,
+    Map,
+    Operand,
+    Reduce,
+    Scan,
+    Store,
+    show,
+)
 from fgrad.compile.plan import Loop, launches_of
 from fgrad.compile.run_plan import run_plan
 from fgrad.compile.verifier import check_kernel
 from tests.backends.cpu import kernels as known
-from tests.backends.cpu.random_kernels import random_kernel
+from tests.backends.cpu.random_kernels import Maker, random_kernel
 from tests.backends.cpu.test_render import same
 from tests.backends.cpu.test_scans import EXACT, ROUNDED, buffers_of, scan
 from tests.backends.cuda.emulated import Emulated, run_batch
@@ -68,10 +80,42 @@ def test_random_kernels(seed):
         agree(module, kernel, buffers)
 
 
+class MakerOfScans(Maker):
+    """Grows kernels with scans whose results do not depend on the order."""
+
+    def scan(self):
+        v = self.rng.choice(self.values())
+        dtype = self.dtype(v)
+        monoids = ("max", "min") if dtype.kind in "fb" else ("max", "min", "add", "mul")
+        free = len(self.inner) > 1 and self.free
+        self.push(Scan(self.rng.choice(monoids), (self.tame(v),), dtype, free))
+
+    def everything(self):
+        self.free = self.rng.randrange(2) == 0
+        self.load()
+        others = () if self.free else (self.reduce,)
+        for _ in range(self.rng.randrange(2, 9)):
+            self.rng.choice((self.load, self.compute, self.compute, self.scan, *others))()
+        self.scan()
+        if not self.free and self.rng.randrange(3) == 0:
+            self.rng.choice((self.accumulate, self.fold))()
+        for _ in range(self.rng.randrange(1, 3)):
+            self.store(self.rng.choice(self.values()))
+        return self.kernel(), self.buffers
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_kernels_with_scans(seed):
+    made = [MakerOfScans(random.Random(100 * seed + i)).everything() for i in range(40)]
+    module = Emulated([kernel for kernel, _ in made])
+    for kernel, buffers in made:
+        agree(module, kernel, buffers)
+
+
 SHAPES = [
     ((), (1,)), ((), (7,)), ((), (64,)), ((), (65,)), ((), (1000,)), ((3,), (33,)), ((2, 2), (70,)),
     ((2,), (3, 5)), ((), (9, 17)), ((2,), (5, 3, 18)), ((0,), (4,)), ((3,), (0,)), ((2,), (0, 3)),
-    ((2,), (70, 3)), ((3,), (4096,)), ((), (40000,)),
+    ((2,), (70, 3)), ((3,), (4096,)), ((), (33000,)),
 ]  # fmt: skip
 COLUMNS = [
     ((), (7, 5)), ((2,), (64, 33)), ((3,), (4, 512)), ((2,), (3, 1025)), ((2,), (3, 2, 20)),
@@ -167,6 +211,49 @@ def test_transposes_go_through_tiles():
         agree(module, kernel, drawn(kernel, planes * a * b, a * b, planes * a * b))
 
 
+def test_a_store_for_each_segment_may_overwrite_what_all_of_it_reads():
+    step, each = Map(0, (200, 40, 1)), Map(0, (5, 1, 0))
+    body = (
+        Load(0, step, known.F32), Load(1, each, known.F32), Compute("mul", (0, 1), known.F32),
+        Compute("add", (1, 1), known.F32), Store(2, step, 2), Store(3, each, 3),
+    )  # fmt: skip
+    operands = (*[Operand(known.F32)] * 2, *[Operand(known.F32, written=True)] * 2)
+    kernel = Kernel("segments", (3,), (5, 40), operands, body)
+    module = Emulated([kernel])
+    x, a, y, _ = drawn(kernel, 600, 15, 600, 15)
+    for last_first in (False, True):
+        same_place = a.copy()
+        module.run(kernel, [x, same_place, y, same_place], last_first=last_first)
+        assert same(same_place, a + a)
+        assert same(y.reshape(15, 40), x.reshape(15, 40) * a[:, None])
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_indices_take_64_bits_where_they_must(wide):
+    size = 2**31 + 5 if wide else 70
+    bound = Bound(size, 0, (33, 1))
+    load = Load(0, Map(0, (33, 1)), known.F32, (bound,))
+    body = (load, Reduce("add", 0, known.F32), Compute("sub", (0, 1), known.F32),
+            Store(1, Map(0, (33, 1)), 2))  # fmt: skip
+    operands = (Operand(known.F32), Operand(known.F32, written=True))
+    kernel = Kernel("bounded", (5,), (33,), operands, body)
+    assert form_of(tidy(kernel)).wide == wide
+    close(Emulated([kernel]), kernel, drawn(kernel, 165, 165))
+
+
+def test_kernels_beyond_32_bits_have_as_many_blocks_and_bytes_as_they_need():
+    n = 3 << 31
+    for kernel, grid in ((known.chain(n), n // 1024), (known.softmax(3 << 19, 4096), 3 << 19)):
+        assert form_of(tidy(kernel)).wide
+        assert [f.grid for f in layout.launches(kernel)] == [grid]
+        assert "typedef long long I;" in source(kernel, "wide")
+    rows = 1 << 26
+    summed = known.columns("add", 1, rows, 64)
+    first, combine = layout.launches(summed)
+    assert (first.grid * 64 * 4, combine.grid) == (layout.scratch_bytes(summed), 2)
+    assert layout.scratch_bytes(summed) < rows * 64 * 4 // 256
+
+
 # Several kernels at once
 
 
@@ -220,6 +307,12 @@ def backward(f):
     return both
 
 
+def placed(x, k):
+    """Slices whose places are computed, read and overwritten."""
+    part = lax.dynamic_slice(x, (k, k + 1), (2, 9))
+    return [part, lax.dynamic_update_slice(x + 1, part * 2, (k, 5 * k))]
+
+
 PROGRAMS = {
     "softmax": (backward(lambda x: nn.softmax(x) * x), X),
     "layer norm": (backward(nn.layer_norm), X, X[0], X[1]),
@@ -231,6 +324,7 @@ PROGRAMS = {
     "gather": (backward(lambda x: fnp.take(x, INDEX, axis=0)), X),
     "cumulative": (lambda x: [lax.cumsum(x, 0), lax.cumsum(x, 1, True), lax.cumprod(x, 1)], X),
     "sums": (lambda x: [x.sum(0), x.sum(1), x.sum(), x.max(0), fnp.argmax(x, 1), x.var(0)], X),
+    "patches": (placed, X, np.int32(2)),
     "random": (lambda x: [x + fgrad.random.normal(fgrad.random.key(3), x.shape)], X),
     "narrow": (backward(lambda x: nn.softmax(fnp.tanh(x))), X.astype(np.float16)),
     "complex": (lambda x: [x * x.conj() + 1j, fnp.abs(x), x.sum(0)], X + 1j * X[::-1]),
