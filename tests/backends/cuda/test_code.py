@@ -113,13 +113,11 @@ def test_random_kernels_with_scans(seed):
 
 
 SHAPES = [
-    ((), (1,)), ((), (7,)), ((), (64,)), ((), (65,)), ((), (1000,)), ((3,), (33,)), ((2, 2), (70,)),
-    ((2,), (3, 5)), ((), (9, 17)), ((2,), (5, 3, 18)), ((0,), (4,)), ((3,), (0,)), ((2,), (0, 3)),
-    ((2,), (70, 3)), ((3,), (4096,)), ((), (33000,)),
+    ((), (1,)), ((), (65,)), ((3,), (33,)), ((2,), (5, 3, 18)), ((0,), (4,)), ((3,), (0,)),
+    ((2,), (4096,)),
 ]  # fmt: skip
 COLUMNS = [
-    ((), (7, 5)), ((2,), (64, 33)), ((3,), (4, 512)), ((2,), (3, 1025)), ((2,), (3, 2, 20)),
-    ((0,), (4, 2)), ((2,), (0, 3)), ((2,), (3, 0)), ((2,), (999, 8)), ((), (70, 9, 5)),
+    ((), (7, 5)), ((2,), (3, 2, 20)), ((2,), (0, 3)), ((2,), (3, 0)), ((2,), (999, 8)),
 ]  # fmt: skip
 
 
@@ -131,6 +129,8 @@ def test_scans(free):
         for monoid, dtype in EXACT + ROUNDED
         for k, shape in enumerate(COLUMNS if free else SHAPES)
     ]
+    made += [(m, d, scan(m, (), (33000,), d)) for m, d in (("add", known.F32), ("max", F64))
+             if not free]  # fmt: skip
     module = Emulated([kernel for _, _, kernel in made])
     for monoid, dtype, kernel in made:
         buffers = buffers_of(kernel, data, special="mul_" not in monoid)
@@ -155,16 +155,16 @@ def usual():
     for n in (0, 1, 3, 1003, 4096):
         yield known.chain(n), (n, n, n)
         yield known.chain(n, F64), (n, n, n)
-    for rows, n in ((0, 4), (3, 0), (5, 1), (300, 3), (7, 37), (70, 32), (3, 4096), (2, 20000)):
+    for rows, n in ((0, 4), (3, 0), (5, 1), (300, 3), (7, 37), (70, 32), (2, 4096), (1, 20000)):
         yield known.softmax(rows, n), (rows * n,) * 2
         yield known.layer_norm(rows, n), (rows * n, n, n, rows * n, rows, rows)
         sizes = (rows * n, rows * n, n, rows, rows, rows * n, n, n)
         yield known.layer_norm_backward(rows, n), sizes
-    for kept, rows, n in ((1, 1, 1), (3, 50, 37), (2, 0, 5), (1, 700, 4), (1, 5, 2000), (0, 3, 3)):
+    for kept, rows, n in ((1, 1, 1), (3, 50, 37), (2, 0, 5), (1, 700, 4), (1, 5, 2000)):
         for monoid in ("add", "mul", "max"):
             yield known.columns(monoid, kept, rows, n), (kept * rows * n, kept * n)
             yield known.columns(monoid, kept, rows, n, F64), (kept * rows * n, kept * n)
-    for outer, inner in (((), (70001,)), ((), (1 << 18,)), ((2,), (1 << 17,)), ((4, 3), (5, 7))):
+    for outer, inner in (((), (70001,)), ((2,), (1 << 16,)), ((4, 3), (5, 7))):
         count = int(np.prod(outer, dtype=int) * np.prod(inner))
         for monoid in ("add", "max", "mul"):
             yield known.reduction(monoid, outer, inner), (count, count // int(np.prod(inner)))
@@ -262,7 +262,7 @@ def test_kernels_of_one_key_run_by_one_launch():
     check_batch([known.chain(n) for n in sizes], [(n,) * 3 for n in sizes])
     rows = ((70, 33), (3, 33), (700, 35))
     check_batch([known.columns("add", 1, *r) for r in rows], [(m * n, n) for m, n in rows])
-    rows = ((2, 1 << 17), (3, 1 << 16), (4, 1 << 17))
+    rows = ((2, 1 << 16), (3, 1 << 16))
     check_batch([known.softmax(*r) for r in rows], [(m * n,) * 2 for m, n in rows])
 
 
@@ -372,7 +372,7 @@ def test_kernels_compile_for_all_architectures(arch):
 
 
 def test_kernels_of_one_key_have_one_text_and_other_words():
-    one, other = known.softmax(30, 4096), known.softmax(70, 4092)
+    one, other = known.softmax(70, 4088), known.softmax(70, 4092)
     assert layout.key(one) == layout.key(other)
     assert layout.words(one) != layout.words(other)
     module = Emulated([one])
