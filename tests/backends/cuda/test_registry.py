@@ -52,10 +52,21 @@ def test_kernels_of_other_sizes_run_as_they_mean(number, size):
     check_runs(records(number, seed=size, size=size))
 
 
+def check_compiles(number, *options):
+    source = Emulated(distinct(records(number)), build=None).text
+    with ThreadPoolExecutor() as pool:
+        made = [pool.submit(compile_source, source, a, options=options) for a in ARCHITECTURES]
+    assert all(m.result().startswith(b"\x7fELF") for m in made)
+
+
 @needs_nvrtc
 @every_group
 def test_kernels_compile_for_every_architecture(number):
-    source = Emulated(distinct(records(number)), build=None).text
-    with ThreadPoolExecutor() as pool:
-        for code in pool.map(lambda arch: compile_source(source, arch), ARCHITECTURES):
-            assert code.startswith(b"\x7fELF")
+    check_compiles(number, "--Ofast-compile=max")  # in half the time
+
+
+@needs_nvrtc
+@pytest.mark.slow
+@every_group
+def test_optimised_kernels_compile_for_every_architecture(number):
+    check_compiles(number)
