@@ -6,7 +6,7 @@ program is compiled: nothing runs elsewhere instead.
 
 from collections.abc import Callable, Sequence
 
-from fgrad.backends.cuda import convolution, products, scattering, sorting
+from fgrad.backends.cuda import convolution, flash, products, scattering, sorting
 from fgrad.backends.cuda.calls import LibraryPlan
 from fgrad.compile.plan import Library, Loop, View, contiguous
 from fgrad.core.ir import Eqn
@@ -14,6 +14,8 @@ from fgrad.core.ir import Eqn
 Rule = Callable[[Library, Sequence[View]], LibraryPlan | None]
 
 RULES: dict[str, Rule] = {
+    "attention": flash.forward,
+    "attention_grad": flash.backward,
     "dot_general": products.plan,
     "conv_general_dilated": convolution.plan,
     **dict.fromkeys(scattering.OPERATIONS, scattering.plan),
@@ -52,4 +54,4 @@ def plan_of(step: Library) -> LibraryPlan | None:
 
 def keeps(eqn: Eqn) -> bool:
     """Whether an equation that others could take the place of has faster code of its own."""
-    return False
+    return flash.keeps(eqn)
