@@ -175,8 +175,12 @@ class Device(Protocol):
     def launch(self, function: Function, arguments: Arguments, stream: Stream) -> None:
         """Queue a kernel."""
 
-    def capture(self) -> Capture:
-        """Begin to capture what is queued on a new stream."""
+    def capture(self, bodies: int) -> Capture:
+        """Begin to capture what is queued on a new stream.
+
+        Args:
+            bodies: How many conditional nodes there will be, those inside of others included.
+        """
 
     def fault_address(self) -> int:
         """The address of the word that failed checks set, which the host can read."""

@@ -35,6 +35,7 @@ from fgrad.backends.cuda.tape import (
     Place,
     While,
     base_of,
+    count_bodies,
     is_branching,
     places_of,
 )
@@ -94,7 +95,7 @@ class Queue:
 
     def capture(self, items: Sequence[Item], bases: Sequence[int]) -> "Captured":
         """A graph of items."""
-        capture = self.device.capture()
+        capture = self.device.capture(count_bodies(items))
         found: list[tuple[Launch, Any]] = []
         try:
             self._record(items, bases, capture, found)

@@ -232,8 +232,9 @@ class HostDevice:
 
     # ------------------------------------------------------------------------------------ graphs
 
-    def capture(self):
+    def capture(self, bodies):
         self.captures += 1
+        self.bodies = bodies
         return HostCapture(self)
 
     def handle(self):
@@ -264,6 +265,8 @@ class HostCapture:
 
     def conditional(self, kind, handle, body):
         inner = HostCapture(self.device)
+        self.device.bodies -= 1
+        assert self.device.bodies >= 0, "more conditional nodes than were announced"
         try:
             body(inner)
         finally:
@@ -271,6 +274,7 @@ class HostCapture:
         self.items.append(Conditional(kind, handle, inner.items))
 
     def end(self):
+        assert not self.device.bodies, "fewer conditional nodes than were announced"
         self.device.capturing.pop(self.stream)
         return HostGraph(self.device, self.items)
 
