@@ -3,6 +3,7 @@
 ::
 
     flat      a thread computes neighbours along the last axis of some row; nothing is ordered
+    tiled     a block computes a tile of two axes, since operands lie along the one or the other
     columns   the same, but walks over the other inner axes: scans that leave the last axis out
     rows      a team of threads computes a row, pass by pass
 
@@ -30,14 +31,17 @@ from fgrad.compile.kernel import (
     remembered,
 )
 
-FLAT, COLUMNS, ROWS = "flat", "columns", "rows"
+FLAT, TILED, COLUMNS, ROWS = "flat", "tiled", "columns", "rows"
 THREADS = 256  # of a block, unless a row takes more
 MOST = 1024  # threads of a block
 WARP = 32
 CHAIN = 64  # additions that one accumulator takes before another takes over
-_BUSY = 132 * 1024  # threads that keep a large device busy
-_ROOM = 64  # registers for values that are kept, of each thread of a block of up to 512
+BUSY = 1024  # threads that keep a multiprocessor busy
+_BUSY = 132 * BUSY  # a large device
+_ROOM = 40  # registers of a thread for values that are kept; there are 64, if `BUSY` threads fit
 _LONG = 1 << 15  # elements of a row from which several blocks may share it
+_TILE = 16  # elements along two axes from which tiles pay
+_STAGED = 4  # operands that go through a block's memory at most
 _RANGES = 512  # blocks that share a row at most
 
 
@@ -46,7 +50,7 @@ class Form:
     """What code depends on beside the kernel's instructions.
 
     Attributes:
-        scheme: 'flat', 'columns' or 'rows'.
+        scheme: 'flat', 'tiled', 'columns' or 'rows'.
         lanes: Neighbouring elements that a thread computes together.
         vectors: The instructions that access those of an operand at once.
         wide: Whether an index may need 64 bits.
@@ -57,6 +61,9 @@ class Form:
         split: Whether several blocks share a row, and each pass is a launch of its own.
         segments: Whether parts of a team walk over segments of a row, since some are folded.
         part: The threads of such a part.
+        axis: Of a tile the axis beside the last.
+        side: Of a tile the elements along each of the two.
+        staged: The loads of neighbours along `axis`.
     """
 
     scheme: str
@@ -69,6 +76,9 @@ class Form:
     split: bool = False
     segments: bool = False
     part: int = 1
+    axis: int = 0
+    side: int = 0
+    staged: tuple[int, ...] = ()
 
     @property
     def threads(self) -> int:
@@ -82,6 +92,10 @@ def form_of(kernel: Kernel) -> Form:
     wide = _is_wide(kernel)
     ordered = [i for i in kernel.body if isinstance(i, Reduce | Scan | Accumulate | Fold)]
     if not ordered and kernel.length and not _meets_itself(kernel):
+        axis, staged = _transposed(kernel)
+        if staged:
+            narrow = all(_width(kernel, v) < 4 for v in staged)
+            return Form(TILED, 1, (), wide, axis=axis, side=64 if narrow else 32, staged=staged)
         lanes, vectors = _lanes(kernel, tail=not kernel.outer and len(kernel.inner) == 1)
         return Form(FLAT, lanes, vectors, wide)
     lanes, vectors = _lanes(kernel, tail=False)
@@ -165,7 +179,8 @@ def chunks(kernel: Kernel) -> int:
 def _lanes(kernel: Kernel, *, tail: bool) -> tuple[int, tuple[int, ...]]:
     """The elements that a thread should compute together, and which accesses are vectors then.
 
-    As many as make 16 bytes of the widest operand. Without `tail` they must divide the last axis.
+    As many as make 16 bytes of the widest operand that has an element for each. Without `tail` they
+    must divide the last axis.
     """
     level = levels(kernel)
     size = kernel.inner[-1]
@@ -176,8 +191,9 @@ def _lanes(kernel: Kernel, *, tail: bool) -> tuple[int, tuple[int, ...]]:
         if size < lanes or (size % lanes and not tail):
             continue
         found = tuple(i for i in steps if _is_vector(kernel, i, lanes, level))
-        sizes = [_width(kernel, i) for i in found]
-        if found and lanes * max(sizes) <= 16:
+        widest = max(map(_width, [kernel] * len(found), found), default=16)
+        all_over = [_width(kernel, i) for i in found if _is_everywhere(kernel, i)]
+        if found and lanes * max(all_over, default=widest) <= 16:
             return lanes, found
     return 1, ()
 
@@ -186,6 +202,14 @@ def _width(kernel: Kernel, i: int) -> int:
     instr = kernel.body[i]
     assert isinstance(instr, MAPPED)
     return kernel.operands[instr.operand].dtype.itemsize
+
+
+def _is_everywhere(kernel: Kernel, i: int) -> bool:
+    """Whether an instruction accesses an element of its own at each index."""
+    instr = kernel.body[i]
+    assert isinstance(instr, MAPPED)
+    sizes = (*kernel.outer, *kernel.inner)
+    return all(s or n == 1 for s, n in zip(instr.map.strides, sizes, strict=True))
 
 
 def _is_vector(kernel: Kernel, i: int, lanes: int, level: list[int]) -> bool:
@@ -202,6 +226,24 @@ def _is_vector(kernel: Kernel, i: int, lanes: int, level: list[int]) -> bool:
     steps = [s for s, n in zip(m.strides[:-1], sizes[:-1], strict=True) if n > 1]
     steps += [s for _, s in m.indirect]
     return m.offset % lanes == 0 and all(s % lanes == 0 for s in steps)
+
+
+# Transposes
+
+
+def _transposed(kernel: Kernel) -> tuple[int, tuple[int, ...]]:
+    """An axis beside the last, and the loads whose elements are neighbours along it."""
+    level = levels(kernel)
+    sizes = (*kernel.outer, *kernel.inner)
+    found: dict[int, list[int]] = {}
+    for v, instr in enumerate(kernel.body):
+        if isinstance(instr, Load) and level[v] == LANE and abs(instr.map.strides[-1]) > 1:
+            for axis, step in enumerate(instr.map.strides[:-1]):
+                plain = not instr.bounds and not instr.map.indirect
+                if plain and abs(step) == 1 and min(sizes[axis], sizes[-1]) >= _TILE:
+                    found.setdefault(axis, []).append(v)
+    axis = max(found, key=lambda a: len(found[a]), default=0)
+    return axis, tuple(found.get(axis, ())[:_STAGED])
 
 
 # Indices
@@ -267,8 +309,7 @@ def _fits(kernel: Kernel, team: int, elements: int, held: int) -> bool:
     """Whether a team's threads should take that many elements of a row into registers each."""
     if team < WARP or (team < MOST and kernel.rows * team < _BUSY // 2):
         return False
-    room, most = (_ROOM, 16) if team < 512 else (_ROOM, 32) if team == 512 else (_ROOM // 2, 32)
-    return elements <= most and elements * held <= room
+    return elements <= (16 if team < 512 else 32) and elements * held <= _ROOM
 
 
 def _power(n: int) -> int:

@@ -129,7 +129,7 @@ def passes_of(kernel: Kernel, *, keep: bool) -> Passes:
             later = (r for q in plan.passes[1:] for r in _roots(kernel, q))
             roots |= {v for v in _needed(kernel, later, level, lambda _: False)
                       if isinstance(kernel.body[v], Load) and level[v] == LANE
-                      and not stage[v]}  # fmt: skip
+                      and not stage[v] and _is_worth_keeping(kernel, v)}  # fmt: skip
         p.body = _needed(kernel, roots, level, ready.__contains__)
         for v in p.body:
             if v in ready:
@@ -173,8 +173,12 @@ def _home(plan: Passes, v: int) -> int:
 
 
 def _is_worth_keeping(kernel: Kernel, v: int) -> bool:
+    """Whether a value should be kept: not what is cheap, or the same for all rows and near."""
     instr = kernel.body[v]
-    return isinstance(instr, Load | Scan) or (isinstance(instr, Compute) and instr.op not in _CHEAP)
+    if isinstance(instr, Load):
+        first = len(kernel.outer)
+        return not first or any(instr.map.strides[:first]) or bool(instr.map.indirect)
+    return isinstance(instr, Scan) or (isinstance(instr, Compute) and instr.op not in _CHEAP)
 
 
 def _roots(kernel: Kernel, p: Pass) -> set[int]:

@@ -8,9 +8,9 @@ which leaves partial reductions that the next one begins with.
 
 from fgrad.backends.cuda import body
 from fgrad.backends.cuda.body import Group, Scope, begin, collected, finished, monoid
-from fgrad.backends.cuda.forms import accumulates, form_of, passes
+from fgrad.backends.cuda.forms import WARP, accumulates, form_of, passes
 from fgrad.backends.cuda.passes import ROW, SEGMENT, Pass
-from fgrad.backends.cuda.places import decode, index, last_name
+from fgrad.backends.cuda.places import decode, index, index_type, last_name
 from fgrad.backends.cuda.text import Text
 from fgrad.backends.cuda.types import dtype_of, type_name
 from fgrad.compile.kernel import Kernel, Reduce, Scan, Store
@@ -37,7 +37,7 @@ class Rows:
     def write(self) -> None:
         """Write the body of the function."""
         text, form = self.text, self.form
-        text.add("typedef long long I;" if form.wide else "typedef int I;")
+        text.add(index_type(form))
         text.add(f"constexpr int V = {form.lanes}, T = {form.team}, TEAMS = {form.teams};")
         if form.items:
             text.add(f"constexpr int ITEMS = {form.items};")
@@ -45,12 +45,10 @@ class Rows:
             text.add(f"constexpr int S = {form.part};")
         text.add("const int t = threadIdx.x % T, team = threadIdx.x / T;")
         if self.shared:
-            text.add(
-                "const I unit = I(blockIdx.x) / I(w.ranges), range = I(blockIdx.x) % I(w.ranges);"
-            )
+            text.add("const I unit = I(block) / I(w.ranges), range = I(block) % I(w.ranges);")
             text.add("const I low = range * I(w.span), high = min(low + I(w.span), I(w.length));")
         else:
-            text.add("const I unit = blockIdx.x, low = 0, high = I(w.length);")
+            text.add("const I unit = block, low = 0, high = I(w.length);")
         if self.sums:
             self.accumulate()
             return
@@ -152,8 +150,7 @@ class Rows:
                 break
             body.write_values(text, s, p.before)
             if self.form.split and number < self.number:
-                for i in p.reduces:
-                    self.read(i)
+                self.read(p)
             else:
                 self.a_pass(p)
         if not self.form.split or self.number == self.last():
@@ -191,30 +188,46 @@ class Rows:
             self.walk_segments(p)
         elif any((p.body, p.reduces, p.accumulates, p.stores)):
             self.walk(p, any(not kernel.body[v].free for v in scans))  # type: ignore[union-attr]
-        for i in p.reduces:
-            self.reduce(i, finished(self.s, i, f"a{i}"))
-
-    def reduce(self, i: int, mine: str) -> None:
-        """Make a row value of what the threads of a team have collected."""
-        kernel, kind = self.kernel, collected(self.kernel, i)
-        whole = f"fg_team_reduce<{monoid(kernel, i)}, T>({mine})"
-        if (
-            self.form.split
-            and self.number < len(self.plan.passes)
-            and (i in self.plan.passes[self.number].reduces)
-        ):
-            self.text.add(f"const {kind} r{i} = {whole};")
-            self.text.add(f"if (t == 0) {self.partials(i)}[row * I(w.ranges) + range] = r{i};")
+        whole = self.reduced(p, {i: finished(self.s, i, f"a{i}") for i in p.reduces})
+        if not self.form.split:
+            self.know(whole)
             return
-        self.text.add(f"const {type_name(dtype_of(kernel, i))} v{i} = {whole};")
-        self.s.values[i] = f"v{i}"
+        for i, value in whole.items():
+            text.add(f"const {collected(kernel, i)} r{i} = {value};")
+            text.add(f"if (t == 0) {self.partials(i)}[row * I(w.ranges) + range] = r{i};")
 
-    def read(self, i: int) -> None:
+    def know(self, whole: dict[int, str]) -> None:
+        """Define the values of reductions."""
+        for i, value in whole.items():
+            self.text.add(f"const {type_name(dtype_of(self.kernel, i))} v{i} = {value};")
+            self.s.values[i] = f"v{i}"
+
+    def reduced(self, p: Pass, mine: dict[int, str]) -> dict[int, str]:
+        """Reduce what the threads of a team have collected: an expression for each reduction."""
+        text, kernel = self.text, self.kernel
+        names = {i: f"{monoid(kernel, i)}, T" for i in mine}
+        if self.form.team <= WARP:
+            return {i: f"fg_team_reduce<{names[i]}>({x})" for i, x in mine.items()}
+        # A warp may be a row ahead of others, which still read what the last row has left; another
+        # barrier of the row, or other memory for every other row, keeps them apart.
+        alone = self.sums and sum(bool(q.reduces) for q in self.plan.passes) == 1
+        turn = "within & 1" if alone else "0"
+        for i, x in mine.items():
+            kind = collected(kernel, i)
+            text.add(f"__shared__ {kind} ends{i}[{2 if alone else 1}][T / 32];")
+            text.add(f"fg_leave<{monoid(kernel, i)}, {kind}>(ends{i}[{turn}], {x});")
+        if mine:
+            text.add("__syncthreads();")
+        return {i: f"fg_gather<{names[i]}>(ends{i}[{turn}])" for i in mine}
+
+    def read(self, p: Pass) -> None:
         """Reduce what the blocks of a row have left."""
-        kind, m = collected(self.kernel, i), monoid(self.kernel, i)
-        part = f"{self.partials(i)}[row * I(w.ranges) + t]"
-        self.text.add(f"const {kind} a{i} = t < I(w.ranges) ? {part} : {m}::identity<{kind}>();")
-        self.reduce(i, f"a{i}")
+        mine = {}
+        for i in p.reduces:
+            kind, m = collected(self.kernel, i), monoid(self.kernel, i)
+            part = f"{self.partials(i)}[row * I(w.ranges) + t]"
+            mine[i] = f"(t < I(w.ranges) ? {part} : {m}::identity<{kind}>())"
+        self.know(self.reduced(p, mine))
 
     def walk(self, p: Pass, scans: bool) -> None:
         """Write a loop over the elements of a thread."""

@@ -11,12 +11,12 @@ from fgrad import lax, nn
 from fgrad import numpy as fnp
 from fgrad.backends.cuda import layout
 from fgrad.backends.cuda.axes import tidy
-from fgrad.backends.cuda.forms import form_of
+from fgrad.backends.cuda.forms import TILED, form_of
 from fgrad.backends.cuda.nvrtc import compile_source
 from fgrad.backends.cuda.prelude import supports
 from fgrad.compile.bounds import fault
 from fgrad.compile.interpret import run_kernel
-from fgrad.compile.kernel import show
+from fgrad.compile.kernel import Compute, Kernel, Load, Map, Operand, Store, show
 from fgrad.compile.plan import Loop, launches_of
 from fgrad.compile.run_plan import run_plan
 from fgrad.compile.verifier import check_kernel
@@ -24,7 +24,7 @@ from tests.backends.cpu import kernels as known
 from tests.backends.cpu.random_kernels import random_kernel
 from tests.backends.cpu.test_render import same
 from tests.backends.cpu.test_scans import EXACT, ROUNDED, buffers_of, scan
-from tests.backends.cuda.emulated import Emulated
+from tests.backends.cuda.emulated import Emulated, run_batch
 from tests.compile.test_lower import plan_of
 
 F16, F64 = np.dtype("e"), np.dtype("d")
@@ -144,6 +144,62 @@ def test_a_store_of_the_last_pass_may_overwrite_what_it_reads():
             both[...] = x
             module.run(kernel, [both, both], last_first=last_first)
             assert same(both, y)
+
+
+def transposed(planes, a, b, stored):
+    """x of [planes, b, a] with its last axes exchanged, plus a row of y."""
+    dtype = known.F32 if stored == F16 else stored
+    body = (
+        Load(0, Map(0, (a * b, 1, a)), dtype), Load(1, Map(0, (0, b, 1)), dtype),
+        Compute("add", (0, 1), dtype), Store(2, Map(0, (a * b, b, 1)), 2),
+    )  # fmt: skip
+    operands = (Operand(stored), Operand(stored), Operand(stored, written=True))
+    return Kernel("transposed", (planes, a), (b,), operands, body)
+
+
+def test_transposes_go_through_tiles():
+    sizes = ((1, 16, 16), (2, 33, 70), (3, 100, 64), (1, 64, 257))
+    made = [(transposed(*size, dtype), *size) for size in sizes
+            for dtype in (known.F32, F16, F64, np.dtype("b"))]  # fmt: skip
+    module = Emulated([kernel for kernel, *_ in made])
+    for kernel, planes, a, b in made:
+        assert form_of(tidy(kernel)).scheme == TILED
+        agree(module, kernel, drawn(kernel, planes * a * b, a * b, planes * a * b))
+
+
+# Several kernels at once
+
+
+def test_kernels_of_one_key_run_by_one_launch():
+    sizes = (4, 1000, 3001, 64)
+    check_batch([known.chain(n) for n in sizes], [(n,) * 3 for n in sizes])
+    rows = ((70, 33), (3, 33), (700, 35))
+    check_batch([known.columns("add", 1, *r) for r in rows], [(m * n, n) for m, n in rows])
+    rows = ((2, 1 << 17), (3, 1 << 16), (4, 1 << 15))
+    check_batch([known.softmax(*r) for r in rows], [(m * n,) * 2 for m, n in rows])
+
+
+def check_batch(made, counts):
+    assert layout.batches(made) == [list(range(len(made)))]
+    before = [drawn(k, *c) for k, c in zip(made, counts, strict=True)]
+    after = [[b.copy() for b in buffers] for buffers in before]
+    run_batch(made, after)
+    alone = Emulated(made)
+    for kernel, buffers, got in zip(made, before, after, strict=True):
+        alone.run(kernel, buffers)
+        assert all(same(g, e) for g, e in zip(got, buffers, strict=True))
+
+
+def test_batches_are_of_one_key_and_fit_the_parameters_of_a_launch():
+    made = [known.chain(4 * n + 4) for n in range(900)] + [known.softmax(3, 5)]
+    groups = layout.batches(made)
+    assert sorted(i for group in groups for i in group) == list(range(901))
+    assert groups[-1] == [900]
+    assert len(groups) > 2
+    for group in groups:
+        members = [made[i] for i in group]
+        pointers = 8 * sum(len(k.operands) for k in members) + 8
+        assert pointers + len(layout.batch_words(members)) <= layout.PARAMETER_BYTES
 
 
 # Programs
