@@ -86,12 +86,15 @@ class LibraryPlan:
         calls: In order, each after those before it.
         workspace_bytes: Scratch memory, aligned to 256 bytes; its content is lost between runs.
         captures: Whether the calls can be captured in a graph.
+        check: Where a byte lies that is 1 after the calls if an index lay outside, else 0; None
+            where none can, or none needs to be told of.
     """
 
     name: str
     calls: tuple[Call, ...]
     workspace_bytes: int = 0
     captures: bool = True
+    check: Place | None = None
 
 
 def addresses(

@@ -15,7 +15,8 @@ from string import Template
 from typing import NamedTuple
 
 from fgrad.backends.cuda.calls import KernelCall, Place
-from fgrad.backends.cuda.texts import DType, named, pack, sum_type, type_of
+from fgrad.backends.cuda.texts import Words, named, sum_type, type_of
+from fgrad.compile.kernel import DType
 
 TILE, DEPTH, _THREADS = 64, 16, 256
 MOST = 2**31 - 1  # of an index over several axes, and of tiles
@@ -116,11 +117,9 @@ def call(c: Contraction, places: Sequence[Place]) -> KernelCall | None:
     tiles = stack * -(-rows // TILE) * -(-columns // TILE)
     if max(*c.sizes, tiles) > MOST:
         return None
-    words = _Words()
+    words = Words()
     name, source = _source(c, words)
-    return KernelCall(
-        name, source, (tiles, 1, 1), (_THREADS, 1, 1), tuple(places), pack(words.values)
-    )
+    return KernelCall(name, source, (tiles, 1, 1), (_THREADS, 1, 1), tuple(places), bytes(words))
 
 
 def _joined(axes: Sequence[Axis]) -> tuple[Axis, ...]:
@@ -136,24 +135,12 @@ def _joined(axes: Sequence[Axis]) -> tuple[Axis, ...]:
     return tuple(found)
 
 
-class _Words:
-    """The words of a kernel, in the order in which its text first speaks of them."""
-
-    def __init__(self) -> None:
-        self.values: list[int] = []
-
-    def __call__(self, value: int) -> str:
-        self.values.append(value)
-        return f"w.v[{len(self.values) - 1}]"
-
-
-def _source(c: Contraction, word: _Words) -> tuple[str, str]:
+def _source(c: Contraction, word: Words) -> tuple[str, str]:
     """The name and the text of a kernel; its words are noted."""
     _, rows, columns, sums = c.sizes
-    zero = "{}" if c.computed.kind == "c" else "0"
     wide = sum_type(c.computed)
     body = _TEXT.safe_substitute(
-        A=type_of(c.dtype), OUT=type_of(c.out_dtype), SUM=wide, ZERO=zero,
+        A=type_of(c.dtype), OUT=type_of(c.out_dtype), SUM=wide,
         ROWS=word(rows), COLUMNS=word(columns), TERMS=word(sums),
         START_A=word(c.offsets[0]), START_B=word(c.offsets[1]), START_OUT=word(c.offsets[2]),
         STACK_OFFSETS=_offsets("stack", c.stack, word, ("a", "b", "out")),
@@ -185,7 +172,7 @@ def _by_term(c: Contraction) -> bool:
 
 
 def _offsets(
-    index: str, axes: Sequence[Axis], word: _Words, operands: Sequence[str],
+    index: str, axes: Sequence[Axis], word: Words, operands: Sequence[str],
     more: Callable[[int, str], str] = lambda _axis, _at: "",
 ) -> str:  # fmt: skip
     """Statements that add what an index moves each operand by; the last axis counts by one."""
@@ -204,7 +191,7 @@ def _offsets(
     return " ".join(line for line in lines if line)
 
 
-def _row_windows(c: Contraction, word: _Words) -> Callable[[int, str], str]:
+def _row_windows(c: Contraction, word: Words) -> Callable[[int, str], str]:
     def write(axis: int, at: str) -> str:
         return " ".join(
             f"window[{i}] = (int){at} * (int){word(w.step)} - (int){word(w.low)};"
@@ -215,7 +202,7 @@ def _row_windows(c: Contraction, word: _Words) -> Callable[[int, str], str]:
     return write
 
 
-def _term_windows(c: Contraction, word: _Words) -> Callable[[int, str], str]:
+def _term_windows(c: Contraction, word: Words) -> Callable[[int, str], str]:
     def write(axis: int, at: str) -> str:
         return " ".join(
             f"window[{i}] = (int){at} * (int){word(w.spread)};"
@@ -226,7 +213,7 @@ def _term_windows(c: Contraction, word: _Words) -> Callable[[int, str], str]:
     return write
 
 
-def _inside(c: Contraction, word: _Words) -> str:
+def _inside(c: Contraction, word: Words) -> str:
     """Statements that move `a` along windows, or leave where there is no element."""
     lines = []
     for i, w in enumerate(c.windows):
@@ -300,13 +287,13 @@ extern "C" __global__ void __launch_bounds__(256) @NAME@(
     fgl_sum<$SUM> sum[4][4];
     $SUM part[4][4];
     for (int i = 0; i < 4; ++i)
-        for (int j = 0; j < 4; ++j) part[i][j] = ($SUM)$ZERO;
+        for (int j = 0; j < 4; ++j) part[i][j] = fgl_zero<$SUM>();
     const unsigned down = t / 16 * 4, across = t % 16 * 4;
     for (unsigned first = 0; first < terms; first += 16) {
         for (int e = 0; e < 4; ++e) {
             unsigned i = $A_BY_TERM ? t / 16 + 16 * e : t % 64;
             unsigned k = $A_BY_TERM ? t % 16 : t / 64 + 4 * e;
-            $SUM x = ($SUM)$ZERO;
+            $SUM x = fgl_zero<$SUM>();
             if (first + k < terms && first_row + i < rows) {
                 long long a = from_a[e].a, unused = 0;
                 int window[$WINDOWS];
@@ -317,7 +304,7 @@ extern "C" __global__ void __launch_bounds__(256) @NAME@(
             left[k][i] = x;
             i = $B_BY_TERM ? t / 16 + 16 * e : t % 64;
             k = $B_BY_TERM ? t % 16 : t / 64 + 4 * e;
-            x = ($SUM)$ZERO;
+            x = fgl_zero<$SUM>();
             if (first + k < terms && first_column + i < columns) {
                 long long b = from_b[e], unused = 0;
                 int window[$WINDOWS];
@@ -336,7 +323,7 @@ extern "C" __global__ void __launch_bounds__(256) @NAME@(
             for (int i = 0; i < 4; ++i)
                 for (int j = 0; j < 4; ++j) {
                     sum[i][j].add(part[i][j]);
-                    part[i][j] = ($SUM)$ZERO;
+                    part[i][j] = fgl_zero<$SUM>();
                 }
     }
     for (int i = 0; i < 4; ++i)

@@ -5,10 +5,9 @@ from itertools import pairwise
 from math import prod
 
 from fgrad.backends.cuda.calls import KernelCall, Place
-from fgrad.backends.cuda.texts import DType, named, pack, type_of
+from fgrad.backends.cuda.texts import THREADS, Words, grid_of, named, type_of, walk
+from fgrad.compile.kernel import DType
 from fgrad.compile.plan import View
-
-_THREADS, _BLOCKS = 256, 4096  # threads stride over what is left
 
 
 def call(view: View, order: Sequence[int], dtype: DType, places: Sequence[Place]) -> KernelCall:
@@ -21,25 +20,16 @@ def call(view: View, order: Sequence[int], dtype: DType, places: Sequence[Place]
         places: Of its buffer and of the copy.
     """
     axes = _joined([(view.shape[i], view.strides[i]) for i in order])
-    count = prod(n for n, _ in axes)
-    words = [count, view.offset]
-    lines = []
-    for i in reversed(range(len(axes))):
-        size, stride = axes[i]
-        words.append(stride)
-        move = f"w.v[{len(words) - 1}]"
-        if i:
-            words.append(size)
-            n = f"w.v[{len(words) - 1}]"
-            lines.append(f"from += rest % {n} * {move}; rest /= {n};")
-        else:
-            lines.append(f"from += rest * {move};")
-    body = _TEXT.format(t=type_of(dtype), count=len(words), moves=" ".join(lines))
-    name, source = named("copy", body)
-    blocks = max(1, min(-(-count // _THREADS), _BLOCKS))
-    return KernelCall(
-        name, source, (blocks, 1, 1), (_THREADS, 1, 1), tuple(places), pack(words)
+    count, word = prod(n for n, _ in axes), Words()
+    many, first = word(count), word(view.offset)
+    sizes, strides = zip(*axes, strict=True)
+    moves = walk("i", sizes, {"from": strides}, word)
+    body = _TEXT.format(
+        t=type_of(dtype), many=many, first=first, moves=moves, count=len(word.values)
     )  # fmt: skip
+    name, source = named("copy", body)
+    grid = (grid_of(count), 1, 1)
+    return KernelCall(name, source, grid, (THREADS, 1, 1), tuple(places), bytes(word))
 
 
 def _joined(axes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -60,9 +50,8 @@ extern "C" __global__ void __launch_bounds__(256) @NAME@(
     const {t}* __restrict__ p_in, {t}* __restrict__ p_out, void* scratch, const @NAME@_words w)
 {{
     const long long step = gridDim.x * (long long)blockDim.x;
-    for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < w.v[0]; i += step) {{
-        unsigned long long rest = i;
-        long long from = w.v[1];
+    for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < {many}; i += step) {{
+        long long from = {first};
         {moves}
         p_out[i] = p_in[from];
     }}

@@ -6,7 +6,7 @@ program is compiled: nothing runs elsewhere instead.
 
 from collections.abc import Callable, Sequence
 
-from fgrad.backends.cuda import convolution, products
+from fgrad.backends.cuda import convolution, products, scattering, sorting
 from fgrad.backends.cuda.calls import LibraryPlan
 from fgrad.compile.plan import Library, Loop, View, contiguous
 from fgrad.core.ir import Eqn
@@ -16,7 +16,17 @@ Rule = Callable[[Library, Sequence[View]], LibraryPlan | None]
 RULES: dict[str, Rule] = {
     "dot_general": products.plan,
     "conv_general_dilated": convolution.plan,
+    **dict.fromkeys(scattering.OPERATIONS, scattering.plan),
+    "sort": sorting.sort,
+    "top_k": sorting.top_k,
 }
+
+# Library steps that have no code on the device yet.
+MISSING = frozenset(
+    [
+        "cholesky", "eig", "eigh", "fft", "lu", "qr", "solve", "svd", "triangular_solve",
+    ]
+)  # fmt: skip
 
 
 def views_of(step: Library) -> tuple[View, ...]:

@@ -22,7 +22,8 @@ from fgrad.backends.cuda.calls import (
 )
 from fgrad.backends.cuda.contraction import Axis, Contraction
 from fgrad.backends.cuda.gemm import Axes, Gemm
-from fgrad.backends.cuda.texts import DType, is_known
+from fgrad.backends.cuda.texts import is_known
+from fgrad.compile.kernel import DType
 from fgrad.compile.plan import Added, Library, View, contiguous
 from fgrad.core.config import config
 from fgrad.lax.precision import Precision, multiply_in

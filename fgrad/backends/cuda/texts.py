@@ -5,12 +5,12 @@ The text stands in front of each of these kernels, guarded, so that any of them 
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from fgrad.backends.cuda.types import type_name
 from fgrad.compile.kernel import COMPUTED, DType
 
-__all__ = ["HEADER", "DType", "is_known", "named", "pack", "sum_type", "type_of"]
+THREADS, BLOCKS = 256, 4096  # of simple kernels, whose threads stride over what is left
 
 HEADER = r"""
 #ifndef FGRAD_LIBRARY
@@ -22,6 +22,8 @@ template <> struct fgl_kind<fg_bfloat16> { static const bool is_half = true, is_
 template <class T> struct fgl_kind<fgl_complex<T>> {
     static const bool is_half = false, is_complex = true;
 };
+
+template <class T> FG T fgl_zero() { return T(); }
 
 // A number in memory as one to compute with, and back: floats are rounded to nearest.
 template <class To, class From> FG To fgl_cast(From x)
@@ -108,6 +110,53 @@ def named(kind: str, body: str) -> tuple[str, str]:
     """
     name = f"fgl_{kind}_{hashlib.sha256(body.encode()).hexdigest()[:12]}"
     return name, HEADER + body.replace("@NAME@", name)
+
+
+class Words:
+    """The words of a kernel, in the order in which its text first speaks of them."""
+
+    def __init__(self) -> None:
+        self.values: list[int] = []
+
+    def __call__(self, value: int) -> str:
+        """A number as a word, which the text reads by what is returned."""
+        self.values.append(value)
+        return f"w.v[{len(self.values) - 1}]"
+
+    def __bytes__(self) -> bytes:
+        return pack(self.values)
+
+
+def walk(index: str, sizes: Sequence[int], moves: Mapping[str, Sequence[int]], word: Words) -> str:
+    """Statements that move variables along axes.
+
+    Args:
+        index: The row-major number of a position along the axes, a 64-bit expression.
+        sizes: The lengths of the axes.
+        moves: For each variable, by how much a step along each axis moves it.
+        word: Notes the words.
+    """
+    axes = [i for i, n in enumerate(sizes) if n != 1]
+    lines = []
+    for i in reversed(axes):
+        at = f"at_{i}"
+        if i == axes[0]:
+            lines.append(f"unsigned long long {at} = rest;")
+        else:
+            n = word(sizes[i])
+            lines.append(f"unsigned long long {at} = rest % {n}; rest /= {n};")
+        lines += [
+            f"{name} += (long long){at} * {word(strides[i])};"
+            for name, strides in moves.items()
+            if strides[i]
+        ]
+    inner = " ".join(lines)
+    return f"{{ unsigned long long rest = {index}; {inner} }}" if lines else ""
+
+
+def grid_of(count: int) -> int:
+    """The blocks of a kernel each of whose threads takes one element, and others after it."""
+    return max(1, min(-(-count // THREADS), BLOCKS))
 
 
 def pack(words: Iterable[int]) -> bytes:

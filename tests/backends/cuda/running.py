@@ -32,7 +32,7 @@ def execute(
     inputs: list[np.ndarray],
     outputs: list[np.ndarray],
     foreign: Callable[[ForeignCall], None] | None = None,
-) -> None:
+) -> np.ndarray:
     """Run a plan on buffers, which are flat.
 
     Args:
@@ -40,6 +40,9 @@ def execute(
         inputs: One array an operand.
         outputs: One array a result.
         foreign: What makes a call of a library; None: there is none.
+
+    Returns:
+        The workspace.
     """
     workspace = aligned(max(plan.workspace_bytes, 1))
     bases = [[a.ctypes.data for a in arrays] for arrays in (inputs, outputs)]
@@ -52,9 +55,10 @@ def execute(
         else:
             assert foreign is not None, f"{call.name} is a call of a library"
             foreign(call)(0, pointers)
+    return workspace
 
 
-def library_of(rule: Callable, foreign: Callable | None = None) -> Callable:
+def library_of(rule: Callable, execute: Callable = execute) -> Callable:
     """What runs the library steps of a plan (see `run_plan`) as a rule says."""
 
     def run(step: Library, plan: Plan, memory: list[np.ndarray]) -> None:
@@ -65,7 +69,7 @@ def library_of(rule: Callable, foreign: Callable | None = None) -> Callable:
             for a in step.inputs
         ]
         outputs = [copied(memory[b]) for b in step.outputs]
-        execute(found, inputs, outputs, foreign)
+        execute(found, inputs, outputs)
         for b, y in zip(step.outputs, outputs, strict=True):
             memory[b][:] = y
 
