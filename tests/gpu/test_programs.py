@@ -16,8 +16,7 @@ from fgrad.core.transforms.stage import hoist
 from fgrad.errors import IndexOutOfBoundsError, UnsupportedPrimitiveError
 from fgrad.testing.strategies import dtype_named, example_of
 from fgrad.testing.values import observed_call
-from tests.backends.cuda.programs import PROGRAMS, normal
-from tests.backends.cuda.test_coverage import missing_in
+from tests.backends.cuda.programs import PROGRAMS, missing_in, normal
 
 pytestmark = pytest.mark.gpu
 

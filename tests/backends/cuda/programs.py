@@ -5,6 +5,12 @@ import numpy as np
 import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax, nn, random
+from fgrad.backends.cuda import library, prelude
+from fgrad.backends.cuda.compiler import unsupported
+from fgrad.backends.cuda.executable import Target
+from fgrad.compile.lower import lower
+from fgrad.compile.passes import optimize
+from fgrad.core.transforms.stage import hoist
 
 RNG = np.random.default_rng(0)
 
@@ -65,3 +71,13 @@ PROGRAMS = {
         normal(4, 3, 3, 3),
     ),
 }
+
+
+TARGET = Target(None, library.plan_of, None, prelude.supports, library.keeps)
+
+
+def missing_in(f, *args):
+    """The primitives of a program that nothing computes on a GPU."""
+    closed = fg.jit(f).lower(*args).jaxpr
+    plan = lower(optimize(hoist(closed.jaxpr)), TARGET.supports, TARGET.keeps)
+    return {step.eqn.primitive.name for step in unsupported(plan, TARGET)}
