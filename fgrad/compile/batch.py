@@ -16,16 +16,19 @@ from fgrad.compile.plan import TEMP, Batch, Launch, Patch, Plan, Step, reads_of,
 _LONG_NS = 1e6  # a kernel that takes so long gains nothing
 
 
-def batched(plan: Plan) -> Plan:
+def batched(plan: Plan, long_ns: float = _LONG_NS) -> Plan:
     """Put launches of one form together, at the place of the last of them.
 
     A launch is moved later only if nothing reads its results or changes what it reads in between,
-    and launches of a form
-    are put together only if no more memory is in use at once than before.
+    and launches of a form are put together only if no more memory is in use at once than before.
+
+    Args:
+        plan: The plan.
+        long_ns: The cost from which a kernel gains nothing.
     """
     found: dict[Hashable, list[int]] = {}
     for i, step in enumerate(plan.steps):
-        if isinstance(step, Launch) and cost(step.kernel).ns < _LONG_NS:
+        if isinstance(step, Launch) and cost(step.kernel).ns < long_ns:
             found.setdefault(form(step.kernel), []).append(i)
     alike = [places for places in found.values() if len(places) > 1]
     if not alike:

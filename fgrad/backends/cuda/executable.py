@@ -13,7 +13,7 @@ from fgrad.backends.cuda import arena
 from fgrad.backends.cuda.assemble import Assembled, Assembler, Libraries, returned
 from fgrad.backends.cuda.device import Device, Stream
 from fgrad.backends.cuda.faults import Check
-from fgrad.backends.cuda.module import Codegen, LoadedKernels, kernel_calls, kernels_in
+from fgrad.backends.cuda.module import Codegen, LoadedKernels, kernel_calls, units_in
 from fgrad.backends.cuda.parts import Parts
 from fgrad.backends.cuda.replay import Captured, Queue, Segment
 from fgrad.backends.cuda.rooms import Measure, library_steps
@@ -71,7 +71,7 @@ class Program:
         kernels, support = loaded(device, target.code)
         known = {id(step): target.libraries(step) for step in library_steps(room)}
         plans = [plan for plan in known.values() if plan is not None]
-        self.source = kernels.load(kernels_in(room), kernel_calls(plans))
+        self.source = kernels.load(units_in(room, kernels.together), kernel_calls(plans))
         self.checks: list[Check] = []
         parts = Parts(kernels, support)
         assembler = Assembler(parts, lambda step: known[id(step)], self._report)
@@ -145,7 +145,7 @@ class Executable:
             found = libraries(step)
             return 0 if found is None else found.workspace_bytes
 
-        self.room = Measure(code.scratch_bytes, workspace).room(plan, self.donated)
+        self.room = Measure(code.together, code.scratch_bytes, workspace).room(plan, self.donated)
         self.memory: Memory = self.room.memory
         self.taken = frozenset({*self.memory.taken.values(), *returned(self.room, self.donated)})
         self._programs: dict[str, Program] = {}

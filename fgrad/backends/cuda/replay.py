@@ -160,8 +160,7 @@ class Captured:
     ) -> None:
         self.graph = graph
         self._bases = list(bases)
-        self._launches = [(n, item, Arguments(len(item.pointers), item.words))
-                          for item, n in launches]  # fmt: skip
+        self._launches = [(n, item, new_arguments(item, bases)) for item, n in launches]
         self._users: dict[int, list[int]] = {}
         for k, (item, _) in enumerate(launches):
             for base in {base_of(p) for p in item.pointers if p >= 0}:
@@ -239,7 +238,7 @@ def resolved(place: int, bases: Sequence[int]) -> int:
 
 def new_arguments(item: Launch, bases: Sequence[int]) -> Arguments:
     """The arguments of a launch."""
-    made = Arguments(len(item.pointers), item.words)
+    made = Arguments(len(item.pointers), item.words, item.packed)
     fill(made, item, bases)
     return made
 

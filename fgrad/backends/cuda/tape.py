@@ -50,11 +50,13 @@ class Launch:
         function: Its code.
         pointers: The addresses of its operands, in order, `NOWHERE` for what it does not need.
         words: Its last parameter.
+        packed: Whether its pointers are one parameter, a structure.
     """
 
     function: Function
     pointers: tuple[int, ...]
     words: bytes
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,16 @@ def dropout(key, x):
     return nn.softmax(fnp.where(random.bernoulli(key, 0.5, x.shape), x * 2, 0.0), axis=-1)
 
 
+def update(params, moments, grads):
+    norm = fnp.sqrt(sum(fnp.sum(g * g) for g in grads))
+    clipped = [g * fnp.minimum(1.0, 1.0 / norm) for g in grads]
+    moments = [0.9 * m + 0.1 * g for m, g in zip(moments, clipped, strict=True)]
+    return [p - 0.1 * m for p, m in zip(params, moments, strict=True)], moments
+
+
+SHAPES = [(40, 30), (30,), (7, 9), (512,), (3, 5)]
 PROGRAMS = {
+    "update": (update, *([normal(*s) for s in SHAPES] for _ in range(3))),
     "perceptron": (
         perceptron,
         normal(9, 16),
