@@ -61,6 +61,8 @@ class Program:
     Attributes:
         assembled: Its tape.
         constants: An array of the device with the numbers it needs.
+        bases: Where these numbers, and the word of failed checks, lie.
+        fresh: The types of the results that a call allocates.
         checks: What failed checks are known by.
         source: The text that was compiled for it; empty if all of it was known.
     """
@@ -77,6 +79,8 @@ class Program:
         assembler = Assembler(parts, lambda step: known[id(step)], self._report)
         self.assembled = Assembled(room, assembler, executable.donated)
         self.constants = device.upload(np.frombuffer(bytes(parts.constants) or b"\0", np.uint8))
+        self.bases = (device.address(self.constants), device.fault_address())
+        self.fresh = [(b.shape, b.dtype) for b in self.assembled.fresh]
         self.support = support
         self.segments = segments(self.assembled.items, device.conditional)
 
@@ -192,11 +196,10 @@ class Executable:
         self, program: Program, device: Device, slab: Any, arrays: Sequence[Any]
     ) -> tuple[list[Any], list[int]]:
         """Inputs and fresh results, and where all bases lie."""
-        given = [device.prepare(x) for x in arrays]
-        given += [device.empty(b.shape, b.dtype) for b in program.assembled.fresh]
-        address = device.address
-        bases = [address(slab), address(program.constants), device.fault_address()]
-        return given, bases + [address(x) for x in given]
+        empty, address = device.empty, device.address
+        given = [*map(device.prepare, arrays)]
+        given += [empty(shape, dtype) for shape, dtype in program.fresh]
+        return given, [address(slab), *program.bases, *map(address, given)]
 
     def _instance(self, program: Program, device: Device, stream: Stream) -> Instance:
         instances = self._local.instances

@@ -7,6 +7,7 @@ addresses, a few of them. Only what changed since the last replay is replaced.
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -168,15 +169,19 @@ class Captured:
 
     def launch(self, bases: Sequence[int], stream: Stream) -> None:
         """Queue it with other bases."""
-        changed = [b for b, (x, y) in enumerate(zip(self._bases, bases, strict=True)) if x != y]
-        if changed:
-            update = self.graph.update
-            for k in sorted({k for b in changed for k in self._users.get(b, ())}):
-                node, item, arguments = self._launches[k]
-                fill(arguments, item, bases)
-                update(node, item.function, arguments)
-            self._bases = list(bases)
+        if bases != self._bases:
+            self._replace(bases)
         self.graph.launch(stream)
+
+    def _replace(self, bases: Sequence[int]) -> None:
+        """Tell the launches that use a base that has changed."""
+        changed = [b for b, (x, y) in enumerate(zip(self._bases, bases, strict=True)) if x != y]
+        update = self.graph.update
+        for k in sorted({k for b in changed for k in self._users.get(b, ())}):
+            node, item, arguments = self._launches[k]
+            fill(arguments, item, bases)
+            update(node, item.function, arguments)
+        self._bases = list(bases)
 
 
 class Segment:
@@ -196,8 +201,9 @@ class Segment:
             for p in places_of(item)
             if p >= 0
         } | {ARENA})  # fmt: skip
+        self._key = itemgetter(*self.fixed)
         self._small = len(items) <= _FEW and not any(map(is_branching, items))
-        self._graphs: OrderedDict[tuple[int, ...], Captured] = OrderedDict()
+        self._graphs: OrderedDict[Any, Captured] = OrderedDict()
         self._left = _TRIES
         self._ran = False
 
@@ -219,7 +225,7 @@ class Segment:
 
         The first run may load code, which a capture may not.
         """
-        key = tuple(bases[b] for b in self.fixed)
+        key = self._key(bases)
         found = self._graphs.get(key)
         if found is not None:
             self._graphs.move_to_end(key)

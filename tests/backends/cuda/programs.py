@@ -54,7 +54,7 @@ def dropout(key, x):
 
 
 def update(params, moments, grads):
-    norm = fnp.sqrt(sum(fnp.sum(g * g) for g in grads))
+    norm = fnp.sqrt(fnp.sum(fnp.stack([fnp.sum(g * g) for g in grads])))
     clipped = [g * fnp.minimum(1.0, 1.0 / norm) for g in grads]
     moments = [0.9 * m + 0.1 * g for m, g in zip(moments, clipped, strict=True)]
     return [p - 0.1 * m for p, m in zip(params, moments, strict=True)], moments
