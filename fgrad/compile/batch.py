@@ -16,7 +16,7 @@ from fgrad.compile.plan import TEMP, Batch, Launch, Patch, Plan, Step, reads_of,
 _LONG_NS = 1e6  # a kernel that takes so long gains nothing
 
 
-def batched(plan: Plan, long_ns: float = _LONG_NS) -> Plan:
+def batched(plan: Plan, long_ns: float = _LONG_NS, *, shares: bool = False) -> Plan:
     """Put launches of one form together, at the place of the last of them.
 
     A launch is moved later only if nothing reads its results or changes what it reads in between,
@@ -25,6 +25,7 @@ def batched(plan: Plan, long_ns: float = _LONG_NS) -> Plan:
     Args:
         plan: The plan.
         long_ns: The cost from which a kernel gains nothing.
+        shares: Whether those that store parts of one buffer may be put together, too.
     """
     found: dict[Hashable, list[int]] = {}
     for i, step in enumerate(plan.steps):
@@ -47,7 +48,7 @@ def batched(plan: Plan, long_ns: float = _LONG_NS) -> Plan:
             tried = list(steps)
             members = [plan.steps[i] for i in group]
             written = [b for m in members for b in writes_of(m)]
-            if len(set(written)) < len(written):  # parts of one concatenation
+            if not shares and len(set(written)) < len(written):  # parts of one concatenation
                 continue
             for i in group:
                 tried[i] = None

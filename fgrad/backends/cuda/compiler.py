@@ -38,7 +38,8 @@ def made_for(target: Target, jaxpr: Jaxpr, donated: Collection[int] = ()) -> Exe
     """The executable of a closed program for a target."""
     with paused():
         jaxpr = optimize(jaxpr)
-        plan = batched(lower(jaxpr, target.supports, target.keeps), _LONG_NS)
+        plan = lower(jaxpr, target.supports, target.keeps)
+        plan = batched(plan, _LONG_NS, shares=True)
         check_supported(plan, target)
         return Executable(jaxpr, plan, donated, target)
 

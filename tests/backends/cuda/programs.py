@@ -60,7 +60,7 @@ def update(params, moments, grads):
     return [p - 0.1 * m for p, m in zip(params, moments, strict=True)], moments
 
 
-SHAPES = [(40, 30), (30,), (7, 9), (512,), (3, 5)]
+SHAPES = [(3, 5), (40, 30), (40, 30), (7, 9), (512,), (512,)]
 PROGRAMS = {
     "update": (update, *([normal(*s) for s in SHAPES] for _ in range(3))),
     "perceptron": (
