@@ -13,20 +13,17 @@ from fgrad.backends.cuda.forms import (
     FLAT,
     ROWS,
     THREADS,
-    TILED,
     accumulates,
     form_of,
     passes,
 )
-from fgrad.backends.cuda.layout import BATCH, COMBINE, fields, parts
+from fgrad.backends.cuda.layout import BATCH, COMBINE, fields, step_suffix, steps
 from fgrad.backends.cuda.passes import ROW
 from fgrad.backends.cuda.places import decode, index
 from fgrad.backends.cuda.rows import Rows
 from fgrad.backends.cuda.text import Text
 from fgrad.backends.cuda.types import dtype_of, type_name
 from fgrad.compile.kernel import Accumulate, Kernel
-
-_WRITERS = {FLAT: write_flat, COLUMNS: write_columns, TILED: write_tiled}
 
 
 @cache
@@ -99,13 +96,16 @@ def _words(text: Text, kernel: Kernel, name: str) -> None:
 
 def _functions(text: Text, kernel: Kernel) -> list[tuple[str, Callable[[], None]]]:
     """The suffix of each function, and what writes its body."""
-    form = form_of(kernel)
-    if form.scheme != ROWS:
-        return [("", partial(_WRITERS[form.scheme], text, kernel))]
+    scheme = form_of(kernel).scheme
     found: list[tuple[str, Callable[[], None]]] = []
-    for number in range(parts(kernel)):
-        suffix = f"_{number}" if number else ""
-        found.append((suffix, Rows(text, kernel, number).write))
+    for position, step in enumerate(steps(kernel)):
+        if scheme == ROWS:
+            write: Callable[[], None] = Rows(text, kernel, step).write
+        elif scheme == COLUMNS:
+            write = partial(write_columns, text, kernel, step)
+        else:
+            write = partial(write_flat if scheme == FLAT else write_tiled, text, kernel)
+        found.append((step_suffix(position), write))
     if accumulates(kernel):
         found.append((COMBINE, partial(_combine, text, kernel)))
     return found

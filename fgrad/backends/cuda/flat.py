@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 from fgrad.backends.cuda import body
-from fgrad.backends.cuda.body import Group, Scope
+from fgrad.backends.cuda.body import Group, Scope, begin, collected, finished, monoid
 from fgrad.backends.cuda.forms import THREADS, form_of, passes
-from fgrad.backends.cuda.passes import LANE, SEGMENT
+from fgrad.backends.cuda.layout import Step
+from fgrad.backends.cuda.passes import LANE, SEGMENT, totals
 from fgrad.backends.cuda.places import axis_name, decode, index, index_type, last_name
 from fgrad.backends.cuda.text import Text
 from fgrad.backends.cuda.types import type_name
-from fgrad.compile.kernel import Kernel, Load, Scan
+from fgrad.compile.kernel import Kernel, Load
 
 
 def write_flat(text: Text, kernel: Kernel) -> None:
@@ -51,28 +52,53 @@ def write_flat(text: Text, kernel: Kernel) -> None:
             write(1)
 
 
-def write_columns(text: Text, kernel: Kernel) -> None:
-    """Each thread scans a group of lanes over the other inner axes."""
+def write_columns(text: Text, kernel: Kernel, step: Step) -> None:
+    """Each thread scans a group of lanes over the other inner axes, or a stretch of it."""
     form, plan = form_of(kernel), passes(kernel)
     first, end = len(kernel.outer), len(kernel.outer) + len(kernel.inner) - 1
     s = Scope(kernel, form, plan, {})
-    text.add(index_type(form))
-    text.add(f"constexpr int V = {form.lanes};")
-    text.add(f"const I group = I(block) * {THREADS} + threadIdx.x;")
-    text.add("if (group >= I(w.groups)) return;")
+    text.add(index_type(form), f"constexpr int V = {form.lanes};")
+    text.add(f"const I at = I(block) * {THREADS} + threadIdx.x;")
+    text.add("if (at >= I(w.groups) * I(w.ranges)) return;")
+    text.add("const I range = at / I(w.groups), group = at - range * I(w.groups);")
     last = last_name(kernel)
     text.add(f"const I row = group / I(w.across), {last} = (group - row * I(w.across)) * V;")
     text.add(*decode("row", list(range(first)), kernel))
+    text.add("const I low = range * I(w.span), high = min(low + I(w.span), I(w.segments));")
     p = plan.passes[0]
     body.write_values(text, s, sorted([*p.before, *plan.after]))
-    for v, instr in enumerate(kernel.body):
-        if isinstance(instr, Scan):
+    only = totals(kernel, plan, 0)
+    assert only is not None
+    for v in only.reduces:
+        partials = f"({collected(kernel, v)}*)(scratch + w.at{v}) + group * V"
+        if form.split:
+            text.add(f"{collected(kernel, v)}* const left{v} = {partials};")
+        if step.totals:
+            text.add(begin(s, v, f"a{v}[V]"))
+        else:
             text.add(body.state(s, v))
-    with text.block("for (I segment = 0; segment < I(w.segments); ++segment)"):
+            if form.split:
+                _go_on(text, kernel, v)
+    with text.block("for (I segment = low; segment < high; ++segment)"):
         text.add(*decode("segment", list(range(first, end)), kernel))
-        Group(text, s, p).write()
+        Group(text, s, only if step.totals else p).write()
+    if step.totals:
+        for v in only.reduces:
+            text.add("for (int k = 0; k < V; ++k)")
+            text.add(f"  left{v}[range * I(w.groups) * V + k] = {finished(s, v, f'a{v}[k]')};")
+        return
+    once = f"{last} == 0 && range == 0"
     for i in plan.stores:
-        body.write_store(text, s, i, f"{last} == 0")
+        body.write_store(text, s, i, once)
+
+
+def _go_on(text: Text, kernel: Kernel, v: int) -> None:
+    """Begin a scan with what lies ahead of its stretch."""
+    text.add("for (I n = 0; n < range; ++n)")
+    text.add("  for (int k = 0; k < V; ++k) {")
+    text.add(f"    s{v}[k].before = {monoid(kernel, v)}::combine(s{v}[k].before, "
+             f"left{v}[n * I(w.groups) * V + k]);")  # fmt: skip
+    text.add("  }")
 
 
 def write_tiled(text: Text, kernel: Kernel) -> None:

@@ -29,6 +29,7 @@ from fgrad.compile.kernel import (
     Scan,
     Store,
     remembered,
+    uses,
 )
 
 FLAT, TILED, COLUMNS, ROWS = "flat", "tiled", "columns", "rows"
@@ -40,6 +41,7 @@ BUSY = 1024  # threads that keep a multiprocessor busy
 _BUSY = 132 * BUSY  # a large device
 _ROOM = 40  # registers of a thread for values that are kept; there are 64, if `BUSY` threads fit
 _LONG = 1 << 15  # elements of a row from which several blocks may share it
+_STRETCH, _STRETCHES = 32, 64  # of scans that leave the last axis out: least length, most of them
 _TILE = 16  # elements along two axes from which tiles pay
 _STAGED = 4  # operands that go through a block's memory at most
 _RANGES = 512  # blocks that share a row at most
@@ -58,7 +60,8 @@ class Form:
         teams: Rows that a block computes side by side.
         items: How many times `lanes` elements a thread has of a row (or of its block's range), all
             held in registers; 0 if it walks over the row, once for each pass.
-        split: Whether several blocks share a row, and each pass is a launch of its own.
+        split: Whether several blocks share a row, and each pass is a launch of its own; or whether
+            several threads share what is scanned.
         segments: Whether parts of a team walk over segments of a row, since some are folded.
         part: The threads of such a part.
         axis: Of a tile the axis beside the last.
@@ -100,7 +103,9 @@ def form_of(kernel: Kernel) -> Form:
         return Form(FLAT, lanes, vectors, wide)
     lanes, vectors = _lanes(kernel, tail=False)
     if kernel.length and any(isinstance(i, Scan) and i.free for i in ordered):
-        return Form(COLUMNS, lanes, vectors, wide)
+        threads = kernel.rows * -(-kernel.inner[-1] // lanes)
+        few = threads < _BUSY and prod(kernel.inner[:-1]) >= 2 * _STRETCH
+        return Form(COLUMNS, lanes, vectors, wide, split=few and _is_splittable(kernel))
     return _rows(kernel, lanes, vectors, wide)
 
 
@@ -117,20 +122,26 @@ def accumulates(kernel: Kernel) -> list[int]:
 
 
 def accumulator(kernel: Kernel, i: int) -> "np.dtype[np.generic]":
-    """The dtype in which a `Reduce`, `Accumulate` or `Fold` collects.
+    """The dtype in which a `Reduce`, `Accumulate` or `Fold` collects, or the total of a `Scan`.
 
     Products of float32 collect in float64: in which order factors come must not decide whether
     part of the product leaves the range of numbers.
     """
     instr = kernel.body[i]
+    if isinstance(instr, Scan):
+        return instr.dtype
     assert isinstance(instr, Reduce | Accumulate | Fold)
     dtype = dtype_of(kernel, instr.arg)
     return np.dtype("d") if instr.monoid == "mul" and dtype == np.float32 else dtype
 
 
 def ranges(kernel: Kernel) -> int:
-    """The blocks that share a row."""
+    """The blocks that share a row; the stretches of a scan that leaves the last axis out."""
     form = form_of(kernel)
+    if form.scheme == COLUMNS and form.split:
+        threads = kernel.rows * -(-kernel.inner[-1] // form.lanes)
+        most = prod(kernel.inner[:-1]) // _STRETCH
+        return min(most, _STRETCHES, max(1, 2 * _BUSY // max(1, threads)))
     if form.scheme != ROWS:
         return 1
     if form.items:
@@ -143,8 +154,10 @@ def ranges(kernel: Kernel) -> int:
 
 
 def span(kernel: Kernel) -> int:
-    """The elements of a row that one block has."""
+    """The elements of a row that one block has, or a stretch of each of its columns."""
     form = form_of(kernel)
+    if form.scheme == COLUMNS:
+        return -(-prod(kernel.inner[:-1]) // ranges(kernel))
     step = form.team * form.lanes * max(1, form.items)
     return step * -(-kernel.length // (step * ranges(kernel)))
 
@@ -300,9 +313,26 @@ def _rows(kernel: Kernel, lanes: int, vectors: tuple[int, ...], wide: bool) -> F
         if items == 1 or _fits(kernel, team, items * lanes, held):
             teams = THREADS // team if team <= WARP else 1
             return Form(ROWS, lanes, vectors, wide, team, teams, items)
-    alone = not any(isinstance(i, Scan | Accumulate) for i in body)
+    alone = not any(isinstance(i, Accumulate) for i in body) and _is_splittable(kernel)
     split = alone and n >= _LONG and kernel.rows * MOST < _BUSY
     return Form(ROWS, lanes, vectors, wide, 512, 1, split=split)
+
+
+def _is_splittable(kernel: Kernel) -> bool:
+    """Whether the scans of a kernel can go on from reductions of what lies ahead.
+
+    Products of floats cannot, whose order must stay, nor scans of scans.
+    """
+    above: set[int] = set()
+    for v, instr in enumerate(kernel.body):
+        scanned = not above.isdisjoint(uses(instr))
+        if isinstance(instr, Scan):
+            ordered = "mul" in instr.monoid and instr.dtype.kind == "f"
+            if scanned or ordered:
+                return False
+        if scanned or isinstance(instr, Scan):
+            above.add(v)
+    return True
 
 
 def _fits(kernel: Kernel, team: int, elements: int, held: int) -> bool:

@@ -167,7 +167,7 @@ template <class M, class X, int T, int V> struct fg_scan {
     }
   }
 
- private:
+  // What has been scanned.
   FG X so_far() const { return lost != X(0) && fg_isfinite(lost) ? before + lost : before; }
 };
 

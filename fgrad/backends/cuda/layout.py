@@ -40,7 +40,7 @@ from fgrad.backends.cuda.forms import (
     rows_per_team,
     span,
 )
-from fgrad.backends.cuda.passes import ROW
+from fgrad.backends.cuda.passes import ROW, totals
 from fgrad.backends.cuda.types import number_bits, special
 from fgrad.compile.kernel import (
     MAPPED,
@@ -94,16 +94,16 @@ def _functions(kernel: Kernel) -> list[Function]:
     form = form_of(kernel)
     if form.scheme == TILED:
         found.append(Function("", _tiles(kernel), THREADS, 0))
-    elif form.scheme in (FLAT, COLUMNS):
-        found.append(Function("", -(-groups(kernel) // THREADS), THREADS, 0))
-    else:
+        return found
+    if form.scheme == ROWS:
         grid = blocks(kernel) * ranges(kernel)
-        for number in range(parts(kernel)):
-            suffix = f"_{number}" if number else ""
-            found.append(Function(suffix, grid, form.threads, 0))
-        if accumulates(kernel):
-            grid = sum(map(_combining, [kernel] * len(accumulates(kernel)), accumulates(kernel)))
-            found.append(Function(COMBINE, grid, THREADS, 0))
+    else:
+        grid = -(-groups(kernel) * ranges(kernel) // THREADS)
+    for position in range(len(steps(kernel))):
+        found.append(Function(step_suffix(position), grid, form.threads, 0))  # noqa: PERF401
+    if accumulates(kernel):
+        grid = sum(map(_combining, [kernel] * len(accumulates(kernel)), accumulates(kernel)))
+        found.append(Function(COMBINE, grid, THREADS, 0))
     return found
 
 
@@ -113,12 +113,36 @@ def _tiles(kernel: Kernel) -> int:
                 for axis, n in enumerate((*kernel.outer, *kernel.inner)))  # fmt: skip
 
 
-def parts(kernel: Kernel) -> int:
-    """The functions that compute rows: one, or one for each pass, and one for what follows."""
-    if not form_of(kernel).split:
-        return 1
-    plan = passes(kernel)
-    return len(plan.passes) + bool(plan.passes[-1].reduces)
+class Step(NamedTuple):
+    """What a function of a kernel does.
+
+    Attributes:
+        number: The pass that it runs; after the last one: what follows it.
+        totals: Whether it only reduces what that pass scans.
+    """
+
+    number: int
+    totals: bool = False
+
+
+def steps(kernel: Kernel) -> list[Step]:
+    """What the functions that compute rows do: the one everything, or each a pass."""
+    form, plan = form_of(kernel), passes(kernel)
+    if not form.split:
+        return [Step(0)]
+    found = []
+    for number in range(len(plan.passes)):
+        if totals(kernel, plan, number):
+            found.append(Step(number, totals=True))
+        found.append(Step(number))
+    if plan.passes[-1].reduces:
+        found.append(Step(len(plan.passes)))
+    return found
+
+
+def step_suffix(position: int) -> str:
+    """The suffix of one of the functions that compute rows."""
+    return f"_{position}" if position else ""
 
 
 def groups(kernel: Kernel) -> int:
@@ -157,10 +181,20 @@ def _scratch(kernel: Kernel) -> Iterator[tuple[str, int]]:
         count = units * partial_size(kernel, i)
         yield f"at{i}", _aligned(count * accumulator(kernel, i).itemsize)
     if form_of(kernel).split:
+        columns = form_of(kernel).scheme == COLUMNS
+        results = groups(kernel) * form_of(kernel).lanes if columns else kernel.rows
         for i, instr in enumerate(kernel.body):
-            if isinstance(instr, Reduce):
-                count = kernel.rows * ranges(kernel)
+            if isinstance(instr, Reduce | Scan):
+                count = results * ranges(kernel)
                 yield f"at{i}", _aligned(count * accumulator(kernel, i).itemsize)
+
+
+def _offsets(kernel: Kernel) -> Iterator[tuple[str, int]]:
+    """Where in scratch memory what lies."""
+    offset = 0
+    for name, size in _scratch(kernel):
+        yield name, offset
+        offset += size
 
 
 def _aligned(size: int) -> int:
@@ -189,6 +223,9 @@ def fields(kernel: Kernel) -> dict[str, int]:
         found["groups"] = groups(kernel)
         found["across"] = -(-kernel.inner[-1] // form.lanes)
         found["segments"] = prod(kernel.inner[:-1])
+        found["ranges"] = ranges(kernel)
+        found["span"] = span(kernel)
+        found.update(_offsets(kernel))
     elif form.scheme == ROWS:
         kept = kernel.kept if accumulates(kernel) else 0
         found["rows"] = prod(kernel.outer[kept:])
@@ -197,10 +234,7 @@ def fields(kernel: Kernel) -> dict[str, int]:
         found["per"] = rows_per_team(kernel)
         found["ranges"] = ranges(kernel)
         found["span"] = span(kernel)
-        offset = 0
-        for name, size in _scratch(kernel):
-            found[name] = offset
-            offset += size
+        found.update(_offsets(kernel))
         if accumulates(kernel):
             found["kept"] = prod(kernel.outer[:kept])
             found["partials"] = partials(kernel)

@@ -142,6 +142,15 @@ def passes_of(kernel: Kernel, *, keep: bool) -> Passes:
     return plan
 
 
+def totals(kernel: Kernel, plan: Passes, number: int) -> Pass | None:
+    """A pass that reduces what the scans of a pass scan; None if there are none."""
+    scans = [v for v in plan.passes[number].body if isinstance(kernel.body[v], Scan)]
+    if not scans:
+        return None
+    args = {a for v in scans for a in uses(kernel.body[v])}
+    return Pass(body=_needed(kernel, args, plan.level, lambda _: False), reduces=scans)
+
+
 def _count(kernel: Kernel, level: list[int], stage: list[int]) -> int:
     """The number of passes: the last is the last that has anything to do within the row."""
     found = 0

@@ -9,7 +9,8 @@ which leaves partial reductions that the next one begins with.
 from fgrad.backends.cuda import body
 from fgrad.backends.cuda.body import Group, Scope, begin, collected, finished, monoid
 from fgrad.backends.cuda.forms import WARP, accumulates, form_of, passes
-from fgrad.backends.cuda.passes import ROW, SEGMENT, Pass
+from fgrad.backends.cuda.layout import Step, steps
+from fgrad.backends.cuda.passes import ROW, SEGMENT, Pass, totals
 from fgrad.backends.cuda.places import decode, index, index_type, last_name
 from fgrad.backends.cuda.text import Text
 from fgrad.backends.cuda.types import dtype_of, type_name
@@ -22,11 +23,11 @@ class Rows:
     Args:
         text: Where to; its signature is there.
         kernel: The kernel.
-        number: Which of its functions, where passes are functions of their own.
+        step: What the function does, where passes are functions of their own.
     """
 
-    def __init__(self, text: Text, kernel: Kernel, number: int) -> None:
-        self.text, self.kernel, self.number = text, kernel, number
+    def __init__(self, text: Text, kernel: Kernel, step: Step) -> None:
+        self.text, self.kernel, self.step = text, kernel, step
         self.form, self.plan = form_of(kernel), passes(kernel)
         self.s = Scope(kernel, self.form, self.plan, {})
         self.sums = accumulates(kernel)
@@ -145,21 +146,22 @@ class Rows:
         """Write what is done for one row."""
         text, kernel, s = self.text, self.kernel, self.s
         text.add(*decode("row", list(range(len(kernel.outer))), kernel))
+        split, here = self.form.split, self.step.number
         for number, p in enumerate(self.plan.passes):
-            if self.form.split and number > self.number:
+            if split and number > here:
                 break
             body.write_values(text, s, p.before)
-            if self.form.split and number < self.number:
+            if split and number < here:
                 self.read(p)
+            elif self.step.totals:
+                only = totals(kernel, self.plan, number)
+                assert only is not None
+                self.a_pass(only)
             else:
                 self.a_pass(p)
-        if not self.form.split or self.number == self.last():
+        if not split or self.step == steps(kernel)[-1]:
             body.write_values(text, s, self.plan.after)
             self.end_row()
-
-    def last(self) -> int:
-        """The last of the functions, where passes are functions of their own."""
-        return len(self.plan.passes) - (not self.plan.passes[-1].reduces)
 
     def end_row(self) -> None:
         """Store and accumulate row values."""
@@ -184,6 +186,8 @@ class Rows:
         scans = [v for v in p.body if isinstance(self.kernel.body[v], Scan)]
         for v in scans:
             text.add(body.state(self.s, v))
+        if self.form.split:
+            self.go_on(p, scans)
         if self.form.segments:
             self.walk_segments(p)
         elif any((p.body, p.reduces, p.accumulates, p.stores)):
@@ -220,14 +224,20 @@ class Rows:
             text.add("__syncthreads();")
         return {i: f"fg_gather<{names[i]}>(ends{i}[{turn}])" for i in mine}
 
+    def go_on(self, p: Pass, scans: list[int]) -> None:
+        """Begin scans with what lies ahead of the block's part of the row."""
+        mine = {v: self.left(v, "range") for v in scans}
+        for v, value in self.reduced(p, mine).items():
+            self.text.add(f"s{v}.before = {value};")
+
+    def left(self, i: int, count: str) -> str:
+        """What the first blocks of a row have left, one for each thread."""
+        part = f"{self.partials(i)}[row * I(w.ranges) + t]"
+        return f"(t < {count} ? {part} : {body.nothing(self.kernel, i)})"
+
     def read(self, p: Pass) -> None:
         """Reduce what the blocks of a row have left."""
-        mine = {}
-        for i in p.reduces:
-            kind, m = collected(self.kernel, i), monoid(self.kernel, i)
-            part = f"{self.partials(i)}[row * I(w.ranges) + t]"
-            mine[i] = f"(t < I(w.ranges) ? {part} : {m}::identity<{kind}>())"
-        self.know(self.reduced(p, mine))
+        self.know(self.reduced(p, {i: self.left(i, "I(w.ranges)") for i in p.reduces}))
 
     def walk(self, p: Pass, scans: bool) -> None:
         """Write a loop over the elements of a thread."""

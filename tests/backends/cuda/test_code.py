@@ -75,7 +75,7 @@ SHAPES = [
 ]  # fmt: skip
 COLUMNS = [
     ((), (7, 5)), ((2,), (64, 33)), ((3,), (4, 512)), ((2,), (3, 1025)), ((2,), (3, 2, 20)),
-    ((0,), (4, 2)), ((2,), (0, 3)), ((2,), (3, 0)),
+    ((0,), (4, 2)), ((2,), (0, 3)), ((2,), (3, 0)), ((2,), (999, 8)), ((), (70, 9, 5)),
 ]  # fmt: skip
 
 
@@ -175,7 +175,7 @@ def test_kernels_of_one_key_run_by_one_launch():
     check_batch([known.chain(n) for n in sizes], [(n,) * 3 for n in sizes])
     rows = ((70, 33), (3, 33), (700, 35))
     check_batch([known.columns("add", 1, *r) for r in rows], [(m * n, n) for m, n in rows])
-    rows = ((2, 1 << 17), (3, 1 << 16), (4, 1 << 15))
+    rows = ((2, 1 << 17), (3, 1 << 16), (4, 1 << 17))
     check_batch([known.softmax(*r) for r in rows], [(m * n,) * 2 for m, n in rows])
 
 
