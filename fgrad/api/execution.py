@@ -1,11 +1,12 @@
 """Which program runs a jaxpr: machine code on the CPU, or eager rules one after the other."""
 
 import functools
+import sys
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from fgrad.core.config import config
 from fgrad.core.ir import Jaxpr
 from fgrad.core.program import install_executor
 from fgrad.core.transforms.jaxprs import derived
+
+if TYPE_CHECKING:
+    from fgrad.core.devices import Device
 
 
 class Runnable(Protocol):
@@ -85,6 +89,32 @@ def has_compiler() -> bool:
     return config.cpu_compiler == "llvm" and _compiler() is not None
 
 
+def named_device(jaxpr: Jaxpr) -> "Device | None":
+    """The device that the `device_put` equations of a program name: it runs there.
+
+    Raises:
+        DeviceError: They name several.
+    """
+    if "fgrad.lax.placement" not in sys.modules:  # nobody can have written one
+        return None
+    found: Device | None = import_module("fgrad.api.settling").named_device(jaxpr)
+    return found
+
+
+def brought_to(
+    device: "Device", xp: ModuleType, arrays: Sequence[Any]
+) -> tuple[ModuleType, Sequence[Any]]:
+    """The library and the buffers with which a program runs that names a device.
+
+    Raises:
+        DeviceError: Buffers lie on another one; those on the host follow.
+    """
+    moved: tuple[ModuleType, Sequence[Any]] = import_module("fgrad.api.settling").brought_to(
+        device, xp, arrays
+    )
+    return moved
+
+
 def begin() -> None:
     """Start to make what all compiled programs need, while the first of them is traced."""
     if has_compiler():
@@ -125,6 +155,9 @@ def _compiler() -> Callable[..., Runnable] | None:
 
 
 def _execute(jaxpr: Jaxpr, xp: ModuleType, arrays: Sequence[Any], compiled: bool) -> list[Any]:
+    device = named_device(jaxpr)
+    if device is not None:
+        xp, arrays = brought_to(device, xp, arrays)
     if config.debug_nans or config.debug_infs or config.disable_jit:
         return one_by_one(jaxpr, arrays)
     program = runnable(jaxpr, xp) if compiled else program_of(jaxpr)

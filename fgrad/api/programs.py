@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgrad.api.donation import claim, give_away, restore, stand_ins
-from fgrad.api.execution import Runnable, runnable
+from fgrad.api.execution import Runnable, brought_to, named_device, runnable
 from fgrad.core import trees
 from fgrad.core.config import config
 from fgrad.core.errors import ArgumentError, OutOfMemoryError
@@ -38,8 +38,8 @@ class Entry:
     """
 
     __slots__ = (
-        "cached", "closed", "consts", "donated", "flags", "gone", "jaxpr", "out_tree", "program",
-        "single",
+        "cached", "closed", "consts", "device", "donated", "flags", "gone", "jaxpr", "out_tree",
+        "program", "single",
     )  # fmt: skip
 
     def __init__(self, closed: ClosedJaxpr, out_tree: Any, donated: tuple[int, ...] = ()) -> None:
@@ -49,6 +49,7 @@ class Entry:
         self.donated = tuple(len(self.consts) + i for i in donated)
         self.out_tree = out_tree
         self.flags = [WEAK if a.weak_type else 0 for a in self.jaxpr.out_avals]
+        self.device = named_device(self.jaxpr)
         self.program: Runnable | None = None
         self.gone: list[DonatedBuffer] | None = None
         self.cached = False
@@ -68,6 +69,9 @@ def run_entry(
     """
     buffers = [v._data for v in inputs]
     others = _others(buffers)
+    if entry.device is not None:
+        xp, given = brought_to(entry.device, next(iter(others), np), buffers)
+        buffers, others = list(given), {xp} - {np}
     if config.debug_nans or config.debug_infs:
         outs = call(entry.jaxpr, *inputs, name=name)
     elif others:

@@ -20,6 +20,7 @@ __all__ = [
     "ConfigError",
     "CotangentError",
     "CustomRuleError",
+    "DeviceError",
     "DonationError",
     "DriverError",
     "DtypeError",
@@ -341,6 +342,13 @@ class SavingError(FgradError, pickle.PicklingError):
     """Raised when a pullback holds something that cannot be written to a file.
 
     Give callbacks as functions of a module, not as closures; save outside of transforms.
+    """
+
+
+class DeviceError(FgradError, ValueError):
+    """Raised when a device does not exist, or operands lie on several devices.
+
+    Move arrays with ``fgrad.device_put``; ``fgrad.devices`` lists what there is.
     """
 
 
