@@ -6,7 +6,7 @@ from fgrad.backends.cuda import body
 from fgrad.backends.cuda.body import Group, Scope, begin, collected, finished, monoid
 from fgrad.backends.cuda.forms import THREADS, form_of, passes
 from fgrad.backends.cuda.layout import Step
-from fgrad.backends.cuda.passes import LANE, SEGMENT, totals
+from fgrad.backends.cuda.passes import LANE, SEGMENT, Pass, totals
 from fgrad.backends.cuda.places import axis_name, decode, index, index_type, last_name
 from fgrad.backends.cuda.text import Text
 from fgrad.backends.cuda.types import type_name
@@ -38,7 +38,7 @@ def write_flat(text: Text, kernel: Kernel) -> None:
 
     if count > 1:
         within = f"(group - line * I(w.across)) * {form.lanes}"
-        text.add(f"const I line = group / I(w.across), {last} = {within};")
+        text.add(f"const I line = fg_quotient(group, I(w.across)), {last} = {within};")
         text.add(*decode("line", list(range(count - 1)), kernel))
         write(form.lanes)
     elif form.lanes == 1:
@@ -62,13 +62,13 @@ def write_columns(text: Text, kernel: Kernel, step: Step) -> None:
     text.add("if (at >= I(w.groups) * I(w.ranges)) return;")
     text.add("const I range = at / I(w.groups), group = at - range * I(w.groups);")
     last = last_name(kernel)
-    text.add(f"const I row = group / I(w.across), {last} = (group - row * I(w.across)) * V;")
+    text.add("const I row = fg_quotient(group, I(w.across));")
+    text.add(f"const I {last} = (group - row * I(w.across)) * V;")
     text.add(*decode("row", list(range(first)), kernel))
     text.add("const I low = range * I(w.span), high = min(low + I(w.span), I(w.segments));")
     p = plan.passes[0]
     body.write_values(text, s, sorted([*p.before, *plan.after]))
-    only = totals(kernel, plan, 0)
-    assert only is not None
+    only = totals(kernel, plan, 0) or Pass()  # without scans whose results are needed
     for v in only.reduces:
         partials = f"({collected(kernel, v)}*)(scratch + w.at{v}) + group * V"
         if form.split:

@@ -60,6 +60,7 @@ class Form:
         teams: Rows that a block computes side by side.
         items: How many times `lanes` elements a thread has of a row (or of its block's range), all
             held in registers; 0 if it walks over the row, once for each pass.
+        exact: Whether they fill the row.
         split: Whether several blocks share a row, and each pass is a launch of its own; or whether
             several threads share what is scanned.
         segments: Whether parts of a team walk over segments of a row, since some are folded.
@@ -76,6 +77,7 @@ class Form:
     team: int = 1
     teams: int = THREADS
     items: int = 0
+    exact: bool = False
     split: bool = False
     segments: bool = False
     part: int = 1
@@ -306,16 +308,19 @@ def _rows(kernel: Kernel, lanes: int, vectors: tuple[int, ...], wide: bool) -> F
     reduces = any(isinstance(i, Reduce | Scan) for i in body)
     if not reduces:
         team = min(64, _power(-(-n // lanes)))
-        return Form(ROWS, lanes, vectors, wide, team, THREADS // team, 1)
+        exact = kernel.length > 0 and kernel.length % (team * lanes) == 0
+        return Form(ROWS, lanes, vectors, wide, team, THREADS // team, 1, exact)
     held = _held(kernel)
     for team in (1 << k for k in range(11)):
         items = -(-n // (team * lanes))
         if items == 1 or _fits(kernel, team, items * lanes, held):
             teams = THREADS // team if team <= WARP else 1
-            return Form(ROWS, lanes, vectors, wide, team, teams, items)
+            exact = kernel.length == team * lanes * items
+            return Form(ROWS, lanes, vectors, wide, team, teams, items, exact)
     alone = not any(isinstance(i, Accumulate) for i in body) and _is_splittable(kernel)
     split = alone and n >= _LONG and kernel.rows * MOST < _BUSY
-    return Form(ROWS, lanes, vectors, wide, 512, 1, split=split)
+    # A row is read again in each pass: fewer rows at a time stay in the caches.
+    return Form(ROWS, lanes, vectors, wide, 512 if split else MOST, 1, split=split)
 
 
 def _is_splittable(kernel: Kernel) -> bool:

@@ -45,6 +45,13 @@ template <int N> FG int fg_member(const long long* starts, unsigned block) {
   return first;
 }
 
+// The quotient of numbers that are not negative.
+FG int fg_quotient(int x, int y) { return (int)((unsigned)x / (unsigned)y); }
+FG long long fg_quotient(long long x, long long y) {
+  if (((x | y) >> 32) == 0) return (unsigned)x / (unsigned)y;
+  return x / y;
+}
+
 FG bool fg_inside(int x, long long size) { return (unsigned)x < (unsigned)size; }
 FG bool fg_inside(long long x, long long size) {
   return (unsigned long long)x < (unsigned long long)size;

@@ -66,6 +66,8 @@ def decode(number: str, axes: list[int], kernel: Kernel) -> list[str]:
     for axis in reversed(axes[1:]):
         name, size = axis_name(kernel, axis), f"I(w.n{axis})"
         rest = f"{name}_rest"
-        lines.append(f"const I {rest} = {number} / {size}, {name} = {number} - {rest} * {size};")
+        lines.append(
+            f"const I {rest} = fg_quotient({number}, {size}), {name} = {number} - {rest} * {size};"
+        )
         number = rest
     return [*lines, f"const I {axis_name(kernel, axes[0])} = {number};"]

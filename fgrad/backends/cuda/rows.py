@@ -6,15 +6,19 @@ takes several rows, one after the other, and leaves partial results in scratch m
 which leaves partial reductions that the next one begins with.
 """
 
+from dataclasses import replace
+
 from fgrad.backends.cuda import body
-from fgrad.backends.cuda.body import Group, Scope, begin, collected, finished, monoid
+from fgrad.backends.cuda.body import Group, Scope, begin, both, collected, finished, monoid
 from fgrad.backends.cuda.forms import WARP, accumulates, form_of, passes
 from fgrad.backends.cuda.layout import Step, steps
 from fgrad.backends.cuda.passes import ROW, SEGMENT, Pass, totals
 from fgrad.backends.cuda.places import decode, index, index_type, last_name
 from fgrad.backends.cuda.text import Text
 from fgrad.backends.cuda.types import dtype_of, type_name
-from fgrad.compile.kernel import Kernel, Reduce, Scan, Store
+from fgrad.compile.kernel import Kernel, Load, Reduce, Scan, Store, uses
+
+_SHORT = 24  # values of a pass up to which a loop is unrolled
 
 
 class Rows:
@@ -33,7 +37,9 @@ class Rows:
         self.sums = accumulates(kernel)
         reduces = any(isinstance(i, Reduce | Scan) for i in kernel.body)
         self.shared = self.form.split or not (reduces or self.form.segments)  # rows, among blocks
-        self.alive = "alive" if self.form.teams > 1 else "true"
+        # Rows that no others of the warp or block wait for need not exist for all at once.
+        self.lone = bool(self.sums) and self.shared
+        self.alive = "alive" if self.form.teams > 1 and not self.lone else "true"
 
     def write(self) -> None:
         """Write the body of the function."""
@@ -46,7 +52,8 @@ class Rows:
             text.add(f"constexpr int S = {form.part};")
         text.add("const int t = threadIdx.x % T, team = threadIdx.x / T;")
         if self.shared:
-            text.add("const I unit = I(block) / I(w.ranges), range = I(block) % I(w.ranges);")
+            text.add("const I ranges = I(w.ranges), unit = fg_quotient(I(block), ranges);")
+            text.add("const I range = I(block) - unit * ranges;")
             text.add("const I low = range * I(w.span), high = min(low + I(w.span), I(w.length));")
         else:
             text.add("const I unit = block, low = 0, high = I(w.length);")
@@ -64,19 +71,20 @@ class Rows:
 
     def accumulate(self) -> None:
         """Take the rows of a team one after the other."""
-        text, form = self.text, self.form
+        text = self.text
         text.add(
             "const I group = unit / I(w.chunks), chunk = unit % I(w.chunks), rows = I(w.rows);"
         )
         for i in self.sums:
             self.begin_sum(i)
         if self.alive == "true":
-            text.add("const I first = chunk * I(w.per), last = min(first + I(w.per), rows);")
-            head = "for (I within = first; within < last; ++within)"
+            text.add("const I first = chunk * I(w.per) * TEAMS;")
+            text.add("const I last = min(first + I(w.per) * TEAMS, rows);")
+            head = "for (I within = first + team; within < last; within += TEAMS)"
         else:
             text.add("const I first = chunk * I(w.per) * TEAMS + team;")
             head = "for (I turn = 0; turn < I(w.per); ++turn)"
-        if form.items and not self.has_row_ends():
+        if self.lone:
             text.add("#pragma unroll 4")
         with text.block(head):
             if self.alive == "true":
@@ -89,10 +97,6 @@ class Rows:
         for i in self.sums:
             self.end_sum(i)
 
-    def has_row_ends(self) -> bool:
-        """Whether a row is reduced."""
-        return any(p.reduces for p in self.plan.passes)
-
     def begin_sum(self, i: int) -> None:
         """Declare where a team accumulates."""
         kind, m = collected(self.kernel, i), monoid(self.kernel, i)
@@ -104,7 +108,7 @@ class Rows:
             self.text.add(f"for (int k = 0; k < ITEMS * V; ++k) c{i}[k] = {nothing};")
         else:
             self.text.add(
-                f"{kind}* const c{i} = {self.partials(i)} + (unit * TEAMS + team) * high;"
+                f"{kind}* const c{i} = {self.partials(i)} + (unit * TEAMS + team) * w.length;"
             )
             if self.form.segments:
                 self.text.add("for (I at = t / S; at < I(w.segments); at += T / S)")
@@ -241,36 +245,63 @@ class Rows:
 
     def walk(self, p: Pass, scans: bool) -> None:
         """Write a loop over the elements of a thread."""
-        text, kernel, s = self.text, self.kernel, self.s
-        first = len(kernel.outer)
-        inner = list(range(first, first + len(kernel.inner)))
-        at = "e" if not scans else "at"
         if self.form.items:
+            self.walk_items(p, scans)
+            return
+        text, s = self.text, self.s
+        if scans:
+            with text.block("for (I step = low; step < high; step += T * V)"):
+                text.add("const I at = step + t * V;")
+                self.scan_group(p)
+            return
+        end = "high" if self.alive == "true" else "(alive ? high : low)"
+        if not p.stores and not p.accumulates and len(p.body) <= _SHORT:
+            text.add("#pragma unroll 4")
+        with text.block(f"for (I e = low + t * V; e < {end}; e += T * V)"):
+            self.decode()
+            Group(text, s, p).write()
+
+    def walk_items(self, p: Pass, scans: bool) -> None:
+        """Write unrolled loops over the elements of a thread; all loads come first."""
+        text, s = self.text, self.s
+        s.item = "c * V"
+        first = [v for v in p.keeps if self.is_early(v)]
+        rest = replace(p, body=[v for v in p.body if v not in first])
+        here = "low + (c * T + t) * V"
+        if scans:
+            rest, first = p, []
+        for part in ([replace(Pass(), body=first, keeps=first)] if first else []) + [rest]:
             text.add("#pragma unroll")
-            head, here = "for (int c = 0; c < ITEMS; ++c)", "low + (c * T + t) * V"
-            s.item = "c * V"
-        elif scans:
-            head, here = "for (I step = low; step < high; step += T * V)", "step + t * V"
-        else:
-            end = "high" if self.alive == "true" else "(alive ? high : low)"
-            head, here = f"for (I e = low + t * V; e < {end}; e += T * V)", ""
-        with text.block(head):
-            if here:
-                text.add(f"const I {at} = {here};")
-            live = f"{at} < high" if self.alive == "true" else f"alive && {at} < high"
-            if scans:
-                text.add(f"const bool live = {live};", "const I e = live ? at : 0;")
-                text.add(*decode("e", inner, kernel))
-                s.live = "live"
-                Group(text, s, p).write()
-                s.live = ""
-            elif self.form.items:
-                with text.block(f"if ({live})"):
-                    text.add(*decode("e", inner, kernel))
-                    Group(text, s, p).write()
-            else:
-                text.add(*decode("e", inner, kernel))
-                Group(text, s, p).write()
+            with text.block("for (int c = 0; c < ITEMS; ++c)"):
+                if scans:
+                    text.add(f"const I at = {here};")
+                    self.scan_group(part)
+                    continue
+                text.add(f"const I e = {here};")
+                live = both(self.alive, "" if self.form.exact else "e < high")
+                with text.block(f"if ({live})" if live else ""):
+                    self.decode()
+                    Group(text, replace(s, values=s.values.copy()), part).write()
+
+    def is_early(self, v: int) -> bool:
+        """Whether a value is a load that waits for nothing but row values."""
+        instr = self.kernel.body[v]
+        if not isinstance(instr, Load):
+            return False
+        return all(self.plan.level[a] == ROW for a in uses(instr))
+
+    def scan_group(self, p: Pass) -> None:
+        """Write a group in which all threads of the team take part, even those without one."""
+        live = both(self.alive, "at < high")
+        self.text.add(f"const bool live = {live};", "const I e = live ? at : 0;")
+        self.decode()
+        Group(self.text, replace(self.s, live="live", values=self.s.values.copy()), p).write()
+
+    def decode(self) -> None:
+        """Define the inner indices of an element."""
+        first = len(self.kernel.outer)
+        inner = list(range(first, first + len(self.kernel.inner)))
+        self.text.add(*decode("e", inner, self.kernel))
 
     # Segments of a row
 
