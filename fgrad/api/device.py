@@ -5,7 +5,7 @@ from typing import Any
 from numpy import ndarray
 
 from fgrad.core import trees
-from fgrad.core.evaluate import ArrayImpl, DonatedBuffer, waited
+from fgrad.core.evaluate import ArrayImpl, DonatedBuffer
 
 
 def block_until_ready(tree: Any) -> Any:
@@ -23,6 +23,4 @@ def block_until_ready(tree: Any) -> Any:
     }
     for device in found:
         device.synchronize()
-    if found:
-        waited()
     return tree

@@ -47,16 +47,20 @@ def batched_alike(plan: Plan, notes: dict[Hashable, Any]) -> Plan:
     )
 
 
-def batched(plan: Plan) -> Plan:
+def batched(plan: Plan, long_ns: float = _LONG_NS, *, shares: bool = False) -> Plan:
     """Put launches of one form together, at the place of the last of them.
 
     A launch is moved later only if nothing reads its results or changes what it reads in between,
-    and launches of a form
-    are put together only if no more memory is in use at once than before.
+    and launches of a form are put together only if no more memory is in use at once than before.
+
+    Args:
+        plan: The plan.
+        long_ns: The cost from which a kernel gains nothing.
+        shares: Whether those that store parts of one buffer may be put together, too.
     """
     found: dict[Hashable, list[int]] = {}
     for i, step in enumerate(plan.steps):
-        if isinstance(step, Launch) and cost(step.kernel).ns < _LONG_NS:
+        if isinstance(step, Launch) and cost(step.kernel).ns < long_ns:
             found.setdefault(form(step.kernel), []).append(i)
     alike = [places for places in found.values() if len(places) > 1]
     if not alike:
@@ -75,7 +79,7 @@ def batched(plan: Plan) -> Plan:
             tried = list(steps)
             members = [plan.steps[i] for i in group]
             written = [b for m in members for b in writes_of(m)]
-            if len(set(written)) < len(written):  # parts of one concatenation
+            if not shares and len(set(written)) < len(written):  # parts of one concatenation
                 continue
             for i in group:
                 tried[i] = None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from fgrad.backends.cuda.calls import KernelCall, LibraryPlan, addresses
 from fgrad.backends.cuda.loops import loop_items
 from fgrad.backends.cuda.parts import Frame, Parts, all_of, frame
-from fgrad.backends.cuda.rooms import Room, rounded, scratches
+from fgrad.backends.cuda.rooms import Room, rounded, units_of
 from fgrad.backends.cuda.tape import (
     ARENA,
     FAULT,
@@ -17,7 +17,7 @@ from fgrad.backends.cuda.tape import (
     Launch,
     address,
 )
-from fgrad.compile.plan import RESULT, Buffer, Library, Loop, View, is_check, launches_of
+from fgrad.compile.plan import RESULT, Buffer, Library, Loop, View, is_check
 from fgrad.compile.updates import is_idle
 from fgrad.core.ir import Eqn, Literal
 
@@ -60,11 +60,11 @@ class Assembler:
             elif isinstance(step, Library):
                 items += self.library(step, buffers, at, scratch)
             else:
-                sizes = scratches(step, self.parts.kernels.scratch_bytes)
-                for launch, size in zip(launches_of(step), sizes, strict=True):
-                    pointers = [at[b] for b in launch.buffers]
+                kernels = self.parts.kernels
+                for unit, used in units_of(step, kernels.together):
+                    size = rounded(kernels.scratch_bytes(unit))
                     where = scratch if size else NOWHERE
-                    items += self.parts.launches(launch.kernel, pointers, where)
+                    items += self.parts.launches(unit, [at[b] for b in used], where)
                     scratch += size
         return items
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from fgrad.backends.cuda.calls import KernelCall
 from fgrad.backends.cuda.executable import Executable, Target
 from fgrad.backends.cuda.module import CudaCode, name_of
+from fgrad.compile.batch import batched
 from fgrad.compile.collector import paused
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.lower import lower
@@ -16,6 +17,8 @@ from fgrad.compile.updates import is_update
 from fgrad.core.errors import UnsupportedPrimitiveError
 from fgrad.core.ir import Eqn, Jaxpr
 from fgrad.core.primitive import Lowering
+
+_LONG_NS = 2e7  # on one core of a CPU: a kernel that takes so long fills a GPU by itself
 
 
 def compile_program(jaxpr: Jaxpr, donated: Collection[int] = ()) -> Executable:
@@ -36,6 +39,7 @@ def made_for(target: Target, jaxpr: Jaxpr, donated: Collection[int] = ()) -> Exe
     with paused():
         jaxpr = optimize(jaxpr)
         plan = lower(jaxpr, target.supports, target.keeps)
+        plan = batched(plan, _LONG_NS, shares=True)
         check_supported(plan, target)
         return Executable(jaxpr, plan, donated, target)
 
@@ -94,12 +98,12 @@ def runs_on_host(eqn: Eqn) -> bool:
 def text_of(kernel: Kernel) -> str:
     """The CUDA C of a kernel, without the prelude."""
     code = gpu().code
-    return code.source(kernel, name_of(code.key(kernel)))
+    return code.source((kernel,), name_of(code.key(kernel)))
 
 
 def grid_of(kernel: Kernel) -> int:
     """The blocks of the first function that is launched for a kernel."""
-    return next((int(part.grid) for part in gpu().code.launches(kernel)), 0)
+    return next((int(part.grid) for part in gpu().code.launches((kernel,))), 0)
 
 
 def has_own_code(step: Library) -> bool:

@@ -143,6 +143,7 @@ class CupyDevice:
         found = {}
         for name, size in shared.items():
             made = found[name] = module.get_function(name)
+            driver.preload(made.ptr)
             if size > _PLAIN_SHARED:
                 limit = cuda.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
                 cuda.funcSetAttribute(made.ptr, limit, size)
@@ -156,13 +157,10 @@ class CupyDevice:
             arguments.params, 0,
         )  # fmt: skip
 
-    def capture(self) -> "CupyCapture":
-        """Begin to capture what is queued on a new stream."""
-        return CupyCapture(self, {}, None)
-
-    def new_stream(self) -> Any:
-        """A stream that waits for no other."""
-        return self.xp.cuda.Stream(non_blocking=True)
+    def capture(self, bodies: int) -> "CupyCapture":
+        """Begin to capture what is queued on a new stream; bodies have streams of their own."""
+        new = self.xp.cuda.Stream
+        return CupyCapture([new(non_blocking=True) for _ in range(bodies + 1)], {}, None)
 
     def fault_address(self) -> int:
         """The address of the word that failed checks set: pinned memory has one for both sides."""
@@ -189,14 +187,14 @@ class CupyCapture:
     """A capture that goes on; see `device.Capture`.
 
     Args:
-        device: The device.
+        streams: Enough of them; those that it uses are taken out.
         bodies: The graphs of conditional nodes, by node; captures inside of it share them.
         graph: The graph to capture to; None: a new one.
     """
 
-    def __init__(self, device: CupyDevice, bodies: dict[int, int], graph: int | None) -> None:
-        self._device, self._bodies = device, bodies
-        self.stream = device.new_stream()
+    def __init__(self, streams: list[Any], bodies: dict[int, int], graph: int | None) -> None:
+        self._streams, self._bodies = streams, bodies
+        self.stream = streams.pop()
         if graph is None:
             driver.begin(self.stream.ptr)
         else:
@@ -216,7 +214,7 @@ class CupyCapture:
         """Add a conditional node; `body` queues what its graph consists of."""
         node, graph = driver.add_conditional(self.stream.ptr, kind == WHILE, handle)
         self._bodies[node] = graph
-        inner = CupyCapture(self._device, self._bodies, graph)
+        inner = CupyCapture(self._streams, self._bodies, graph)
         try:
             body(inner)
         except BaseException:
@@ -237,14 +235,19 @@ class CupyCapture:
         driver.abandon(self.stream.ptr)
 
 
+def _freed(owner: Any, name: str, handle: int) -> None:
+    """Have the driver free something with its owner; at exit the driver is gone before us."""
+    weakref.finalize(owner, driver.function(name), handle).atexit = False
+
+
 class CupyGraph:
     """A captured graph, ready to be launched; see `device.Graph`."""
 
     def __init__(self, graph: int, bodies: Mapping[int, int]) -> None:
         self._graph, self._bodies = graph, bodies
-        weakref.finalize(self, driver.function("cuGraphDestroy"), graph)
+        _freed(self, "cuGraphDestroy", graph)
         self._made = driver.instantiate(graph)
-        weakref.finalize(self, driver.function("cuGraphExecDestroy"), self._made)
+        _freed(self, "cuGraphExecDestroy", self._made)
         self._params = driver.KernelParams()
         self._launched = driver.function("cuGraphLaunch")
         self._updated = driver.function("cuGraphExecKernelNodeSetParams_v2")

@@ -40,20 +40,22 @@ class Arguments:
     Args:
         pointers: How many pointers there are.
         words: The bytes of the last parameter; empty: there is none.
+        packed: Whether the pointers are one parameter, a structure, rather than one each.
 
     Attributes:
         params: The address of the table of addresses of the parameters.
         pointers: The pointers' values, to be written before a launch.
         words: As given.
+        packed: As given.
     """
 
-    __slots__ = ("_held", "_table", "params", "pointers", "words")
+    __slots__ = ("_held", "_table", "packed", "params", "pointers", "words")
 
-    def __init__(self, pointers: int, words: bytes) -> None:
-        self.words = words
+    def __init__(self, pointers: int, words: bytes, packed: bool = False) -> None:
+        self.words, self.packed = words, packed
         self.pointers = (ctypes.c_uint64 * max(pointers, 1))()
         first = ctypes.addressof(self.pointers)
-        places = [first + 8 * k for k in range(pointers)]
+        places = [first + 8 * k for k in range(1 if packed else pointers)]
         # Words are eight bytes each, and must be aligned like that.
         self._held = (ctypes.c_uint64 * max(-(-len(words) // 8), 1))()
         if words:
@@ -175,8 +177,12 @@ class Device(Protocol):
     def launch(self, function: Function, arguments: Arguments, stream: Stream) -> None:
         """Queue a kernel."""
 
-    def capture(self) -> Capture:
-        """Begin to capture what is queued on a new stream."""
+    def capture(self, bodies: int) -> Capture:
+        """Begin to capture what is queued on a new stream.
+
+        Args:
+            bodies: How many conditional nodes there will be, those inside of others included.
+        """
 
     def fault_address(self) -> int:
         """The address of the word that failed checks set, which the host can read."""

@@ -16,6 +16,7 @@ import numpy as np
 from fgrad.core import dtypes
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import DeviceError, DtypeError
+from fgrad.core.evaluate import waited
 from fgrad.core.homes import Home
 
 _PINNED_BYTES = 1 << 16  # smaller copies are over before pinned memory helps
@@ -147,12 +148,14 @@ def fetch(buffers: Sequence[Any]) -> list[Any]:
     for index, stream in streams.items():
         with cupy.cuda.Device(index):
             stream.synchronize()
+    waited()
     return found
 
 
 def synchronize(index: int) -> None:
     """Wait for all streams of a GPU."""
     _cupy().cuda.Device(index).synchronize()
+    waited()
 
 
 def kind(index: int) -> str:

@@ -100,6 +100,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuGraphKernelNodeGetParams_v2": (_P, POINTER(KernelParams)),
     "cuGraphMemcpyNodeGetParams": (_P, POINTER(CopyParams)),
     "cuGraphChildGraphNodeGetGraph": (_P, _PP),
+    "cuFuncLoad": (_P,),
     "cuFuncGetName": (POINTER(ctypes.c_char_p), _P),
     "cuPointerGetAttribute": (_P, c_int, c_ulonglong),
     "cuGraphExecDestroy": (_P,),
@@ -142,6 +143,12 @@ def call(name: str, *args: Any) -> None:
         function("cuGetErrorString")(status, byref(text))
         said = (text.value or b"unknown").decode()
         raise DriverError(f"{name} of the CUDA driver failed: {said} (error {status})")
+
+
+def preload(code: int) -> None:
+    """Load a function now, as far as the driver can: not at its first launch, in a capture."""
+    if has("cuFuncLoad"):
+        call("cuFuncLoad", code)
 
 
 def begin(stream: int) -> None:

@@ -13,7 +13,7 @@ from fgrad.backends.cuda import arena
 from fgrad.backends.cuda.assemble import Assembled, Assembler, Libraries, returned
 from fgrad.backends.cuda.device import Device, Stream
 from fgrad.backends.cuda.faults import Check
-from fgrad.backends.cuda.module import Codegen, LoadedKernels, kernel_calls, kernels_in
+from fgrad.backends.cuda.module import Codegen, LoadedKernels, kernel_calls, units_in
 from fgrad.backends.cuda.parts import Parts
 from fgrad.backends.cuda.replay import Captured, Queue, Segment
 from fgrad.backends.cuda.rooms import Measure, library_steps
@@ -61,6 +61,8 @@ class Program:
     Attributes:
         assembled: Its tape.
         constants: An array of the device with the numbers it needs.
+        bases: Where these numbers, and the word of failed checks, lie.
+        fresh: The types of the results that a call allocates.
         checks: What failed checks are known by.
         source: The text that was compiled for it; empty if all of it was known.
     """
@@ -71,12 +73,14 @@ class Program:
         kernels, support = loaded(device, target.code)
         known = {id(step): target.libraries(step) for step in library_steps(room)}
         plans = [plan for plan in known.values() if plan is not None]
-        self.source = kernels.load(kernels_in(room), kernel_calls(plans))
+        self.source = kernels.load(units_in(room, kernels.together), kernel_calls(plans))
         self.checks: list[Check] = []
         parts = Parts(kernels, support)
         assembler = Assembler(parts, lambda step: known[id(step)], self._report)
         self.assembled = Assembled(room, assembler, executable.donated)
         self.constants = device.upload(np.frombuffer(bytes(parts.constants) or b"\0", np.uint8))
+        self.bases = (device.address(self.constants), device.fault_address())
+        self.fresh = [(b.shape, b.dtype) for b in self.assembled.fresh]
         self.support = support
         self.segments = segments(self.assembled.items, device.conditional)
 
@@ -145,7 +149,7 @@ class Executable:
             found = libraries(step)
             return 0 if found is None else found.workspace_bytes
 
-        self.room = Measure(code.scratch_bytes, workspace).room(plan, self.donated)
+        self.room = Measure(code.together, code.scratch_bytes, workspace).room(plan, self.donated)
         self.memory: Memory = self.room.memory
         self.taken = frozenset({*self.memory.taken.values(), *returned(self.room, self.donated)})
         self._programs: dict[str, Program] = {}
@@ -192,11 +196,10 @@ class Executable:
         self, program: Program, device: Device, slab: Any, arrays: Sequence[Any]
     ) -> tuple[list[Any], list[int]]:
         """Inputs and fresh results, and where all bases lie."""
-        given = [device.prepare(x) for x in arrays]
-        given += [device.empty(b.shape, b.dtype) for b in program.assembled.fresh]
-        address = device.address
-        bases = [address(slab), address(program.constants), device.fault_address()]
-        return given, bases + [address(x) for x in given]
+        empty, address = device.empty, device.address
+        given = [*map(device.prepare, arrays)]
+        given += [empty(shape, dtype) for shape, dtype in program.fresh]
+        return given, [address(slab), *program.bases, *map(address, given)]
 
     def _instance(self, program: Program, device: Device, stream: Stream) -> Instance:
         instances = self._local.instances

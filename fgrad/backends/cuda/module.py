@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from fgrad.backends.cuda.calls import KernelCall, LibraryPlan
 from fgrad.backends.cuda.device import Device, Function
-from fgrad.backends.cuda.rooms import Room
+from fgrad.backends.cuda.rooms import Room, Together, Unit, units_of
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.plan import launches_of
 
@@ -32,16 +32,19 @@ class Codegen(Protocol):
     def key(self, kernel: Kernel) -> Hashable:
         """What the code of a kernel depends on."""
 
-    def launches(self, kernel: Kernel) -> Sequence[Any]:
-        """The functions of a kernel in order, each a `Part`."""
+    def together(self, kernels: Sequence[Kernel]) -> Sequence[Sequence[int]]:
+        """Which of some kernels, by position, are launched together: units."""
 
-    def words(self, kernel: Kernel) -> bytes:
+    def launches(self, unit: Unit) -> Sequence[Any]:
+        """The functions of a unit in order, each a `Part`."""
+
+    def words(self, unit: Unit) -> bytes:
         """Their last argument."""
 
-    def scratch_bytes(self, kernel: Kernel) -> int:
+    def scratch_bytes(self, unit: Unit) -> int:
         """The memory that they share."""
 
-    def source(self, kernel: Kernel, name: str) -> str:
+    def source(self, unit: Unit, name: str) -> str:
         """Their text."""
 
     def module(self, text: str) -> str:
@@ -52,16 +55,41 @@ class CudaCode:
     """CUDA C, by `layout`, `code` and `prelude`."""
 
     def __init__(self) -> None:
-        layout, code, prelude = (
+        self._layout, self._code, self._prelude = (
             import_module(f"fgrad.backends.cuda.{n}") for n in ("layout", "code", "prelude")
         )
-        self.key, self.launches, self.words = layout.key, layout.launches, layout.words
-        self.scratch_bytes, self.source = layout.scratch_bytes, code.source
-        self._header, self._with_prelude = code.header, prelude.with_prelude
+        self.key, self.together = self._layout.key, self._layout.batches
+
+    def launches(self, unit: Unit) -> Sequence[Any]:
+        """The functions of a unit in order."""
+        layout: Any = self._layout
+        one = len(unit) == 1
+        found: Sequence[Any] = layout.launches(unit[0]) if one else layout.batch_launches(unit)
+        return found
+
+    def words(self, unit: Unit) -> bytes:
+        """Their last argument."""
+        layout: Any = self._layout
+        found: bytes = layout.words(unit[0]) if len(unit) == 1 else layout.batch_words(unit)
+        return found
+
+    def scratch_bytes(self, unit: Unit) -> int:
+        """The memory that they share."""
+        size: int = self._layout.batch_scratch_bytes(unit)
+        return size
+
+    def source(self, unit: Unit, name: str) -> str:
+        """Their text."""
+        code: Any = self._code
+        one = len(unit) == 1
+        text: str = (
+            code.source(unit[0], name) if one else code.batch_source(unit[0], name, len(unit))
+        )
+        return text
 
     def module(self, text: str) -> str:
         """The text of functions behind the prelude and what all kernels share."""
-        made: str = self._with_prelude(self._header() + text)
+        made: str = self._prelude.with_prelude(self._code.header() + text)
         return made
 
 
@@ -77,7 +105,10 @@ class LoadedKernels:
         self._device, self._code = device, code
         self._handles: dict[str, Any] = {}
 
-    def load(self, kernels: Iterable[Kernel], calls: Iterable[KernelCall]) -> str:
+        self.together, self.words = code.together, code.words
+        self.scratch_bytes = code.scratch_bytes
+
+    def load(self, units: Iterable[Unit], calls: Iterable[KernelCall]) -> str:
         """Load what some kernels need.
 
         Two threads may compile the same; either will do.
@@ -87,12 +118,13 @@ class LoadedKernels:
         """
         texts: dict[str, str] = {}
         shared: dict[str, int] = {}
-        for kernel in kernels:
-            name = self.name(kernel)
-            for part in self._code.launches(kernel):
+        for unit in units:
+            name = self.name(unit)
+            for part in self._code.launches(unit):
                 full = name + part.suffix
                 if full not in self._handles:
-                    texts.setdefault(name, self._code.source(kernel, name))
+                    if name not in texts:
+                        texts[name] = self._code.source(unit, name)
                     shared[full] = max(part.shared, shared.get(full, 0))
         for call in calls:
             if call.name not in self._handles:
@@ -104,15 +136,16 @@ class LoadedKernels:
         self._handles.update(self._device.load(source, shared))
         return source
 
-    def name(self, kernel: Kernel) -> str:
-        """The name of a kernel's functions, less the suffix of each."""
-        return name_of(self._code.key(kernel))
+    def name(self, unit: Unit) -> str:
+        """The name of a unit's functions, less the suffix of each."""
+        name = name_of(self._code.key(unit[0]))
+        return name if len(unit) == 1 else f"{name}x{len(unit)}"
 
-    def functions(self, kernel: Kernel) -> list[Function]:
-        """What is launched for a kernel, in order."""
-        name = self.name(kernel)
+    def functions(self, unit: Unit) -> list[Function]:
+        """What is launched for a unit, in order."""
+        name = self.name(unit)
         found = []
-        for part in self._code.launches(kernel):
+        for part in self._code.launches(unit):
             full = name + part.suffix
             grid, block = (part.grid, 1, 1), (part.block, 1, 1)
             found.append(Function(full, self._handles[full], grid, block, part.shared))
@@ -123,22 +156,15 @@ class LoadedKernels:
         handle = self._handles[call.name]
         return Function(call.name, handle, call.grid, call.block, call.shared_bytes)
 
-    def words(self, kernel: Kernel) -> bytes:
-        """The last argument of a kernel's functions."""
-        return self._code.words(kernel)
 
-    def scratch_bytes(self, kernel: Kernel) -> int:
-        """The scratch memory that they share."""
-        return self._code.scratch_bytes(kernel)
-
-
-def kernels_in(room: Room) -> Iterator[Kernel]:
-    """The kernels of a plan and of its loops, in order."""
+def units_in(room: Room, together: Together) -> Iterator[Unit]:
+    """What is launched together in a plan and in its loops, in order."""
     for i, step in enumerate(room.plan.steps):
-        yield from (launch.kernel for launch in launches_of(step))
+        if launches_of(step):
+            yield from (unit for unit, _ in units_of(step, together))
         if i in room.loops:
             for inner in room.loops[i].rooms:
-                yield from kernels_in(inner)
+                yield from units_in(inner, together)
 
 
 def kernel_calls(plans: Iterable[LibraryPlan]) -> Iterator[KernelCall]:

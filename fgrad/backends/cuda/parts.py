@@ -9,7 +9,7 @@ import numpy as np
 
 from fgrad.backends.cuda.calls import KernelCall
 from fgrad.backends.cuda.device import Function
-from fgrad.backends.cuda.rooms import ALIGNMENT, Room
+from fgrad.backends.cuda.rooms import ALIGNMENT, Room, Unit
 from fgrad.backends.cuda.support import PAIRS, Support
 from fgrad.backends.cuda.tape import CONSTANTS, NOWHERE, Item, Launch, Place, address
 from fgrad.compile.kernel import Kernel
@@ -22,16 +22,19 @@ Frame = list[int]  # for each buffer of a plan, its address
 class Kernels(Protocol):
     """Kernels that are loaded on a device."""
 
-    def functions(self, kernel: Kernel) -> Sequence[Function]:
-        """What is launched for a kernel, in order."""
+    def together(self, kernels: Sequence[Kernel]) -> Sequence[Sequence[int]]:
+        """Which of some kernels, by position, are launched together."""
+
+    def functions(self, unit: Unit) -> Sequence[Function]:
+        """What is launched for kernels that are launched together, in order."""
 
     def function(self, call: KernelCall) -> Function:
         """What is launched for a kernel of a library step."""
 
-    def words(self, kernel: Kernel) -> bytes:
+    def words(self, unit: Unit) -> bytes:
         """The last argument of these."""
 
-    def scratch_bytes(self, kernel: Kernel) -> int:
+    def scratch_bytes(self, unit: Unit) -> int:
         """The scratch memory that they share."""
 
 
@@ -71,12 +74,12 @@ class Parts:
         start = frame[a.buffer] + a.offset * dtype.itemsize
         return Place(start, a.shape, strides, dtype)
 
-    def launches(self, kernel: Kernel, pointers: Sequence[int], scratch: int) -> list[Item]:
-        """The launches of a kernel."""
-        words = self.kernels.words(kernel)
+    def launches(self, unit: Unit, pointers: Sequence[int], scratch: int) -> list[Item]:
+        """The launches of kernels that are launched together."""
+        words = self.kernels.words(unit)
         return [
-            Launch(function, (*pointers, scratch), words)
-            for function in self.kernels.functions(kernel)
+            Launch(function, (*pointers, scratch), words, len(unit) > 1)
+            for function in self.kernels.functions(unit)
         ]
 
     def copies(self, moves: Iterable[tuple[int, int, int]]) -> list[Item]:

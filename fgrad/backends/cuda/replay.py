@@ -7,6 +7,7 @@ addresses, a few of them. Only what changed since the last replay is replaced.
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from fgrad.backends.cuda.tape import (
     Place,
     While,
     base_of,
+    count_bodies,
     is_branching,
     places_of,
 )
@@ -94,7 +96,7 @@ class Queue:
 
     def capture(self, items: Sequence[Item], bases: Sequence[int]) -> "Captured":
         """A graph of items."""
-        capture = self.device.capture()
+        capture = self.device.capture(count_bodies(items))
         found: list[tuple[Launch, Any]] = []
         try:
             self._record(items, bases, capture, found)
@@ -159,8 +161,7 @@ class Captured:
     ) -> None:
         self.graph = graph
         self._bases = list(bases)
-        self._launches = [(n, item, Arguments(len(item.pointers), item.words))
-                          for item, n in launches]  # fmt: skip
+        self._launches = [(n, item, new_arguments(item, bases)) for item, n in launches]
         self._users: dict[int, list[int]] = {}
         for k, (item, _) in enumerate(launches):
             for base in {base_of(p) for p in item.pointers if p >= 0}:
@@ -168,15 +169,19 @@ class Captured:
 
     def launch(self, bases: Sequence[int], stream: Stream) -> None:
         """Queue it with other bases."""
-        changed = [b for b, (x, y) in enumerate(zip(self._bases, bases, strict=True)) if x != y]
-        if changed:
-            update = self.graph.update
-            for k in sorted({k for b in changed for k in self._users.get(b, ())}):
-                node, item, arguments = self._launches[k]
-                fill(arguments, item, bases)
-                update(node, item.function, arguments)
-            self._bases = list(bases)
+        if bases != self._bases:
+            self._replace(bases)
         self.graph.launch(stream)
+
+    def _replace(self, bases: Sequence[int]) -> None:
+        """Tell the launches that use a base that has changed."""
+        changed = [b for b, (x, y) in enumerate(zip(self._bases, bases, strict=True)) if x != y]
+        update = self.graph.update
+        for k in sorted({k for b in changed for k in self._users.get(b, ())}):
+            node, item, arguments = self._launches[k]
+            fill(arguments, item, bases)
+            update(node, item.function, arguments)
+        self._bases = list(bases)
 
 
 class Segment:
@@ -196,8 +201,9 @@ class Segment:
             for p in places_of(item)
             if p >= 0
         } | {ARENA})  # fmt: skip
+        self._key = itemgetter(*self.fixed)
         self._small = len(items) <= _FEW and not any(map(is_branching, items))
-        self._graphs: OrderedDict[tuple[int, ...], Captured] = OrderedDict()
+        self._graphs: OrderedDict[Any, Captured] = OrderedDict()
         self._left = _TRIES
         self._ran = False
 
@@ -219,7 +225,7 @@ class Segment:
 
         The first run may load code, which a capture may not.
         """
-        key = tuple(bases[b] for b in self.fixed)
+        key = self._key(bases)
         found = self._graphs.get(key)
         if found is not None:
             self._graphs.move_to_end(key)
@@ -238,7 +244,7 @@ def resolved(place: int, bases: Sequence[int]) -> int:
 
 def new_arguments(item: Launch, bases: Sequence[int]) -> Arguments:
     """The arguments of a launch."""
-    made = Arguments(len(item.pointers), item.words)
+    made = Arguments(len(item.pointers), item.words, item.packed)
     fill(made, item, bases)
     return made
 

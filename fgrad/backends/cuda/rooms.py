@@ -16,6 +16,10 @@ WIDEST = 16  # bytes that a kernel moves at once, from a multiple of as many
 MOST_UNROLLED = 4096  # launches of a scan that are written out
 
 
+Unit = Sequence[Kernel]  # kernels that are launched together, or a single one
+Together = Callable[[Unit], Sequence[Sequence[int]]]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Room:
     """A plan and where its temporaries lie, as offsets from its own start.
@@ -60,15 +64,18 @@ class Measure:
     """Finds rooms.
 
     Args:
-        scratch_bytes: Of a kernel.
+        together: Which of some kernels, by position, are launched together.
+        scratch_bytes: Of kernels that are.
         workspace_bytes: Of a library step.
     """
 
     def __init__(
         self,
-        scratch_bytes: Callable[[Kernel], int],
+        together: Together,
+        scratch_bytes: Callable[[Unit], int],
         workspace_bytes: Callable[[Library], int],
     ) -> None:
+        self._together = together
         self._scratch_bytes = scratch_bytes
         self._workspace_bytes = workspace_bytes
 
@@ -83,7 +90,8 @@ class Measure:
             elif isinstance(step, Library):
                 scratch[i] = 0 if is_check(step) else self._workspace_bytes(step)
             else:
-                scratch[i] = sum(scratches(step, self._scratch_bytes))
+                units = units_of(step, self._together)
+                scratch[i] = sum(rounded(self._scratch_bytes(kernels)) for kernels, _ in units)
             if scratch[i]:  # the memory plan knows a smaller alignment
                 scratch[i] += ALIGNMENT - memory.ALIGNMENT
         return Room(plan, plan_memory(plan, scratch=scratch, donated=donated), loops)
@@ -150,10 +158,17 @@ class Measure:
             free -= wrong
 
 
-def scratches(step: Step, scratch_bytes: Callable[[Kernel], int]) -> Iterator[int]:
-    """The scratch memory of each launch of a step."""
-    for launch in launches_of(step):
-        yield rounded(scratch_bytes(launch.kernel))
+def units_of(step: Step, together: Together) -> list[tuple[Unit, list[int]]]:
+    """What is launched for a step: kernels, and their buffers one after the other."""
+    launches = launches_of(step)
+    if len(launches) == 1:
+        return [((launches[0].kernel,), list(launches[0].buffers))]
+    found: list[tuple[Unit, list[int]]] = []
+    for group in together([launch.kernel for launch in launches]):
+        members = [launches[i] for i in group]
+        buffers = [b for launch in members for b in launch.buffers]
+        found.append(([launch.kernel for launch in members], buffers))
+    return found
 
 
 def library_steps(room: Room) -> Iterator[Library]:

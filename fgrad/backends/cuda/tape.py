@@ -50,11 +50,13 @@ class Launch:
         function: Its code.
         pointers: The addresses of its operands, in order, `NOWHERE` for what it does not need.
         words: Its last parameter.
+        packed: Whether its pointers are one parameter, a structure.
     """
 
     function: Function
     pointers: tuple[int, ...]
     words: bytes
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +193,14 @@ def segments(items: Sequence[Item], conditional: bool) -> list[tuple[bool, tuple
     return [(captured, tuple(part)) for captured, part in found]
 
 
-def count_launches(items: Iterable[Item]) -> int:
-    """How many items a graph of a tape has, about: bodies count once."""
-    return sum(1 + sum(map(count_launches, parts_of(item))) for item in items)
+def count_bodies(items: Iterable[Item]) -> int:
+    """How many conditional nodes a graph of some items has."""
+    count = 0
+    for item in items:
+        count += len(parts_of(item)) if isinstance(item, Choice) else is_branching(item)
+        count += sum(map(count_bodies, parts_of(item)))
+        count += count_bodies(item.test) if isinstance(item, While) else 0  # it stands there twice
+    return count
 
 
 def show(items: Iterable[Item], indent: str = "") -> str:

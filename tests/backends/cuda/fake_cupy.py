@@ -4,10 +4,21 @@ Its arrays know on which device they lie; like CuPy's own functions, those here 
 are not on the current device, and NumPy arrays. `log` keeps what was asked of the devices.
 """
 
+import ctypes
+import functools
+import itertools
+import shutil
+import subprocess
+import sys
+import tempfile
 import threading
 import types
+from pathlib import Path
 
 import numpy as np
+
+from fgrad.backends.cuda import devices
+from fgrad.core import evaluate
 
 _local = threading.local()
 
@@ -31,6 +42,8 @@ class Device:
         return isinstance(other, Device) and self.id == other.id
 
     __hash__ = None
+
+    compute_capability = "90"
 
     @property
     def mem_info(self):
@@ -136,6 +149,16 @@ def _function(name):
     return function
 
 
+def install(monkeypatch, gpus=2):
+    """Have fgrad see these GPUs for the time of a test."""
+    fake = module(gpus)
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    monkeypatch.setitem(evaluate._namespaces, ndarray, fake)
+    monkeypatch.setattr(devices, "count", lambda: gpus)
+    monkeypatch.setattr(devices, "_peak_hook", functools.cache(devices._peak_hook.__wrapped__))
+    return fake
+
+
 def array(x, blocking=False):
     if isinstance(x, ndarray):
         return ndarray(x.host, _current())  # from another device too
@@ -169,6 +192,58 @@ def free(size, device=0):
         hook.free_postprocess(device_id=device, mem_size=size, mem_ptr=1, pmem_id=1)
 
 
+class _Module:
+    """CUDA C of kernels whose threads do not speak to each other, compiled by g++."""
+
+    def load(self, code):
+        source = PREAMBLE + code.decode()
+        folder = Path(tempfile.mkdtemp(prefix="fake_cupy_"))
+        (folder / "kernel.cpp").write_text(source)
+        library = folder / "kernel.so"
+        subprocess.run(["g++", "-O1", "-w", "-shared", "-fPIC", "-o", library,
+                        folder / "kernel.cpp"], check=True)  # fmt: skip
+        self.library = ctypes.CDLL(str(library))
+        shutil.rmtree(folder)
+
+    def get_function(self, name):
+        kernel = getattr(self.library, name)
+
+        def launch(grid, block, args, shared_mem=0):
+            log.append(("launch", name, grid, block, shared_mem))
+            values = [_argument(a) for a in args]
+            for b in itertools.product(*map(range, grid)):
+                for t in itertools.product(*map(range, block)):
+                    self.library.place((ctypes.c_uint * 12)(*b, *t, *grid, *block))
+                    kernel(*values)
+
+        return launch
+
+
+PREAMBLE = """
+struct Dims { unsigned x, y, z; };
+static Dims blockIdx, threadIdx, gridDim, blockDim;
+extern "C" void place(const unsigned* p) {
+    blockIdx = {p[0], p[1], p[2]}; threadIdx = {p[3], p[4], p[5]};
+    gridDim = {p[6], p[7], p[8]}; blockDim = {p[9], p[10], p[11]};
+}
+#define __global__
+#line 1 "kernel.cu"
+"""
+
+
+def _argument(x):
+    if isinstance(x, ndarray):
+        assert x.device.id == _current()
+        assert x.host.flags.c_contiguous
+        return ctypes.c_void_p(x.host.ctypes.data)
+    assert isinstance(x, np.generic), type(x)
+    return np.ctypeslib.as_ctypes_type(x.dtype)(x)
+
+
+def _no_program(*_):
+    return None
+
+
 class _Pool:
     used_bytes = staticmethod(lambda: 10)
     total_bytes = staticmethod(lambda: 20)
@@ -194,6 +269,12 @@ def module(gpus):
     fake.cuda = types.SimpleNamespace(
         Device=Device, runtime=runtime, MemoryHook=MemoryHook,
         get_current_stream=lambda: Stream(_current()), alloc_pinned_memory=bytearray,
+        function=types.SimpleNamespace(Module=_Module), get_cuda_path=lambda: None,
+        nvrtc=types.SimpleNamespace(
+            createProgram=lambda source, *_: source, compileProgram=_no_program,
+            getCUBIN=str.encode, destroyProgram=_no_program, NVRTCError=RuntimeError,
+        ),
     )  # fmt: skip
+    fake.__file__ = __file__
     log.clear()
     return fake

@@ -151,11 +151,17 @@ class HostDevice:
         return self.kernel if found is None else found
 
     def kernel(self, pointers, words):
-        kernel = self.code.known[struct.unpack_from("q", words)[0]]
+        kernels = [self.code.known[n] for (n,) in struct.iter_unpack("q", words)]
         *operands, scratch = pointers
-        need = self.code.scratch_bytes(kernel)
+        need = self.code.scratch_bytes(kernels)
         if need:
             self.memory(scratch, np.uint8, need)[...] = 0x5A
+        given = iter(operands)
+        for kernel in kernels:
+            self.interpret(kernel, [next(given) for _ in kernel.operands])
+        assert next(given, None) is None
+
+    def interpret(self, kernel, operands):
         for p in operands:
             assert p % 16 == 0, "kernels take pointers at multiples of 16 bytes"
         arrays = [
@@ -232,8 +238,9 @@ class HostDevice:
 
     # ------------------------------------------------------------------------------------ graphs
 
-    def capture(self):
+    def capture(self, bodies):
         self.captures += 1
+        self.bodies = bodies
         return HostCapture(self)
 
     def handle(self):
@@ -264,6 +271,8 @@ class HostCapture:
 
     def conditional(self, kind, handle, body):
         inner = HostCapture(self.device)
+        self.device.bodies -= 1
+        assert self.device.bodies >= 0, "more conditional nodes than were announced"
         try:
             body(inner)
         finally:
@@ -271,6 +280,7 @@ class HostCapture:
         self.items.append(Conditional(kind, handle, inner.items))
 
     def end(self):
+        assert not self.device.bodies, "fewer conditional nodes than were announced"
         self.device.capturing.pop(self.stream)
         return HostGraph(self.device, self.items)
 
@@ -329,16 +339,22 @@ class Meaning:
     def key(self, kernel):
         return "kernel"
 
-    def launches(self, kernel):
+    def together(self, kernels):
+        found = {}
+        for i, kernel in enumerate(kernels):
+            found.setdefault(len(kernel.body), []).append(i)
+        return list(found.values())
+
+    def launches(self, unit):
         return [_Whole]
 
-    def words(self, kernel):
-        return struct.pack("q", self.number(kernel))
+    def words(self, unit):
+        return struct.pack(f"{len(unit)}q", *map(self.number, unit))
 
-    def scratch_bytes(self, kernel):
-        return 48 * any(isinstance(i, Accumulate) for i in kernel.body)
+    def scratch_bytes(self, unit):
+        return 48 * sum(isinstance(i, Accumulate) for kernel in unit for i in kernel.body)
 
-    def source(self, kernel, name):
+    def source(self, unit, name):
         return name
 
     def module(self, text):

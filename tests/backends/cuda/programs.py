@@ -5,6 +5,12 @@ import numpy as np
 import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax, nn, random
+from fgrad.backends.cuda import library, prelude
+from fgrad.backends.cuda.compiler import unsupported
+from fgrad.backends.cuda.executable import Target
+from fgrad.compile.lower import lower
+from fgrad.compile.passes import optimize
+from fgrad.core.transforms.stage import hoist
 
 RNG = np.random.default_rng(0)
 
@@ -47,7 +53,16 @@ def dropout(key, x):
     return nn.softmax(fnp.where(random.bernoulli(key, 0.5, x.shape), x * 2, 0.0), axis=-1)
 
 
+def update(params, moments, grads):
+    norm = fnp.sqrt(fnp.sum(fnp.stack([fnp.sum(g * g) for g in grads])))
+    clipped = [g * fnp.minimum(1.0, 1.0 / norm) for g in grads]
+    moments = [0.9 * m + 0.1 * g for m, g in zip(moments, clipped, strict=True)]
+    return [p - 0.1 * m for p, m in zip(params, moments, strict=True)], moments
+
+
+SHAPES = [(3, 5), (40, 30), (40, 30), (7, 9), (512,), (512,)]
 PROGRAMS = {
+    "update": (update, *([normal(*s) for s in SHAPES] for _ in range(3))),
     "perceptron": (
         perceptron,
         normal(9, 16),
@@ -65,3 +80,13 @@ PROGRAMS = {
         normal(4, 3, 3, 3),
     ),
 }
+
+
+TARGET = Target(None, library.plan_of, None, prelude.supports, library.keeps)
+
+
+def missing_in(f, *args):
+    """The primitives of a program that nothing computes on a GPU."""
+    closed = fg.jit(f).lower(*args).jaxpr
+    plan = lower(optimize(hoist(closed.jaxpr)), TARGET.supports, TARGET.keeps)
+    return {step.eqn.primitive.name for step in unsupported(plan, TARGET)}

@@ -1,6 +1,7 @@
 """A device whose functions are CUDA C, run on the CPU by the emulation of `tests.shim`."""
 
 import ctypes
+import struct
 
 import numpy as np
 
@@ -45,7 +46,8 @@ class ShimDevice(HostDevice):
             return
 
         def run(pointers, words):
-            args = [*pointers, words] if words else pointers
+            given = [struct.pack(f"{len(pointers)}Q", *pointers)] if arguments.packed else pointers
+            args = [*given, words] if words else given
             shim.run(function.name, function.grid, function.block, function.shared, args)
 
         pointers = list(arguments.pointers)

@@ -46,11 +46,13 @@ def test_programs_agree_with_the_cpu(name):
     want = [np.asarray(x) for x in fg.tree.leaves(fg.jit(f)(*args))]
     kept = []
     for _ in range(3):
-        kept.append([device.upload(np.asarray(x)) for x in (*consts, *args)])
+        kept.append([device.upload(np.asarray(x)) for x in (*consts, *fg.tree.leaves(args))])
         for x, y in zip(executable.run(*kept[-1]), want, strict=True):
             assert (x.shape, x.dtype) == (y.shape, y.dtype)
             np.testing.assert_allclose(x, y, rtol=2e-5, atol=1e-6)
     assert not executable.obstacle
+    if name == "update":  # those of one form are launched together
+        assert executable.source.count("_batch") >= 2
 
 
 def test_kernels_of_equal_form_share_a_function_and_compile_once():

@@ -1,7 +1,5 @@
 """Devices, moves between them and the default device, over two GPUs that are fakes."""
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -19,17 +17,8 @@ X = np.arange(3.0)
 @pytest.fixture
 def cupy(monkeypatch):
     """CuPy with two GPUs."""
-    fake = fake_cupy.module(2)
-    clear = (devices.count.cache_clear, devices._peak_hook.cache_clear)
-    for function in clear:
-        function()
-    monkeypatch.setitem(sys.modules, "cupy", fake)
-    monkeypatch.setattr(devices, "find_spec", lambda name: name == "cupy")
-    monkeypatch.setitem(evaluate._namespaces, fake_cupy.ndarray, fake)
     with fg.default_device(None):
-        yield fake
-    for function in clear:
-        function()
+        yield fake_cupy.install(monkeypatch)
 
 
 def on(x, device):
