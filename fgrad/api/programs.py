@@ -38,8 +38,8 @@ class Entry:
     """
 
     __slots__ = (
-        "cached", "closed", "consts", "donated", "flags", "gone", "jaxpr", "out_tree", "program",
-        "single",
+        "cached", "closed", "consts", "donated", "flags", "gone", "jaxpr", "kept", "out_tree",
+        "program", "single",
     )  # fmt: skip
 
     def __init__(self, closed: ClosedJaxpr, out_tree: Any, donated: tuple[int, ...] = ()) -> None:
@@ -51,6 +51,7 @@ class Entry:
         self.flags = [WEAK if a.weak_type else 0 for a in self.jaxpr.out_avals]
         self.program: Runnable | None = None
         self.gone: list[DonatedBuffer] | None = None
+        self.kept: list[int] = []
         self.cached = False
         self.single = out_tree.is_leaf()
 
@@ -103,8 +104,9 @@ def _run_donated(
     """
     if entry.gone is None:
         avals = entry.jaxpr.in_avals
+        entry.kept = [i for i in range(len(avals)) if i not in entry.donated]
         entry.gone = stand_ins([avals[i] for i in entry.donated], name)
-    given = claim(program, inputs, buffers, entry.donated, entry.gone)
+    given = claim(program, inputs, buffers, entry.donated, entry.gone, entry.kept, name)
     try:
         return run_flat(program, entry.flags, buffers)
     except BaseException as error:
