@@ -20,6 +20,7 @@ from fgrad.backends.cpu.arrays import (
 )
 from fgrad.backends.cpu.binding import Binder, run_in_own, run_in_slab
 from fgrad.backends.cpu.blocks import LEAST_BYTES, blocks, not_sole
+from fgrad.backends.cpu.functions import sole
 from fgrad.backends.cpu.nested import identifier, is_host, made_by_rules, rule_of, workspaces
 from fgrad.backends.cpu.products import product_of
 from fgrad.compile.memory import Memory, last_uses, plan_memory
@@ -44,6 +45,7 @@ from fgrad.compile.updates import is_idle
 from fgrad.core.errors import FgradError, OutOfMemoryError, ShapeError
 from fgrad.core.ir import Eqn, Jaxpr, Literal
 
+_MANY = 8  # arrays; from here on they are first looked at together
 _OWN_ARENA = 64 << 10  # up to here a program keeps arenas of its own rather than looking one up
 
 
@@ -158,7 +160,12 @@ class Executable:
             given: The inputs that the caller gives away.
             references: How many it has to each, the list among them.
         """
-        for i in not_sole(arrays, self.taken, given, references):
+        taken = self.taken
+        if len(taken) >= _MANY and taken.issubset(given):
+            alone = sole(references)
+            if alone is not None and alone(*map(arrays.__getitem__, taken)):
+                return
+        for i in not_sole(arrays, taken, given, references):
             arrays[i] = duplicate(arrays[i])
 
     def began(self, error: BaseException) -> bool:
