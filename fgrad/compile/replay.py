@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.compile.concrete import Concrete
+from fgrad.compile.concrete import Concrete, Learnt
 from fgrad.compile.form import Form, Rewriter, Shapeless
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.plan import Loop, Plan, launches_of
@@ -26,7 +26,7 @@ _EACH = 4  # plans kept of a form
 
 Built = tuple[Jaxpr, Plan]  # a program after all passes, and its plan
 Build = Callable[[Jaxpr], Built]
-Learn = Callable[[Kernel], object]
+Learn = Sequence[Callable[[Kernel], object]]
 
 
 class Replayed(NamedTuple):
@@ -62,7 +62,7 @@ class Recorded:
         self._sizes = Sizes()
         self._built: Built | None = None
         self._notes: dict[Hashable, Any] = {}
-        self._learnt: dict[int, Conditions] = {}
+        self._learnt: dict[int, Learnt] = {}
 
     def record(self, jaxpr: Jaxpr, build: Build, learn: Learn) -> Replayed:
         """What becomes of the program itself, `jaxpr`."""
@@ -78,7 +78,11 @@ class Recorded:
         ]
         self._built = build(Rewriter(integers, numbers).program(jaxpr))
         for kernel in {id(k.memo): k for k in _kernels(self._built[1])}.values():
-            self._learnt[id(kernel.memo)] = sizes.learn(kernel, learn)
+            conditions: Conditions = {}
+            for find_out in learn:
+                if not kernel.memo:
+                    conditions = sizes.learn(kernel, find_out)
+            self._learnt[id(kernel.memo)] = Learnt(conditions)
         sizes.close()
         values = sizes.at(self._given(form))
         assert values is not None
@@ -132,7 +136,8 @@ class Replays:
             key: What else the plan depends on.
             state: Inputs whose shapes are rather the same next time.
             build: Makes a plan.
-            learn: Finds out about a kernel what does not depend on most sizes, and remembers it.
+            learn: Find out about a kernel what does not depend on most sizes, and remember it; each
+                is asked where those before it did not succeed.
         """
         try:
             form = Form(jaxpr)
