@@ -315,8 +315,12 @@ def grid_of(kernel: Kernel) -> int:
 
 def name_of(kernel: Kernel, target: Target) -> str:
     """The name of a kernel's function, which stands for all that its code depends on."""
-    lanes = layout.lanes(kernel, target.vector_bytes)
-    return _name((layout.structure(kernel), lanes))
+    key = (name_of, target.vector_bytes)
+    found: str | None = kernel.memo.get(key)
+    if found is None:
+        lanes = layout.lanes(kernel, target.vector_bytes)
+        found = kernel.memo[key] = _name((layout.structure(kernel), lanes))
+    return found
 
 
 @functools.lru_cache(maxsize=4096)

@@ -241,7 +241,7 @@ class _Writer:
         if plan.inputs:
             self.line(f"if not ready({inputs}):")
             self.line(f"    {inputs}{',' * (plan.inputs == 1)} = prepare({inputs})")
-        last = last_uses(plan)
+        dying = self.dying()
         if self.taken:  # no memory for a result: nothing must have been overwritten yet
             elsewhere = made_by_rules(plan, self.loaded)
             for b, buffer in enumerate(plan.buffers):
@@ -261,9 +261,8 @@ class _Writer:
             else:
                 self.library(step)
             self.step_of_line[len(self.lines)] = step
-            dead = [b for b, at in last.items() if at == i and self.is_local(b)]
-            if dead:
-                self.line(f"del {', '.join(f'b{b}' for b in sorted(dead))}")
+            if i in dying:
+                self.line(f"del {', '.join(f'b{b}' for b in dying[i])}")
             self.mark()
         self.line(f"return [{', '.join(map(self.result, plan.results))}]")
         return "\n".join(self.lines) + "\n"
@@ -274,6 +273,14 @@ class _Writer:
     def mark(self) -> None:
         if self.marked:
             self.line("mark()")
+
+    def dying(self) -> dict[int, list[int]]:
+        """For each step, the temporaries of libraries that nobody reads after it."""
+        found: dict[int, list[int]] = {}
+        for b, at in sorted(last_uses(self.plan).items()):
+            if self.is_local(b):
+                found.setdefault(at, []).append(b)
+        return found
 
     def is_local(self, b: int) -> bool:
         """Whether a buffer is a temporary that a library has made."""
