@@ -94,6 +94,7 @@ def asarray(
         device: Where the result lives; None leaves it.
 
     Example:
+        >>> import numpy as np
         >>> asarray(np.arange(3.0))
         Array([0., 1., 2.], dtype=float64)
     """
@@ -245,6 +246,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     """An array of a shape filled with a value, or with an array that broadcasts to it.
 
     Example:
+        >>> import numpy as np
         >>> full((2,), 3, np.int32)
         Array([3, 3], dtype=int32)
     """
