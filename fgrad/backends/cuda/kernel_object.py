@@ -235,21 +235,33 @@ class Kernel:
         self, xp: Any, arrays: Sequence[Any], avals: Sequence[ShapedArray],
         outs: Sequence[ShapedArray], words: dict[str, Any], levels: Sequence[Level],
     ) -> list[Any]:  # fmt: skip
-        """Launch over CuPy arrays; examples of a batch are blocks along z."""
+        """The results over CuPy arrays, for operands of the types of one example."""
+        sizes = tuple(size for size, _ in levels)
+        results = [xp.empty((*sizes, *a.shape), a.dtype) for a in outs]
+        self.write(xp, results, arrays, avals, outs, words, levels)
+        return results
+
+    def write(
+        self, xp: Any, results: Sequence[Any], arrays: Sequence[Any],
+        avals: Sequence[ShapedArray], outs: Sequence[ShapedArray], words: dict[str, Any],
+        levels: Sequence[Level],
+    ) -> None:  # fmt: skip
+        """Launch into contiguous results; examples of a batch are blocks along z.
+
+        Nothing waits, and nothing is allocated where operands are contiguous and have the axes of
+        all levels or of none, so that a launch can be captured.
+        """
         self.check_pointers(avals, outs)
         grid, block, shared = self.geometry(avals, outs, words)
         numbers = self.scalars(avals, words)
         sizes = tuple(size for size, _ in levels)
-        fill = self.rules["fill"]
-        shapes = [(*sizes, *a.shape) for a in outs]
-        results = [
-            xp.empty(s, a.dtype) if fill is None else xp.full(s, fill, a.dtype)
-            for s, a in zip(shapes, outs, strict=True)
-        ]
+        if self.rules["fill"] is not None:
+            for x in results:
+                x.fill(self.rules["fill"])
         given = [xp.ascontiguousarray(x).reshape(x.shape) for x in arrays]
         if not levels:
             launch(self._function, grid, block, [*given, *results, *numbers], shared)
-            return results
+            return
         if grid[2] != 1:
             raise RuleError(without_batch(self.name, f"its grid {grid} uses z"))
         if self._batched is None:
@@ -261,7 +273,6 @@ class Kernel:
             z = min(_MOST_Z, prod(sizes) - first)
             args = [*given, *results, *numbers, np.int64(first), *steps]
             launch(self._batched, (*grid[:2], z), block, args, shared)
-        return results
 
 
 def _forward(rule: Fun, words: dict[str, Any], primals: Any, tangents: Any) -> Any:
