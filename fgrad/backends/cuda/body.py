@@ -8,7 +8,7 @@ passes read.
 
 from dataclasses import dataclass
 
-from fgrad.backends.cuda.forms import Form, accumulator
+from fgrad.backends.cuda.forms import COLUMNS, Form, accumulator
 from fgrad.backends.cuda.passes import LANE, SEGMENT, Pass, Passes
 from fgrad.backends.cuda.places import axis_name, index, inside, last_name
 from fgrad.backends.cuda.text import Text
@@ -290,11 +290,12 @@ class Group:
     def result(self, i: int) -> None:
         """Hand a lane over to what collects or stores."""
         instr = self.kernel.body[i]
-        value = self.local[instr.arg]  # type: ignore[union-attr]
+        value = self.local[uses(instr)[0]]
         match instr:
-            case Reduce() | Fold():
-                letter = "a" if isinstance(instr, Reduce) else "f"
-                self.text.add(self.guard() + collect(self.s, i, f"{letter}{i}", value))
+            case Reduce() | Fold() | Scan():
+                letter = "f" if isinstance(instr, Fold) else "a"
+                name = f"{letter}{i}{'[k]' if self.s.form.scheme == COLUMNS else ''}"
+                self.text.add(self.guard() + collect(self.s, i, name, value))
             case Accumulate():
                 kind, m = collected(self.kernel, i), monoid(self.kernel, i)
                 at = f"c{i}[{self.s.item} + k]" if self.s.form.items else f"c{i}[e + k]"
@@ -316,6 +317,8 @@ def both(*conditions: str) -> str:
 def collect(s: Scope, i: int, name: str, value: str) -> str:
     """One more value for a reduction."""
     kernel = s.kernel
+    if isinstance(kernel.body[i], Scan):
+        return f"{{ {collected(kernel, i)} x = {value}; {name}.step(&x); }}"
     given = f"({collected(kernel, i)}){value}"
     if adds_floats(kernel, i) and not s.form.items:
         return f"{name}.add({given});"
@@ -325,13 +328,24 @@ def collect(s: Scope, i: int, name: str, value: str) -> str:
 def begin(s: Scope, i: int, name: str) -> str:
     """The variable of a reduction."""
     kernel, kind = s.kernel, collected(s.kernel, i)
+    if isinstance(kernel.body[i], Scan):
+        return f"fg_scan<{monoid(kernel, i)}, {kind}, 1, 1> {name};"
     if adds_floats(kernel, i) and not s.form.items:
         return f"fg_partial<{monoid(kernel, i)}, {kind}> {name};"
-    return f"{kind} {name} = {monoid(kernel, i)}::identity<{kind}>();"
+    return f"{kind} {name} = {nothing(kernel, i)};"
+
+
+def nothing(kernel: Kernel, i: int) -> str:
+    """What changes nothing where an instruction collects it."""
+    kind, m = collected(kernel, i), monoid(kernel, i)
+    scans = isinstance(kernel.body[i], Scan)
+    return f"fg_none<{m}, {kind}>()" if scans else f"{m}::identity<{kind}>()"
 
 
 def finished(s: Scope, i: int, name: str) -> str:
     """What a thread has collected."""
+    if isinstance(s.kernel.body[i], Scan):
+        return f"{name}.so_far()"
     return f"{name}.result()" if adds_floats(s.kernel, i) and not s.form.items else name
 
 

@@ -1,19 +1,28 @@
 """CUDA C of kernels; `layout` says what its functions are given."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 
-from fgrad.backends.cuda import body
 from fgrad.backends.cuda.axes import tidy
-from fgrad.backends.cuda.body import Group, Scope, collected, monoid
-from fgrad.backends.cuda.forms import FLAT, ROWS, THREADS, accumulates, form_of, passes
-from fgrad.backends.cuda.layout import COMBINE, fields, parts
-from fgrad.backends.cuda.passes import ROW, SEGMENT
-from fgrad.backends.cuda.places import axis_name, decode, index, last_name
+from fgrad.backends.cuda.body import collected, monoid
+from fgrad.backends.cuda.flat import write_columns, write_flat, write_tiled
+from fgrad.backends.cuda.forms import (
+    BUSY,
+    COLUMNS,
+    FLAT,
+    ROWS,
+    THREADS,
+    accumulates,
+    form_of,
+    passes,
+)
+from fgrad.backends.cuda.layout import BATCH, COMBINE, fields, step_suffix, steps
+from fgrad.backends.cuda.passes import ROW
+from fgrad.backends.cuda.places import decode, index
 from fgrad.backends.cuda.rows import Rows
 from fgrad.backends.cuda.text import Text
 from fgrad.backends.cuda.types import dtype_of, type_name
-from fgrad.compile.kernel import Accumulate, Kernel, Scan
+from fgrad.compile.kernel import Accumulate, Kernel
 
 
 def source(kernel: Kernel, name: str) -> str:
@@ -25,97 +34,87 @@ def source(kernel: Kernel, name: str) -> str:
     """
     kernel = tidy(kernel)
     text = Text()
-    text.add(f"struct {name}_words {{ long long {', '.join(fields(kernel))}; }};")
-    form = form_of(kernel)
-    if form.scheme == ROWS:
-        for number in range(parts(kernel)):
-            suffix = f"_{number}" if number else ""
-            _function(text, kernel, name, suffix, Rows(text, kernel, number).write)
-        if accumulates(kernel):
-            _function(text, kernel, name, COMBINE, lambda: _combine(text, kernel))
-    else:
-        write = _flat if form.scheme == FLAT else _columns
-        _function(text, kernel, name, "", lambda: write(text, kernel))
+    _words(text, kernel, name)
+    pointers = [f"{type_name(op.dtype)}* p{o}" for o, op in enumerate(kernel.operands)]
+    given = ", ".join([*pointers, "char* scratch", f"const {name}_words w"])
+    for suffix, write in _functions(text, kernel):
+        with text.block(_head(kernel, name + suffix, suffix, given)):
+            text.add("const unsigned block = blockIdx.x;")
+            write()
     return str(text)
 
 
-def _function(
-    text: Text, kernel: Kernel, name: str, suffix: str, write: Callable[[], None]
-) -> None:
-    pointers = [f"{type_name(op.dtype)}* p{o}" for o, op in enumerate(kernel.operands)]
-    given = ", ".join([*pointers, "char* scratch", f"const {name}_words w"])
-    threads = THREADS if suffix == COMBINE else form_of(kernel).threads
-    head = f'extern "C" __global__ void __launch_bounds__({threads}) {name}{suffix}'
-    with text.block(f"{head}({given})"):
-        write()
+def batch_source(kernel: Kernel, name: str, count: int) -> str:
+    """The CUDA C of functions that do the work of several kernels at once.
+
+    Args:
+        kernel: One of them; their `layout.key` is the same.
+        name: What the functions are called, with the suffixes of `layout.batch_launches`.
+        count: How many kernels.
+    """
+    kernel = tidy(kernel)
+    text = Text()
+    _words(text, kernel, name)
+    pointers = [f"{type_name(op.dtype)}* p{o};" for o, op in enumerate(kernel.operands)]
+    functions = _functions(text, kernel)
+    text.add(
+        f"struct {name}_operands {{ {' '.join(pointers)} }};",
+        f"struct {name}_pointers {{ {name}_operands at[{count}]; char* scratch; }};",
+        f"struct {name}_batch_words {{",
+        f"  long long starts[{len(functions)}][{count + 1}], scratch[{count}];",
+        f"  {name}_words words[{count}];",
+        "};",
+    )
+    given = (
+        f"const __grid_constant__ {name}_pointers given, "
+        f"const __grid_constant__ {name}_batch_words batch"
+    )
+    for number, (suffix, write) in enumerate(functions):
+        with text.block(_head(kernel, f"{name}{BATCH}{suffix}", suffix, given)):
+            text.add(
+                f"const int member = fg_member<{count}>(batch.starts[{number}], blockIdx.x);",
+                f"const unsigned block = blockIdx.x - batch.starts[{number}][member];",
+                f"const {name}_words& w = batch.words[member];",
+                "char* const scratch = given.scratch + batch.scratch[member];",
+            )
+            for o, op in enumerate(kernel.operands):
+                text.add(f"{type_name(op.dtype)}* const p{o} = given.at[member].p{o};")
+            write()
+    return str(text)
 
 
-def _flat(text: Text, kernel: Kernel) -> None:
-    """Each thread computes a group of lanes of some row."""
-    form, plan = form_of(kernel), passes(kernel)
-    count = len(kernel.outer) + len(kernel.inner)
-    text.add("typedef long long I;" if form.wide else "typedef int I;")
-    text.add("const I group = I(blockIdx.x) * I(blockDim.x) + threadIdx.x;")
-    text.add("if (group >= I(w.groups)) return;")
-    last = last_name(kernel)
-    p = plan.passes[0]
-    every = [*p.before, *plan.after, *(v for v in p.body if plan.level[v] == SEGMENT)]
-
-    def write(lanes: int) -> None:
-        text.add(f"constexpr int V = {lanes};")
-        part = form if lanes == form.lanes else replace(form, lanes=1, vectors=())
-        s = Scope(kernel, part, plan, {})
-        body.write_values(text, s, sorted(every))
-        Group(text, s, p).write_lanes()
-        firsts = " && ".join(
-            f"{axis_name(kernel, a)} == 0" for a in range(len(kernel.outer), count)
-        )
-        for i in plan.stores:
-            body.write_store(text, s, i, firsts)
-
-    if count > 1:
-        within = f"(group - line * I(w.across)) * {form.lanes}"
-        text.add(f"const I line = group / I(w.across), {last} = {within};")
-        text.add(*decode("line", list(range(count - 1)), kernel))
-        write(form.lanes)
-    elif form.lanes == 1:
-        text.add(f"const I {last} = group;")
-        write(1)
-    else:
-        text.add(f"I {last} = group * {form.lanes};")
-        with text.block(f"if ({last} + {form.lanes} <= I(w.n0))"):
-            write(form.lanes)
-        with text.block("else"), text.block(f"for (; {last} < I(w.n0); ++{last})"):
-            write(1)
+def _words(text: Text, kernel: Kernel, name: str) -> None:
+    text.add(f"struct {name}_words {{ long long {', '.join(fields(kernel))}; }};")
 
 
-def _columns(text: Text, kernel: Kernel) -> None:
-    """Each thread scans a group of lanes over the other inner axes."""
-    form, plan = form_of(kernel), passes(kernel)
-    first, end = len(kernel.outer), len(kernel.outer) + len(kernel.inner) - 1
-    s = Scope(kernel, form, plan, {})
-    text.add("typedef long long I;" if form.wide else "typedef int I;")
-    text.add(f"constexpr int V = {form.lanes};")
-    text.add("const I group = I(blockIdx.x) * I(blockDim.x) + threadIdx.x;")
-    text.add("if (group >= I(w.groups)) return;")
-    last = last_name(kernel)
-    text.add(f"const I row = group / I(w.across), {last} = (group - row * I(w.across)) * V;")
-    text.add(*decode("row", list(range(first)), kernel))
-    p = plan.passes[0]
-    body.write_values(text, s, sorted([*p.before, *plan.after]))
-    for v, instr in enumerate(kernel.body):
-        if isinstance(instr, Scan):
-            text.add(body.state(s, v))
-    with text.block("for (I segment = 0; segment < I(w.segments); ++segment)"):
-        text.add(*decode("segment", list(range(first, end)), kernel))
-        Group(text, s, p).write()
-    for i in plan.stores:
-        body.write_store(text, s, i, f"{last} == 0")
+def _functions(text: Text, kernel: Kernel) -> list[tuple[str, Callable[[], None]]]:
+    """The suffix of each function, and what writes its body."""
+    scheme = form_of(kernel).scheme
+    found: list[tuple[str, Callable[[], None]]] = []
+    for position, step in enumerate(steps(kernel)):
+        if scheme == ROWS:
+            write: Callable[[], None] = Rows(text, kernel, step).write
+        elif scheme == COLUMNS:
+            write = partial(write_columns, text, kernel, step)
+        else:
+            write = partial(write_flat if scheme == FLAT else write_tiled, text, kernel)
+        found.append((step_suffix(position), write))
+    if accumulates(kernel):
+        found.append((COMBINE, partial(_combine, text, kernel)))
+    return found
+
+
+def _head(kernel: Kernel, name: str, suffix: str, given: str) -> str:
+    form = form_of(kernel)
+    bounds = str(THREADS if suffix == COMBINE else form.threads)
+    if form.scheme == ROWS and suffix != COMBINE:  # so many blocks should fit a multiprocessor
+        bounds += f", {max(1, BUSY // form.threads)}"
+    return f'extern "C" __global__ void __launch_bounds__({bounds}) {name}({given})'
 
 
 def _combine(text: Text, kernel: Kernel) -> None:
     """Add up partial results: a block takes 32 of an `Accumulate`, 8 threads each."""
-    text.add("typedef long long I;", "I at = blockIdx.x;")
+    text.add("typedef long long I;", "I at = block;")
     for i in accumulates(kernel):
         instr = kernel.body[i]
         assert isinstance(instr, Accumulate)

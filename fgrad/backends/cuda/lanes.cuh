@@ -9,22 +9,47 @@ template <class S, class T> FG S fg_put(T x) { return S(x); }
 template <> FG fg_float16 fg_put<fg_float16>(float x) { return fg_narrow<fg_float16>(x); }
 template <> FG fg_bfloat16 fg_put<fg_bfloat16>(float x) { return fg_narrow<fg_bfloat16>(x); }
 
-// V elements next to each other, from a multiple of V on, by one instruction.
+// V elements next to each other, from a multiple of V on, by instructions of up to 16 bytes.
 template <int V, class T, class S> FG void fg_load(T* x, const S* p) {
-  const fg_vec<S, V> read = *(const fg_vec<S, V>*)p;
+  constexpr int N = V * sizeof(S) > 16 ? 16 / sizeof(S) : V;
 #pragma unroll
-  for (int k = 0; k < V; ++k) x[k] = fg_get(read.at[k]);
+  for (int first = 0; first < V; first += N) {
+    const fg_vec<S, N> read = *(const fg_vec<S, N>*)(p + first);
+#pragma unroll
+    for (int k = 0; k < N; ++k) x[first + k] = fg_get(read.at[k]);
+  }
 }
 template <int V, class T, class S> FG void fg_store(S* p, const T* x) {
-  fg_vec<S, V> written;
+  constexpr int N = V * sizeof(S) > 16 ? 16 / sizeof(S) : V;
 #pragma unroll
-  for (int k = 0; k < V; ++k) written.at[k] = fg_put<S>(x[k]);
-  *(fg_vec<S, V>*)p = written;
+  for (int first = 0; first < V; first += N) {
+    fg_vec<S, N> written;
+#pragma unroll
+    for (int k = 0; k < N; ++k) written.at[k] = fg_put<S>(x[first + k]);
+    *(fg_vec<S, N>*)(p + first) = written;
+  }
 }
-
 template <int V, class T> FG void fg_fill(T* x, T value) {
 #pragma unroll
   for (int k = 0; k < V; ++k) x[k] = value;
+}
+
+// Which of N kernels a block works for; `starts` are the first blocks of each, and one beyond.
+template <int N> FG int fg_member(const long long* starts, unsigned block) {
+  int first = 0, end = N;
+  while (end - first > 1) {
+    const int middle = (first + end) / 2;
+    if (starts[middle] <= block) first = middle;
+    else end = middle;
+  }
+  return first;
+}
+
+// The quotient of numbers that are not negative.
+FG int fg_quotient(int x, int y) { return (int)((unsigned)x / (unsigned)y); }
+FG long long fg_quotient(long long x, long long y) {
+  if (((x | y) >> 32) == 0) return (unsigned)x / (unsigned)y;
+  return x / y;
 }
 
 FG bool fg_inside(int x, long long size) { return (unsigned)x < (unsigned)size; }
@@ -32,11 +57,18 @@ FG bool fg_inside(long long x, long long size) {
   return (unsigned long long)x < (unsigned long long)size;
 }
 
-// Of the values of a team of T threads next to each other, all in one warp or a whole block.
+// Of the values of a team of T threads next to each other: in one warp, every one gets the result;
+// in a whole block, warps leave theirs in memory, where all find it behind a barrier.
 template <class M, int T, class X> FG X fg_team_reduce(X x) {
   if constexpr (T == 1) return x;
-  else if constexpr (T <= 32) return fg_warp_reduce<M, T>(x);
-  else return fg_block_reduce<M>(x);
+  else return fg_warp_reduce<M, T>(x);
+}
+template <class M, class X> FG void fg_leave(X* ends, X x) {
+  x = fg_warp_reduce<M>(x);
+  if (threadIdx.x % 32 == 0) ends[threadIdx.x / 32] = x;
+}
+template <class M, int T, class X> FG X fg_gather(const X* ends) {
+  return fg_warp_reduce<M, T / 32>(ends[threadIdx.x % (T / 32)]);
 }
 
 // What the teams of a block have collected, N values a thread; the first team gets the results.
@@ -142,7 +174,7 @@ template <class M, class X, int T, int V> struct fg_scan {
     }
   }
 
- private:
+  // What has been scanned.
   FG X so_far() const { return lost != X(0) && fg_isfinite(lost) ? before + lost : before; }
 };
 

@@ -5,6 +5,7 @@ and the position among the lanes of a thread ``k``; the last inner index is that
 the type of indices, `w` holds the words.
 """
 
+from fgrad.backends.cuda.forms import Form
 from fgrad.compile.kernel import Bound, Kernel, Load, Map
 
 
@@ -12,6 +13,11 @@ def axis_name(kernel: Kernel, axis: int) -> str:
     """The variable of an axis."""
     first = len(kernel.outer)
     return f"i{axis}" if axis < first else f"j{axis - first}"
+
+
+def index_type(form: Form) -> str:
+    """The definition of the type of indices."""
+    return "typedef long long I;" if form.wide else "typedef int I;"
 
 
 def last_name(kernel: Kernel) -> str:
@@ -60,6 +66,8 @@ def decode(number: str, axes: list[int], kernel: Kernel) -> list[str]:
     for axis in reversed(axes[1:]):
         name, size = axis_name(kernel, axis), f"I(w.n{axis})"
         rest = f"{name}_rest"
-        lines.append(f"const I {rest} = {number} / {size}, {name} = {number} - {rest} * {size};")
+        lines.append(
+            f"const I {rest} = fg_quotient({number}, {size}), {name} = {number} - {rest} * {size};"
+        )
         number = rest
     return [*lines, f"const I {axis_name(kernel, axes[0])} = {number};"]

@@ -6,14 +6,19 @@ takes several rows, one after the other, and leaves partial results in scratch m
 which leaves partial reductions that the next one begins with.
 """
 
+from dataclasses import replace
+
 from fgrad.backends.cuda import body
-from fgrad.backends.cuda.body import Group, Scope, begin, collected, finished, monoid
-from fgrad.backends.cuda.forms import accumulates, form_of, passes
-from fgrad.backends.cuda.passes import ROW, SEGMENT, Pass
-from fgrad.backends.cuda.places import decode, index, last_name
+from fgrad.backends.cuda.body import Group, Scope, begin, both, collected, finished, monoid
+from fgrad.backends.cuda.forms import WARP, accumulates, form_of, passes
+from fgrad.backends.cuda.layout import Step, steps
+from fgrad.backends.cuda.passes import ROW, SEGMENT, Pass, totals
+from fgrad.backends.cuda.places import decode, index, index_type, last_name
 from fgrad.backends.cuda.text import Text
 from fgrad.backends.cuda.types import dtype_of, type_name
-from fgrad.compile.kernel import Kernel, Reduce, Scan, Store
+from fgrad.compile.kernel import Kernel, Load, Reduce, Scan, Store, uses
+
+_SHORT = 24  # values of a pass up to which a loop is unrolled
 
 
 class Rows:
@@ -22,22 +27,24 @@ class Rows:
     Args:
         text: Where to; its signature is there.
         kernel: The kernel.
-        number: Which of its functions, where passes are functions of their own.
+        step: What the function does, where passes are functions of their own.
     """
 
-    def __init__(self, text: Text, kernel: Kernel, number: int) -> None:
-        self.text, self.kernel, self.number = text, kernel, number
+    def __init__(self, text: Text, kernel: Kernel, step: Step) -> None:
+        self.text, self.kernel, self.step = text, kernel, step
         self.form, self.plan = form_of(kernel), passes(kernel)
         self.s = Scope(kernel, self.form, self.plan, {})
         self.sums = accumulates(kernel)
         reduces = any(isinstance(i, Reduce | Scan) for i in kernel.body)
         self.shared = self.form.split or not (reduces or self.form.segments)  # rows, among blocks
-        self.alive = "alive" if self.form.teams > 1 else "true"
+        # Rows that no others of the warp or block wait for need not exist for all at once.
+        self.lone = bool(self.sums) and self.shared
+        self.alive = "alive" if self.form.teams > 1 and not self.lone else "true"
 
     def write(self) -> None:
         """Write the body of the function."""
         text, form = self.text, self.form
-        text.add("typedef long long I;" if form.wide else "typedef int I;")
+        text.add(index_type(form))
         text.add(f"constexpr int V = {form.lanes}, T = {form.team}, TEAMS = {form.teams};")
         if form.items:
             text.add(f"constexpr int ITEMS = {form.items};")
@@ -45,12 +52,11 @@ class Rows:
             text.add(f"constexpr int S = {form.part};")
         text.add("const int t = threadIdx.x % T, team = threadIdx.x / T;")
         if self.shared:
-            text.add(
-                "const I unit = I(blockIdx.x) / I(w.ranges), range = I(blockIdx.x) % I(w.ranges);"
-            )
+            text.add("const I ranges = I(w.ranges), unit = fg_quotient(I(block), ranges);")
+            text.add("const I range = I(block) - unit * ranges;")
             text.add("const I low = range * I(w.span), high = min(low + I(w.span), I(w.length));")
         else:
-            text.add("const I unit = blockIdx.x, low = 0, high = I(w.length);")
+            text.add("const I unit = block, low = 0, high = I(w.length);")
         if self.sums:
             self.accumulate()
             return
@@ -65,19 +71,20 @@ class Rows:
 
     def accumulate(self) -> None:
         """Take the rows of a team one after the other."""
-        text, form = self.text, self.form
+        text = self.text
         text.add(
             "const I group = unit / I(w.chunks), chunk = unit % I(w.chunks), rows = I(w.rows);"
         )
         for i in self.sums:
             self.begin_sum(i)
         if self.alive == "true":
-            text.add("const I first = chunk * I(w.per), last = min(first + I(w.per), rows);")
-            head = "for (I within = first; within < last; ++within)"
+            text.add("const I first = chunk * I(w.per) * TEAMS;")
+            text.add("const I last = min(first + I(w.per) * TEAMS, rows);")
+            head = "for (I within = first + team; within < last; within += TEAMS)"
         else:
             text.add("const I first = chunk * I(w.per) * TEAMS + team;")
             head = "for (I turn = 0; turn < I(w.per); ++turn)"
-        if form.items and not self.has_row_ends():
+        if self.lone:
             text.add("#pragma unroll 4")
         with text.block(head):
             if self.alive == "true":
@@ -90,10 +97,6 @@ class Rows:
         for i in self.sums:
             self.end_sum(i)
 
-    def has_row_ends(self) -> bool:
-        """Whether a row is reduced."""
-        return any(p.reduces for p in self.plan.passes)
-
     def begin_sum(self, i: int) -> None:
         """Declare where a team accumulates."""
         kind, m = collected(self.kernel, i), monoid(self.kernel, i)
@@ -105,7 +108,7 @@ class Rows:
             self.text.add(f"for (int k = 0; k < ITEMS * V; ++k) c{i}[k] = {nothing};")
         else:
             self.text.add(
-                f"{kind}* const c{i} = {self.partials(i)} + (unit * TEAMS + team) * high;"
+                f"{kind}* const c{i} = {self.partials(i)} + (unit * TEAMS + team) * w.length;"
             )
             if self.form.segments:
                 self.text.add("for (I at = t / S; at < I(w.segments); at += T / S)")
@@ -147,22 +150,22 @@ class Rows:
         """Write what is done for one row."""
         text, kernel, s = self.text, self.kernel, self.s
         text.add(*decode("row", list(range(len(kernel.outer))), kernel))
+        split, here = self.form.split, self.step.number
         for number, p in enumerate(self.plan.passes):
-            if self.form.split and number > self.number:
+            if split and number > here:
                 break
             body.write_values(text, s, p.before)
-            if self.form.split and number < self.number:
-                for i in p.reduces:
-                    self.read(i)
+            if split and number < here:
+                self.read(p)
+            elif self.step.totals:
+                only = totals(kernel, self.plan, number)
+                assert only is not None
+                self.a_pass(only)
             else:
                 self.a_pass(p)
-        if not self.form.split or self.number == self.last():
+        if not split or self.step == steps(kernel)[-1]:
             body.write_values(text, s, self.plan.after)
             self.end_row()
-
-    def last(self) -> int:
-        """The last of the functions, where passes are functions of their own."""
-        return len(self.plan.passes) - (not self.plan.passes[-1].reduces)
 
     def end_row(self) -> None:
         """Store and accumulate row values."""
@@ -187,67 +190,118 @@ class Rows:
         scans = [v for v in p.body if isinstance(self.kernel.body[v], Scan)]
         for v in scans:
             text.add(body.state(self.s, v))
+        if self.form.split:
+            self.go_on(p, scans)
         if self.form.segments:
             self.walk_segments(p)
         elif any((p.body, p.reduces, p.accumulates, p.stores)):
             self.walk(p, any(not kernel.body[v].free for v in scans))  # type: ignore[union-attr]
-        for i in p.reduces:
-            self.reduce(i, finished(self.s, i, f"a{i}"))
-
-    def reduce(self, i: int, mine: str) -> None:
-        """Make a row value of what the threads of a team have collected."""
-        kernel, kind = self.kernel, collected(self.kernel, i)
-        whole = f"fg_team_reduce<{monoid(kernel, i)}, T>({mine})"
-        if (
-            self.form.split
-            and self.number < len(self.plan.passes)
-            and (i in self.plan.passes[self.number].reduces)
-        ):
-            self.text.add(f"const {kind} r{i} = {whole};")
-            self.text.add(f"if (t == 0) {self.partials(i)}[row * I(w.ranges) + range] = r{i};")
+        whole = self.reduced(p, {i: finished(self.s, i, f"a{i}") for i in p.reduces})
+        if not self.form.split:
+            self.know(whole)
             return
-        self.text.add(f"const {type_name(dtype_of(kernel, i))} v{i} = {whole};")
-        self.s.values[i] = f"v{i}"
+        for i, value in whole.items():
+            text.add(f"const {collected(kernel, i)} r{i} = {value};")
+            text.add(f"if (t == 0) {self.partials(i)}[row * I(w.ranges) + range] = r{i};")
 
-    def read(self, i: int) -> None:
-        """Reduce what the blocks of a row have left."""
-        kind, m = collected(self.kernel, i), monoid(self.kernel, i)
+    def know(self, whole: dict[int, str]) -> None:
+        """Define the values of reductions."""
+        for i, value in whole.items():
+            self.text.add(f"const {type_name(dtype_of(self.kernel, i))} v{i} = {value};")
+            self.s.values[i] = f"v{i}"
+
+    def reduced(self, p: Pass, mine: dict[int, str]) -> dict[int, str]:
+        """Reduce what the threads of a team have collected: an expression for each reduction."""
+        text, kernel = self.text, self.kernel
+        names = {i: f"{monoid(kernel, i)}, T" for i in mine}
+        if self.form.team <= WARP:
+            return {i: f"fg_team_reduce<{names[i]}>({x})" for i, x in mine.items()}
+        # A warp may be a row ahead of others, which still read what the last row has left; another
+        # barrier of the row, or other memory for every other row, keeps them apart.
+        alone = self.sums and sum(bool(q.reduces) for q in self.plan.passes) == 1
+        turn = "within & 1" if alone else "0"
+        for i, x in mine.items():
+            kind = collected(kernel, i)
+            text.add(f"__shared__ {kind} ends{i}[{2 if alone else 1}][T / 32];")
+            text.add(f"fg_leave<{monoid(kernel, i)}, {kind}>(ends{i}[{turn}], {x});")
+        if mine:
+            text.add("__syncthreads();")
+        return {i: f"fg_gather<{names[i]}>(ends{i}[{turn}])" for i in mine}
+
+    def go_on(self, p: Pass, scans: list[int]) -> None:
+        """Begin scans with what lies ahead of the block's part of the row."""
+        mine = {v: self.left(v, "range") for v in scans}
+        for v, value in self.reduced(p, mine).items():
+            self.text.add(f"s{v}.before = {value};")
+
+    def left(self, i: int, count: str) -> str:
+        """What the first blocks of a row have left, one for each thread."""
         part = f"{self.partials(i)}[row * I(w.ranges) + t]"
-        self.text.add(f"const {kind} a{i} = t < I(w.ranges) ? {part} : {m}::identity<{kind}>();")
-        self.reduce(i, f"a{i}")
+        return f"(t < {count} ? {part} : {body.nothing(self.kernel, i)})"
+
+    def read(self, p: Pass) -> None:
+        """Reduce what the blocks of a row have left."""
+        self.know(self.reduced(p, {i: self.left(i, "I(w.ranges)") for i in p.reduces}))
 
     def walk(self, p: Pass, scans: bool) -> None:
         """Write a loop over the elements of a thread."""
-        text, kernel, s = self.text, self.kernel, self.s
-        first = len(kernel.outer)
-        inner = list(range(first, first + len(kernel.inner)))
-        at = "e" if not scans else "at"
         if self.form.items:
+            self.walk_items(p, scans)
+            return
+        text, s = self.text, self.s
+        if scans:
+            with text.block("for (I step = low; step < high; step += T * V)"):
+                text.add("const I at = step + t * V;")
+                self.scan_group(p)
+            return
+        end = "high" if self.alive == "true" else "(alive ? high : low)"
+        if not p.stores and not p.accumulates and len(p.body) <= _SHORT:
+            text.add("#pragma unroll 4")
+        with text.block(f"for (I e = low + t * V; e < {end}; e += T * V)"):
+            self.decode()
+            Group(text, s, p).write()
+
+    def walk_items(self, p: Pass, scans: bool) -> None:
+        """Write unrolled loops over the elements of a thread; all loads come first."""
+        text, s = self.text, self.s
+        s.item = "c * V"
+        first = [v for v in p.keeps if self.is_early(v)]
+        rest = replace(p, body=[v for v in p.body if v not in first])
+        here = "low + (c * T + t) * V"
+        if scans:
+            rest, first = p, []
+        for part in ([replace(Pass(), body=first, keeps=first)] if first else []) + [rest]:
             text.add("#pragma unroll")
-            head, here = "for (int c = 0; c < ITEMS; ++c)", "low + (c * T + t) * V"
-            s.item = "c * V"
-        elif scans:
-            head, here = "for (I step = low; step < high; step += T * V)", "step + t * V"
-        else:
-            end = "high" if self.alive == "true" else "(alive ? high : low)"
-            head, here = f"for (I e = low + t * V; e < {end}; e += T * V)", ""
-        with text.block(head):
-            if here:
-                text.add(f"const I {at} = {here};")
-            live = f"{at} < high" if self.alive == "true" else f"alive && {at} < high"
-            if scans:
-                text.add(f"const bool live = {live};", "const I e = live ? at : 0;")
-                text.add(*decode("e", inner, kernel))
-                s.live = "live"
-                Group(text, s, p).write()
-                s.live = ""
-            elif self.form.items:
-                with text.block(f"if ({live})"):
-                    text.add(*decode("e", inner, kernel))
-                    Group(text, s, p).write()
-            else:
-                text.add(*decode("e", inner, kernel))
-                Group(text, s, p).write()
+            with text.block("for (int c = 0; c < ITEMS; ++c)"):
+                if scans:
+                    text.add(f"const I at = {here};")
+                    self.scan_group(part)
+                    continue
+                text.add(f"const I e = {here};")
+                live = both(self.alive, "" if self.form.exact else "e < high")
+                with text.block(f"if ({live})" if live else ""):
+                    self.decode()
+                    Group(text, replace(s, values=s.values.copy()), part).write()
+
+    def is_early(self, v: int) -> bool:
+        """Whether a value is a load that waits for nothing but row values."""
+        instr = self.kernel.body[v]
+        if not isinstance(instr, Load):
+            return False
+        return all(self.plan.level[a] == ROW for a in uses(instr))
+
+    def scan_group(self, p: Pass) -> None:
+        """Write a group in which all threads of the team take part, even those without one."""
+        live = both(self.alive, "at < high")
+        self.text.add(f"const bool live = {live};", "const I e = live ? at : 0;")
+        self.decode()
+        Group(self.text, replace(self.s, live="live", values=self.s.values.copy()), p).write()
+
+    def decode(self) -> None:
+        """Define the inner indices of an element."""
+        first = len(self.kernel.outer)
+        inner = list(range(first, first + len(self.kernel.inner)))
+        self.text.add(*decode("e", inner, self.kernel))
 
     # Segments of a row
 

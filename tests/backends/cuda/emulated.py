@@ -1,9 +1,11 @@
 """Kernels as CUDA C on the CPU: what their functions compute, by the emulation of `tests/shim`."""
 
+import struct
+
 import numpy as np
 
 from fgrad.backends.cuda import layout
-from fgrad.backends.cuda.code import source
+from fgrad.backends.cuda.code import batch_source, source
 from fgrad.backends.cuda.prelude import with_prelude
 from tests.shim import build
 
@@ -48,6 +50,25 @@ class Emulated:
         for b, op in zip(buffers, kernel.operands, strict=True):
             if op.written:
                 b[...] = places[id(b)][1]
+
+
+def run_batch(kernels, operands):
+    """Run kernels of one key by one launch; the buffers of written operands are changed."""
+    text = batch_source(kernels[0], "several", len(kernels))
+    shim = build(with_prelude(text))
+    places = [[guarded(b) for b in buffers] for buffers in operands]
+    memory, scratch = guarded(np.full(layout.batch_scratch_bytes(kernels), 0xA5, np.uint8))
+    addresses = [inside.ctypes.data for given in places for _, inside in given]
+    pointers = struct.pack(f"<{len(addresses) + 1}Q", *addresses, scratch.ctypes.data)
+    for f in layout.batch_launches(kernels):
+        args = [pointers, layout.batch_words(kernels)]
+        shim.run("several" + f.suffix, f.grid, f.block, f.shared, args)
+    check_guards(memory, scratch)
+    for kernel, buffers, given in zip(kernels, operands, places, strict=True):
+        for b, op, place in zip(buffers, kernel.operands, given, strict=True):
+            check_guards(*place)
+            if op.written:
+                b[...] = place[1]
 
 
 def guarded(b):
