@@ -30,6 +30,7 @@ __all__ = [
     "JaxprTypeError",
     "KernelMismatchError",
     "KeyReuseError",
+    "LibraryError",
     "LinalgError",
     "NonConcreteBooleanIndexError",
     "NonFiniteError",
@@ -217,6 +218,13 @@ class CompilationError(FgradError, RuntimeError):
     """Raised when the code generator makes what the target's compiler does not accept.
 
     It is a fault of fgrad; ``config.update("cpu_compiler", "numpy")`` runs the program without it.
+    """
+
+
+class LibraryError(FgradError, RuntimeError):
+    """Raised when a library of the device refuses a call, or fails in it.
+
+    The message names the function, its status, and shapes and dtypes of what it was asked for.
     """
 
 

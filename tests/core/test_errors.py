@@ -37,6 +37,7 @@ BUILT_INS = {
     "NonFiniteError": (FloatingPointError,),
     "AxisNameError": (NameError,),
     "JaxprTypeError": (TypeError,),
+    "LibraryError": (RuntimeError,),
     "LinalgError": (ValueError,),
     "ArgumentError": (ValueError,),
     "FrozenModuleError": (AttributeError,),
