@@ -6,7 +6,7 @@ program is compiled: nothing runs elsewhere instead.
 
 from collections.abc import Callable, Sequence
 
-from fgrad.backends.cuda import convolution, flash, products, scattering, sorting
+from fgrad.backends.cuda import convolution, flash, fourier, products, scattering, sorting
 from fgrad.backends.cuda.calls import LibraryPlan
 from fgrad.compile.plan import Library, Loop, View, contiguous
 from fgrad.core.ir import Eqn
@@ -18,6 +18,7 @@ RULES: dict[str, Rule] = {
     "attention_grad": flash.backward,
     "dot_general": products.plan,
     "conv_general_dilated": convolution.plan,
+    "fft": fourier.plan,
     **dict.fromkeys(scattering.OPERATIONS, scattering.plan),
     "sort": sorting.sort,
     "top_k": sorting.top_k,
@@ -26,7 +27,7 @@ RULES: dict[str, Rule] = {
 # Library steps that have no code on the device yet.
 MISSING = frozenset(
     [
-        "cholesky", "eig", "eigh", "fft", "lu", "qr", "solve", "svd", "triangular_solve",
+        "cholesky", "eig", "eigh", "lu", "qr", "solve", "svd", "triangular_solve",
     ]
 )  # fmt: skip
 
