@@ -14,6 +14,7 @@ from fgrad.backends.cuda import (
     products,
     scattering,
     sorting,
+    spectral,
 )
 from fgrad.backends.cuda.calls import LibraryPlan
 from fgrad.compile.plan import Library, Loop, View, contiguous
@@ -27,6 +28,7 @@ RULES: dict[str, Rule] = {
     "dot_general": products.plan,
     "conv_general_dilated": convolution.plan,
     "cholesky": factorization.cholesky,
+    "eigh": spectral.eigh,
     "fft": fourier.plan,
     "lu": factorization.lu,
     "qr": factorization.qr,
@@ -34,11 +36,12 @@ RULES: dict[str, Rule] = {
     "triangular_solve": factorization.triangular_solve,
     **dict.fromkeys(scattering.OPERATIONS, scattering.plan),
     "sort": sorting.sort,
+    "svd": spectral.svd,
     "top_k": sorting.top_k,
 }
 
 # Library steps that have no code on the device yet.
-MISSING = frozenset(["eig", "eigh", "svd"])
+MISSING = frozenset(["eig"])
 
 
 def views_of(step: Library) -> tuple[View, ...]:

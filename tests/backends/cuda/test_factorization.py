@@ -50,7 +50,9 @@ def assert_near(found, want, factor=50):
             np.testing.assert_array_equal(a, b)
             continue
         eps = np.finfo(a.dtype).eps
-        np.testing.assert_allclose(a, b, rtol=0, atol=factor * eps * max(1, np.abs(b).max(initial=0)))
+        np.testing.assert_allclose(
+            a, b, rtol=0, atol=factor * eps * max(1, np.abs(b).max(initial=0))
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
