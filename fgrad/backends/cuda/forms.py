@@ -180,6 +180,11 @@ def partials(kernel: Kernel) -> int:
     return chunks(kernel) * (1 if form.items else form.teams)
 
 
+def combiners(kernel: Kernel) -> int:
+    """The threads that share the partial results of one result: fewer if there are many results."""
+    return 4 if prod(kernel.outer[: kernel.kept]) * kernel.length >= _LONG else WARP
+
+
 def chunks(kernel: Kernel) -> int:
     """The blocks that share the rows of one kept index."""
     if not accumulates(kernel):
@@ -349,7 +354,7 @@ def _fits(kernel: Kernel, team: int, elements: int, held: int) -> bool:
 
 def _power(n: int) -> int:
     """The least power of two that is not less than a number."""
-    return 1 << (n - 1).bit_length()
+    return 1 << max(0, n - 1).bit_length()
 
 
 def _held(kernel: Kernel) -> int:

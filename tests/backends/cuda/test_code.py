@@ -377,3 +377,22 @@ def test_kernels_of_one_key_have_one_text_and_other_words():
     assert layout.words(one) != layout.words(other)
     module = Emulated([one])
     close(module, other, drawn(other, *(70 * 4092,) * 2))
+
+
+def golden_kernels():
+    yield "pointwise", known.chain(1003)
+    yield "transposed", transposed(2, 64, 128, known.F32)
+    yield "softmax", known.softmax(16384, 4096)
+    yield "softmax_of_few_long_rows", known.softmax(4, 1 << 20)
+    yield "softmax_of_short_rows", known.softmax(4096, 33)
+    yield "layer_norm_backward", known.layer_norm_backward(16384, 4096)
+    yield "columns", known.columns("add", 1, 16384, 4096)
+    yield "cumulative_sum", scan("add", (4096,), (4096,), known.F32)
+    yield "cumulative_sum_by_column", scan("add", (), (4096, 512), known.F32, free=True)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in golden_kernels()])
+def test_code_is_as_agreed(golden, name):
+    kernel = dict(golden_kernels())[name]
+    functions = "".join(f"// {f}\n" for f in layout.launches(kernel))
+    golden.check(f"cuda/{name}.cu", functions + source(kernel, name))
