@@ -60,7 +60,7 @@ class Form:
         teams: Rows that a block computes side by side.
         items: How many times `lanes` elements a thread has of a row (or of its block's range), all
             held in registers; 0 if it walks over the row, once for each pass.
-        exact: Whether they fill the row.
+        exact: Whether groups of lanes fill the row.
         split: Whether several blocks share a row, and each pass is a launch of its own; or whether
             several threads share what is scanned.
         segments: Whether parts of a team walk over segments of a row, since some are folded.
@@ -102,7 +102,7 @@ def form_of(kernel: Kernel) -> Form:
             narrow = all(_width(kernel, v) < 4 for v in staged)
             return Form(TILED, 1, (), wide, axis=axis, side=64 if narrow else 32, staged=staged)
         lanes, vectors = _lanes(kernel, tail=not kernel.outer and len(kernel.inner) == 1)
-        return Form(FLAT, lanes, vectors, wide)
+        return Form(FLAT, lanes, vectors, wide, exact=kernel.inner[-1] % lanes == 0)
     lanes, vectors = _lanes(kernel, tail=False)
     if kernel.length and any(isinstance(i, Scan) and i.free for i in ordered):
         threads = kernel.rows * -(-kernel.inner[-1] // lanes)

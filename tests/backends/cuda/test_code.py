@@ -258,7 +258,7 @@ def test_kernels_beyond_32_bits_have_as_many_blocks_and_bytes_as_they_need():
 
 
 def test_kernels_of_one_key_run_by_one_launch():
-    sizes = (4, 1000, 3001, 64)
+    sizes = (5, 1001, 3001, 66)
     check_batch([known.chain(n) for n in sizes], [(n,) * 3 for n in sizes])
     rows = ((70, 33), (3, 33), (700, 35))
     check_batch([known.columns("add", 1, *r) for r in rows], [(m * n, n) for m, n in rows])
