@@ -320,6 +320,15 @@ template <class... P> constexpr Entry entry(const char* name, void (*kernel)(P..
   return {name, (void*)kernel, Signature<P...>::call, Signature<P...>::sizes};
 }
 
+// A process has room for the stacks of some hundred modules alone.
+static void release() {
+  for (unsigned i = 0; i < fiber_count; i++) {
+    munmap(fibers[i].stack, STACK);
+    fibers[i].stack = nullptr;
+  }
+  fiber_count = idle_count = 0;
+}
+
 static const char* launch(const Entry& entry, const unsigned* grid, const unsigned* block,
                           unsigned shared, void** params, const unsigned* sizes, bool last_first) {
   kernel_name = entry.name, function = entry.function, body = entry.call, parameters = params;
@@ -351,10 +360,11 @@ static const char* launch(const Entry& entry, const unsigned* grid, const unsign
       for (blockIdx.x = 0; blockIdx.x < grid[0]; blockIdx.x++) {
         run_block();
         if (*message) {
-          fiber_count = idle_count = 0;  // they stand anywhere
+          release();  // they stand anywhere
           return message;
         }
       }
+  release();
   return nullptr;
 }
 
