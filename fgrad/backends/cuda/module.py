@@ -89,7 +89,7 @@ class CudaCode:
 
     def module(self, text: str) -> str:
         """The text of functions behind the prelude and what all kernels share."""
-        made: str = self._prelude.with_prelude(self._code.header() + text)
+        made: str = self._prelude.with_prelude(text)
         return made
 
 
