@@ -158,6 +158,18 @@ def test_long_sums_keep_infinities_where_they_come_and_the_sign_of_zeros(module_
             assert same(y.reshape(x.shape), np.cumsum(x, axis=0))
 
 
+def scaled(rows, n, dtype=known.F32):
+    """(x + y)·z of each row, with a y for each column and a z for each row, which is stored too."""
+    row, column, each = Map(0, (n, 1)), Map(0, (0, 1)), Map(0, (1, 0))
+    body = (
+        Load(0, row, dtype), Load(1, column, dtype), Load(2, each, dtype),
+        Compute("add", (0, 1), dtype), Compute("mul", (3, 2), dtype), Store(3, row, 4),
+        Store(4, each, 2),
+    )  # fmt: skip
+    operands = (*[Operand(dtype)] * 3, *[Operand(dtype, written=True)] * 2)
+    return Kernel("scaled", (rows,), (n,), operands, body)
+
+
 def usual():
     """Kernels that programs are full of, with the sizes of their operands."""
     for n in (0, 1, 3, 1003, 4096):
@@ -168,6 +180,8 @@ def usual():
         yield known.layer_norm(rows, n), (rows * n, n, n, rows * n, rows, rows)
         sizes = (rows * n, rows * n, n, rows, rows, rows * n, n, n)
         yield known.layer_norm_backward(rows, n), sizes
+    for rows, n in ((3, 4096), (2, 12288), (5, 2049), (2, 8001), (70, 36), (5, 0), (0, 8)):
+        yield scaled(rows, n), (rows * n, n, rows, rows * n, rows)
     for kept, rows, n in ((1, 1, 1), (3, 50, 37), (2, 0, 5), (1, 700, 4), (1, 5, 2000)):
         for monoid in ("add", "mul", "max"):
             yield known.columns(monoid, kept, rows, n), (kept * rows * n, kept * n)
