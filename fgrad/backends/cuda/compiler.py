@@ -124,6 +124,6 @@ def obstacle_of(loop: Loop) -> Eqn | None:
                 return found
         elif isinstance(step, Library) and not (is_check(step)):
             plan = target.libraries(step)
-            if runs_on_host(step.eqn) or (plan is not None and not plan.captures):
+            if runs_on_host(step.eqn) if plan is None else not plan.captures:
                 return step.eqn
     return None

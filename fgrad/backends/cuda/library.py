@@ -6,7 +6,7 @@ program is compiled: nothing runs elsewhere instead.
 
 from collections.abc import Callable, Sequence
 
-from fgrad.backends.cuda import convolution, products, scattering, sorting
+from fgrad.backends.cuda import convolution, products, scattering, sorting, user_calls
 from fgrad.backends.cuda.calls import LibraryPlan
 from fgrad.compile.plan import Library, Loop, View, contiguous
 from fgrad.core.ir import Eqn
@@ -14,6 +14,7 @@ from fgrad.core.ir import Eqn
 Rule = Callable[[Library, Sequence[View]], LibraryPlan | None]
 
 RULES: dict[str, Rule] = {
+    "cuda_kernel": user_calls.plan,
     "dot_general": products.plan,
     "conv_general_dilated": convolution.plan,
     **dict.fromkeys(scattering.OPERATIONS, scattering.plan),
