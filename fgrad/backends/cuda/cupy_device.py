@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref, c_void_p
@@ -17,6 +18,7 @@ from fgrad.backends.cuda.faults import raise_pending
 from fgrad.core.errors import ArgumentError
 from fgrad.core.evaluate import when_waited
 
+_NOTHING = contextlib.nullcontext()
 _WIDEST = 16  # bytes that a kernel moves at once
 _PLAIN_SHARED = 48 << 10  # bytes of shared memory that a function may take without asking
 
@@ -65,11 +67,16 @@ class CupyDevice:
         self._word = np.frombuffer(self._pinned, np.int64, 1)
         self._word[0] = 0
         self._modules: list[Any] = []
+        self._thread = threading.local()
 
     def current(self) -> Any:
         """Makes it the current device of this thread."""
-        now = self.xp.cuda.runtime.getDevice()
-        return contextlib.nullcontext() if now == self._index else self._here
+        runtime = self.xp.cuda.runtime
+        if not getattr(self._thread, "bound", False):
+            with self._here:
+                runtime.free(0)  # the driver's calls need the context that this makes
+            self._thread.bound = True
+        return _NOTHING if runtime.getDevice() == self._index else self._here
 
     def stream(self) -> Any:
         """Its current stream in this thread."""
