@@ -16,7 +16,7 @@ from fgrad.core.transforms.stage import hoist
 from fgrad.errors import IndexOutOfBoundsError, UnsupportedPrimitiveError
 from fgrad.testing.strategies import dtype_named, example_of
 from fgrad.testing.values import observed_call
-from tests.backends.cuda.programs import PROGRAMS, missing_in, normal
+from tests.backends.cuda.programs import PROGRAMS, loops, missing_in, normal
 
 pytestmark = pytest.mark.gpu
 
@@ -132,17 +132,6 @@ def test_whole_programs_with_other_arrays_at_each_call(name):
             assert_close(to_host(x._data), y)
     program, consts = program_of(f, *args)
     assert_one_graph(program, [*consts, *fg.tree.leaves(kept[-1])])
-
-
-def loops(x, n):
-    def inner(x):
-        return lax.fori_loop(0, 3, lambda _, x: fnp.sin(x) + x[0], x)
-
-    def body(s):
-        i, x = s
-        return i + 1, lax.cond(i % 2 == 0, inner, lambda x: x * 2, x)
-
-    return lax.while_loop(lambda s: s[0] < n, body, (fnp.int32(0), x))
 
 
 def test_loops_and_branches_inside_of_each_other_run_on_the_device():

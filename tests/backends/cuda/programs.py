@@ -49,6 +49,17 @@ def lookup(table, ids, i):
     return lax.switch(i, [lambda r: r, lambda r: r[::-1] * 2], rows), fnp.max(rows, axis=0)
 
 
+def loops(x, n):
+    def inner(x):
+        return lax.fori_loop(0, 3, lambda _, x: fnp.sin(x) + x[0], x)
+
+    def body(s):
+        i, x = s
+        return i + 1, lax.cond(i % 2 == 0, inner, lambda x: x * 2, x)
+
+    return lax.while_loop(lambda s: s[0] < n, body, (fnp.int32(0), x))
+
+
 def dropout(key, x):
     return nn.softmax(fnp.where(random.bernoulli(key, 0.5, x.shape), x * 2, 0.0), axis=-1)
 
