@@ -200,8 +200,9 @@ class HostDevice:
         self.memory(pointers[0], np.int64)[0] += 1
 
     def fgrad_check(self, pointers, words):
-        if self.memory(pointers[0], np.bool_)[0] and not self.word[0]:
-            self.word[0] = struct.unpack("q", words)[0]
+        word = self.memory(pointers[1], np.int64)
+        if self.memory(pointers[0], np.bool_)[0] and not word[0]:
+            word[0] = struct.unpack("q", words)[0]
 
     def fgrad_thin(self, pointers, words):
         stack, steps, state = pointers

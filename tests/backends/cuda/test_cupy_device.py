@@ -8,11 +8,17 @@ import pytest
 import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax
-from fgrad.backends.cuda import arena, cupy_device, nvrtc
+from fgrad.backends.cuda import arena, compiler, cupy_device, nvrtc
 from fgrad.backends.cuda.compiler import made_for
 from fgrad.backends.cuda.executable import Target
+from fgrad.core import evaluate
 from fgrad.core.transforms.stage import hoist
-from fgrad.errors import ArgumentError
+from fgrad.errors import (
+    ArgumentError,
+    BufferDonatedError,
+    IndexOutOfBoundsError,
+    OutOfMemoryError,
+)
 from tests.backends.cuda.fake_gpu import Array, FakeGpu
 from tests.backends.cuda.host_device import HostDevice, Meaning
 from tests.backends.cuda.programs import loops, normal
@@ -127,3 +133,66 @@ def test_a_scan_needs_no_loop_and_a_while_loop_reads_once_a_step_at_first(gpu):
     for _ in range(3):
         for a, b in zip(program.run(on(gpu, xs)), fg.jit(f)(xs), strict=True):
             np.testing.assert_allclose(a.host, np.asarray(b), rtol=1e-6)
+
+
+@pytest.fixture
+def arrays(gpu, monkeypatch):
+    """`jit` takes arrays of the fake CuPy, and compiles for them."""
+    monkeypatch.setitem(evaluate._namespaces, Array, gpu.cupy)
+    monkeypatch.setattr(compiler, "gpu", lambda: gpu.target)
+    with fg.cuda_compiler("rawkernel"):
+        yield lambda x: evaluate.ArrayImpl(on(gpu, x))
+
+
+def test_jit_compiles_for_arrays_of_cupy_and_donates_them(arrays, gpu):
+    def f(p, g):
+        return p - 0.1 * g, fnp.sum(g)
+
+    compiled = fg.jit(f, donate_argnums=0)
+    p, g = normal(8), normal(8)
+    x, y = arrays(p), arrays(g)
+    for _ in range(3):
+        where = x._data.data.ptr
+        old, (x, total) = x, compiled(x, y)
+        p = p - np.float32(0.1) * g
+        assert x._data.data.ptr == where
+        np.testing.assert_allclose(x._data.host, p, rtol=1e-6)
+        np.testing.assert_allclose(total._data.host, g.sum(), rtol=1e-5)
+        with pytest.raises(BufferDonatedError):
+            fnp.sin(old)
+    assert compiled.cache_info().misses == 1
+
+
+def test_lower_shows_the_program_of_the_library_that_the_arguments_belong_to(arrays, gpu):
+    f = fg.jit(lambda x: fnp.sum(fnp.tanh(x), axis=0))
+    x = normal(4, 5)
+    here, there = f.lower(x), f.lower(arrays(x))
+    assert [k.name for k in here.kernels()] == [k.name for k in there.kernels()]
+    assert here.as_text().startswith("def program")
+    assert there.as_text().startswith("launch ")
+    assert there.memory_analysis().result_bytes == 20
+    compiled = there.compile()
+    np.testing.assert_allclose(compiled(arrays(x))._data.host, np.tanh(x).sum(0), rtol=1e-5)
+
+
+def test_an_error_of_memory_is_told_by_the_plan(arrays, gpu, monkeypatch):
+    def refuse(shape, dtype):
+        raise MemoryError
+
+    compiled = fg.jit(lambda x: fnp.sum(fnp.cumsum(x, axis=0) * x))
+    x = arrays(normal(4, 5))
+    monkeypatch.setattr(gpu.host, "empty", refuse)
+    with pytest.raises(OutOfMemoryError, match="at its peak"):
+        compiled(x)
+
+
+def test_a_failed_check_is_raised_by_who_waits(arrays, gpu):
+    compiled = fg.jit(lambda x, i: x[i] * 2)
+    x = arrays(normal(5, 3))
+    compiled(x, arrays(np.array([0, 4], np.int32)))
+    evaluate.waited()
+    for _ in range(3):
+        compiled(x, arrays(np.array([0, 5], np.int32)))
+        with pytest.raises(IndexOutOfBoundsError, match=r"gather: .*test_cupy_device.py"):
+            evaluate.waited()
+        evaluate.waited()
