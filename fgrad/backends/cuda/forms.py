@@ -60,7 +60,7 @@ class Form:
         teams: Rows that a block computes side by side.
         items: How many times `lanes` elements a thread has of a row (or of its block's range), all
             held in registers; 0 if it walks over the row, once for each pass.
-        exact: Whether they fill the row.
+        exact: Whether groups of lanes fill the row.
         split: Whether several blocks share a row, and each pass is a launch of its own; or whether
             several threads share what is scanned.
         segments: Whether parts of a team walk over segments of a row, since some are folded.
@@ -102,7 +102,7 @@ def form_of(kernel: Kernel) -> Form:
             narrow = all(_width(kernel, v) < 4 for v in staged)
             return Form(TILED, 1, (), wide, axis=axis, side=64 if narrow else 32, staged=staged)
         lanes, vectors = _lanes(kernel, tail=not kernel.outer and len(kernel.inner) == 1)
-        return Form(FLAT, lanes, vectors, wide)
+        return Form(FLAT, lanes, vectors, wide, exact=kernel.inner[-1] % lanes == 0)
     lanes, vectors = _lanes(kernel, tail=False)
     if kernel.length and any(isinstance(i, Scan) and i.free for i in ordered):
         threads = kernel.rows * -(-kernel.inner[-1] // lanes)
@@ -178,6 +178,11 @@ def partials(kernel: Kernel) -> int:
     """The partial results that are added up for one kept index."""
     form = form_of(kernel)
     return chunks(kernel) * (1 if form.items else form.teams)
+
+
+def combiners(kernel: Kernel) -> int:
+    """The threads that share the partial results of one result: fewer if there are many results."""
+    return 4 if prod(kernel.outer[: kernel.kept]) * kernel.length >= _LONG else WARP
 
 
 def chunks(kernel: Kernel) -> int:
@@ -349,7 +354,7 @@ def _fits(kernel: Kernel, team: int, elements: int, held: int) -> bool:
 
 def _power(n: int) -> int:
     """The least power of two that is not less than a number."""
-    return 1 << (n - 1).bit_length()
+    return 1 << max(0, n - 1).bit_length()
 
 
 def _held(kernel: Kernel) -> int:

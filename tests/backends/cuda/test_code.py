@@ -258,7 +258,7 @@ def test_kernels_beyond_32_bits_have_as_many_blocks_and_bytes_as_they_need():
 
 
 def test_kernels_of_one_key_run_by_one_launch():
-    sizes = (4, 1000, 3001, 64)
+    sizes = (5, 1001, 3001, 66)
     check_batch([known.chain(n) for n in sizes], [(n,) * 3 for n in sizes])
     rows = ((70, 33), (3, 33), (700, 35))
     check_batch([known.columns("add", 1, *r) for r in rows], [(m * n, n) for m, n in rows])
@@ -377,3 +377,22 @@ def test_kernels_of_one_key_have_one_text_and_other_words():
     assert layout.words(one) != layout.words(other)
     module = Emulated([one])
     close(module, other, drawn(other, *(70 * 4092,) * 2))
+
+
+def golden_kernels():
+    yield "pointwise", known.chain(1003)
+    yield "transposed", transposed(2, 64, 128, known.F32)
+    yield "softmax", known.softmax(16384, 4096)
+    yield "softmax_of_few_long_rows", known.softmax(4, 1 << 20)
+    yield "softmax_of_short_rows", known.softmax(4096, 33)
+    yield "layer_norm_backward", known.layer_norm_backward(16384, 4096)
+    yield "columns", known.columns("add", 1, 16384, 4096)
+    yield "cumulative_sum", scan("add", (4096,), (4096,), known.F32)
+    yield "cumulative_sum_by_column", scan("add", (), (4096, 512), known.F32, free=True)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in golden_kernels()])
+def test_code_is_as_agreed(golden, name):
+    kernel = dict(golden_kernels())[name]
+    functions = "".join(f"// {f}\n" for f in layout.launches(kernel))
+    golden.check(f"cuda/{name}.cu", functions + source(kernel, name))
