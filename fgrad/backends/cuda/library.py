@@ -6,7 +6,7 @@ program is compiled: nothing runs elsewhere instead.
 
 from collections.abc import Callable, Sequence
 
-from fgrad.backends.cuda import convolution, products, scattering, sorting, user_calls
+from fgrad.backends.cuda import convolution, flash, products, scattering, sorting, user_calls
 from fgrad.backends.cuda.calls import LibraryPlan
 from fgrad.compile.plan import Library, Loop, View, contiguous
 from fgrad.core.ir import Eqn
@@ -14,6 +14,8 @@ from fgrad.core.ir import Eqn
 Rule = Callable[[Library, Sequence[View]], LibraryPlan | None]
 
 RULES: dict[str, Rule] = {
+    "attention": flash.forward,
+    "attention_grad": flash.backward,
     "cuda_kernel": user_calls.plan,
     "dot_general": products.plan,
     "conv_general_dilated": convolution.plan,
@@ -53,4 +55,4 @@ def plan_of(step: Library) -> LibraryPlan | None:
 
 def keeps(eqn: Eqn) -> bool:
     """Whether an equation that others could take the place of has faster code of its own."""
-    return False
+    return flash.keeps(eqn)

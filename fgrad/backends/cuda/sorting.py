@@ -1,6 +1,6 @@
 """Sorting in CUDA C: `sort` and `top_k`, stable, by any number of keys of any dtype.
 
-Keys become unsigned integers in the order of the keys (`_ENCODE`), and the position decides among
+Keys become unsigned integers in the order of the keys (`ENCODE`), and the position decides among
 equal ones, so that the order is the stable one whatever the algorithm. Chunks of a row are sorted
 in shared memory; then runs are merged two by two: each element finds its place in the other run by
 a binary search. Last, every operand is gathered in the order found.
@@ -18,6 +18,7 @@ from fgrad.backends.cuda.calls import (
     LibraryPlan,
     Place,
 )
+from fgrad.backends.cuda.sorting_text import CHUNK, ENCODE, GATHER, MERGE
 from fgrad.backends.cuda.texts import (
     THREADS,
     Words,
@@ -184,34 +185,6 @@ def _encoded(dtype: DType, value: str) -> list[str]:
     return [f"fgl_order({value})"]
 
 
-_ENCODE = r"""
-#ifndef FGRAD_ORDER
-#define FGRAD_ORDER
-// An unsigned integer in the order of numbers; zeros are equal, and NaN comes last.
-FG unsigned fgl_order(float x)
-{
-    if (x != x) return ~0u;
-    unsigned bits = __float_as_uint(x == 0 ? 0.0f : x);
-    return bits >> 31 ? ~bits : bits | 0x80000000u;
-}
-FG unsigned long long fgl_order(double x)
-{
-    if (x != x) return ~0ull;
-    unsigned long long bits = (unsigned long long)__double_as_longlong(x == 0 ? 0.0 : x);
-    return bits >> 63 ? ~bits : bits | 1ull << 63;
-}
-FG unsigned fgl_order(fg_float16 x) { return fgl_order(fg_widen(x)); }
-FG unsigned fgl_order(fg_bfloat16 x) { return fgl_order(fg_widen(x)); }
-FG unsigned long long fgl_order(long long x) { return (unsigned long long)x ^ 1ull << 63; }
-FG unsigned long long fgl_order(unsigned long long x) { return x; }
-template <class T> FG unsigned fgl_order(T x)
-{
-    return fg_is_signed<T>() ? (unsigned)(int)x ^ 0x80000000u : (unsigned)x;
-}
-#endif
-"""
-
-
 def _less(types: Sequence[str], left: str, right: str) -> str:
     """Statements that give whether one element comes before another; ``#`` stands for a plane."""
     lines = []
@@ -256,7 +229,7 @@ def _chunks(
         f"(({t}*)((char*)scratch + {word(runs.starts[0][i])}))[row * {length} + place] = s{i}[i];"
         for i, t in enumerate(runs.types)
     )
-    body = _ENCODE + _CHUNK_TEXT.format(
+    body = ENCODE + CHUNK.format(
         pointers="".join(
             f"const {type_of(d)}* __restrict__ p{i}, " for i, d in enumerate(dtypes)
         ),
@@ -289,7 +262,7 @@ def _merge(rows: Rows, runs: Runs, width: int, copy: int) -> KernelCall:
         )
         stores.append(f"to{i}[place] = key{i};")
     keys = " ".join(f"const {t} key{i} = from{i}[i];" for i, t in enumerate(runs.types))
-    body = _MERGE_TEXT.format(
+    body = MERGE.format(
         words=len(word.values), length=length, total=total, half=half, begin=" ".join(begin),
         keys=keys, stores=" ".join(stores), less=_less(runs.types, "from#[at]", "key#"),
     )  # fmt: skip
@@ -313,7 +286,7 @@ def _gather(
     if view is not None:
         begin += f" long long from = {word(view.offset)};"
         moves["from"] = _without(axis, view.strides)
-    body = _GATHER_TEXT.format(
+    body = GATHER.format(
         t=type_of(dtype), total=total, length=length, many=many,
         order=word(order), begin=begin + walk("row", rows.sizes, moves, word),
         step=word(strides[axis]),
@@ -326,85 +299,3 @@ def _gather(
     inputs = () if view is None else (Place(INPUT, result),)
     places = (*inputs, Place(OUTPUT, result))
     return KernelCall(name, source, (grid_of(count), 1, 1), (THREADS, 1, 1), places, bytes(word))
-
-
-_CHUNK_TEXT = r"""
-struct @NAME@_words {{ long long v[{words}]; }};
-extern "C" __global__ void __launch_bounds__(256) @NAME@(
-    {pointers}void* scratch, const @NAME@_words w)
-{{
-    {shared}
-    const auto before = [&](unsigned high, unsigned low) -> bool {{ {less} }};
-    for (long long block = blockIdx.x; block < {total}; block += gridDim.x) {{
-        const long long row = block / {parts}, first = block % {parts} * {chunk};
-        {begin}
-        for (unsigned i = threadIdx.x; i < {chunk}; i += 256) {{
-            const long long place = first + i;
-            if (place < {length}) {{
-                {loads}
-                s{last}[i] = (unsigned)place;
-            }} else {{
-                {pads}
-                s{last}[i] = ~0u;
-            }}
-        }}
-        __syncthreads();
-        for (unsigned size = 2; size <= {chunk}; size *= 2)
-            for (unsigned step = size / 2; step; step /= 2) {{
-                for (unsigned i = threadIdx.x; i < {half}; i += 256) {{
-                    const unsigned low = i / step * 2 * step + i % step, high = low + step;
-                    if (before(high, low) == !(low & size)) {{ {swaps} }}
-                }}
-                __syncthreads();
-            }}
-        for (unsigned i = threadIdx.x; i < {chunk}; i += 256) {{
-            const long long place = first + i;
-            if (place < {length}) {{ {stores} }}
-        }}
-        __syncthreads();
-    }}
-}}
-"""
-
-_MERGE_TEXT = r"""
-struct @NAME@_words {{ long long v[{words}]; }};
-extern "C" __global__ void __launch_bounds__(256) @NAME@(void* scratch, const @NAME@_words w)
-{{
-    {begin}
-    const long long step = gridDim.x * (long long)blockDim.x, width = {half}, length = {length};
-    for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < {total}; i += step) {{
-        const long long row = i / length * length, at_row = i - row;
-        const long long first = at_row / (2 * width) * 2 * width;
-        const long long middle = first + width < length ? first + width : length;
-        const long long end = middle + width < length ? middle + width : length;
-        {keys}
-        const auto before = [&](long long at) -> bool {{ {less} }};
-        const bool is_left = at_row < middle;
-        long long low = row + (is_left ? middle : first), high = row + (is_left ? end : middle);
-        const long long start = low;
-        while (low < high) {{  // how many of the other run come before this element
-            const long long at = (low + high) / 2;
-            if (before(at)) low = at + 1; else high = at;
-        }}
-        const long long own = is_left ? at_row - first : at_row - middle;
-        const long long place = row + first + own + (low - start);
-        {stores}
-    }}
-}}
-"""
-
-_GATHER_TEXT = r"""
-struct @NAME@_words {{ long long v[{words}]; }};
-extern "C" __global__ void __launch_bounds__(256) @NAME@(
-    {pointer}{t}* __restrict__ p_out, void* scratch, const @NAME@_words w)
-{{
-    const unsigned* order = (const unsigned*)((char*)scratch + {order});
-    const long long step = gridDim.x * (long long)blockDim.x;
-    for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < {total}; i += step) {{
-        const long long row = i / {many}, place = i % {many};
-        {begin}
-        const long long at = order[row * {length} + place];
-        p_out[to + place * {step}] = {value};
-    }}
-}}
-"""
