@@ -235,14 +235,12 @@ class Kernel:
         self, xp: Any, arrays: Sequence[Any], avals: Sequence[ShapedArray],
         outs: Sequence[ShapedArray], words: dict[str, Any], levels: Sequence[Level],
     ) -> list[Any]:  # fmt: skip
-        """Launch over CuPy arrays; examples of a batch are blocks along z."""
+        """The results over CuPy arrays, for operands of the types of one example."""
         sizes = tuple(size for size, _ in levels)
-        fill = self.rules["fill"]
-        shapes = [(*sizes, *a.shape) for a in outs]
-        results = [
-            xp.empty(s, a.dtype) if fill is None else xp.full(s, fill, a.dtype)
-            for s, a in zip(shapes, outs, strict=True)
-        ]
+        results = [xp.empty((*sizes, *a.shape), a.dtype) for a in outs]
+        if self.rules["fill"] is not None:
+            for x in results:
+                x.fill(self.rules["fill"])
         given = [xp.ascontiguousarray(x).reshape(x.shape) for x in arrays]
         given = _spread(xp, given, avals, levels)
         for args in self.launches(avals, outs, words, levels, given, results):
@@ -255,7 +253,8 @@ class Kernel:
     ) -> list[Launch]:  # fmt: skip
         """The launches over operands and results, which are arrays or pointers, in order.
 
-        Operands are contiguous, and have the axes of all levels or of none.
+        Operands are contiguous, and have the axes of all levels or of none; examples of a batch
+        are blocks along z.
         """
         self.check_pointers(avals, outs)
         grid, block, shared = self.geometry(avals, outs, words)

@@ -6,6 +6,7 @@ CuPy's modules would change.
 
 import re
 from collections.abc import Sequence
+from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ _MOST = (2**31 - 1, 65535, 65535)  # blocks along x, y and z
 _THREADS = 1024  # in a block
 _AT_LINE = re.compile(r"^[^\n]*?\((\d+)\): (?:catastrophic )?error", re.MULTILINE)
 _OPTIONS = ("-std=c++17",)
+_PLAIN_SHARED = 48 << 10  # bytes of dynamic shared memory that a function may take without asking
 
 
 def _cupy() -> Any:
@@ -80,6 +82,12 @@ def _include_flags() -> list[str]:
     toolkit = cupy.cuda.get_cuda_path()
     if toolkit is not None:
         roots.append(Path(toolkit) / "include")
+    try:  # what CuPy itself finds libraries by
+        found = import_module("cuda.pathfinder").find_nvidia_header_directory("cudart")
+    except (ImportError, AttributeError, RuntimeError):
+        found = None
+    if found is not None:
+        roots.append(Path(found))
     return [f"-I{root}" for root in roots if root.is_dir()]
 
 
@@ -122,6 +130,10 @@ class Loaded:
             module.load(compiled(self.source, self.name, self.options, arch))
             # The module is kept: its functions are gone without it.
             found = self._functions[index] = module.get_function(self.name), module
+        if shared_mem > _PLAIN_SHARED:
+            driver = cupy.cuda.driver
+            limit = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            driver.funcSetAttribute(found[0].ptr, limit, shared_mem)
         found[0](grid, block, tuple(args), shared_mem=shared_mem)
 
 

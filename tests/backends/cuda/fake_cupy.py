@@ -99,6 +99,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return lambda *args, **kwargs: _call(lambda x, *a, **k: getattr(x, name)(*a, **k),
                                              (self, *args), kwargs)  # fmt: skip
 
+    def fill(self, value):
+        self.host[...] = value
+
     def __getitem__(self, index):
         return _call(lambda x: x[index], (self,), {})
 

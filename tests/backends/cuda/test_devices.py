@@ -160,6 +160,31 @@ def test_operations_run_on_the_device_of_their_operand(cupy):
     assert fnp.zeros_like(y).device == "cuda:1"
 
 
+def test_what_the_caller_could_write_to_is_copied_where_it_lies(cupy):
+    with cupy.cuda.Device(1):
+        data = cupy.array(X)
+    for x in (
+        fnp.asarray(data), fnp.array(data), fnp.reshape(data, (3,)), fg.device_put(data),
+        fg.vmap(lambda v: v)(data), fg.jit(lambda v: v)(data),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(on(x, "cuda:1"), X)
+        assert x._data.host is not data.host
+    shared = fnp.asarray(data, copy=False)
+    assert shared._data is data
+    np.testing.assert_array_equal(on(fnp.copy(shared), "cuda:1"), X)
+
+
+def test_a_gradient_lies_where_its_argument_does(cupy):
+    y = fg.device_put(X, "cuda:1")
+    np.testing.assert_array_equal(on(fg.grad(fnp.sum)(y), "cuda:1"), np.ones(3))
+    used, unused = fg.grad(lambda a, b: fnp.sum(a), argnums=(0, 1))(y, y)
+    np.testing.assert_array_equal(on(used, "cuda:1"), np.ones(3))
+    np.testing.assert_array_equal(on(unused, "cuda:1"), np.zeros(3))
+    second = fg.grad(lambda y: fnp.sum(fg.grad(lambda y: fnp.sum(y * y * y))(y)))(y)
+    np.testing.assert_array_equal(on(second, "cuda:1"), 6 * X)
+    assert fg.jit(fg.grad(fnp.sum))(y).device == "cuda:1"
+
+
 def test_arrays_are_made_on_the_default_device(cupy):
     made = (
         fnp.zeros(2), fnp.asarray([1.0, 2.0]), fnp.array(X), fnp.arange(3), fnp.eye(2),

@@ -331,6 +331,15 @@ def test_nvrtc_compiles_both_texts_and_names_the_line_of_an_error(arch):
         launching.compiled(SCALE.replace("y[i] =", "y[j] ="), "scale", (), arch)
 
 
+@pytest.mark.parametrize(("header", "type_"), [("cuda_fp16", "__half"),
+                                              ("cuda_bf16", "__nv_bfloat16")])  # fmt: skip
+def test_nvrtc_finds_the_headers_of_cuda(header, type_):
+    pytest.importorskip("cupy")
+    source = f"""#include <{header}.h>
+    extern "C" __global__ void twice(const {type_}* x, {type_}* y) {{ y[0] = x[0] + x[0]; }}"""
+    assert launching.compiled(source, "twice", (), "90")[:4] == b"\x7fELF"
+
+
 def test_an_error_of_nvrtc_is_explained():
     log = 'scale.cu(6): error: identifier "j" is undefined\n1 error detected'
     text = launching.explained(SCALE, "scale", log)
