@@ -39,7 +39,8 @@ class Entry:
     """
 
     __slots__ = (
-        "cached", "closed", "consts", "device", "donated", "flags", "gone", "jaxpr", "out_tree",
+        "cached", "closed", "consts", "device", "donated", "flags", "gone", "jaxpr", "kept",
+        "out_tree",
         "program", "single",
     )  # fmt: skip
 
@@ -53,6 +54,7 @@ class Entry:
         self.device = named_device(self.jaxpr)
         self.program: Runnable | None = None
         self.gone: list[DonatedBuffer] | None = None
+        self.kept: list[int] = []
         self.cached = False
         self.single = out_tree.is_leaf()
 
@@ -121,8 +123,9 @@ def _run_donated(
     """
     if entry.gone is None:
         avals = entry.jaxpr.in_avals
+        entry.kept = [i for i in range(len(avals)) if i not in entry.donated]
         entry.gone = stand_ins([avals[i] for i in entry.donated], name)
-    given = claim(program, inputs, buffers, entry.donated, entry.gone)
+    given = claim(program, inputs, buffers, entry.donated, entry.gone, entry.kept, name)
     try:
         return run_flat(program, entry.flags, buffers)
     except BaseException as error:

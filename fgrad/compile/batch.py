@@ -6,7 +6,9 @@ units are.
 """
 
 from collections.abc import Hashable
+from dataclasses import replace
 from math import inf
+from typing import Any
 
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Accumulate, Kernel, Reduce, remembered
@@ -14,6 +16,35 @@ from fgrad.compile.memory import last_uses
 from fgrad.compile.plan import TEMP, Batch, Launch, Patch, Plan, Step, reads_of, writes_of
 
 _LONG_NS = 1e6  # a kernel that takes so long gains nothing
+
+
+def batched_alike(plan: Plan, notes: dict[Hashable, Any]) -> Plan:
+    """What `batched` gives for one of several plans: what it found out is not found out again.
+
+    Where steps depend on each other as in a plan before, the same launches are put together.
+
+    Args:
+        plan: The plan.
+        notes: Of the plans before.
+    """
+    links = tuple([
+        s.buffers if isinstance(s, Launch) else (id(type(s)), tuple(sorted(reads_of(s))), s.outputs)
+        for s in plan.steps if not isinstance(s, Batch)
+    ])  # fmt: skip
+    order = notes.get(("batched", links))
+    if order is None:
+        found = batched(plan)
+        place = {id(s): i for i, s in enumerate(plan.steps)}
+        notes["batched", links] = [
+            [place[id(s)] for s in (step.launches if isinstance(step, Batch) else (step,))]
+            for step in found.steps
+        ]
+        return found
+    steps = [[plan.steps[i] for i in places] for places in order]
+    return replace(
+        plan,
+        steps=tuple([s[0] if len(s) == 1 else Batch(tuple(s)) for s in steps]),
+    )
 
 
 def batched(plan: Plan, long_ns: float = _LONG_NS, *, shares: bool = False) -> Plan:

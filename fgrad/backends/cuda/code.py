@@ -1,8 +1,7 @@
 """CUDA C of kernels; `layout` says what its functions are given."""
 
 from collections.abc import Callable
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 
 from fgrad.backends.cuda.axes import tidy
 from fgrad.backends.cuda.body import collected, monoid
@@ -27,14 +26,8 @@ from fgrad.backends.cuda.types import dtype_of, type_name
 from fgrad.compile.kernel import Accumulate, Kernel
 
 
-@cache
-def header() -> str:
-    """What stands in front of generated functions, behind the prelude."""
-    return (Path(__file__).parent / "lanes.cuh").read_text(encoding="utf-8")
-
-
 def source(kernel: Kernel, name: str) -> str:
-    """The CUDA C of the functions of a kernel, to stand behind the prelude and `header`.
+    """The CUDA C of the functions of a kernel, to stand behind the prelude.
 
     Args:
         kernel: Any kernel; those with an equal `layout.key` have the same text.

@@ -1,7 +1,8 @@
 """The CUDA C that stands in front of every module, and what it can compute.
 
 `prelude.cuh` holds the types, the scalar operations as functions ``fg_<operation>``, conversions
-and reductions; `special` adds the special functions that a module calls.
+and reductions, `lanes.cuh` what generated kernels need beside it; `special` adds the special
+functions that a module calls.
 """
 
 import functools
@@ -44,7 +45,8 @@ def supports(op: str, dtype: DType) -> bool:
 
 @functools.cache
 def _header() -> str:
-    return (Path(__file__).parent / "prelude.cuh").read_text(encoding="utf-8")
+    folder = Path(__file__).parent
+    return "".join((folder / f"{n}.cuh").read_text("utf-8") for n in ("prelude", "lanes"))
 
 
 def with_prelude(source: str) -> str:

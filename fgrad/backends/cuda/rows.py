@@ -75,6 +75,7 @@ class Rows:
         text.add(
             "const I group = unit / I(w.chunks), chunk = unit % I(w.chunks), rows = I(w.rows);"
         )
+        text.add(*decode("group", list(range(self.kernel.kept)), self.kernel))
         for i in self.sums:
             self.begin_sum(i)
         if self.alive == "true":
@@ -88,11 +89,11 @@ class Rows:
             text.add("#pragma unroll 4")
         with text.block(head):
             if self.alive == "true":
-                text.add("const I row = group * rows + within;")
+                text.add("const I row = within;")
             else:
                 text.add("const I within = first + turn * TEAMS;")
                 text.add("const bool alive = within < rows;")
-                text.add("const I row = group * rows + (alive ? within : 0);")
+                text.add("const I row = alive ? within : 0;")
             self.row()
         for i in self.sums:
             self.end_sum(i)
@@ -149,7 +150,8 @@ class Rows:
     def row(self) -> None:
         """Write what is done for one row."""
         text, kernel, s = self.text, self.kernel, self.s
-        text.add(*decode("row", list(range(len(kernel.outer))), kernel))
+        kept = kernel.kept if self.sums else 0
+        text.add(*decode("row", list(range(kept, len(kernel.outer))), kernel))
         split, here = self.form.split, self.step.number
         for number, p in enumerate(self.plan.passes):
             if split and number > here:

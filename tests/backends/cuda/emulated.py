@@ -5,7 +5,7 @@ import struct
 import numpy as np
 
 from fgrad.backends.cuda import layout
-from fgrad.backends.cuda.code import batch_source, header, source
+from fgrad.backends.cuda.code import batch_source, source
 from fgrad.backends.cuda.prelude import with_prelude
 from tests.shim import build
 
@@ -28,7 +28,7 @@ class Emulated:
             if key not in self.names:
                 self.names[key] = f"kernel{len(self.names)}"
                 texts.append(source(kernel, self.names[key]))
-        self.text = with_prelude(header() + "\n".join(texts))
+        self.text = with_prelude("\n".join(texts))
         self.shim = build and build(self.text)
 
     def run(self, kernel, buffers, *, last_first=False):
@@ -55,7 +55,7 @@ class Emulated:
 def run_batch(kernels, operands):
     """Run kernels of one key by one launch; the buffers of written operands are changed."""
     text = batch_source(kernels[0], "several", len(kernels))
-    shim = build(with_prelude(header() + text))
+    shim = build(with_prelude(text))
     places = [[guarded(b) for b in buffers] for buffers in operands]
     memory, scratch = guarded(np.full(layout.batch_scratch_bytes(kernels), 0xA5, np.uint8))
     addresses = [inside.ctypes.data for given in places for _, inside in given]

@@ -11,6 +11,7 @@ extern "C" __global__ void __launch_bounds__(256, 4) columns(float* p0, float* p
   const I range = I(block) - unit * ranges;
   const I low = range * I(w.span), high = min(low + I(w.span), I(w.length));
   const I group = unit / I(w.chunks), chunk = unit % I(w.chunks), rows = I(w.rows);
+  const I i0 = group;
   float c1[ITEMS * V];
   #pragma unroll
   for (int k = 0; k < ITEMS * V; ++k) c1[k] = fg_monoid_add::identity<float>();
@@ -18,9 +19,8 @@ extern "C" __global__ void __launch_bounds__(256, 4) columns(float* p0, float* p
   const I last = min(first + I(w.per) * TEAMS, rows);
   #pragma unroll 4
   for (I within = first + team; within < last; within += TEAMS) {
-    const I row = group * rows + within;
-    const I i1_rest = fg_quotient(row, I(w.n1)), i1 = row - i1_rest * I(w.n1);
-    const I i0 = i1_rest;
+    const I row = within;
+    const I i1 = row;
     #pragma unroll
     for (int c = 0; c < ITEMS; ++c) {
       const I e = low + (c * T + t) * V;

@@ -18,7 +18,7 @@ extern "C" __global__ void __launch_bounds__(512, 2) layer_norm_backward(float* 
   const I first = chunk * I(w.per) * TEAMS;
   const I last = min(first + I(w.per) * TEAMS, rows);
   for (I within = first + team; within < last; within += TEAMS) {
-    const I row = group * rows + within;
+    const I row = within;
     const I i0 = row;
     const float v3 = fg_get(p3[i0]);
     const float v4 = fg_get(p4[i0]);
