@@ -13,7 +13,7 @@ from fgrad.backends.cuda.nvrtc import compile_source
 from fgrad.compile.bounds import fault
 from tests.backends.cuda.card_shim import OnCard
 from tests.backends.cuda.emulated import Emulated
-from tests.backends.cuda.registry import GROUPS, distinct, name_of, records
+from tests.backends.cuda.registry import GROUPS, derived_records, distinct, name_of, records
 from tests.backends.cuda.targets import CARD, SHIM
 
 ARCHITECTURES = ("80", "90", "100")
@@ -33,10 +33,10 @@ def check_runs(target, found):
         after, again = ([b.copy() for b in record.before] for _ in range(2))
         module.run(record.kernel, after)
         wrong = fault(record.kernel, record.before, after)
-        assert wrong is None, f"{record.problem}: {wrong}\n{record.kernel}"
+        assert wrong is None, f"{record.program}: {wrong}\n{record.kernel}"
         module.run(record.kernel, again, last_first=True)
         for x, y in zip(after, again, strict=True):
-            assert x.tobytes() == y.tobytes(), f"{record.problem}: a race\n{record.kernel}"
+            assert x.tobytes() == y.tobytes(), f"{record.program}: a race\n{record.kernel}"
 
 
 @every_target
@@ -45,8 +45,14 @@ def test_kernels_run_as_they_mean(target, number):
     check_runs(target, records(number))
 
 
+@every_target
+@every_group
+def test_kernels_of_derivatives_and_batches_run_as_they_mean(target, number):
+    check_runs(target, derived_records(number))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [2, 300])
+@pytest.mark.parametrize("size", [2, 5, 33])
 @every_target
 @every_group
 def test_kernels_of_other_sizes_run_as_they_mean(target, number, size):
