@@ -88,8 +88,8 @@ class CudaCode:
         return text
 
     def module(self, text: str) -> str:
-        """The text of functions behind the prelude and what all kernels share."""
-        made: str = self._prelude.with_prelude(self._code.header() + text)
+        """The text of functions behind the prelude."""
+        made: str = self._prelude.with_prelude(text)
         return made
 
 
