@@ -141,6 +141,10 @@ class CupyDevice:
         stream.synchronize()
         return found.tobytes()
 
+    def synchronize(self, stream: Any) -> None:
+        """Wait for all that was queued on a stream; raises what failed in it."""
+        stream.synchronize()
+
     def load(self, text: str, shared: Mapping[str, int]) -> dict[str, Any]:
         """Compile a source and load functions of it."""
         nvrtc = import_module("fgrad.backends.cuda.nvrtc")
