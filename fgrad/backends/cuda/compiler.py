@@ -50,7 +50,8 @@ def gpu() -> Target:
     prelude, library, device = (
         import_module(f"fgrad.backends.cuda.{n}") for n in ("prelude", "library", "cupy_device")
     )
-    return Target(CudaCode(), library.plan_of, device.device_of, prelude.supports, library.keeps)
+    code = CudaCode(device.parameter_bytes())
+    return Target(code, library.plan_of, device.device_of, prelude.supports, library.keeps)
 
 
 def check_supported(plan: Plan, target: Target) -> None:

@@ -19,6 +19,7 @@ from fgrad.core.errors import ArgumentError
 from fgrad.core.evaluate import when_waited
 
 _NOTHING = contextlib.nullcontext()
+_FEW_PARAMETERS, _MORE_VERSION = 4096, 12010  # bytes, up to that version of the driver
 _WIDEST = 16  # bytes that a kernel moves at once
 _PLAIN_SHARED = 48 << 10  # bytes of shared memory that a function may take without asking
 
@@ -26,6 +27,15 @@ _PLAIN_SHARED = 48 << 10  # bytes of shared memory that a function may take with
 @functools.cache
 def _cupy() -> Any:
     return import_module("cupy")
+
+
+def parameter_bytes() -> int | None:
+    """The most bytes of parameters of a launch, if the driver has another limit than new ones."""
+    try:
+        version = _cupy().cuda.runtime.driverGetVersion()
+    except ImportError:  # somebody looks at code on a machine without CuPy
+        return None
+    return _FEW_PARAMETERS if 0 < version < _MORE_VERSION else None
 
 
 @functools.cache

@@ -93,6 +93,19 @@ PROGRAMS = {
 }
 
 
+SCALE = fg.cuda_kernel(
+    """extern "C" __global__ void scale(const float* x, const float* s, float* y, int n)
+    {
+        int i = blockIdx.x * blockDim.x + threadIdx.x;
+        if (i < n) y[i] = x[i] * s[0];
+    }""",
+    "scale",
+    out=lambda x, s: x,
+    scalars=lambda x, s: [x.size],
+    vjp=lambda ct, y, x, s: (SCALE(ct, s), fnp.sum(ct * x).reshape(1)),
+    cpu=lambda x, s: x * s,
+)
+
 TARGET = Target(None, library.plan_of, None, prelude.supports, library.keeps)
 
 

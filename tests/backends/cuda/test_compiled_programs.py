@@ -17,7 +17,7 @@ from fgrad.backends.cuda.executable import Target
 from fgrad.backends.cuda.module import CudaCode
 from fgrad.core.transforms.stage import hoist
 from tests.backends.cuda.host_device import Launched, by_rules
-from tests.backends.cuda.programs import PROGRAMS, normal
+from tests.backends.cuda.programs import PROGRAMS, SCALE, normal
 from tests.backends.cuda.shim_device import ShimDevice
 from tests.shim import build
 
@@ -88,20 +88,6 @@ def test_a_program_can_be_looked_at():
     assert "test_compiled_programs.py" in kernel.lines[0]
     assert [step.kind for step in inspection.schedule_of(made)] == ["library", "kernel"]
     assert inspection.memory_of(made).result_bytes == 32
-
-
-SCALE = fg.cuda_kernel(
-    """extern "C" __global__ void scale(const float* x, const float* s, float* y, int n)
-    {
-        int i = blockIdx.x * blockDim.x + threadIdx.x;
-        if (i < n) y[i] = x[i] * s[0];
-    }""",
-    "scale",
-    out=lambda x, s: x,
-    scalars=lambda x, s: [x.size],
-    vjp=lambda ct, y, x, s: (SCALE(ct, s), fnp.sum(ct * x).reshape(1)),
-    cpu=lambda x, s: x * s,
-)
 
 
 def emulated(monkeypatch, device):
