@@ -11,13 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.backends.cpu.arrays import (
-    copied,
-    duplicate,
-    prepare,
-    settle,
-    strided,
-)
+from fgrad.backends.cpu.arrays import copied, duplicate, prepare, settle, strided
 from fgrad.backends.cpu.binding import Binder, function_of, run_in_own, run_in_slab
 from fgrad.backends.cpu.blocks import LEAST_BYTES, blocks, not_sole
 from fgrad.backends.cpu.functions import sole
