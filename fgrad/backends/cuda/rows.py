@@ -87,7 +87,8 @@ class Rows:
             text.add("const I first = chunk * I(w.per) * TEAMS + team;")
             head = "for (I turn = 0; turn < I(w.per); ++turn)"
         if self.lone:
-            text.add("#pragma unroll 4")
+            short = sum(len(p.body) for p in self.plan.passes) <= _SHORT
+            text.add(f"#pragma unroll {4 if short else 1}")
         with text.block(head):
             if self.alive == "true":
                 text.add("const I row = within;")
