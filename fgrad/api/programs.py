@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgrad.api.donation import claim, give_away, restore, stand_ins
-from fgrad.api.execution import Runnable, runnable
+from fgrad.api.execution import Runnable, brought_to, named_device, runnable
 from fgrad.core import trees
 from fgrad.core.config import config
 from fgrad.core.errors import ArgumentError, OutOfMemoryError
-from fgrad.core.evaluate import WEAK, ArrayImpl, DonatedBuffer, borrow, library_of
+from fgrad.core.evaluate import WEAK, ArrayImpl, DonatedBuffer, borrow, is_buffer, library_of
 from fgrad.core.ir import ClosedJaxpr, Jaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer
@@ -38,8 +38,9 @@ class Entry:
     """
 
     __slots__ = (
-        "cached", "closed", "consts", "donated", "flags", "gone", "jaxpr", "out_tree", "program",
-        "single",
+        "cached", "closed", "consts", "device", "donated", "flags", "gone", "jaxpr", "kept",
+        "out_tree",
+        "program", "single",
     )  # fmt: skip
 
     def __init__(self, closed: ClosedJaxpr, out_tree: Any, donated: tuple[int, ...] = ()) -> None:
@@ -49,8 +50,10 @@ class Entry:
         self.donated = tuple(len(self.consts) + i for i in donated)
         self.out_tree = out_tree
         self.flags = [WEAK if a.weak_type else 0 for a in self.jaxpr.out_avals]
+        self.device = named_device(self.jaxpr)
         self.program: Runnable | None = None
         self.gone: list[DonatedBuffer] | None = None
+        self.kept: list[int] = []
         self.cached = False
         self.single = out_tree.is_leaf()
 
@@ -68,11 +71,20 @@ def run_entry(
     """
     buffers = [v._data for v in inputs]
     others = _others(buffers)
+    if entry.device is not None:
+        xp, given = brought_to(entry.device, next(iter(others), np), buffers)
+        buffers, others = list(given), {xp} - {np}
     if config.debug_nans or config.debug_infs:
         outs = call(entry.jaxpr, *inputs, name=name)
     elif others:
         (xp,) = others
-        outs = wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
+        compiled = runnable(entry.jaxpr, xp, entry.donated if donate else ())
+        if compiled.taken:
+            return _run_donated(compiled, entry, inputs, buffers, name)
+        if compiled.fresh:
+            outs = run_flat(compiled, entry.flags, buffers)
+        else:
+            outs = wrap(compiled(xp, buffers), entry.flags, buffers)
     elif entry.donated and not donate:
         return run_flat(runnable(entry.jaxpr), entry.flags, buffers)
     else:
@@ -85,6 +97,13 @@ def run_entry(
     if donate:
         give_away(inputs, entry.donated, name)
     return outs
+
+
+def library_in(leaves: Sequence[Any]) -> ModuleType:
+    """The array library for which a call with some arguments is compiled: NumPy, or another one."""
+    data = [x._data if type(x) is ArrayImpl else x for x in leaves]
+    found = _others([x for x in data if is_buffer(x)])
+    return next(iter(found), np)
 
 
 def _others(buffers: Sequence[Any]) -> set[ModuleType]:
@@ -103,8 +122,9 @@ def _run_donated(
     """
     if entry.gone is None:
         avals = entry.jaxpr.in_avals
+        entry.kept = [i for i in range(len(avals)) if i not in entry.donated]
         entry.gone = stand_ins([avals[i] for i in entry.donated], name)
-    given = claim(program, inputs, buffers, entry.donated, entry.gone)
+    given = claim(program, inputs, buffers, entry.donated, entry.gone, entry.kept, name)
     try:
         return run_flat(program, entry.flags, buffers)
     except BaseException as error:
@@ -210,8 +230,9 @@ class Lowered:
             return [b3]
     """
 
-    def __init__(self, entry: Entry, name: str, tree: Any) -> None:
+    def __init__(self, entry: Entry, name: str, tree: Any, xp: ModuleType = np) -> None:
         self._entry = entry
+        self._xp = xp
         self._name = name
         self._tree = tree
         self.jaxpr = entry.closed
@@ -225,7 +246,7 @@ class Lowered:
 
     @property
     def _program(self) -> Runnable:
-        return runnable(self._entry.jaxpr, donated=self._entry.donated)
+        return runnable(self._entry.jaxpr, self._xp, self._entry.donated)
 
     @property
     def optimized(self) -> Jaxpr:
@@ -281,7 +302,7 @@ class Lowered:
     def compile(self) -> "Compiled":
         """The program as a function of the call's arguments, less static ones."""
         _ = self._program
-        return Compiled(self._entry, self._name, self._tree)
+        return Compiled(self._entry, self._name, self._tree, self._xp)
 
 
 class Compiled(Lowered):

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fgrad import lax, linearize, vjp
+from fgrad.compile.replay import replays
 from fgrad.core.evaluate import as_value
 from fgrad.testing import batching, laws, programs
 from fgrad.testing.functions import evaluate, random_like
@@ -168,8 +169,11 @@ def test_programs_staged_run_as_they_do_eagerly(program, seed):
 @pytest.fixture
 def small_values_count(monkeypatch):
     """Between forward and backward, values are decided however small they are."""
+    replays.clear()  # what others have decided is not decided again
     for name in ("mincut", "scancut"):
         monkeypatch.setattr(sys.modules[f"fgrad.compile.passes.{name}"], "LEAST_BYTES", 0)
+    yield
+    replays.clear()
 
 
 def with_gradients(f):

@@ -41,9 +41,9 @@ def write_flat(text: Text, kernel: Kernel) -> None:
         text.add(f"const I line = fg_quotient(group, I(w.across)), {last} = {within};")
         text.add(*decode("line", list(range(count - 1)), kernel))
         write(form.lanes)
-    elif form.lanes == 1:
-        text.add(f"const I {last} = group;")
-        write(1)
+    elif form.exact:
+        text.add(f"const I {last} = group * {form.lanes};")
+        write(form.lanes)
     else:
         text.add(f"I {last} = group * {form.lanes};")
         with text.block(f"if ({last} + {form.lanes} <= I(w.n0))"):

@@ -18,6 +18,7 @@ from fgrad.backends.cuda.text import Text
 from fgrad.backends.cuda.types import dtype_of, type_name
 from fgrad.compile.kernel import Kernel, Load, Reduce, Scan, Store, uses
 
+_ROOM = 32  # values that a thread loads ahead of a pass
 _SHORT = 24  # values of a pass up to which a loop is unrolled
 
 
@@ -75,6 +76,7 @@ class Rows:
         text.add(
             "const I group = unit / I(w.chunks), chunk = unit % I(w.chunks), rows = I(w.rows);"
         )
+        text.add(*decode("group", list(range(self.kernel.kept)), self.kernel))
         for i in self.sums:
             self.begin_sum(i)
         if self.alive == "true":
@@ -85,14 +87,15 @@ class Rows:
             text.add("const I first = chunk * I(w.per) * TEAMS + team;")
             head = "for (I turn = 0; turn < I(w.per); ++turn)"
         if self.lone:
-            text.add("#pragma unroll 4")
+            short = sum(len(p.body) for p in self.plan.passes) <= _SHORT
+            text.add(f"#pragma unroll {4 if short else 1}")
         with text.block(head):
             if self.alive == "true":
-                text.add("const I row = group * rows + within;")
+                text.add("const I row = within;")
             else:
                 text.add("const I within = first + turn * TEAMS;")
                 text.add("const bool alive = within < rows;")
-                text.add("const I row = group * rows + (alive ? within : 0);")
+                text.add("const I row = alive ? within : 0;")
             self.row()
         for i in self.sums:
             self.end_sum(i)
@@ -149,7 +152,8 @@ class Rows:
     def row(self) -> None:
         """Write what is done for one row."""
         text, kernel, s = self.text, self.kernel, self.s
-        text.add(*decode("row", list(range(len(kernel.outer))), kernel))
+        kept = kernel.kept if self.sums else 0
+        text.add(*decode("row", list(range(kept, len(kernel.outer))), kernel))
         split, here = self.form.split, self.step.number
         for number, p in enumerate(self.plan.passes):
             if split and number > here:
@@ -183,6 +187,7 @@ class Rows:
     def a_pass(self, p: Pass) -> None:
         """Walk over the row, and reduce what its threads have collected."""
         text, kernel = self.text, self.kernel
+        p = replace(p, keeps=[*p.keeps, *self.ahead(p)])
         for v in p.keeps:
             text.add(f"{type_name(dtype_of(self.kernel, v))} k{v}[ITEMS * V];")
         for i in p.reduces:
@@ -282,6 +287,12 @@ class Rows:
                 with text.block(f"if ({live})" if live else ""):
                     self.decode()
                     Group(text, replace(s, values=s.values.copy()), part).write()
+
+    def ahead(self, p: Pass) -> list[int]:
+        """Loads of a pass that should not wait for stores to elements before theirs."""
+        early = [v for v in p.body if v not in p.keeps and v in self.form.vectors]
+        most = _ROOM // (self.form.items * self.form.lanes) if self.form.items > 1 else 0
+        return [v for v in early if self.is_early(v)][:most] if p.stores else []
 
     def is_early(self, v: int) -> bool:
         """Whether a value is a load that waits for nothing but row values."""

@@ -18,6 +18,7 @@ from fgrad.compile.lower.nested import can_read
 from fgrad.compile.lower.program import Access, Program, accesses
 from fgrad.compile.lower.strided import Strided, strided
 from fgrad.compile.plan import contiguous
+from fgrad.compile.sizes import Filled, is_sized
 from fgrad.core.ir import Atom, Literal, Var
 from fgrad.core.primitive import Lowering
 
@@ -259,6 +260,8 @@ def _filled(program: Program, atom: Atom) -> Literal | None:
     while view is not None and view[0].primitive.lower.data in ("broadcast", "reshape"):  # type: ignore[union-attr]
         source = view[0].inputs[0]
         if isinstance(source, Literal):
+            if is_sized(source.value, *aval.shape):
+                return Literal(Filled(source.value), aval)
             value = np.asarray(source.value, aval.dtype)
             return Literal(np.broadcast_to(value, aval.shape), aval)
         view = program.view_of(source)
