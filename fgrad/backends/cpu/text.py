@@ -13,6 +13,7 @@ No instruction has fast-math flags: each result is rounded once.
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, ClassVar
 
 Operand = str | int | float
 
@@ -72,8 +73,11 @@ class Builder:
         globals: Declarations and definitions that the instructions refer to, by name. Builders
             of one module share them.
         types: The type of a lane, and the number of lanes, of each name.
+        control: In a builder of another language than LLVM IR: what it has for the functions of
+            `vmath.branches` and `vmath.outlined`.
     """
 
+    control: ClassVar[Any] = None
     __slots__ = ("_count", "block", "globals", "lines", "types", "width")
 
     def __init__(self, width: int, globals: dict[str, str] | None = None) -> None:
@@ -219,6 +223,25 @@ class Builder:
         if old == new:
             return x
         return self.cast("trunc" if new < old else "sext" if signed else "zext", x, scalar)
+
+    # Instructions on values of `width` lanes, whose types the caller knows
+
+    def operation(self, op: str, scalar: str, *operands: str) -> str:
+        """An instruction whose operands and result have one type: 'fadd', 'fneg', 'shl'."""
+        return self.emit(f"{op} {self.vector(scalar)} {', '.join(operands)}", scalar)
+
+    def compare(self, op: str, scalar: str, x: str, y: str) -> str:
+        """A comparison: 'fcmp olt', 'icmp eq' and so on."""
+        return self.emit(f"{op} {self.vector(scalar)} {x}, {y}", "i1")
+
+    def converted(self, op: str, old: str, new: str, x: str) -> str:
+        """A conversion instruction from one scalar type to another."""
+        return self.emit(f"{op} {self.vector(old)} {x} to {self.vector(new)}", new)
+
+    def choose(self, scalar: str, which: str, x: str, y: str) -> str:
+        """The value x where `which` is true, else y."""
+        kind = self.vector(scalar)
+        return self.emit(f"select {self.vector('i1')} {which}, {kind} {x}, {kind} {y}", scalar)
 
     def intrinsic(self, name: str, result: str, *operands: tuple[str, str]) -> str:
         """Call an intrinsic that is overloaded on its result.

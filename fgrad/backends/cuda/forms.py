@@ -3,6 +3,7 @@
 ::
 
     flat      a thread computes neighbours along the last axis of some row; nothing is ordered
+    tiled     a block computes a tile of two axes, since operands lie along the one or the other
     columns   the same, but walks over the other inner axes: scans that leave the last axis out
     rows      a team of threads computes a row, pass by pass
 
@@ -28,16 +29,21 @@ from fgrad.compile.kernel import (
     Scan,
     Store,
     remembered,
+    uses,
 )
 
-FLAT, COLUMNS, ROWS = "flat", "columns", "rows"
+FLAT, TILED, COLUMNS, ROWS = "flat", "tiled", "columns", "rows"
 THREADS = 256  # of a block, unless a row takes more
 MOST = 1024  # threads of a block
 WARP = 32
 CHAIN = 64  # additions that one accumulator takes before another takes over
-_BUSY = 132 * 1024  # threads that keep a large device busy
-_ROOM = 64  # registers for values that are kept, of each thread of a block of up to 512
+BUSY = 1024  # threads that keep a multiprocessor busy
+_BUSY = 132 * BUSY  # a large device
+_ROOM = 40  # registers of a thread for values that are kept; there are 64, if `BUSY` threads fit
 _LONG = 1 << 15  # elements of a row from which several blocks may share it
+_STRETCH, _STRETCHES = 32, 64  # of scans that leave the last axis out: least length, most of them
+_TILE = 16  # elements along two axes from which tiles pay
+_STAGED = 4  # operands that go through a block's memory at most
 _RANGES = 512  # blocks that share a row at most
 
 
@@ -46,7 +52,7 @@ class Form:
     """What code depends on beside the kernel's instructions.
 
     Attributes:
-        scheme: 'flat', 'columns' or 'rows'.
+        scheme: 'flat', 'tiled', 'columns' or 'rows'.
         lanes: Neighbouring elements that a thread computes together.
         vectors: The instructions that access those of an operand at once.
         wide: Whether an index may need 64 bits.
@@ -54,8 +60,14 @@ class Form:
         teams: Rows that a block computes side by side.
         items: How many times `lanes` elements a thread has of a row (or of its block's range), all
             held in registers; 0 if it walks over the row, once for each pass.
-        split: Whether several blocks share a row, and each pass is a launch of its own.
+        exact: Whether they fill the row.
+        split: Whether several blocks share a row, and each pass is a launch of its own; or whether
+            several threads share what is scanned.
         segments: Whether parts of a team walk over segments of a row, since some are folded.
+        part: The threads of such a part.
+        axis: Of a tile the axis beside the last.
+        side: Of a tile the elements along each of the two.
+        staged: The loads of neighbours along `axis`.
     """
 
     scheme: str
@@ -65,8 +77,13 @@ class Form:
     team: int = 1
     teams: int = THREADS
     items: int = 0
+    exact: bool = False
     split: bool = False
     segments: bool = False
+    part: int = 1
+    axis: int = 0
+    side: int = 0
+    staged: tuple[int, ...] = ()
 
     @property
     def threads(self) -> int:
@@ -79,12 +96,18 @@ def form_of(kernel: Kernel) -> Form:
     """The form of a kernel."""
     wide = _is_wide(kernel)
     ordered = [i for i in kernel.body if isinstance(i, Reduce | Scan | Accumulate | Fold)]
-    if not ordered and not _meets_itself(kernel):
+    if not ordered and kernel.length and not _meets_itself(kernel):
+        axis, staged = _transposed(kernel)
+        if staged:
+            narrow = all(_width(kernel, v) < 4 for v in staged)
+            return Form(TILED, 1, (), wide, axis=axis, side=64 if narrow else 32, staged=staged)
         lanes, vectors = _lanes(kernel, tail=not kernel.outer and len(kernel.inner) == 1)
         return Form(FLAT, lanes, vectors, wide)
     lanes, vectors = _lanes(kernel, tail=False)
-    if any(isinstance(i, Scan) and i.free for i in ordered):
-        return Form(COLUMNS, lanes, vectors, wide)
+    if kernel.length and any(isinstance(i, Scan) and i.free for i in ordered):
+        threads = kernel.rows * -(-kernel.inner[-1] // lanes)
+        few = threads < _BUSY and prod(kernel.inner[:-1]) >= 2 * _STRETCH
+        return Form(COLUMNS, lanes, vectors, wide, split=few and _is_splittable(kernel))
     return _rows(kernel, lanes, vectors, wide)
 
 
@@ -101,20 +124,26 @@ def accumulates(kernel: Kernel) -> list[int]:
 
 
 def accumulator(kernel: Kernel, i: int) -> "np.dtype[np.generic]":
-    """The dtype in which a `Reduce`, `Accumulate` or `Fold` collects.
+    """The dtype in which a `Reduce`, `Accumulate` or `Fold` collects, or the total of a `Scan`.
 
     Products of float32 collect in float64: in which order factors come must not decide whether
     part of the product leaves the range of numbers.
     """
     instr = kernel.body[i]
+    if isinstance(instr, Scan):
+        return instr.dtype
     assert isinstance(instr, Reduce | Accumulate | Fold)
     dtype = dtype_of(kernel, instr.arg)
     return np.dtype("d") if instr.monoid == "mul" and dtype == np.float32 else dtype
 
 
 def ranges(kernel: Kernel) -> int:
-    """The blocks that share a row."""
+    """The blocks that share a row; the stretches of a scan that leaves the last axis out."""
     form = form_of(kernel)
+    if form.scheme == COLUMNS and form.split:
+        threads = kernel.rows * -(-kernel.inner[-1] // form.lanes)
+        most = prod(kernel.inner[:-1]) // _STRETCH
+        return min(most, _STRETCHES, max(1, 2 * _BUSY // max(1, threads)))
     if form.scheme != ROWS:
         return 1
     if form.items:
@@ -127,8 +156,10 @@ def ranges(kernel: Kernel) -> int:
 
 
 def span(kernel: Kernel) -> int:
-    """The elements of a row that one block has."""
+    """The elements of a row that one block has, or a stretch of each of its columns."""
     form = form_of(kernel)
+    if form.scheme == COLUMNS:
+        return -(-prod(kernel.inner[:-1]) // ranges(kernel))
     step = form.team * form.lanes * max(1, form.items)
     return step * -(-kernel.length // (step * ranges(kernel)))
 
@@ -141,6 +172,12 @@ def rows_per_team(kernel: Kernel) -> int:
     several = 1 if any(isinstance(i, Reduce) for i in kernel.body) else 2
     blocks = several * _BUSY // form.threads
     return min(CHAIN, max(1, -(-kernel.rows * ranges(kernel) // (blocks * form.teams))))
+
+
+def partials(kernel: Kernel) -> int:
+    """The partial results that are added up for one kept index."""
+    form = form_of(kernel)
+    return chunks(kernel) * (1 if form.items else form.teams)
 
 
 def chunks(kernel: Kernel) -> int:
@@ -157,18 +194,21 @@ def chunks(kernel: Kernel) -> int:
 def _lanes(kernel: Kernel, *, tail: bool) -> tuple[int, tuple[int, ...]]:
     """The elements that a thread should compute together, and which accesses are vectors then.
 
-    As many as make 16 bytes of the widest operand. Without `tail` they must divide the last axis.
+    As many as make 16 bytes of the widest operand that has an element for each. Without `tail` they
+    must divide the last axis.
     """
     level = levels(kernel)
     size = kernel.inner[-1]
     steps = [i for i, instr in enumerate(kernel.body)
              if isinstance(instr, MAPPED) and instr.map.strides[-1] == 1]  # fmt: skip
-    for lanes in (8, 4, 2):
+    most = 4 if any(isinstance(i, Scan) for i in kernel.body) else 8
+    for lanes in (n for n in (8, 4, 2) if n <= most):
         if size < lanes or (size % lanes and not tail):
             continue
         found = tuple(i for i in steps if _is_vector(kernel, i, lanes, level))
-        sizes = [_width(kernel, i) for i in found]
-        if found and lanes * max(sizes) <= 16:
+        widest = max(map(_width, [kernel] * len(found), found), default=16)
+        all_over = [_width(kernel, i) for i in found if _is_everywhere(kernel, i)]
+        if found and lanes * max(all_over, default=widest) <= 16:
             return lanes, found
     return 1, ()
 
@@ -177,6 +217,14 @@ def _width(kernel: Kernel, i: int) -> int:
     instr = kernel.body[i]
     assert isinstance(instr, MAPPED)
     return kernel.operands[instr.operand].dtype.itemsize
+
+
+def _is_everywhere(kernel: Kernel, i: int) -> bool:
+    """Whether an instruction accesses an element of its own at each index."""
+    instr = kernel.body[i]
+    assert isinstance(instr, MAPPED)
+    sizes = (*kernel.outer, *kernel.inner)
+    return all(s or n == 1 for s, n in zip(instr.map.strides, sizes, strict=True))
 
 
 def _is_vector(kernel: Kernel, i: int, lanes: int, level: list[int]) -> bool:
@@ -193,6 +241,24 @@ def _is_vector(kernel: Kernel, i: int, lanes: int, level: list[int]) -> bool:
     steps = [s for s, n in zip(m.strides[:-1], sizes[:-1], strict=True) if n > 1]
     steps += [s for _, s in m.indirect]
     return m.offset % lanes == 0 and all(s % lanes == 0 for s in steps)
+
+
+# Transposes
+
+
+def _transposed(kernel: Kernel) -> tuple[int, tuple[int, ...]]:
+    """An axis beside the last, and the loads whose elements are neighbours along it."""
+    level = levels(kernel)
+    sizes = (*kernel.outer, *kernel.inner)
+    found: dict[int, list[int]] = {}
+    for v, instr in enumerate(kernel.body):
+        if isinstance(instr, Load) and level[v] == LANE and abs(instr.map.strides[-1]) > 1:
+            for axis, step in enumerate(instr.map.strides[:-1]):
+                plain = not instr.bounds and not instr.map.indirect
+                if plain and abs(step) == 1 and min(sizes[axis], sizes[-1]) >= _TILE:
+                    found.setdefault(axis, []).append(v)
+    axis = max(found, key=lambda a: len(found[a]), default=0)
+    return axis, tuple(found.get(axis, ())[:_STAGED])
 
 
 # Indices
@@ -236,27 +302,49 @@ def _rows(kernel: Kernel, lanes: int, vectors: tuple[int, ...], wide: bool) -> F
     if any(isinstance(i, Fold) for i in body) or _meets_itself(kernel):
         ordered = any(isinstance(i, Scan) for i in body)  # over segments, one after the other
         team = 1 if ordered else min(256, _power(n))
-        return Form(ROWS, lanes, vectors, wide, team, max(1, THREADS // team), segments=True)
+        teams = THREADS // team if team <= WARP else 1
+        part = min(WARP, team, _power(max(1, -(-kernel.inner[-1] // lanes))))
+        return Form(ROWS, lanes, vectors, wide, team, teams, segments=True, part=part)
     reduces = any(isinstance(i, Reduce | Scan) for i in body)
     if not reduces:
         team = min(64, _power(-(-n // lanes)))
-        return Form(ROWS, lanes, vectors, wide, team, THREADS // team, 1)
+        exact = kernel.length > 0 and kernel.length % (team * lanes) == 0
+        return Form(ROWS, lanes, vectors, wide, team, THREADS // team, 1, exact)
     held = _held(kernel)
     for team in (1 << k for k in range(11)):
         items = -(-n // (team * lanes))
         if items == 1 or _fits(kernel, team, items * lanes, held):
-            return Form(ROWS, lanes, vectors, wide, team, max(1, THREADS // team), items)
-    alone = not any(isinstance(i, Scan | Accumulate) for i in body)
+            teams = THREADS // team if team <= WARP else 1
+            exact = kernel.length == team * lanes * items
+            return Form(ROWS, lanes, vectors, wide, team, teams, items, exact)
+    alone = not any(isinstance(i, Accumulate) for i in body) and _is_splittable(kernel)
     split = alone and n >= _LONG and kernel.rows * MOST < _BUSY
-    return Form(ROWS, lanes, vectors, wide, 512, 1, split=split)
+    # A row is read again in each pass: fewer rows at a time stay in the caches.
+    return Form(ROWS, lanes, vectors, wide, 512 if split else MOST, 1, split=split)
+
+
+def _is_splittable(kernel: Kernel) -> bool:
+    """Whether the scans of a kernel can go on from reductions of what lies ahead.
+
+    Products of floats cannot, whose order must stay, nor scans of scans.
+    """
+    above: set[int] = set()
+    for v, instr in enumerate(kernel.body):
+        scanned = not above.isdisjoint(uses(instr))
+        if isinstance(instr, Scan):
+            ordered = "mul" in instr.monoid and instr.dtype.kind == "f"
+            if scanned or ordered:
+                return False
+        if scanned or isinstance(instr, Scan):
+            above.add(v)
+    return True
 
 
 def _fits(kernel: Kernel, team: int, elements: int, held: int) -> bool:
     """Whether a team's threads should take that many elements of a row into registers each."""
     if team < WARP or (team < MOST and kernel.rows * team < _BUSY // 2):
         return False
-    room, most = (_ROOM, 16) if team < 512 else (_ROOM, 32) if team == 512 else (_ROOM // 2, 32)
-    return elements <= most and elements * held <= room
+    return elements <= (16 if team < 512 else 32) and elements * held <= _ROOM
 
 
 def _power(n: int) -> int:

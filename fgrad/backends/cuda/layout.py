@@ -13,11 +13,12 @@ The words of a kernel are the sizes of its axes, then what follows from sizes (h
 among blocks, where partial results lie), then, for each instruction, the offset, strides and
 indirect strides of its map and bounds, and the bits of its number. Offsets of 0 and strides of 0 or
 1 are part of the code instead. The code depends on `key` alone: kernels of one key differ in words
-and in numbers of blocks.
+and in numbers of blocks, and one launch can do the work of several (`batches`).
 """
 
 import struct
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import accumulate
 from math import prod
 from typing import Any, NamedTuple
 
@@ -25,18 +26,21 @@ from fgrad.backends.cuda.axes import tidy
 from fgrad.backends.cuda.forms import (
     COLUMNS,
     FLAT,
+    ROWS,
     THREADS,
+    TILED,
     WARP,
     accumulates,
     accumulator,
     chunks,
     form_of,
+    partials,
     passes,
     ranges,
     rows_per_team,
     span,
 )
-from fgrad.backends.cuda.passes import ROW
+from fgrad.backends.cuda.passes import ROW, totals
 from fgrad.backends.cuda.types import number_bits, special
 from fgrad.compile.kernel import (
     MAPPED,
@@ -55,8 +59,10 @@ from fgrad.compile.kernel import (
     remembered,
 )
 
-COMBINE = "_combine"
+COMBINE, BATCH = "_combine", "_batch"
 ALIGNMENT = 16  # bytes, of operands and of scratch memory
+
+PARAMETER_BYTES = 32_764  # that a launch may be given, since CUDA 12.1
 
 Key = tuple[Any, ...]
 
@@ -80,28 +86,63 @@ class Function(NamedTuple):
 @remembered
 def launches(kernel: Kernel) -> tuple[Function, ...]:
     """The functions to launch for a kernel, in order; none if there is nothing to compute."""
-    kernel = tidy(kernel)
+    return tuple(f for f in _functions(tidy(kernel)) if f.grid)
+
+
+def _functions(kernel: Kernel) -> list[Function]:
     found = []
     form = form_of(kernel)
-    if form.scheme in (FLAT, COLUMNS):
-        found.append(Function("", -(-groups(kernel) // THREADS), THREADS, 0))
-    else:
+    if form.scheme == TILED:
+        found.append(Function("", _tiles(kernel), THREADS, 0))
+        return found
+    if form.scheme == ROWS:
         grid = blocks(kernel) * ranges(kernel)
-        for number in range(parts(kernel)):
-            suffix = f"_{number}" if number else ""
-            found.append(Function(suffix, grid, form.threads, 0))
-        if accumulates(kernel):
-            grid = sum(map(_combining, [kernel] * len(accumulates(kernel)), accumulates(kernel)))
-            found.append(Function(COMBINE, grid, THREADS, 0))
-    return tuple(f for f in found if f.grid)
+    else:
+        grid = -(-groups(kernel) * ranges(kernel) // THREADS)
+    for position in range(len(steps(kernel))):
+        found.append(Function(step_suffix(position), grid, form.threads, 0))  # noqa: PERF401
+    if accumulates(kernel):
+        grid = sum(map(_combining, [kernel] * len(accumulates(kernel)), accumulates(kernel)))
+        found.append(Function(COMBINE, grid, THREADS, 0))
+    return found
 
 
-def parts(kernel: Kernel) -> int:
-    """The functions that compute rows: one, or one for each pass, and one for what follows."""
-    if not form_of(kernel).split:
-        return 1
-    plan = passes(kernel)
-    return len(plan.passes) + bool(plan.passes[-1].reduces)
+def _tiles(kernel: Kernel) -> int:
+    form, end = form_of(kernel), len(kernel.outer) + len(kernel.inner) - 1
+    return prod(-(-n // form.side) if axis in (form.axis, end) else n
+                for axis, n in enumerate((*kernel.outer, *kernel.inner)))  # fmt: skip
+
+
+class Step(NamedTuple):
+    """What a function of a kernel does.
+
+    Attributes:
+        number: The pass that it runs; after the last one: what follows it.
+        totals: Whether it only reduces what that pass scans.
+    """
+
+    number: int
+    totals: bool = False
+
+
+def steps(kernel: Kernel) -> list[Step]:
+    """What the functions that compute rows do: the one everything, or each a pass."""
+    form, plan = form_of(kernel), passes(kernel)
+    if not form.split:
+        return [Step(0)]
+    found = []
+    for number in range(len(plan.passes)):
+        if totals(kernel, plan, number):
+            found.append(Step(number, totals=True))
+        found.append(Step(number))
+    if plan.passes[-1].reduces:
+        found.append(Step(len(plan.passes)))
+    return found
+
+
+def step_suffix(position: int) -> str:
+    """The suffix of one of the functions that compute rows."""
+    return f"_{position}" if position else ""
 
 
 def groups(kernel: Kernel) -> int:
@@ -135,15 +176,25 @@ def scratch_bytes(kernel: Kernel) -> int:
 
 def _scratch(kernel: Kernel) -> Iterator[tuple[str, int]]:
     """What lies in scratch memory: partial results, each with its size in bytes."""
-    units = blocks(kernel) if accumulates(kernel) else 0
+    units = partials(kernel) * prod(kernel.outer[: kernel.kept])
     for i in accumulates(kernel):
         count = units * partial_size(kernel, i)
         yield f"at{i}", _aligned(count * accumulator(kernel, i).itemsize)
     if form_of(kernel).split:
+        columns = form_of(kernel).scheme == COLUMNS
+        results = groups(kernel) * form_of(kernel).lanes if columns else kernel.rows
         for i, instr in enumerate(kernel.body):
-            if isinstance(instr, Reduce):
-                count = kernel.rows * ranges(kernel)
+            if isinstance(instr, Reduce | Scan):
+                count = results * ranges(kernel)
                 yield f"at{i}", _aligned(count * accumulator(kernel, i).itemsize)
+
+
+def _offsets(kernel: Kernel) -> Iterator[tuple[str, int]]:
+    """Where in scratch memory what lies."""
+    offset = 0
+    for name, size in _scratch(kernel):
+        yield name, offset
+        offset += size
 
 
 def _aligned(size: int) -> int:
@@ -170,7 +221,12 @@ def fields(kernel: Kernel) -> dict[str, int]:
     form = form_of(kernel)
     if form.scheme in (FLAT, COLUMNS):
         found["groups"] = groups(kernel)
-    else:
+        found["across"] = -(-kernel.inner[-1] // form.lanes)
+        found["segments"] = prod(kernel.inner[:-1])
+        found["ranges"] = ranges(kernel)
+        found["span"] = span(kernel)
+        found.update(_offsets(kernel))
+    elif form.scheme == ROWS:
         kept = kernel.kept if accumulates(kernel) else 0
         found["rows"] = prod(kernel.outer[kept:])
         found["length"] = kernel.length
@@ -178,12 +234,12 @@ def fields(kernel: Kernel) -> dict[str, int]:
         found["per"] = rows_per_team(kernel)
         found["ranges"] = ranges(kernel)
         found["span"] = span(kernel)
-        offset = 0
-        for name, size in _scratch(kernel):
-            found[name] = offset
-            offset += size
+        found.update(_offsets(kernel))
         if accumulates(kernel):
             found["kept"] = prod(kernel.outer[:kept])
+            found["partials"] = partials(kernel)
+        if form.segments:
+            found["segments"] = prod(kernel.inner[:-1])
     for i, instr in enumerate(kernel.body):
         found.update(_instruction(i, instr))
     return found
@@ -215,6 +271,60 @@ def _map_words(name: str, m: Map | Bound) -> Iterator[tuple[str, int]]:
 def stride_classes(m: Map | Bound) -> tuple[int, ...]:
     """For each axis 0 or 1, if that is the stride, or 2."""
     return tuple(s if s in (0, 1) else 2 for s in m.strides)
+
+
+# Several kernels at once
+
+
+def batches(kernels: Sequence[Kernel], limit: int = PARAMETER_BYTES) -> list[list[int]]:
+    """Which kernels can be launched together: positions in groups, some of one kernel alone.
+
+    Args:
+        kernels: Kernels none of which needs another's results.
+        limit: The most bytes of parameters of a launch.
+    """
+    found: dict[Hashable, list[list[int]]] = {}
+    for i, kernel in enumerate(kernels):
+        groups = found.setdefault(key(kernel), [])
+        if not groups or _parameter_bytes(kernel, len(groups[-1]) + 1) > limit:
+            groups.append([])
+        groups[-1].append(i)
+    return [group for groups in found.values() for group in groups]
+
+
+def _parameter_bytes(kernel: Kernel, count: int) -> int:
+    each = 8 * len(kernel.operands) + len(words(kernel)) + 8
+    starts = 8 * len(_functions(tidy(kernel))) * (count + 1)
+    return count * each + starts + 8
+
+
+def batch_launches(kernels: Sequence[Kernel]) -> tuple[Function, ...]:
+    """The functions of `code.batch_source` to launch for kernels of one key, in order.
+
+    A function has two parameters: a structure of pointers, those to the operands of each kernel one
+    after the other and then the one to scratch memory; and `batch_words`.
+    """
+    found = []
+    for members in zip(*(_functions(tidy(k)) for k in kernels), strict=True):
+        first = members[0]
+        grid = sum(f.grid for f in members)
+        found.append(first._replace(suffix=BATCH + first.suffix, grid=grid))
+    return tuple(f for f in found if f.grid)
+
+
+def batch_words(kernels: Sequence[Kernel]) -> bytes:
+    """The words that the functions of a batch are given."""
+    values: list[int] = []
+    for members in zip(*(_functions(tidy(k)) for k in kernels), strict=True):
+        values += accumulate((f.grid for f in members), initial=0)
+    offsets = list(accumulate((scratch_bytes(k) for k in kernels), initial=0))
+    values += offsets[:-1]
+    return struct.pack(f"<{len(values)}q", *values) + b"".join(map(words, kernels))
+
+
+def batch_scratch_bytes(kernels: Sequence[Kernel]) -> int:
+    """The bytes of memory that a batch needs beside its operands."""
+    return sum(map(scratch_bytes, kernels))
 
 
 # Which code

@@ -129,7 +129,7 @@ def passes_of(kernel: Kernel, *, keep: bool) -> Passes:
             later = (r for q in plan.passes[1:] for r in _roots(kernel, q))
             roots |= {v for v in _needed(kernel, later, level, lambda _: False)
                       if isinstance(kernel.body[v], Load) and level[v] == LANE
-                      and not stage[v]}  # fmt: skip
+                      and not stage[v] and _is_worth_keeping(kernel, v)}  # fmt: skip
         p.body = _needed(kernel, roots, level, ready.__contains__)
         for v in p.body:
             if v in ready:
@@ -140,6 +140,15 @@ def passes_of(kernel: Kernel, *, keep: bool) -> Passes:
     for v, (home, _) in plan.kept.items():
         plan.passes[home].keeps.append(v)
     return plan
+
+
+def totals(kernel: Kernel, plan: Passes, number: int) -> Pass | None:
+    """A pass that reduces what the scans of a pass scan; None if there are none."""
+    scans = [v for v in plan.passes[number].body if isinstance(kernel.body[v], Scan)]
+    if not scans:
+        return None
+    args = {a for v in scans for a in uses(kernel.body[v])}
+    return Pass(body=_needed(kernel, args, plan.level, lambda _: False), reduces=scans)
 
 
 def _count(kernel: Kernel, level: list[int], stage: list[int]) -> int:
@@ -173,8 +182,12 @@ def _home(plan: Passes, v: int) -> int:
 
 
 def _is_worth_keeping(kernel: Kernel, v: int) -> bool:
+    """Whether a value should be kept: not what is cheap, or the same for all rows and near."""
     instr = kernel.body[v]
-    return isinstance(instr, Load | Scan) or (isinstance(instr, Compute) and instr.op not in _CHEAP)
+    if isinstance(instr, Load):
+        first = len(kernel.outer)
+        return not first or any(instr.map.strides[:first]) or bool(instr.map.indirect)
+    return isinstance(instr, Scan) or (isinstance(instr, Compute) and instr.op not in _CHEAP)
 
 
 def _roots(kernel: Kernel, p: Pass) -> set[int]:

@@ -1,12 +1,14 @@
 """The CUDA C that stands in front of every module, and what it can compute.
 
 `prelude.cuh` holds the types, the scalar operations as functions ``fg_<operation>``, conversions
-and reductions.
+and reductions, `lanes.cuh` what generated kernels need beside it; `special` adds the special
+functions that a module calls.
 """
 
 import functools
 from pathlib import Path
 
+from fgrad.backends.cuda import special
 from fgrad.compile.kernel import COMPUTED, CONVERSIONS, DType
 
 _ANY = frozenset(["eq", "ne", "lt", "le", "gt", "ge", "select", "isfinite", "isnan", "abs"])
@@ -35,7 +37,7 @@ def supports(op: str, dtype: DType) -> bool:
     if op in CONVERSIONS or op in _ANY:
         return True
     if dtype.kind == "f":
-        return op in _NUMBERS or op in _FLOATS
+        return op in _NUMBERS or op in _FLOATS or op in special.NAMES
     if dtype.kind == "b":
         return op in _TRUTHS
     return op in _NUMBERS or op in _INTEGERS
@@ -43,9 +45,10 @@ def supports(op: str, dtype: DType) -> bool:
 
 @functools.cache
 def _header() -> str:
-    return (Path(__file__).parent / "prelude.cuh").read_text(encoding="utf-8")
+    folder = Path(__file__).parent
+    return "".join((folder / f"{n}.cuh").read_text("utf-8") for n in ("prelude", "lanes"))
 
 
 def with_prelude(source: str) -> str:
     """A module: generated functions behind the definitions that they use."""
-    return f'{_header()}#line 1 "module"\n{source}'
+    return f'{_header()}{special.definitions(source)}#line 1 "module"\n{source}'

@@ -38,7 +38,8 @@ SPECIAL_FUNCTIONS = (
 
 def stated():
     """The table of the page: (name, dtype) → ulp."""
-    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \|", PAGE.read_text("utf-8"), re.M)
+    text = PAGE.read_text("utf-8").partition("## On NVIDIA GPUs")[0]
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \|", text, re.M)
     return {(n, c): float(u) for n, f, d in rows for c, u in (("float32", f), ("float64", d))}
 
 

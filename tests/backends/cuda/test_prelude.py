@@ -1,31 +1,21 @@
-"""The prelude on the CPU: every operation means what `core.scalar` says."""
-
-import shutil
+"""The prelude, on the CPU and on a card: every operation means what `core.scalar` says."""
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from fgrad.backends.cuda.prelude import with_prelude
 from tests.backends.cuda import operations as ops
-from tests.shim import build
+from tests.backends.cuda.targets import CARD, SHIM, launcher
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
+
+@pytest.fixture(scope="module", params=[SHIM, CARD])
+def target(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def launch():
-    return launcher(ops.source())
-
-
-def launcher(source):
-    shim = build(with_prelude(source))
-
-    def call(name, grid, block, arrays, count):
-        shim.run(name, grid, block, 0, [*arrays, count.to_bytes(8, "little")])
-        return arrays[-1]
-
-    return call
+def launch(target):
+    return launcher(target, ops.source())
 
 
 def test_exact_operations_are_those_of_numpy(launch):
@@ -44,8 +34,8 @@ def test_conversions_truncate_clamp_and_keep_bits(launch):
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
-def test_floats_of_16_bits_are_widened_exactly_and_rounded_to_even(name):
-    call = launcher(ops.stored_source())
+def test_floats_of_16_bits_are_widened_exactly_and_rounded_to_even(target, name):
+    call = launcher(target, ops.stored_source())
     stored = np.dtype(getattr(ml_dtypes, name, name))
     every = np.arange(2**16, dtype=np.uint16).view(stored)
     wide = ops.run(call, f"widen_{name}", (every,), np.dtype("f"))
@@ -61,8 +51,8 @@ def test_floats_of_16_bits_are_widened_exactly_and_rounded_to_even(name):
 
 
 @pytest.fixture(scope="module")
-def reductions():
-    return launcher(ops.reduction_source())
+def reductions(target):
+    return launcher(target, ops.reduction_source())
 
 
 @pytest.mark.parametrize("threads", [32, 256, 1024])

@@ -24,6 +24,9 @@ def unlikely(
     It runs only where the condition holds in some lane: a branch, after which the builder is in
     another block.
     """
+    if condition.builder.control is not None:
+        chosen: list[Lanes] = condition.builder.control.unlikely(condition, usual, compute)
+        return chosen
     builder, met = condition.builder, _any(condition)
     rare, after, before = builder.fresh("rare"), builder.fresh("after"), builder.block
     weights = '!prof !{!"branch_weights", i32 1, i32 2000}'
@@ -64,6 +67,9 @@ def repeat(
     Returns:
         The values after each lane's last step.
     """
+    if going.builder.control is not None:
+        values: list[Lanes] = going.builder.control.repeat(going, state, step)
+        return values
     builder, before = going.builder, going.builder.block
     start = [going, *state]
     body, after = builder.fresh("repeat"), builder.fresh("done")

@@ -47,8 +47,7 @@ class Lanes:
     def _binary(self, op: str, x: Number, y: Number) -> "Lanes":
         if self.is_float:
             op = _FLOAT_OPS[op]
-        kind = self.builder.vector(self.scalar)
-        name = self.builder.emit(f"{op} {kind} {self.text(x)}, {self.text(y)}", self.scalar)
+        name = self.builder.operation(op, self.scalar, self.text(x), self.text(y))
         return Lanes(self.builder, name, self.scalar)
 
     def __add__(self, other: Number) -> "Lanes":
@@ -95,15 +94,13 @@ class Lanes:
         return self._binary("ashr", self, count)
 
     def __neg__(self) -> "Lanes":
-        name = self.builder.emit(
-            f"fneg {self.builder.vector(self.scalar)} {self.name}", self.scalar
+        return Lanes(
+            self.builder, self.builder.operation("fneg", self.scalar, self.name), self.scalar
         )
-        return Lanes(self.builder, name, self.scalar)
 
     def _compare(self, predicate: str, other: Number) -> "Lanes":
-        kind = self.builder.vector(self.scalar)
         op = f"fcmp {predicate}" if self.is_float else f"icmp {predicate}"
-        name = self.builder.emit(f"{op} {kind} {self.name}, {self.text(other)}", "i1")
+        name = self.builder.compare(op, self.scalar, self.name, self.text(other))
         return Lanes(self.builder, name, "i1")
 
     def __lt__(self, other: Number) -> "Lanes":
@@ -139,9 +136,7 @@ class Lanes:
         return self._cast("bitcast", "float" if self.scalar == "i32" else "double")
 
     def _cast(self, op: str, scalar: str) -> "Lanes":
-        vector = self.builder.vector
-        text = f"{op} {vector(self.scalar)} {self.name} to {vector(scalar)}"
-        name = self.builder.emit(text, scalar)
+        name = self.builder.converted(op, self.scalar, scalar, self.name)
         return Lanes(self.builder, name, scalar)
 
     def double(self) -> "Lanes":
@@ -210,12 +205,7 @@ def where(condition: Lanes, x: Number, y: Number) -> Lanes:
     """The first where the condition holds, else y."""
     known = x if isinstance(x, Lanes) else y
     assert isinstance(known, Lanes)
-    vector = known.builder.vector
-    name = known.builder.emit(
-        f"select {vector('i1')} {condition.name}, {vector(known.scalar)} {known.text(x)}, "
-        f"{vector(known.scalar)} {known.text(y)}",
-        known.scalar,
-    )
+    name = known.builder.choose(known.scalar, condition.name, known.text(x), known.text(y))
     return Lanes(known.builder, name, known.scalar)
 
 

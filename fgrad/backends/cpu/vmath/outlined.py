@@ -19,6 +19,9 @@ def outlined(name: str, body: Body, *xs: Lanes) -> Lanes:
         *xs: The operands, all floats or all doubles.
     """
     builder, scalar = xs[0].builder, xs[0].scalar
+    if builder.control is not None:
+        value: Lanes = builder.control.outlined(name, body, *xs)
+        return value
     function = f"@fgrad.{name}.{scalar}.{builder.width}"
     kind = builder.vector("double")
     if function not in builder.globals:
