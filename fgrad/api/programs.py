@@ -40,8 +40,7 @@ class Entry:
 
     __slots__ = (
         "cached", "closed", "consts", "device", "donated", "flags", "gone", "jaxpr", "kept",
-        "out_tree",
-        "program", "single",
+        "out_tree", "program", "single",
     )  # fmt: skip
 
     def __init__(self, closed: ClosedJaxpr, out_tree: Any, donated: tuple[int, ...] = ()) -> None:

@@ -14,19 +14,8 @@ from fgrad.backends.cuda.places import axis_name, index, inside, last_name
 from fgrad.backends.cuda.text import Text
 from fgrad.backends.cuda.types import call, dtype_of, special, type_name
 from fgrad.compile.kernel import (
-    MAPPED,
-    Accumulate,
-    Compute,
-    Const,
-    Fold,
-    Index,
-    Kernel,
-    Load,
-    Reduce,
-    Scan,
-    Store,
-    uses,
-)
+    MAPPED, Accumulate, Compute, Const, Fold, Index, Kernel, Load, Reduce, Scan, Store, uses,
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -58,6 +47,11 @@ def monoid(kernel: Kernel, i: int) -> str:
 def collected(kernel: Kernel, i: int) -> str:
     """The C type in which an instruction collects."""
     return type_name(accumulator(kernel, i))
+
+
+def letter(kernel: Kernel, i: int) -> str:
+    """What the variables of reductions begin with."""
+    return "f" if isinstance(kernel.body[i], Fold) else "a"
 
 
 def adds_floats(kernel: Kernel, i: int) -> bool:
@@ -122,7 +116,7 @@ class Group:
             below = max((self.depth.get(a, 0) for a in uses(self.kernel.body[v])), default=0)
             self.depth[v] = below + self.is_scan(v)
         self.arrays = self.found_arrays()
-        for v in (v for v in s.plan.kept if v not in p.body):
+        for v in {*s.plan.kept, *p.keeps}.difference(p.body):
             self.local[v] = f"k{v}[{s.item} + k]"
 
     def is_scan(self, v: int) -> bool:
@@ -196,6 +190,9 @@ class Group:
         for i in vectors:
             stored = dtype_of(self.kernel, self.kernel.body[i].arg)  # type: ignore[union-attr]
             self.text.add(f"{type_name(stored)} o{i}[V];")
+        sums = [i for i in results if self.is_summed_first(i)]
+        for i in sums:
+            self.text.add(f"{collected(self.kernel, i)} g{i} = {nothing(self.kernel, i)};")
         if rest or results or copied:
             self.text.add("#pragma unroll")
             with self.text.block("for (int k = 0; k < V; ++k)"):
@@ -208,6 +205,15 @@ class Group:
         for i in vectors:
             place = f"p{self.operand(i)} + {self.place(i, '')}"
             self.text.add(f"{self.guard()}fg_store<V>({place}, o{i});")
+        for i in sums:
+            self.text.add(f"{letter(self.kernel, i)}{i}.add(g{i});")
+
+    def is_summed_first(self, i: int) -> bool:
+        """Whether the lanes of a group are added up before what they lose is carried."""
+        s = self.s
+        if s.form.lanes == 1 or s.form.items or s.live or s.form.scheme == COLUMNS:
+            return False
+        return isinstance(self.kernel.body[i], Reduce | Fold) and adds_floats(self.kernel, i)
 
     def guard(self) -> str:
         """What stands in front of an effect."""
@@ -293,8 +299,11 @@ class Group:
         value = self.local[uses(instr)[0]]
         match instr:
             case Reduce() | Fold() | Scan():
-                letter = "f" if isinstance(instr, Fold) else "a"
-                name = f"{letter}{i}{'[k]' if self.s.form.scheme == COLUMNS else ''}"
+                if self.is_summed_first(i):
+                    self.text.add(f"g{i} = fg_add(g{i}, {value});")
+                    return
+                lane = "[k]" if self.s.form.scheme == COLUMNS else ""
+                name = f"{letter(self.kernel, i)}{i}{lane}"
                 self.text.add(self.guard() + collect(self.s, i, name, value))
             case Accumulate():
                 kind, m = collected(self.kernel, i), monoid(self.kernel, i)

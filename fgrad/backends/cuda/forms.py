@@ -5,7 +5,7 @@
     flat      a thread computes neighbours along the last axis of some row; nothing is ordered
     tiled     a block computes a tile of two axes, since operands lie along the one or the other
     columns   the same, but walks over the other inner axes: scans that leave the last axis out
-    rows      a team of threads computes a row, pass by pass
+    rows      a team of threads computes a row, or a part of a long one, pass by pass
 
 A form depends on sizes and maps alone, never on the device, so that sums have one order.
 """
@@ -102,6 +102,10 @@ def form_of(kernel: Kernel) -> Form:
             narrow = all(_width(kernel, v) < 4 for v in staged)
             return Form(TILED, 1, (), wide, axis=axis, side=64 if narrow else 32, staged=staged)
         lanes, vectors = _lanes(kernel, tail=not kernel.outer and len(kernel.inner) == 1)
+        items = _stretch(kernel, lanes)
+        if items:
+            exact = kernel.length % (THREADS * lanes * items) == 0
+            return Form(ROWS, lanes, vectors, wide, THREADS, 1, items, exact)
         return Form(FLAT, lanes, vectors, wide, exact=kernel.inner[-1] % lanes == 0)
     lanes, vectors = _lanes(kernel, tail=False)
     if kernel.length and any(isinstance(i, Scan) and i.free for i in ordered):
@@ -246,6 +250,21 @@ def _is_vector(kernel: Kernel, i: int, lanes: int, level: list[int]) -> bool:
     steps = [s for s, n in zip(m.strides[:-1], sizes[:-1], strict=True) if n > 1]
     steps += [s for _, s in m.indirect]
     return m.offset % lanes == 0 and all(s % lanes == 0 for s in steps)
+
+
+def _stretch(kernel: Kernel, lanes: int) -> int:
+    """How many groups of lanes of one long row a thread should compute where nothing is ordered.
+
+    What belongs to the row is then computed once for them. 0: rows are too short for that.
+    """
+    if not kernel.outer or len(kernel.inner) > 1:
+        return 0
+    groups = -(-kernel.length // lanes)
+    for items in (4, 2):
+        step = THREADS * items
+        if -(-groups // step) * step <= groups + groups // 8:
+            return items
+    return 0
 
 
 # Transposes

@@ -18,6 +18,7 @@ from fgrad.backends.cuda.text import Text
 from fgrad.backends.cuda.types import dtype_of, type_name
 from fgrad.compile.kernel import Kernel, Load, Reduce, Scan, Store, uses
 
+_ROOM = 32  # values that a thread loads ahead of a pass
 _SHORT = 24  # values of a pass up to which a loop is unrolled
 
 
@@ -185,6 +186,7 @@ class Rows:
     def a_pass(self, p: Pass) -> None:
         """Walk over the row, and reduce what its threads have collected."""
         text, kernel = self.text, self.kernel
+        p = replace(p, keeps=[*p.keeps, *self.ahead(p)])
         for v in p.keeps:
             text.add(f"{type_name(dtype_of(self.kernel, v))} k{v}[ITEMS * V];")
         for i in p.reduces:
@@ -284,6 +286,12 @@ class Rows:
                 with text.block(f"if ({live})" if live else ""):
                     self.decode()
                     Group(text, replace(s, values=s.values.copy()), part).write()
+
+    def ahead(self, p: Pass) -> list[int]:
+        """Loads of a pass that should not wait for stores to elements before theirs."""
+        early = [v for v in p.body if v not in p.keeps and v in self.form.vectors]
+        most = _ROOM // (self.form.items * self.form.lanes) if self.form.items > 1 else 0
+        return [v for v in early if self.is_early(v)][:most] if p.stores else []
 
     def is_early(self, v: int) -> bool:
         """Whether a value is a load that waits for nothing but row values."""

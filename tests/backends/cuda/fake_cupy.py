@@ -57,6 +57,8 @@ class Stream:
     def __init__(self, device):
         self.device = device
 
+    done = False
+
     def record(self):
         log.append(("record", self.device))
         return ("event", self.device)

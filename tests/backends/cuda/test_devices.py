@@ -230,6 +230,8 @@ def test_block_until_ready_waits_for_each_device(cupy):
     fake_cupy.log.clear()
     assert tree[1].block_until_ready() is tree[1]
     assert fake_cupy.log == [("synchronize", 1)]
+    assert not tree[1].is_ready()
+    assert tree[2].is_ready()
 
 
 def test_memory_is_told(cupy):

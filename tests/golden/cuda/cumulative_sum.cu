@@ -10,6 +10,7 @@ extern "C" __global__ void __launch_bounds__(256, 4) cumulative_sum(float* p0, f
   const I within = unit * TEAMS + team, rows = I(w.rows);
   const I row = within;
   const I i0 = row;
+  float k0[ITEMS * V];
   fg_scan<fg_monoid_add, float, T, V> s1;
   #pragma unroll
   for (int c = 0; c < ITEMS; ++c) {
@@ -17,12 +18,11 @@ extern "C" __global__ void __launch_bounds__(256, 4) cumulative_sum(float* p0, f
     const bool live = at < high;
     const I e = live ? at : 0;
     const I j0 = e;
-    float x0[V];
-    fg_load<V>(x0, p0 + I(w.m0_0) * i0 + j0);
+    fg_load<V>(k0 + c * V, p0 + I(w.m0_0) * i0 + j0);
     float x1[V];
     #pragma unroll
     for (int k = 0; k < V; ++k) {
-      x1[k] = live ? x0[k] : fg_monoid_add::identity<float>();
+      x1[k] = live ? k0[c * V + k] : fg_monoid_add::identity<float>();
     }
     s1.step(x1);
     float o2[V];

@@ -66,19 +66,26 @@ extern "C" __global__ void __launch_bounds__(512, 2) layer_norm_backward(float* 
     const float v11 = fg_gather<fg_monoid_add, T>(ends11[within & 1]);
     const float v12 = fg_div(v10, v5);
     const float v13 = fg_div(v11, v5);
+    float k2[ITEMS * V];
     #pragma unroll
     for (int c = 0; c < ITEMS; ++c) {
       const I e = low + (c * T + t) * V;
       {
         const I j0 = e;
-        float x2[V];
-        fg_load<V>(x2, p2 + j0);
+        fg_load<V>(k2 + c * V, p2 + j0);
+      }
+    }
+    #pragma unroll
+    for (int c = 0; c < ITEMS; ++c) {
+      const I e = low + (c * T + t) * V;
+      {
+        const I j0 = e;
         float o18[V];
         #pragma unroll
         for (int k = 0; k < V; ++k) {
           const float v6 = fg_sub(k0[c * V + k], v3);
           const float v7 = fg_mul(v6, v4);
-          const float v8 = fg_mul(k1[c * V + k], x2[k]);
+          const float v8 = fg_mul(k1[c * V + k], k2[c * V + k]);
           const float v14 = fg_mul(v7, v13);
           const float v15 = fg_sub(v8, v12);
           const float v16 = fg_sub(v15, v14);

@@ -51,12 +51,14 @@ extern "C" __global__ void __launch_bounds__(512, 2) softmax_of_few_long_rows_1(
     const I j0 = e;
     float x0[V];
     fg_load<V>(x0, p0 + I(w.m0_0) * i0 + j0);
+    float g4 = fg_monoid_add::identity<float>();
     #pragma unroll
     for (int k = 0; k < V; ++k) {
       const float v2 = fg_sub(x0[k], v1);
       const float v3 = fg_exp(v2);
-      a4.add((float)v3);
+      g4 = fg_add(g4, v3);
     }
+    a4.add(g4);
   }
   __shared__ float ends4[1][T / 32];
   fg_leave<fg_monoid_add, float>(ends4[0], a4.result());
