@@ -14,7 +14,18 @@ from fgrad.backends.cuda.places import axis_name, index, inside, last_name
 from fgrad.backends.cuda.text import Text
 from fgrad.backends.cuda.types import call, dtype_of, special, type_name
 from fgrad.compile.kernel import (
-    MAPPED, Accumulate, Compute, Const, Fold, Index, Kernel, Load, Reduce, Scan, Store, uses,
+    MAPPED,
+    Accumulate,
+    Compute,
+    Const,
+    Fold,
+    Index,
+    Kernel,
+    Load,
+    Reduce,
+    Scan,
+    Store,
+    uses,
 )  # fmt: skip
 
 

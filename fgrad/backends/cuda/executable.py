@@ -64,6 +64,7 @@ class Program:
         constants: An array of the device with the numbers it needs.
         bases: Where these numbers, and the word of failed checks, lie.
         fresh: The types of the results that a call allocates.
+        results: For each result its position among inputs and those.
         checks: What failed checks are known by.
         source: The text that was compiled for it; empty if all of it was known.
     """
@@ -82,6 +83,7 @@ class Program:
         self.constants = device.upload(np.frombuffer(bytes(parts.constants) or b"\0", np.uint8))
         self.bases = (device.address(self.constants), device.fault_address())
         self.fresh = [(b.shape, b.dtype) for b in self.assembled.fresh]
+        self.results = self.assembled.results
         self.support = support
         self.segments = segments(self.assembled.items, device.conditional)
 
@@ -187,14 +189,16 @@ class Executable:
         with device.current():
             program = self.program(device)
             stream = device.stream()
-            slab = arena.take(device, stream, self.memory.arena_bytes)
+            size = self.memory.arena_bytes
+            slab = arena.take(device, stream, size) if size else program.constants
             try:
                 given, bases = self._bound(program, device, slab, arrays)
                 self._local.began = True
                 self._instance(program, device, stream).run(bases, stream)
             finally:
-                arena.give(device, stream, slab)
-        return [given[k] for k in program.assembled.results]
+                if size:
+                    arena.give(device, stream, slab)
+        return [given[k] for k in program.results]
 
     def _bound(
         self, program: Program, device: Device, slab: Any, arrays: Sequence[Any]
