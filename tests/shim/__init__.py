@@ -7,6 +7,7 @@ that does what is undefined on a device raises `LaunchError`, see ``machine.h``.
 import ctypes
 import functools
 import hashlib
+import mmap
 import os
 import re
 import subprocess
@@ -102,7 +103,7 @@ class Shim:
 
     def _checked(self, name: str, grid: Any, block: Any, shared: int, *rest: Any) -> None:
         which = self.names.index(name)
-        error = self._launch(which, _three(grid), _three(block), shared, *rest)
+        error = self._launch(which, _three(grid), _three(block), shared, *rest, _stacks())
         if error is not None:
             raise LaunchError(error.decode())
 
@@ -158,8 +159,9 @@ const shim::Entry entries[] = {{
 }}
 extern "C" const char* shim_launch(int which, const unsigned* grid, const unsigned* block,
                                    unsigned shared, void** params, const unsigned* sizes,
-                                   int last_first) {{
-  return shim::launch(entries[which], grid, block, shared, params, sizes, last_first);
+                                   int last_first, void* stacks) {{
+  return shim::launch(entries[which], grid, block, shared, params, sizes, last_first,
+                      (shim::Stacks*)stacks);
 }}
 """
 
@@ -173,6 +175,20 @@ def _folder() -> Path:
     for path in files[_KEPT_FILES:]:
         path.unlink(missing_ok=True)
     return folder
+
+
+@functools.cache
+def _stacks() -> Any:
+    """The memory of all fibers, with a page below each stack that nothing may touch."""
+    page, size, count = mmap.PAGESIZE, 256 << 10, 1024  # as in machine.h
+    memory = mmap.mmap(-1, size * count, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    libc = ctypes.CDLL(None)
+    for k in range(count):
+        libc.mprotect(ctypes.c_void_p(start + k * size), ctypes.c_size_t(page), 0)
+    stacks = (ctypes.c_void_p * 2)(None, start)
+    stacks.held = memory
+    return stacks
 
 
 @functools.cache
