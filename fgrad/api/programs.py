@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fgrad.api.constants import Moved, moved
 from fgrad.api.donation import claim, give_away, restore, stand_ins
 from fgrad.api.execution import Runnable, brought_to, named_device, runnable
 from fgrad.core import trees
@@ -40,8 +41,7 @@ class Entry:
 
     __slots__ = (
         "_elsewhere", "cached", "closed", "consts", "device", "donated", "flags", "gone", "jaxpr",
-        "kept",
-        "out_tree", "program", "single",
+        "kept", "moved", "out_tree", "program", "single",
     )  # fmt: skip
 
     def __init__(self, closed: ClosedJaxpr, out_tree: Any, donated: tuple[int, ...] = ()) -> None:
@@ -58,6 +58,7 @@ class Entry:
         self.cached = False
         self.single = out_tree.is_leaf()
         self._elsewhere: tuple[type, Runnable] | None = None
+        self.moved: Moved = {}
 
     def program_for(self, kind: type) -> Runnable | None:
         """The program for buffers of one type, if one has run that is fit for any such call."""
@@ -69,7 +70,7 @@ class Entry:
     def keep(self, program: Runnable, buffers: Sequence[Any]) -> None:
         """Remember a program for buffers that are not NumPy's, if they are of one type."""
         kinds = set(map(type, buffers))
-        if len(kinds) == 1 and self.device is None:
+        if len(kinds) == 1 and self.device is None and not self.consts:
             self._elsewhere = kinds.pop(), program
 
 
@@ -93,6 +94,8 @@ def run_entry(
         outs = call(entry.jaxpr, *inputs, name=name)
     elif others:
         (xp,) = others
+        n = len(entry.consts)
+        buffers[:n] = moved(entry.moved, n, xp, buffers) if n else ()
         compiled = runnable(entry.jaxpr, xp, entry.donated if donate else ())
         if compiled.taken:
             entry.keep(compiled, buffers)
