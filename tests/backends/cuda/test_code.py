@@ -314,6 +314,7 @@ def test_batches_are_of_one_key_and_fit_the_parameters_of_a_launch():
 # Programs
 
 X = np.random.default_rng(3).normal(size=(6, 40)).astype(np.float32)
+MANY = np.random.default_rng(5).normal(size=(2120, 136)).astype(np.float32)
 IMAGE = np.random.default_rng(4).normal(size=(2, 8, 6, 6)).astype(np.float32)
 Y = (100 * X).astype(np.int32)
 INDEX = np.array([3, 0, 5, 5, 2])
@@ -338,6 +339,7 @@ def placed(x, k):
 PROGRAMS = {
     "softmax": (backward(lambda x: nn.softmax(x) * x), X),
     "layer norm": (backward(nn.layer_norm), X, X[0], X[1]),
+    "layer norm of many rows": (backward(nn.layer_norm), MANY, MANY[0], MANY[1]),
     "rms norm": (backward(nn.rms_norm), X, X[0]),
     "group norm": (backward(lambda x: nn.silu(nn.group_norm(x, 4))), IMAGE),
     "loss": (backward(lambda x: nn.cross_entropy(x, np.arange(6))), X),
