@@ -18,11 +18,7 @@ from fgrad.core import trees
 from fgrad.core.avals import ShapedArray
 from fgrad.core.config import config
 from fgrad.core.errors import DonationError, DtypeError, StaticArgumentError
-from fgrad.core.evaluate import (
-    WEAK,
-    ArrayImpl,
-    borrow,
-)
+from fgrad.core.evaluate import WEAK, ArrayImpl, borrow
 from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer, entering, state

@@ -165,13 +165,14 @@ def _execute(jaxpr: Jaxpr, xp: ModuleType, arrays: Sequence[Any], compiled: bool
 
 
 def clear_caches() -> None:
-    """Give memory that waits to be used again to the system.
+    """Give memory that waits to be used again to the system, and forget plans of other sizes.
 
     Results of compiled programs of 1 MiB and more, and their temporaries, lie in blocks that
     are kept when they are no longer needed.
     """
     if _compiler.cache_info().currsize and _compiler() is not None:
         import_module("fgrad.backends.cpu.blocks").clear()
+        import_module("fgrad.compile.replay").replays.clear()
 
 
 install_executor(_execute)

@@ -11,6 +11,7 @@ from fgrad.core import trees
 from fgrad.core.devices import CPU, Device, as_device, cuda, default_device, device_of
 from fgrad.core.errors import ArgumentError, DeviceError
 from fgrad.core.evaluate import BORROWED, WEAK, ArrayImpl, borrow
+from fgrad.core.homes import copied
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array, Tracer, entering, state
 from fgrad.core.transforms.key_uses import select
@@ -101,7 +102,7 @@ def _put(x: Any, device: Any, donate: bool, may_alias: bool | None) -> Value:
     if there == here:
         fresh = may_alias is False or (value._flags & BORROWED and not may_alias)
         if fresh and not donate:
-            out = ArrayImpl(value._data.copy(), value._flags & WEAK)
+            out = ArrayImpl(copied(value._data), value._flags & WEAK)
         elif donate:
             out = ArrayImpl(value._data, value._flags)
     if hasattr(value, "_uses") and out is not value:  # a random key stays the key that it was

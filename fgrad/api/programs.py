@@ -13,6 +13,7 @@ from fgrad.core import trees
 from fgrad.core.config import config
 from fgrad.core.errors import ArgumentError, OutOfMemoryError
 from fgrad.core.evaluate import WEAK, ArrayImpl, DonatedBuffer, borrow, is_buffer, library_of
+from fgrad.core.homes import copied
 from fgrad.core.ir import ClosedJaxpr, Jaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer
@@ -39,8 +40,7 @@ class Entry:
 
     __slots__ = (
         "cached", "closed", "consts", "device", "donated", "flags", "gone", "jaxpr", "kept",
-        "out_tree",
-        "program", "single",
+        "out_tree", "program", "single",
     )  # fmt: skip
 
     def __init__(self, closed: ClosedJaxpr, out_tree: Any, donated: tuple[int, ...] = ()) -> None:
@@ -173,12 +173,12 @@ def wrap(outs: Sequence[Any], flags: Sequence[int], buffers: Sequence[Any]) -> l
         if isinstance(x, np.generic):
             x = np.asarray(x)
         elif id(x) in given:
-            x = x.copy()
+            x = copied(x)
         elif x.base is not None:
             if owners is None:
                 owners = set(map(_owner, buffers))
             if _owner(x) in owners:
-                x = x.copy()
+                x = copied(x)
         wrapped.append(ArrayImpl(x, flag))
     return wrapped
 

@@ -13,15 +13,30 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
 
 
+class Learnt:
+    """What is known of a kernel with sizes.
+
+    Attributes:
+        conditions: Those under which its memo holds.
+        sized: The instructions in which there are sizes; None: nobody has looked.
+    """
+
+    __slots__ = ("conditions", "sized")
+
+    def __init__(self, conditions: Conditions) -> None:
+        self.conditions = conditions
+        self.sized: list[int] | None = None
+
+
 class Concrete:
     """Puts values in the place of sizes.
 
     Args:
         values: Those of the sizes.
-        learnt: By the id of a kernel's memo, the conditions under which it holds.
+        learnt: What is known of each kernel, by the id of its memo.
     """
 
-    def __init__(self, values: Values, learnt: Mapping[int, Conditions]) -> None:
+    def __init__(self, values: Values, learnt: Mapping[int, Learnt]) -> None:
         self._values, self._of, self._learnt = values, values.of, learnt
         self._vars: dict[Var, Var] = {}
         self._eqns: dict[Eqn, Eqn] = {}
@@ -130,13 +145,20 @@ class Concrete:
         found = self._kernels.get(id(kernel.memo))
         if found is None:
             outer, inner = self._tuple(kernel.outer), self._tuple(kernel.inner)
-            body = tuple([self._instr(i) for i in kernel.body])
-            same = all(map(_is, body, kernel.body))
-            if same and outer is kernel.outer and inner is kernel.inner:
+            body = list(kernel.body)
+            known = self._learnt[id(kernel.memo)]
+            if known.sized is None:
+                new = [self._instr(i) for i in body]
+                known.sized = [
+                    k for k, (a, b) in enumerate(zip(new, body, strict=True)) if a is not b
+                ]
+            for k in known.sized:
+                body[k] = self._instr(body[k])
+            if not known.sized and outer is kernel.outer and inner is kernel.inner:
                 made = kernel
             else:
-                made = Kernel(kernel.name, outer, inner, kernel.operands, body, kernel.kept)
-                if self._values.hold(self._learnt.get(id(kernel.memo), {})):
+                made = Kernel(kernel.name, outer, inner, kernel.operands, tuple(body), kernel.kept)
+                if self._values.hold(known.conditions):
                     made.memo.update(kernel.memo)
             found = self._kernels[id(kernel.memo)] = kernel.memo, made
         return found[1].of(kernel.name, kernel.eqns)

@@ -182,6 +182,13 @@ def launches_of(step: Step) -> tuple[Launch, ...]:
     return step.launches if isinstance(step, Batch) else ()
 
 
+def equations_of(jaxpr: Jaxpr, step: Step) -> list[Eqn]:
+    """The equations of the program of a plan that a step computes."""
+    if isinstance(step, Library):
+        return [jaxpr.eqns[step.index] if is_check(step) else step.eqn]
+    return [jaxpr.eqns[i] for launch in launches_of(step) for i in launch.kernel.eqns]
+
+
 def reads_of(step: Step) -> set[int]:
     """The buffers that a step reads; a patch leaves part of what it writes as it was."""
     if isinstance(step, Patch):

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.compile.concrete import Concrete
+from fgrad.compile.concrete import Concrete, Learnt
 from fgrad.compile.form import Form, Rewriter, Shapeless
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.plan import Loop, Plan, launches_of
-from fgrad.compile.sizes import Conditions, Mixed, Number, Sizes, Values
+from fgrad.compile.sizes import Conditions, Number, Sizes, Values
 from fgrad.core.ir import Jaxpr
 
 _FORMS = 64  # forms kept
@@ -26,7 +26,7 @@ _EACH = 4  # plans kept of a form
 
 Built = tuple[Jaxpr, Plan]  # a program after all passes, and its plan
 Build = Callable[[Jaxpr], Built]
-Learn = Callable[[Kernel], object]
+Learn = Sequence[Callable[[Kernel], object]]
 
 
 class Replayed(NamedTuple):
@@ -62,7 +62,7 @@ class Recorded:
         self._sizes = Sizes()
         self._built: Built | None = None
         self._notes: dict[Hashable, Any] = {}
-        self._learnt: dict[int, Conditions] = {}
+        self._learnt: dict[int, Learnt] = {}
 
     def record(self, jaxpr: Jaxpr, build: Build, learn: Learn) -> Replayed:
         """What becomes of the program itself, `jaxpr`."""
@@ -78,7 +78,11 @@ class Recorded:
         ]
         self._built = build(Rewriter(integers, numbers).program(jaxpr))
         for kernel in {id(k.memo): k for k in _kernels(self._built[1])}.values():
-            self._learnt[id(kernel.memo)] = sizes.learn(kernel, learn)
+            conditions: Conditions = {}
+            for find_out in learn:
+                if not kernel.memo:
+                    conditions = sizes.learn(kernel, find_out)
+            self._learnt[id(kernel.memo)] = Learnt(conditions)
         sizes.close()
         values = sizes.at(self._given(form))
         assert values is not None
@@ -132,7 +136,8 @@ class Replays:
             key: What else the plan depends on.
             state: Inputs whose shapes are rather the same next time.
             build: Makes a plan.
-            learn: Finds out about a kernel what does not depend on most sizes, and remembers it.
+            learn: Find out about a kernel what does not depend on most sizes, and remember it; each
+                is asked where those before it did not succeed.
         """
         try:
             form = Form(jaxpr)
@@ -152,8 +157,8 @@ class Replays:
         made = Recorded(form, groups, numbers)
         try:
             found = made.record(jaxpr, build, learn)
-        except (Mixed, TypeError, AttributeError, ValueError, LookupError, AssertionError):
-            return _built(build, jaxpr)  # it raises what there is to say
+        except Exception:  # noqa: BLE001 - without sizes it raises what there is to say
+            return _built(build, jaxpr)
         with self._lock:
             self._kept[full] = [made, *kept][:_EACH]
             self._kept.move_to_end(full)
@@ -216,7 +221,8 @@ def grouped(
 
 def _stems(n: int, moving: Collection[int]) -> bool:
     """Whether a length may be made of one that moves: by a reshape, a slice, a concatenation."""
-    return any(n % d == 0 or abs(n - d) == 1 or 2 * n == d for d in moving)
+    near = (min(n % d, -n % d) <= min(3, d // 4) and 2 * n > d for d in moving)
+    return any(near) or any(2 * n == d for d in moving)
 
 
 def _counts(value: Any, counts: Collection[float]) -> bool:

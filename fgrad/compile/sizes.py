@@ -8,7 +8,6 @@ it had; then `Sizes.at` gives the value of each size.
 """
 
 import operator
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
@@ -91,10 +90,10 @@ class Sizes:
         before = self._values
         if any(values[i] != before[i] for i in self.fixed):
             return None
-        # Sizes that a table told apart must still be apart, and equal ones equal.
-        pairs = {(before[i], values[i]) for i in self._hashed}
-        olds, news = {a for a, _ in pairs}, {b for _, b in pairs}
-        return found if len(pairs) == len(olds) == len(news) else None
+        # Sizes that a table told apart by their hashes must still be apart.
+        olds: dict[Any, Any] = {}
+        apart = all(olds.setdefault(values[i], before[i]) == before[i] for i in self._hashed)
+        return found if apart else None
 
     def learn(self, kernel: Any, find_out: Callable[[Any], object]) -> Conditions:
         """Have something found out about a kernel, and keep in its memo what holds no size.
@@ -107,7 +106,7 @@ class Sizes:
         try:
             find_out(kernel)
             known = len(self.fixed) == len(fixed) and len(self._hashed) == len(hashed)
-        except (Mixed, TypeError, AttributeError, ValueError, struct.error):
+        except Exception:  # noqa: BLE001 - it is found out later, of a kernel without sizes
             known = False
         added = {k: v for k, v in self._conditions.items() if k not in conditions}
         self._conditions, self.fixed, self._hashed = conditions, fixed, hashed
@@ -221,6 +220,8 @@ def _comparison(op: Operation, same: bool) -> Any:
                 return op is operator.ne
             raise Mixed("sizes of two programs")
         b = self.sizes.operand(other)
+        if b is None and isinstance(other, float | np.generic | np.ndarray):
+            raise Mixed("a size is compared with what is no integer")
         return NotImplemented if b is None else self.sizes.compare(op, self.at, b)
 
     return method
@@ -310,8 +311,8 @@ class Size(AnySize):
     def __format__(self, form: str) -> str:
         return format(self.sizes.fix(self), form)
 
-    def __repr__(self) -> str:  # of no use as a number, so that nothing depends on it
-        return f"?{self.value}"
+    def __repr__(self) -> str:  # of no use as a number, and of no other size
+        return f"?{self.at}.{id(self.sizes)}"
 
 
 class Filled(NamedTuple):

@@ -37,6 +37,9 @@ class Platform(Protocol):
     def synchronize(self, index: int) -> None:
         """Wait for all that a device computes."""
 
+    def is_idle(self, index: int) -> bool:
+        """Whether nothing is queued on the current stream of a device."""
+
     def statistics(self, index: int) -> dict[str, int]:
         """The memory of a device, in bytes."""
 
@@ -83,6 +86,10 @@ class Device(str):
         """Wait for all that it computes."""
         if self != "cpu":
             cuda().synchronize(self.id)
+
+    def is_idle(self) -> bool:
+        """Whether nothing is queued on its current stream; the CPU never queues."""
+        return self == "cpu" or cuda().is_idle(self.id)
 
 
 CPU = Device("cpu")

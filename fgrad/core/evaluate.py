@@ -16,7 +16,7 @@ from fgrad.core import dtypes
 from fgrad.core.avals import ShapedArray
 from fgrad.core.config import config
 from fgrad.core.errors import BufferDonatedError, DtypeError, FgradError, NonFiniteError
-from fgrad.core.homes import on_device
+from fgrad.core.homes import copied, on_device, root
 from fgrad.core.primitive import Primitive, Value
 from fgrad.core.tracing import (
     Array,
@@ -64,7 +64,7 @@ class ArrayImpl(Array):
     def owned(self) -> "ArrayImpl":
         """Itself, or a copy where the caller could still write to the buffer."""
         if self._flags & BORROWED:
-            return ArrayImpl(self._data.copy(), self._flags & WEAK)
+            return ArrayImpl(copied(self._data), self._flags & WEAK)
         return self
 
 
@@ -364,6 +364,8 @@ def _detach(x: Any, buffers: Sequence[Any]) -> Any:
         type(b) is np.ndarray and np.may_share_memory(x, b) for b in buffers
     ):
         return x.copy()
+    if type(x) in _namespaces and any(type(b) is type(x) and root(b) is root(x) for b in buffers):
+        return copied(x)
     return x
 
 

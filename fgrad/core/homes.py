@@ -5,7 +5,7 @@ are called, and the rest, is in `fgrad.core.devices`, loaded when somebody asks.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -41,3 +41,19 @@ def on_device(
 
     with home:
         return [xp.asarray(b) if isinstance(b, np.ndarray) else b for b in buffers], there
+
+
+def copied(buffer: Any) -> Any:
+    """A copy of a buffer on the device where it lies."""
+    library = type(buffer).__module__.partition(".")[0]
+    if library not in platforms:
+        return buffer.copy()
+    with platforms[library]().home_of([buffer]) or nullcontext():
+        return buffer.copy()
+
+
+def root(buffer: Any) -> Any:
+    """What holds the memory of a buffer."""
+    while (base := getattr(buffer, "base", None)) is not None:
+        buffer = base
+    return buffer

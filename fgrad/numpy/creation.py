@@ -15,7 +15,7 @@ from fgrad.core.basis import convert_element_type
 from fgrad.core.config import config
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import WEAK, ArrayImpl, as_value, borrow, is_buffer
-from fgrad.core.homes import made_on_host
+from fgrad.core.homes import copied, made_on_host
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array, state
 from fgrad.numpy import axes as ax
@@ -72,7 +72,7 @@ def array(
     if x.weak_type and not isinstance(object, (Array, *NUMBERS)):
         x = convert_element_type(x, x.dtype)
     if copy and type(x) is ArrayImpl and (x is object or x._flags):
-        x = ArrayImpl(x._data.copy(), x._flags & WEAK)
+        x = ArrayImpl(copied(x._data), x._flags & WEAK)
     if x.ndim < ndmin:
         x = basis.reshape(x, (1,) * (ndmin - x.ndim) + x.shape)
     return x if device is None else to_device(x, device)
@@ -94,6 +94,7 @@ def asarray(
         device: Where the result lives; None leaves it.
 
     Example:
+        >>> import numpy as np
         >>> asarray(np.arange(3.0))
         Array([0., 1., 2.], dtype=float64)
     """
@@ -245,6 +246,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     """An array of a shape filled with a value, or with an array that broadcasts to it.
 
     Example:
+        >>> import numpy as np
         >>> full((2,), 3, np.int32)
         Array([3, 3], dtype=int32)
     """

@@ -13,6 +13,7 @@ from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type
 from fgrad.core.errors import ArgumentError, ConcretizationTypeError, ShapeError
 from fgrad.core.evaluate import ArrayImpl, DonatedBuffer
+from fgrad.core.homes import copied
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array, install
 from fgrad.numpy import (
@@ -73,7 +74,7 @@ def _matrix_transpose(x: Any) -> Value:
 def _copy(x: Any, order: str | None = None) -> Value:
     """The array with memory of its own."""
     del order
-    return ArrayImpl(x._data.copy(), x.weak_type) if type(x) is ArrayImpl else x
+    return ArrayImpl(copied(x._data), x.weak_type) if type(x) is ArrayImpl else x
 
 
 def _clip(x: Any, min: Any = None, max: Any = None) -> Value:
@@ -101,7 +102,7 @@ def _view(x: Any, dtype: Any = None) -> Value:
 
 
 def _device(x: Any) -> Any:
-    """Where the array lies: ``"cpu"`` or ``"cuda:0"``, a name that knows more about itself."""
+    """The device of the array, a name such as ``"cuda:0"`` that knows more about itself."""
     if not isinstance(x, ArrayImpl):
         found = x.concrete()
         if found is None:
@@ -163,9 +164,9 @@ def _addressable_data(x: Any, index: int) -> Any:
 
 
 def _is_ready(x: Any) -> bool:
-    """Whether the array has been computed: it has."""
-    del x
-    return True
+    """Whether the array is computed; on a GPU, whether its current stream has nothing to do."""
+    on_host = type(x) is not ArrayImpl or type(x._data) in (np.ndarray, DonatedBuffer)
+    return on_host or _device(x).is_idle()
 
 
 def _is_deleted(x: Any) -> bool:

@@ -1,6 +1,10 @@
 """Programs of other sizes take over what was decided for one: the same bits as if compiled anew."""
 
+import gc
+import operator
+import weakref
 from collections.abc import Callable, Iterator
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -9,7 +13,9 @@ import pytest
 import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax, nn
+from fgrad.backends.cpu import compiler
 from fgrad.compile.replay import replays
+from fgrad.compile.sizes import Mixed, Sizes
 from fgrad.core.errors import FgradError
 
 Arrays = list[np.ndarray[Any, Any]]
@@ -177,3 +183,153 @@ def test_replayed_programs_give_the_bits_of_new_ones(name: str, order: tuple[int
                 jitted(*args)
             continue
         assert _bits(jitted(*args)) == expected, f"size {n}"
+
+
+def _replays(f: Any, *sizes: Any) -> int:
+    """How many of the programs of some arguments were replayed."""
+    jitted = fg.jit(f)
+    for args in sizes:
+        jitted(*args)
+    assert jitted.cache_info().misses == len(sizes)
+    return jitted.cache_info().replays
+
+
+ALWAYS = ["mlp step", "scan", "norms", "softmax", "softmax gradient", "per sample", "elementwise"]
+
+
+@pytest.mark.parametrize("name", ALWAYS)
+def test_a_second_and_a_third_batch_size_are_replayed(name: str) -> None:
+    f, make = PROGRAMS[name]
+    assert _replays(f, make(40), make(36), make(39)) == 2
+
+
+def test_no_machine_code_is_made_for_another_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    f, make = PROGRAMS["mlp step"]
+    jitted = fg.jit(f)
+    jitted(*make(40))
+    asked: list[str] = []
+    monkeypatch.setattr(compiler, "_texts", lambda kernels, *_: asked.extend(kernels) or [])
+    jitted(*make(36))
+    assert jitted.cache_info().replays == 1
+    assert not asked
+
+
+def test_what_first_coincides_is_told_apart_from_the_second_size_on() -> None:
+    def f(x: Any, w: Any) -> Any:
+        return fnp.tanh(x @ w)
+
+    w = _normal(16, 16)  # the batch is as long as the width
+    assert _replays(f, (_normal(16, 16), w), (_normal(12, 16), w), (_normal(20, 16), w)) == 1
+
+
+def test_conditions_that_fail_mean_a_compile_of_its_own() -> None:
+    def f(x: Any) -> Any:
+        return fnp.sum(x.reshape(-1, 2), axis=0) if x.shape[0] % 2 == 0 else x
+
+    assert _replays(f, (_normal(40),), (_normal(41),)) == 0  # another program
+    assert _replays(lambda x, y: x + y, *((_normal(n, 8), _normal(8)) for n in (40, 1))) == 0
+
+
+def test_literals_that_count_elements_follow_the_size() -> None:
+    jitted = fg.jit(lambda x: fnp.mean(x, axis=0) * 0.5)
+    for n in (40, 36, 7):
+        x = _normal(n, 3)
+        np.testing.assert_allclose(jitted(x), x.mean(0) * 0.5, rtol=1e-5)
+    assert jitted.cache_info().replays == 2
+
+
+def test_programs_of_other_lines_are_not_taken_for_each_other() -> None:
+    assert _replays(lambda x: fnp.exp(x), (_normal(40),)) == 0
+    assert _replays(lambda x: fnp.exp(x), (_normal(36),)) == 0
+
+
+def test_a_replayed_program_names_its_own_types() -> None:
+    jitted = fg.jit(lambda x, w: fnp.tanh(x @ w))
+    low = []
+    for n in (40, 36):
+        args = _normal(n, 8), _normal(8, 4)
+        jitted(*args)
+        low.append(jitted.lower(*args))
+    assert jitted.cache_info().replays == 1
+    assert "f32[36,4]" in str(low[1].optimized)
+    assert "f32[40" not in str(low[1].optimized)
+    assert low[0].optimized.count() == low[1].optimized.count()
+    assert [s.kind for s in low[0].schedule()] == [s.kind for s in low[1].schedule()]
+
+
+def test_what_is_replayed_keeps_no_program_alive() -> None:
+    x = _normal(40)
+    jitted = fg.jit(lambda x: fnp.exp(x) * 2)
+    jitted(x)
+    (entry,) = {id(e): e for e in jitted._cache.values()}.values()
+    program = weakref.ref(entry.program)
+    assert program() is not None
+    del jitted, entry
+    gc.collect()
+    assert program() is None
+
+
+def test_callables_among_parameters_are_not_recorded() -> None:
+    @fg.custom_vjp
+    def f(x: Any) -> Any:
+        return x * 2
+
+    f.defvjp(lambda x: (f(x), None), lambda _, g: (g * 3,))
+    run = fg.grad(lambda x: fnp.sum(f(x)))
+    jitted = fg.jit(run)
+    for n in (40, 36):
+        assert _bits(jitted(_normal(n))) == _bits(np.full(n, 3, np.float32))
+
+
+def test_conditions_on_sizes() -> None:
+    sizes = Sizes()
+    n = sizes.new(8)
+    m = sizes.new(6)
+    total = n * 2 + m
+    assert total > 20
+    assert prod((2, n, 3)) == 48
+    sizes.close()
+    found = sizes.at([10, 5])
+    assert found is None  # 2·3·10 is not 48
+    assert sizes.at([8, 7]) is not None
+    assert sizes.at([8, 4]) is None  # not more than 20
+
+
+def test_a_use_as_an_integer_proper_fixes_a_size() -> None:
+    sizes = Sizes()
+    n = sizes.new(8)
+    assert len([0] * n) == 8
+    assert f"{n}" == "8"
+    sizes.close()
+    assert sizes.at([8]) is not None
+    assert sizes.at([9]) is None
+    with pytest.raises(Mixed, match="left over"):
+        operator.index(n)
+
+
+def test_sizes_of_two_programs_do_not_mix() -> None:
+    n, m = Sizes().new(8), Sizes().new(8)
+    assert n != m
+    assert len({n, m}) == 2
+    assert repr(n) != repr(m)
+    with pytest.raises(Mixed, match="two programs"):
+        n + m
+    with pytest.raises(Mixed, match="no integer"):
+        _ = n == 8.0
+
+
+def test_sizes_that_a_table_tells_apart_stay_apart() -> None:
+    sizes = Sizes()
+    n, m = sizes.new(8), sizes.new(6)
+    assert len({n, m}) == 2
+    sizes.close()
+    assert sizes.at([9, 7]) is not None
+    assert sizes.at([7, 7]) is None
+
+
+def test_divisions_by_what_is_zero_now_are_a_miss() -> None:
+    sizes = Sizes()
+    n = sizes.new(8)
+    assert 16 // n == 2
+    sizes.close()
+    assert sizes.at([0]) is None

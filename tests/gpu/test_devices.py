@@ -51,6 +51,14 @@ def test_what_goes_there_comes_back(dtype, shape):
         np.testing.assert_array_equal(got, x)
 
 
+def test_waiting_for_an_array():
+    x = fg.device_put(np.ones((2048, 2048), np.float32), "cuda:0")
+    y = x @ x @ x
+    assert fg.block_until_ready({"y": y})["y"] is y
+    assert y.is_ready()
+    assert float(y.block_until_ready()[0, 0]) == 2048.0**2
+
+
 def test_layouts_survive():
     x = np.arange(24.0).reshape(4, 6)
     for view in (x.T, x[::-1, ::2], np.broadcast_to(x[:1], (4, 6))):

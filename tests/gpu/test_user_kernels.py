@@ -89,7 +89,10 @@ def test_values_gradients_and_programs():
         dx, dw = f(put(x), put(w))
         close(dx, 8 * x * w * w)
         close(dw, 8 * x * x * w)
-    close(fg.jvp(lambda x: scale(x, w), (put(x),), (put(w),))[1], w * w)
+    plain = fg.cuda_kernel(
+        SCALE, "scale", jvp=lambda p, t: (scale(*p), scale(t[0], p[1]) + scale(p[0], t[1])), **RULES
+    )
+    close(fg.jvp(lambda x: plain(x, w), (put(x),), (put(w),))[1], w * w)
     table = draw(7, 9)
     close(scale(put(table).T, put(table.T)), table.T**2)
 
@@ -155,7 +158,14 @@ def test_errors_name_the_line_and_the_type():
 
 def test_the_property_suite_on_the_card():
     spec = Spec(Operand(), (Case("n, n", {"factor": 2.0}),), dtypes=("float32",), ulps=2.0, order=2)
-    check_kernel(scale, spec, examples=4)
+    check_kernel(scale, spec, examples=4, modes=("rev",))  # its rule launches kernels
+    plain = fg.cuda_kernel(
+        SCALE,
+        "scale",
+        vjp=lambda ct, y, x, w, factor=1.0: (factor * ct * w, factor * ct * x),
+        **RULES,
+    )
+    check_kernel(plain, spec, examples=2)
     wrong = fg.cuda_kernel(SCALE.replace("x[i] * w", "x[i] + w"), "scale", **RULES)
     with pytest.raises(AssertionError):
         check_kernel(wrong, Spec(Operand(), (Case("n, n", smallest=2),), dtypes=("float32",),

@@ -24,6 +24,7 @@ from fgrad.backends.cpu.render import Function, module, render
 from fgrad.backends.cpu.routine_table import has_routine, routine_of
 from fgrad.backends.cpu.routines import Routine, function
 from fgrad.backends.cpu.scalar_loops import ScalarLoop, scalar_loops
+from fgrad.backends.cpu.schedule import schedule
 from fgrad.backends.cpu.sequence import kernels_of, prepared, routines_of, runs_compiled
 from fgrad.backends.cpu.target import Target, host
 from fgrad.backends.cpu.together import Part, scratch_of
@@ -56,7 +57,7 @@ def compile_program(
     with paused():
         state = _state(jaxpr, donated)
         key = config.trace_key(), passes.PASSES, lower
-        found = replays.plan(jaxpr, key, state, _built, layout.structure)
+        found = replays.plan(jaxpr, key, state, _built, (layout.structure, schedule))
         plan = batched_alike(prepared(found.plan), found.notes)
         loaded = load(found.optimized, plan)
         if os.environ.get("FGRAD_NUM_THREADS"):

@@ -6,19 +6,13 @@ fresh. The text can be read: `Executable.source`.
 
 import functools
 from collections.abc import Callable, Collection, Sequence
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.backends.cpu.arrays import (
-    copied,
-    duplicate,
-    prepare,
-    settle,
-    strided,
-)
-from fgrad.backends.cpu.binding import Binder, run_in_own, run_in_slab
+from fgrad.backends.cpu.arrays import copied, duplicate, prepare, settle, strided
+from fgrad.backends.cpu.binding import Binder, function_of, run_in_own, run_in_slab
 from fgrad.backends.cpu.blocks import LEAST_BYTES, blocks, not_sole
 from fgrad.backends.cpu.functions import sole
 from fgrad.backends.cpu.nested import identifier, is_host, made_by_rules, rule_of, workspaces
@@ -36,6 +30,7 @@ from fgrad.compile.plan import (
     Step,
     View,
     contiguous,
+    equations_of,
     is_check,
     launches_of,
     writes_of,
@@ -43,7 +38,7 @@ from fgrad.compile.plan import (
 from fgrad.compile.shortage import shortage
 from fgrad.compile.updates import is_idle
 from fgrad.core.errors import FgradError, OutOfMemoryError, ShapeError
-from fgrad.core.ir import Eqn, Jaxpr, Literal
+from fgrad.core.ir import Jaxpr, Literal
 
 _MANY = 8  # arrays; from here on they are first looked at together
 _OWN_ARENA = 64 << 10  # up to here a program keeps arenas of its own rather than looking one up
@@ -117,10 +112,8 @@ class Executable:
         self.silent = all(kernel is not None or is_check(step) for kernel, step in steps)
         self._lines, self._first = writer.step_of_line, writer.first
         names = writer.constants
-        exec(_compiled(self.source), names)
-        function = names.pop("program")  # else it would refer to itself
-        code = function.__code__.replace(co_filename=f"<fgrad program {id(self):x}>")
-        self._code = function.__code__ = code
+        function = function_of(self.source, names, f"<fgrad program {id(self):x}>")
+        self._code = function.__code__
         size = self.memory.arena_bytes
         self.run: Callable[..., list[Any]] = function
         if writer.views:
@@ -191,25 +184,12 @@ class Executable:
         frame = error.__traceback__
         while frame is not None:
             if frame.tb_frame.f_code is self._code and frame.tb_lineno in self._lines:
-                for eqn in equations(self.jaxpr, self._lines[frame.tb_lineno])[:1]:
+                for eqn in equations_of(self.jaxpr, self._lines[frame.tb_lineno])[:1]:
                     types = ", ".join(str(a.aval) for a in eqn.inputs)
                     error.add_note(
                         f"fgrad: in {eqn.primitive.name}({types}), asked for at {eqn.source}"
                     )
             frame = frame.tb_next
-
-
-@functools.lru_cache(64)
-def _compiled(source: str) -> CodeType:
-    """The code of a text: programs of other sizes have the same."""
-    return compile(source, "<fgrad program>", "exec")
-
-
-def equations(jaxpr: Jaxpr, step: Step) -> list[Eqn]:
-    """The equations that a step computes."""
-    if isinstance(step, Library):
-        return [jaxpr.eqns[step.index] if is_check(step) else step.eqn]
-    return [jaxpr.eqns[i] for launch in launches_of(step) for i in launch.kernel.eqns]
 
 
 class _Writer:

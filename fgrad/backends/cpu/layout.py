@@ -352,7 +352,7 @@ def map_class(m: Map | Bound, first: int) -> Key:
     """What code depends on of a map: how it steps along the last axis, whether along others."""
     last = m.strides[-1]
     step = last if last in (-1, 0, 1) else 2
-    return (step, any(m.strides[first:-1]), tuple(v for v, _ in m.indirect))
+    return (step, any(m.strides[first:-1]), tuple((v, s == 1) for v, s in m.indirect))
 
 
 def lanes(kernel: Kernel, vector_bytes: int) -> int:

@@ -64,7 +64,8 @@ class Assembler:
                 for unit, used in units_of(step, kernels.together):
                     size = rounded(kernels.scratch_bytes(unit))
                     where = scratch if size else NOWHERE
-                    items += self.parts.launches(unit, [at[b] for b in used], where)
+                    pointers = [at[b] for b in used]
+                    items += self.parts.launches(unit, pointers, where, room.jaxpr)
                     scratch += size
         return items
 
@@ -88,7 +89,8 @@ class Assembler:
             pointers = tuple(addresses(call, read, written, workspace))
             if isinstance(call, KernelCall):
                 function = self.parts.kernels.function(call)
-                items.append(Launch(function, (*pointers, workspace), call.words))
+                given = (*pointers, workspace)
+                items.append(Launch(function, given, call.words, eqns=(step.eqn,)))
             else:
                 run = call.make()
                 items.append(Call(run, pointers, found.captures, step.eqn))

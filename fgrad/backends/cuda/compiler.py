@@ -50,7 +50,8 @@ def gpu() -> Target:
     prelude, library, device = (
         import_module(f"fgrad.backends.cuda.{n}") for n in ("prelude", "library", "cupy_device")
     )
-    return Target(CudaCode(), library.plan_of, device.device_of, prelude.supports, library.keeps)
+    code = CudaCode(device.parameter_bytes())
+    return Target(code, library.plan_of, device.device_of, prelude.supports, library.keeps)
 
 
 def check_supported(plan: Plan, target: Target) -> None:
@@ -124,6 +125,6 @@ def obstacle_of(loop: Loop) -> Eqn | None:
                 return found
         elif isinstance(step, Library) and not (is_check(step)):
             plan = target.libraries(step)
-            if runs_on_host(step.eqn) or (plan is not None and not plan.captures):
+            if runs_on_host(step.eqn) if plan is None else not plan.captures:
                 return step.eqn
     return None

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref, c_void_p
@@ -17,6 +18,8 @@ from fgrad.backends.cuda.faults import raise_pending
 from fgrad.core.errors import ArgumentError
 from fgrad.core.evaluate import when_waited
 
+_NOTHING = contextlib.nullcontext()
+_FEW_PARAMETERS, _MORE_VERSION = 4096, 12010  # bytes, up to that version of the driver
 _WIDEST = 16  # bytes that a kernel moves at once
 _PLAIN_SHARED = 48 << 10  # bytes of shared memory that a function may take without asking
 
@@ -24,6 +27,15 @@ _PLAIN_SHARED = 48 << 10  # bytes of shared memory that a function may take with
 @functools.cache
 def _cupy() -> Any:
     return import_module("cupy")
+
+
+def parameter_bytes() -> int | None:
+    """The most bytes of parameters of a launch, if the driver has another limit than new ones."""
+    try:
+        version = _cupy().cuda.runtime.driverGetVersion()
+    except ImportError:  # somebody looks at code on a machine without CuPy
+        return None
+    return _FEW_PARAMETERS if 0 < version < _MORE_VERSION else None
 
 
 @functools.cache
@@ -65,11 +77,16 @@ class CupyDevice:
         self._word = np.frombuffer(self._pinned, np.int64, 1)
         self._word[0] = 0
         self._modules: list[Any] = []
+        self._thread = threading.local()
 
     def current(self) -> Any:
         """Makes it the current device of this thread."""
-        now = self.xp.cuda.runtime.getDevice()
-        return contextlib.nullcontext() if now == self._index else self._here
+        runtime = self.xp.cuda.runtime
+        if not getattr(self._thread, "bound", False):
+            with self._here:
+                runtime.free(0)  # the driver's calls need the context that this makes
+            self._thread.bound = True
+        return _NOTHING if runtime.getDevice() == self._index else self._here
 
     def stream(self) -> Any:
         """Its current stream in this thread."""
@@ -133,6 +150,10 @@ class CupyDevice:
         runtime.memcpyAsync(found.ctypes.data, address, count, kind, stream.ptr)
         stream.synchronize()
         return found.tobytes()
+
+    def synchronize(self, stream: Any) -> None:
+        """Wait for all that was queued on a stream; raises what failed in it."""
+        stream.synchronize()
 
     def load(self, text: str, shared: Mapping[str, int]) -> dict[str, Any]:
         """Compile a source and load functions of it."""

@@ -166,6 +166,9 @@ class Device(Protocol):
     def read(self, address: int, count: int, stream: Stream) -> bytes:
         """Bytes of memory, when all that was queued is done."""
 
+    def synchronize(self, stream: Stream) -> None:
+        """Wait for all that was queued on a stream; raises what failed in it."""
+
     def load(self, text: str, shared: Mapping[str, int]) -> dict[str, Any]:
         """Compile a source and load functions of it.
 

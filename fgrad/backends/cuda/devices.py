@@ -158,6 +158,13 @@ def synchronize(index: int) -> None:
     waited()
 
 
+def is_idle(index: int) -> bool:
+    """Whether the current stream of a GPU has done all its work."""
+    cupy = _cupy()
+    with cupy.cuda.Device(index):
+        return bool(cupy.cuda.get_current_stream().done)
+
+
 def kind(index: int) -> str:
     """The name of a GPU, such as "NVIDIA H100 80GB HBM3"."""
     name = _cupy().cuda.runtime.getDeviceProperties(index)["name"]

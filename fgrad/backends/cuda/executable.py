@@ -18,10 +18,11 @@ from fgrad.backends.cuda.parts import Parts
 from fgrad.backends.cuda.replay import Captured, Queue, Segment
 from fgrad.backends.cuda.rooms import Measure, library_steps
 from fgrad.backends.cuda.support import Support
-from fgrad.backends.cuda.tape import obstacle, segments, show
+from fgrad.backends.cuda.tape import is_branching, obstacle, segments, show
 from fgrad.compile.memory import Memory
 from fgrad.compile.plan import Library, Plan
 from fgrad.compile.shortage import shortage
+from fgrad.core.config import config
 from fgrad.core.errors import ArgumentError, OutOfMemoryError
 from fgrad.core.ir import Eqn, Jaxpr
 
@@ -92,8 +93,8 @@ class Program:
 class Instance:
     """A program for one thread and stream: its graphs, and the arguments of its launches."""
 
-    def __init__(self, program: Program, device: Device) -> None:
-        queue = Queue(device, program.support)
+    def __init__(self, program: Program, device: Device, checked: bool = False) -> None:
+        queue = Queue(device, program.support, checked)
         self.segments = [(Segment(items, queue), ok) for ok, items in program.segments]
         self._queue = queue
 
@@ -149,10 +150,13 @@ class Executable:
             found = libraries(step)
             return 0 if found is None else found.workspace_bytes
 
-        self.room = Measure(code.together, code.scratch_bytes, workspace).room(plan, self.donated)
+        self.room = Measure(code.together, code.scratch_bytes, workspace).room(
+            jaxpr, plan, self.donated
+        )
         self.memory: Memory = self.room.memory
         self.taken = frozenset({*self.memory.taken.values(), *returned(self.room, self.donated)})
         self._programs: dict[str, Program] = {}
+        self._checked = bool(config.check)
         self._local = _Local()
 
     @property
@@ -208,16 +212,21 @@ class Executable:
         if found is None:
             if len(instances) >= _INSTANCES:
                 del instances[next(iter(instances))]
-            found = instances[key] = Instance(program, device)
+            found = instances[key] = Instance(program, device, self._checked)
         return found
 
     @property
     def obstacle(self) -> str:
         """Why part of it runs on the host; empty if nothing does."""
-        eqn = obstacle(self.program(self.target.device_of(())).assembled.items)
-        if eqn is None:
-            return ""
-        return f"the host runs {eqn.primitive.name}, asked for at {eqn.source}"
+        device = self.target.device_of(())
+        with device.current():
+            items = self.program(device).assembled.items
+        eqn = obstacle(items)
+        if eqn is not None:
+            return f"the host runs {eqn.primitive.name}, asked for at {eqn.source}"
+        if not device.conditional and any(map(is_branching, items)):
+            return "the host runs loops and branches: this driver has no conditional nodes"
+        return ""
 
     def capture(self, *arrays: Any) -> tuple[list[Captured], list[Any]]:
         """Capture the program, and run what was captured once: for who wants to look at graphs.

@@ -104,7 +104,8 @@ def cuda_kernel(
         vjp: ``(ct, out, *args, **params) -> cts``, a tuple with one cotangent or None an operand;
             or a pair ``(fwd, bwd)`` as `custom_vjp` takes it.
         jvp: ``(primals, tangents, **params) -> (out, tangent)`` as `custom_jvp` takes it. Without
-            it, forward mode transposes the rule `vjp`; without that, reverse mode this one.
+            it, forward mode transposes the rule `vjp`; without that, reverse mode this one. A rule
+            that launches kernels cannot be transposed.
         batch: ``(axis_size, batched, *args, **params) -> (outs, outs_batched)``: arguments that
             are `batched` have the axis in front. None: examples become blocks along z.
         cpu: The same by NumPy: ``(*arrays, **params) -> array``, or a tuple of them. It serves

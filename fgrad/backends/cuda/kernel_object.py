@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.backends.cuda.kernel_primitive import Level, Params, cuda_kernel_p, without_batch
-from fgrad.backends.cuda.launching import Dims, Loaded, checked_dims, launch
+from fgrad.backends.cuda.launching import Dims, Launch, Loaded, checked_dims, launch
 from fgrad.backends.cuda.signature import (
     Parameter,
     Signature,
@@ -235,33 +235,47 @@ class Kernel:
         self, xp: Any, arrays: Sequence[Any], avals: Sequence[ShapedArray],
         outs: Sequence[ShapedArray], words: dict[str, Any], levels: Sequence[Level],
     ) -> list[Any]:  # fmt: skip
-        """Launch over CuPy arrays; examples of a batch are blocks along z."""
+        """The results over CuPy arrays, for operands of the types of one example."""
+        sizes = tuple(size for size, _ in levels)
+        results = [xp.empty((*sizes, *a.shape), a.dtype) for a in outs]
+        if self.rules["fill"] is not None:
+            for x in results:
+                x.fill(self.rules["fill"])
+        given = [xp.ascontiguousarray(x).reshape(x.shape) for x in arrays]
+        given = _spread(xp, given, avals, levels)
+        for args in self.launches(avals, outs, words, levels, given, results):
+            launch(*args)
+        return results
+
+    def launches(
+        self, avals: Sequence[ShapedArray], outs: Sequence[ShapedArray], words: dict[str, Any],
+        levels: Sequence[Level], given: Sequence[Any], results: Sequence[Any],
+    ) -> list[Launch]:  # fmt: skip
+        """The launches over operands and results, which are arrays or pointers, in order.
+
+        Operands are contiguous, and have the axes of all levels or of none; examples of a batch
+        are blocks along z.
+        """
         self.check_pointers(avals, outs)
         grid, block, shared = self.geometry(avals, outs, words)
         numbers = self.scalars(avals, words)
-        sizes = tuple(size for size, _ in levels)
-        fill = self.rules["fill"]
-        shapes = [(*sizes, *a.shape) for a in outs]
-        results = [
-            xp.empty(s, a.dtype) if fill is None else xp.full(s, fill, a.dtype)
-            for s, a in zip(shapes, outs, strict=True)
-        ]
-        given = [xp.ascontiguousarray(x).reshape(x.shape) for x in arrays]
         if not levels:
-            launch(self._function, grid, block, [*given, *results, *numbers], shared)
-            return results
+            return [(self._function, grid, block, [*given, *results, *numbers], shared)]
         if grid[2] != 1:
             raise RuleError(without_batch(self.name, f"its grid {grid} uses z"))
         if self._batched is None:
             text = over_batches(self.source, self.signature)  # type: ignore[arg-type]
             self._batched = Loaded(text, self.name, self._options)
-        given, steps = _spread(xp, given, avals, levels)
+        count = prod(size for size, _ in levels)
+        mapped = [any(flags[i] for _, flags in levels) for i in range(len(avals))]
+        steps = [np.int64(prod(a.shape) * m) for a, m in zip(avals, mapped, strict=True)]
         steps += [np.int64(prod(a.shape)) for a in outs]
-        for first in range(0, prod(sizes), _MOST_Z):
-            z = min(_MOST_Z, prod(sizes) - first)
+        found = []
+        for first in range(0, count, _MOST_Z):
             args = [*given, *results, *numbers, np.int64(first), *steps]
-            launch(self._batched, (*grid[:2], z), block, args, shared)
-        return results
+            z = min(_MOST_Z, count - first)
+            found.append((self._batched, (*grid[:2], z), block, args, shared))
+        return found
 
 
 def _forward(rule: Fun, words: dict[str, Any], primals: Any, tangents: Any) -> Any:
@@ -295,9 +309,9 @@ def _converted(name: str, parameter: Parameter, x: Any) -> Any:
 
 def _spread(
     xp: Any, arrays: Sequence[Any], avals: Sequence[ShapedArray], levels: Sequence[Level]
-) -> tuple[list[Any], list[Any]]:
-    """Operands that have the axes of all levels or of none, and the elements between examples."""
-    given, steps = [], []
+) -> list[Any]:
+    """Operands that have the axes of all levels or of none."""
+    given = []
     for i, (x, aval) in enumerate(zip(arrays, avals, strict=True)):
         flags = [mapped[i] for _, mapped in levels]
         if any(flags) and not all(flags):
@@ -305,5 +319,4 @@ def _spread(
             full = (*(size for size, _ in levels), *aval.shape)
             x = xp.ascontiguousarray(xp.broadcast_to(x.reshape((*ones, *aval.shape)), full))
         given.append(x)
-        steps.append(np.int64(prod(aval.shape) if any(flags) else 0))
-    return given, steps
+    return given

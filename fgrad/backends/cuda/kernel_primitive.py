@@ -22,7 +22,7 @@ Params = tuple[tuple[str, Any], ...]
 Level = tuple[int, tuple[bool, ...]]  # the size, and which operands have the axis
 
 
-def _elements(avals: Sequence[ShapedArray], levels: Sequence[Level]) -> list[ShapedArray]:
+def elements(avals: Sequence[ShapedArray], levels: Sequence[Level]) -> list[ShapedArray]:
     """The types of the operands of one example."""
     return [
         a.update(shape=a.shape[sum(mapped[i] for _, mapped in levels) :]).strip_weak()
@@ -34,7 +34,7 @@ def _abstract(
     *avals: ShapedArray, kernel: Kernel, params: Params, levels: tuple[Level, ...]
 ) -> list[ShapedArray]:
     sizes = tuple(size for size, _ in levels)
-    outs = kernel.results(_elements(avals, levels), dict(params))
+    outs = kernel.results(elements(avals, levels), dict(params))
     return [a.update(shape=(*sizes, *a.shape)) for a in outs]
 
 
@@ -42,7 +42,7 @@ def _eager(
     xp: Any, *arrays: Any, kernel: Kernel, params: Params, levels: tuple[Level, ...]
 ) -> list[Any]:
     words = dict(params)
-    avals = _elements([ShapedArray(x.shape, x.dtype) for x in arrays], levels)
+    avals = elements([ShapedArray(x.shape, x.dtype) for x in arrays], levels)
     outs = kernel.results(avals, words)
     results: list[Any]
     if xp is not np:

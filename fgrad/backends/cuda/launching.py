@@ -137,6 +137,15 @@ class Loaded:
         found[0](grid, block, tuple(args), shared_mem=shared_mem)
 
 
+Launch = tuple[Any, Dims, Dims, list[Any], int]  # what `launch` takes
+
+
+def on_stream(stream: int) -> Any:
+    """Makes a stream, given by its address, CuPy's current one."""
+    cuda = _cupy().cuda
+    return cuda.ExternalStream(stream) if stream else cuda.Stream.null
+
+
 def launch(
     function: Any, grid: Dims, block: Dims, args: Sequence[Any], shared_mem: int
 ) -> None:  # fmt: skip

@@ -6,7 +6,17 @@ program is compiled: nothing runs elsewhere instead.
 
 from collections.abc import Callable, Sequence
 
-from fgrad.backends.cuda import convolution, flash, fourier, products, scattering, sorting
+from fgrad.backends.cuda import (
+    convolution,
+    factorization,
+    flash,
+    fourier,
+    products,
+    scattering,
+    sorting,
+    spectral,
+    user_calls,
+)
 from fgrad.backends.cuda.calls import LibraryPlan
 from fgrad.compile.plan import Library, Loop, View, contiguous
 from fgrad.core.ir import Eqn
@@ -16,20 +26,24 @@ Rule = Callable[[Library, Sequence[View]], LibraryPlan | None]
 RULES: dict[str, Rule] = {
     "attention": flash.forward,
     "attention_grad": flash.backward,
+    "cuda_kernel": user_calls.plan,
     "dot_general": products.plan,
     "conv_general_dilated": convolution.plan,
+    "cholesky": factorization.cholesky,
+    "eigh": spectral.eigh,
     "fft": fourier.plan,
+    "lu": factorization.lu,
+    "qr": factorization.qr,
+    "solve": factorization.solve,
+    "triangular_solve": factorization.triangular_solve,
     **dict.fromkeys(scattering.OPERATIONS, scattering.plan),
     "sort": sorting.sort,
+    "svd": spectral.svd,
     "top_k": sorting.top_k,
 }
 
 # Library steps that have no code on the device yet.
-MISSING = frozenset(
-    [
-        "cholesky", "eig", "eigh", "lu", "qr", "solve", "svd", "triangular_solve",
-    ]
-)  # fmt: skip
+MISSING = frozenset(["eig"])
 
 
 def views_of(step: Library) -> tuple[View, ...]:

@@ -52,13 +52,19 @@ class Codegen(Protocol):
 
 
 class CudaCode:
-    """CUDA C, by `layout`, `code` and `prelude`."""
+    """CUDA C, by `layout`, `code` and `prelude`.
 
-    def __init__(self) -> None:
+    Args:
+        parameter_bytes: The most that a launch may be given; None: what new drivers take.
+    """
+
+    def __init__(self, parameter_bytes: int | None = None) -> None:
         self._layout, self._code, self._prelude = (
             import_module(f"fgrad.backends.cuda.{n}") for n in ("layout", "code", "prelude")
         )
-        self.key, self.together = self._layout.key, self._layout.batches
+        layout: Any = self._layout
+        limit = parameter_bytes or layout.PARAMETER_BYTES
+        self.key, self.together = layout.key, functools.partial(layout.batches, limit=limit)
 
     def launches(self, unit: Unit) -> Sequence[Any]:
         """The functions of a unit in order."""
@@ -88,7 +94,7 @@ class CudaCode:
         return text
 
     def module(self, text: str) -> str:
-        """The text of functions behind the prelude and what all kernels share."""
+        """The text of functions behind the prelude."""
         made: str = self._prelude.with_prelude(text)
         return made
 

@@ -14,7 +14,7 @@ from fgrad.backends.cuda.support import PAIRS, Support
 from fgrad.backends.cuda.tape import CONSTANTS, NOWHERE, Item, Launch, Place, address
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.plan import Buffer, View, contiguous, whole
-from fgrad.core.ir import Literal
+from fgrad.core.ir import Jaxpr, Literal
 
 Frame = list[int]  # for each buffer of a plan, its address
 
@@ -74,11 +74,14 @@ class Parts:
         start = frame[a.buffer] + a.offset * dtype.itemsize
         return Place(start, a.shape, strides, dtype)
 
-    def launches(self, unit: Unit, pointers: Sequence[int], scratch: int) -> list[Item]:
-        """The launches of kernels that are launched together."""
+    def launches(
+        self, unit: Unit, pointers: Sequence[int], scratch: int, jaxpr: Jaxpr
+    ) -> list[Item]:
+        """The launches of kernels that are launched together, which name equations of a program."""
+        eqns = tuple(jaxpr.eqns[i] for kernel in unit for i in kernel.eqns)
         words = self.kernels.words(unit)
         return [
-            Launch(function, (*pointers, scratch), words, len(unit) > 1)
+            Launch(function, (*pointers, scratch), words, len(unit) > 1, eqns)
             for function in self.kernels.functions(unit)
         ]
 

@@ -35,6 +35,7 @@ from fgrad.backends.cuda.tape import (
     Launch,
     Place,
     While,
+    about,
     base_of,
     count_bodies,
     is_branching,
@@ -53,10 +54,11 @@ class Queue:
     Args:
         device: The device.
         support: Its functions that set conditions.
+        checked: Whether each item is waited for, so that an error names the one that failed.
     """
 
-    def __init__(self, device: Device, support: Support) -> None:
-        self.device, self._support = device, support
+    def __init__(self, device: Device, support: Support, checked: bool = False) -> None:
+        self.device, self._support, self.checked = device, support, checked
         self._arguments: dict[Launch, Arguments] = {}
 
     def arguments(self, item: Launch, bases: Sequence[int]) -> Arguments:
@@ -70,26 +72,36 @@ class Queue:
 
     def run(self, items: Sequence[Item], bases: Sequence[int], stream: Stream) -> None:
         """Queue items; the host waits where it has to decide."""
-        device = self.device
         for item in items:
-            match item:
-                case Launch(function=function):
-                    device.launch(function, self.arguments(item, bases), stream)
-                case Call():
-                    call(device, item, bases, stream)
-                case While(test=test, body=body, flag=flag):
-                    self.run(test, bases, stream)
-                    while self._read(flag, 1, bases, stream)[0]:
-                        self.run((*body, *test), bases, stream)
-                case Counted(body=body, times=times):
-                    for _ in range(times):
-                        self.run(body, bases, stream)
-                case Choice(branches=branches, index=index):
-                    chosen = self._read(index, 4, bases, stream)
-                    number = int.from_bytes(chosen, "little", signed=True)
-                    self.run(branches[number], bases, stream)
-                case Host():
-                    host(device, item, bases)
+            try:
+                self._queue(item, bases, stream)
+                if self.checked:
+                    self.device.synchronize(stream)
+            except Exception as error:
+                if not hasattr(error, "__notes__"):
+                    error.add_note(f"fgrad: in {about(item)}")
+                raise
+
+    def _queue(self, item: Item, bases: Sequence[int], stream: Stream) -> None:
+        device = self.device
+        match item:
+            case Launch(function=function):
+                device.launch(function, self.arguments(item, bases), stream)
+            case Call():
+                call(device, item, bases, stream)
+            case While(test=test, body=body, flag=flag):
+                self.run(test, bases, stream)
+                while self._read(flag, 1, bases, stream)[0]:
+                    self.run((*body, *test), bases, stream)
+            case Counted(body=body, times=times):
+                for _ in range(times):
+                    self.run(body, bases, stream)
+            case Choice(branches=branches, index=index):
+                chosen = self._read(index, 4, bases, stream)
+                number = int.from_bytes(chosen, "little", signed=True)
+                self.run(branches[number], bases, stream)
+            case Host():
+                host(device, item, bases)
 
     def _read(self, place: int, count: int, bases: Sequence[int], stream: Stream) -> bytes:
         return self.device.read(resolved(place, bases), count, stream)
@@ -111,32 +123,43 @@ class Queue:
     ) -> None:  # fmt: skip
         """Queue items on a stream that is captured; `found` gets the nodes of launches."""
         for item in items:
-            match item:
-                case Launch(function=function):
-                    self.device.launch(function, new_arguments(item, bases), capture.stream)
-                    if found is not None:
-                        found.append((item, capture.last()))
-                case Call():
-                    call(self.device, item, bases, capture.stream)
-                case While(test=test, body=body, flag=flag):
+            try:
+                self._add(item, bases, capture, found)
+            except Exception as error:
+                if not hasattr(error, "__notes__"):
+                    error.add_note(f"fgrad: captured {about(item)}")
+                raise
+
+    def _add(
+        self, item: Item, bases: Sequence[int], capture: Capture,
+        found: list[tuple[Launch, Any]] | None,
+    ) -> None:  # fmt: skip
+        match item:
+            case Launch(function=function):
+                self.device.launch(function, new_arguments(item, bases), capture.stream)
+                if found is not None:
+                    found.append((item, capture.last()))
+            case Call():
+                call(self.device, item, bases, capture.stream)
+            case While(test=test, body=body, flag=flag):
+                handle = capture.handle()
+                proceed = self._setter("fgrad_proceed", flag, handle)
+                self._record((*test, proceed), bases, capture, None)
+                again = (*body, *test, proceed)
+                capture.conditional(WHILE, handle, self._body(again, bases))
+            case Counted(body=body, counter=counter, times=times):
+                handle = capture.handle()
+                more = self._setter("fgrad_more", counter, handle, times)
+                self._record((more,), bases, capture, None)
+                capture.conditional(WHILE, handle, self._body((*body, more), bases))
+            case Choice(branches=branches, index=index):
+                for number, branch in enumerate(branches):
                     handle = capture.handle()
-                    proceed = self._setter("fgrad_proceed", flag, handle)
-                    self._record((*test, proceed), bases, capture, None)
-                    again = (*body, *test, proceed)
-                    capture.conditional(WHILE, handle, self._body(again, bases))
-                case Counted(body=body, counter=counter, times=times):
-                    handle = capture.handle()
-                    more = self._setter("fgrad_more", counter, handle, times)
-                    self._record((more,), bases, capture, None)
-                    capture.conditional(WHILE, handle, self._body((*body, more), bases))
-                case Choice(branches=branches, index=index):
-                    for number, branch in enumerate(branches):
-                        handle = capture.handle()
-                        chosen = self._setter("fgrad_choose", index, handle, number)
-                        self._record((chosen,), bases, capture, None)
-                        capture.conditional(IF, handle, self._body(branch, bases))
-                case Host():
-                    raise AssertionError("functions of the user are no part of a graph")
+                    chosen = self._setter("fgrad_choose", index, handle, number)
+                    self._record((chosen,), bases, capture, None)
+                    capture.conditional(IF, handle, self._body(branch, bases))
+            case Host():
+                raise AssertionError("functions of the user are no part of a graph")
 
     def _body(self, items: Sequence[Item], bases: Sequence[int]) -> Any:
         return lambda capture: self._record(items, bases, capture, None)
@@ -209,7 +232,7 @@ class Segment:
 
     def run(self, bases: Sequence[int], stream: Stream) -> None:
         """Queue all items."""
-        found = None if self._small else self.graph(bases)
+        found = None if self._small or self._queue.checked else self.graph(bases)
         if found is None:
             self._queue.run(self.items, bases, stream)
             self._ran = True

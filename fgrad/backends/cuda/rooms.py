@@ -10,6 +10,7 @@ from fgrad.compile.loops import groups_of
 from fgrad.compile.memory import Memory, plan_memory
 from fgrad.compile.plan import Buffer, Library, Loop, Plan, Step, View, is_check, launches_of
 from fgrad.compile.updates import with_patches
+from fgrad.core.ir import Jaxpr
 
 ALIGNMENT = 256  # of what is placed here; cuBLASLt asks for it at most
 WIDEST = 16  # bytes that a kernel moves at once, from a multiple of as many
@@ -25,11 +26,13 @@ class Room:
     """A plan and where its temporaries lie, as offsets from its own start.
 
     Attributes:
+        jaxpr: The program whose equations kernels name.
         plan: The plan.
         memory: Its memory; `scratch` holds the start of what a step needs.
         loops: For each loop of the plan, what is known about it.
     """
 
+    jaxpr: Jaxpr
     plan: Plan
     memory: Memory
     loops: dict[int, "LoopRoom"]
@@ -79,8 +82,8 @@ class Measure:
         self._scratch_bytes = scratch_bytes
         self._workspace_bytes = workspace_bytes
 
-    def room(self, plan: Plan, donated: Collection[int] = ()) -> Room:
-        """The room of a plan."""
+    def room(self, jaxpr: Jaxpr, plan: Plan, donated: Collection[int] = ()) -> Room:
+        """The room of the plan of a program."""
         scratch: dict[int, int] = {}
         loops: dict[int, LoopRoom] = {}
         for i, step in enumerate(plan.steps):
@@ -94,24 +97,26 @@ class Measure:
                 scratch[i] = sum(rounded(self._scratch_bytes(kernels)) for kernels, _ in units)
             if scratch[i]:  # the memory plan knows a smaller alignment
                 scratch[i] += ALIGNMENT - memory.ALIGNMENT
-        return Room(plan, plan_memory(plan, scratch=scratch, donated=donated), loops)
+        return Room(jaxpr, plan, plan_memory(plan, scratch=scratch, donated=donated), loops)
 
     def loop(self, loop: Loop, buffers: Sequence[Buffer]) -> LoopRoom:
         """The room of a loop, whose operands are views of some buffers."""
         if loop.eqn.primitive.name == "cond":
-            rooms = tuple(self.room(with_patches(p, 0, 0)) for p in loop.plans)
+            pairs = zip(loop.jaxprs, loop.plans, strict=True)
+            rooms = tuple(self.room(j, with_patches(p, 0, 0)) for j, p in pairs)
             return self._placed(loop, buffers, rooms, 0, 0, 0)
         before, consts, carries, _ = map(len, groups_of(loop, loop.inputs))
-        tests = [self.room(with_patches(p, before, 0)) for p in loop.plans[:-1]]
-        body = with_patches(loop.plans[-1], consts, carries)
+        pairs = zip(loop.jaxprs[:-1], loop.plans[:-1], strict=True)
+        tests = [self.room(j, with_patches(p, before, 0)) for j, p in pairs]
+        jaxpr, body = loop.jaxprs[-1], with_patches(loop.plans[-1], consts, carries)
         if tests:
-            rooms = (*tests, self._taking_over(body, consts, carries))
+            rooms = (*tests, self._taking_over(jaxpr, body, consts, carries))
             return self._placed(loop, buffers, rooms, before + consts, carries, 0)
         times = loop.eqn.params["length"]
         chunk = 0
         if times * weight(body) > MOST_UNROLLED:  # an even number: carries have two places
             chunk = max(MOST_UNROLLED // 8 // weight(body), 1) * 2
-        return self._placed(loop, buffers, (self.room(body),), consts, carries, chunk)
+        return self._placed(loop, buffers, (self.room(jaxpr, body),), consts, carries, chunk)
 
     def _placed(
         self, loop: Loop, buffers: Sequence[Buffer], rooms: tuple[Room, ...], first: int,
@@ -143,7 +148,7 @@ class Measure:
         over = frozenset(k for k in range(carries) if consts + k in taken)
         return LoopRoom(rooms, over, tuple(spare), staged, place, place + 64, chunk)
 
-    def _taking_over(self, body: Plan, consts: int, carries: int) -> Room:
+    def _taking_over(self, jaxpr: Jaxpr, body: Plan, consts: int, carries: int) -> Room:
         """The room of a body whose carries become results in place, each its own."""
         free = {
             consts + k
@@ -151,7 +156,7 @@ class Measure:
             if isinstance(r, int) and body.results.count(r) == 1
         }
         while True:
-            room = self.room(body, free)
+            room = self.room(jaxpr, body, free)
             wrong = {a for r, a in room.memory.taken.items() if body.results.index(r) != a - consts}
             if not wrong:
                 return room

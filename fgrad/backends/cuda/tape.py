@@ -51,12 +51,14 @@ class Launch:
         pointers: The addresses of its operands, in order, `NOWHERE` for what it does not need.
         words: Its last parameter.
         packed: Whether its pointers are one parameter, a structure.
+        eqns: The equations that it computes, or part of them.
     """
 
     function: Function
     pointers: tuple[int, ...]
     words: bytes
     packed: bool = False
+    eqns: tuple[Eqn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,18 @@ class Host:
 
 
 Item = Launch | Call | While | Counted | Choice | Host
+
+
+def about(item: Item) -> str:
+    """What an item computes, and the line that asked for it."""
+    name, eqns = type(item).__name__.lower(), tuple[Eqn, ...]()
+    match item:
+        case Launch():
+            name, eqns = item.function.name, item.eqns
+        case Call() | Host():
+            eqns = (item.eqn,)
+    told = "; ".join(f"{e.primitive.name}, asked for at {e.source}" for e in eqns)
+    return f"{name} ({told})" if told else name
 
 
 def parts_of(item: Item) -> tuple[tuple[Item, ...], ...]:

@@ -54,8 +54,9 @@ class Partition:
 
     def find(self, node: Node) -> Node:
         """What a node is by now."""
-        while node in self._merged:
-            node = self._merged[node]
+        merged = self._merged
+        while (into := merged.get(node)) is not None:
+            node = into
         return node
 
     def alive(self) -> Iterator[Node]:
@@ -220,7 +221,9 @@ class Partition:
     def _try(self, other: Node, b: Cluster, *, related: bool) -> Cluster:
         """What `b` is after an attempt to merge it with another."""
         a = self.find(other)  # it may have been merged since it was listed
-        if not isinstance(a, Cluster) or a is b or self._between(a, b) or self._between(b, a):
+        if not isinstance(a, Cluster) or a is b or self._between(a, b):
+            return b
+        if b.after and self._between(b, a):  # else nothing needs `b`
             return b
         merge = Merge(a, b, related=related)
         while merge.refined:

@@ -115,6 +115,46 @@ def test_lanes_past_a_row_read_nothing_though_their_bounds_hold(lanes):
     assert same(found[1], x)
 
 
+@pytest.mark.parametrize("dtype", ["i1", "u2", "i4", "u4", "i8"])
+@pytest.mark.parametrize("stride", [1, 3, -1])
+@pytest.mark.parametrize("lanes", WIDTHS)
+def test_elements_at_computed_places(lanes, stride, dtype):
+    """Read and written, the place of the first being in the middle of the operand."""
+    n, kind = 45, np.dtype(dtype)
+    rng = np.random.default_rng(lanes)
+    least = 0 if kind.kind == "u" else -20
+    places = (rng.permutation(n) - 22).clip(least).astype(kind)
+    row, middle = Map(0, (n, 1)), 3 * n
+    picked = Map(middle, (0, 0), ((0, stride),))
+    body = (
+        Load(0, row, kind), Load(1, picked, F32), Compute("mul", (1, 1), F32), Store(2, row, 2),
+        Store(3, picked, 2),
+    )  # fmt: skip
+    operands = (Operand(kind), Operand(F32), Operand(F32, True), Operand(F32, True))
+    kernel = Kernel("picked", (1,), (n,), operands, body)
+    table = rng.normal(size=6 * n).astype(np.float32)
+    wanted = [places, table, np.zeros(n, np.float32), np.zeros(6 * n, np.float32)]
+    run_kernel(kernel, wanted)
+    found = [places, table, np.zeros(n, np.float32), np.zeros(6 * n, np.float32)]
+    machine.run(kernel, found, lanes)
+    assert np.array_equal(wanted[2], table[middle + stride * places.astype(int)] ** 2)
+    assert all(map(same, found, wanted))
+
+
+def test_code_knows_steps_of_1_between_places():
+    def structure(stride):
+        picked = Map(0, (0,), ((0, stride),))
+        body = (
+            Load(0, Map(0, (1,)), np.dtype("i4")),
+            Load(1, picked, F32),
+            Store(2, Map(0, (1,)), 1),
+        )
+        operands = (Operand(np.dtype("i4")), Operand(F32), Operand(F32, True))
+        return layout.structure(Kernel("picked", (), (9,), operands, body))
+
+    assert structure(1) != structure(2) == structure(5)
+
+
 @pytest.mark.parametrize("lanes", WIDTHS)
 @given(rng=st.randoms(use_true_random=False), shift=st.integers(0, 1))
 def test_writing_past_the_caches_changes_nothing(lanes, rng, shift):

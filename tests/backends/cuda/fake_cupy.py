@@ -57,6 +57,8 @@ class Stream:
     def __init__(self, device):
         self.device = device
 
+    done = False
+
     def record(self):
         log.append(("record", self.device))
         return ("event", self.device)
@@ -98,6 +100,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
             return method
         return lambda *args, **kwargs: _call(lambda x, *a, **k: getattr(x, name)(*a, **k),
                                              (self, *args), kwargs)  # fmt: skip
+
+    def fill(self, value):
+        self.host[...] = value
 
     def __getitem__(self, index):
         return _call(lambda x: x[index], (self,), {})

@@ -45,7 +45,7 @@ class HostDevice:
         self.code, self.conditional = code, conditional
         self.blocks = {}
         self.log = []
-        self.reads = self.captures = self.updates = 0
+        self.waits = self.reads = self.captures = self.updates = 0
         self.capturing = {}
         self.values = {}  # of handles
         self.word = np.zeros(1, np.int64)
@@ -116,6 +116,10 @@ class HostDevice:
         assert not self.capturing, "the host reads while a graph is captured"
         self.reads += 1
         return self.memory(address, np.uint8, count).tobytes()
+
+    def synchronize(self, stream):
+        assert not self.capturing, "the host waits while a graph is captured"
+        self.waits += 1
 
     def fault_address(self):
         return self.word.ctypes.data
@@ -200,8 +204,9 @@ class HostDevice:
         self.memory(pointers[0], np.int64)[0] += 1
 
     def fgrad_check(self, pointers, words):
-        if self.memory(pointers[0], np.bool_)[0] and not self.word[0]:
-            self.word[0] = struct.unpack("q", words)[0]
+        word = self.memory(pointers[1], np.int64)
+        if self.memory(pointers[0], np.bool_)[0] and not word[0]:
+            word[0] = struct.unpack("q", words)[0]
 
     def fgrad_thin(self, pointers, words):
         stack, steps, state = pointers

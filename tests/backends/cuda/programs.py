@@ -49,6 +49,17 @@ def lookup(table, ids, i):
     return lax.switch(i, [lambda r: r, lambda r: r[::-1] * 2], rows), fnp.max(rows, axis=0)
 
 
+def loops(x, n):
+    def inner(x):
+        return lax.fori_loop(0, 3, lambda _, x: fnp.sin(x) + x[0], x)
+
+    def body(s):
+        i, x = s
+        return i + 1, lax.cond(i % 2 == 0, inner, lambda x: x * 2, x)
+
+    return lax.while_loop(lambda s: s[0] < n, body, (fnp.int32(0), x))
+
+
 def dropout(key, x):
     return nn.softmax(fnp.where(random.bernoulli(key, 0.5, x.shape), x * 2, 0.0), axis=-1)
 
@@ -81,6 +92,19 @@ PROGRAMS = {
     ),
 }
 
+
+SCALE = fg.cuda_kernel(
+    """extern "C" __global__ void scale(const float* x, const float* s, float* y, int n)
+    {
+        int i = blockIdx.x * blockDim.x + threadIdx.x;
+        if (i < n) y[i] = x[i] * s[0];
+    }""",
+    "scale",
+    out=lambda x, s: x,
+    scalars=lambda x, s: [x.size],
+    vjp=lambda ct, y, x, s: (SCALE(ct, s), fnp.sum(ct * x).reshape(1)),
+    cpu=lambda x, s: x * s,
+)
 
 TARGET = Target(None, library.plan_of, None, prelude.supports, library.keeps)
 

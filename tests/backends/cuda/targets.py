@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from fgrad.backends.cuda.prelude import with_prelude
-from tests.backends.cuda.card_shim import Card
+from tests.backends.cuda.on_card import Card
 from tests.shim import build
 
 SHIM = pytest.param(

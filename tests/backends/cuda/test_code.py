@@ -36,8 +36,8 @@ from tests.backends.cpu import kernels as known
 from tests.backends.cpu.random_kernels import Maker, random_kernel
 from tests.backends.cpu.test_render import same
 from tests.backends.cpu.test_scans import EXACT, ROUNDED, buffers_of, scan
-from tests.backends.cuda.card_shim import OnCard
 from tests.backends.cuda.emulated import Emulated, run_batch
+from tests.backends.cuda.on_card import OnCard
 from tests.backends.cuda.targets import CARD, SHIM
 from tests.compile.test_lower import plan_of
 

@@ -1,6 +1,8 @@
 """Whole programs as CUDA C, in the emulation: what kernels, own library steps and loops give."""
 
+import contextlib
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -8,21 +10,26 @@ import pytest
 import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad.api import inspection
-from fgrad.backends.cuda import library, prelude
+from fgrad.backends.cuda import library, prelude, user_calls
 from fgrad.backends.cuda.calls import KernelCall
 from fgrad.backends.cuda.compiler import made_for
 from fgrad.backends.cuda.executable import Target
 from fgrad.backends.cuda.module import CudaCode
 from fgrad.core.transforms.stage import hoist
-from tests.backends.cuda.host_device import by_rules
-from tests.backends.cuda.programs import PROGRAMS, normal
+from tests.backends.cuda.host_device import Launched, by_rules
+from tests.backends.cuda.programs import PROGRAMS, SCALE, normal
 from tests.backends.cuda.shim_device import ShimDevice
+from tests.shim import build
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
 
 
-def target_on():
-    """A target whose kernels and own library steps are emulated; cuBLASLt is an eager rule."""
+def target_on(foreign=()):
+    """A target whose kernels and own library steps are emulated; cuBLASLt is an eager rule.
+
+    Args:
+        foreign: Primitives whose calls of libraries stay what they are.
+    """
     code = CudaCode()
     device = ShimDevice(code)
     rules = by_rules(device)
@@ -30,6 +37,7 @@ def target_on():
     def libraries(step):
         found = library.plan_of(step)
         own = found is not None and all(isinstance(c, KernelCall) for c in found.calls)
+        own |= step.eqn.primitive.name in foreign
         return found if own else None if found is None else rules(step)
 
     keeps, supports = library.keeps, prelude.supports
@@ -80,3 +88,49 @@ def test_a_program_can_be_looked_at():
     assert "test_compiled_programs.py" in kernel.lines[0]
     assert [step.kind for step in inspection.schedule_of(made)] == ["library", "kernel"]
     assert inspection.memory_of(made).result_bytes == 32
+
+
+def emulated(monkeypatch, device):
+    """Kernels of users go through the emulation, into the graph that is captured."""
+    streams = []
+
+    @contextlib.contextmanager
+    def on_stream(stream):
+        streams.append(stream)
+        yield
+        streams.pop()
+
+    def launch(function, grid, block, args, shared):
+        shim = build(function.source)
+        given = [x.tobytes() for x in args]
+        count = sum(x.dtype == np.uint64 for x in args)
+
+        def run(pointers, rest):
+            values = [struct.pack("Q", p) for p in pointers]
+            shim.run(function.name, grid, block, shared, [*values, *rest])
+
+        pointers = [int(x) for x in args[:count]]
+        device.enqueue(Launched(function.name, pointers, given[count:], run), streams[-1])
+
+    monkeypatch.setattr(user_calls, "on_stream", on_stream)
+    monkeypatch.setattr(user_calls, "launch", launch)
+
+
+def test_a_kernel_of_the_user_is_captured_with_the_program_around_it(monkeypatch):
+    target, device = target_on(foreign=("cuda_kernel",))
+    emulated(monkeypatch, device)
+
+    def loss(x, s):
+        each = fg.vmap(SCALE, in_axes=(0, None))(fnp.sin(x).T, s)  # a view, and not mapped over
+        return fnp.sum(fnp.tanh(SCALE(x[1], s)) + each[0, 1])
+
+    x, s = normal(5, 5), np.array([1.5], np.float32)
+    closed = fg.jit(fg.value_and_grad(loss, argnums=(0, 1))).lower(x, s).jaxpr
+    executable = made_for(target, hoist(closed.jaxpr))
+    value, (dx, ds) = fg.value_and_grad(loss, argnums=(0, 1))(x, s)
+    for _ in range(3):
+        got = executable.run(device.upload(x), device.upload(s))
+        for a, b in zip(got, (value, dx, ds), strict=True):
+            np.testing.assert_allclose(a, np.asarray(b), rtol=1e-5, atol=1e-6)
+    assert not executable.obstacle
+    assert device.captures

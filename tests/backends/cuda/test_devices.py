@@ -160,6 +160,20 @@ def test_operations_run_on_the_device_of_their_operand(cupy):
     assert fnp.zeros_like(y).device == "cuda:1"
 
 
+def test_what_the_caller_could_write_to_is_copied_where_it_lies(cupy):
+    with cupy.cuda.Device(1):
+        data = cupy.array(X)
+    for x in (
+        fnp.asarray(data), fnp.array(data), fnp.reshape(data, (3,)), fg.device_put(data),
+        fg.vmap(lambda v: v)(data), fg.jit(lambda v: v)(data),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(on(x, "cuda:1"), X)
+        assert x._data.host is not data.host
+    shared = fnp.asarray(data, copy=False)
+    assert shared._data is data
+    np.testing.assert_array_equal(on(fnp.copy(shared), "cuda:1"), X)
+
+
 def test_a_gradient_lies_where_its_argument_does(cupy):
     y = fg.device_put(X, "cuda:1")
     np.testing.assert_array_equal(on(fg.grad(fnp.sum)(y), "cuda:1"), np.ones(3))
@@ -216,6 +230,8 @@ def test_block_until_ready_waits_for_each_device(cupy):
     fake_cupy.log.clear()
     assert tree[1].block_until_ready() is tree[1]
     assert fake_cupy.log == [("synchronize", 1)]
+    assert not tree[1].is_ready()
+    assert tree[2].is_ready()
 
 
 def test_memory_is_told(cupy):

@@ -14,6 +14,7 @@ from fgrad.backends.cuda import rooms
 from fgrad.backends.cuda.compiler import made_for
 from fgrad.backends.cuda.faults import raise_pending
 from fgrad.compile.run_plan import run_plan
+from fgrad.core import config
 from fgrad.core.errors import IndexOutOfBoundsError, UnsupportedPrimitiveError
 from fgrad.core.primitive import Absent, all_primitives
 from fgrad.core.tracing import bind
@@ -167,8 +168,9 @@ def test_a_while_loop_runs_on_the_device_once_it_is_captured(kind):
     assert device.reads == 7  # by the first run alone
     _, device = check(f, X, np.int32(0), kind=kind)
     assert device.reads == 1
-    _, device = check(f, X, np.int32(3), conditional=False, kind=kind)
+    executable, device = check(f, X, np.int32(3), conditional=False, kind=kind)
     assert device.reads == 4 * 4
+    assert "no conditional nodes" in executable.obstacle
 
 
 def test_carries_that_change_places_and_stay(kind):
@@ -340,6 +342,25 @@ def test_a_function_of_the_user_splits_the_program():
 def test_a_primitive_without_code_is_refused_by_name():
     with pytest.raises(UnsupportedPrimitiveError, match=r"sort\(f32\[5,7\].*test_executable.py"):
         program_of(lambda x: fnp.sort(x), X, left_out=("sort",))
+
+
+def test_under_check_each_step_is_waited_for_and_an_error_names_it():
+    with config.check(True):
+        run, _, device = program_of(lambda x, w: fnp.tanh(fnp.sin(x) @ w), X, W)
+    for _ in range(3):
+        run(device.upload(X), device.upload(W))
+    assert device.waits == 9
+    assert not device.captures
+
+    def refuse(stream):
+        raise RuntimeError("an illegal address")
+
+    device.synchronize = refuse
+    with pytest.raises(RuntimeError, match="an illegal address") as raised:
+        run(device.upload(X), device.upload(W))
+    (note,) = raised.value.__notes__
+    assert "sin, asked for at" in note
+    assert "test_executable.py" in note
 
 
 def test_a_captured_program_can_be_looked_at():

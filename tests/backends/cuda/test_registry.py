@@ -11,8 +11,8 @@ import pytest
 
 from fgrad.backends.cuda.nvrtc import compile_source
 from fgrad.compile.bounds import fault
-from tests.backends.cuda.card_shim import OnCard
 from tests.backends.cuda.emulated import Emulated
+from tests.backends.cuda.on_card import OnCard
 from tests.backends.cuda.registry import GROUPS, derived_records, distinct, name_of, records
 from tests.backends.cuda.targets import CARD, SHIM
 
