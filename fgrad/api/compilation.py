@@ -181,7 +181,7 @@ class Jitted:
         else:
             return None
         entry = site.entry
-        program = entry.program
+        program = entry.program_for(site.kind)
         if program is None or entry.jaxpr.key_uses is not None:
             return None
         if entry.donated:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fgrad.api.constants import Moved, moved
 from fgrad.api.donation import claim, give_away, restore, stand_ins
 from fgrad.api.execution import Runnable, brought_to, named_device, runnable
 from fgrad.core import trees
@@ -39,8 +40,8 @@ class Entry:
     """
 
     __slots__ = (
-        "cached", "closed", "consts", "device", "donated", "flags", "gone", "jaxpr", "kept",
-        "out_tree", "program", "single",
+        "_elsewhere", "cached", "closed", "consts", "device", "donated", "flags", "gone", "jaxpr",
+        "kept", "moved", "out_tree", "program", "single",
     )  # fmt: skip
 
     def __init__(self, closed: ClosedJaxpr, out_tree: Any, donated: tuple[int, ...] = ()) -> None:
@@ -56,6 +57,21 @@ class Entry:
         self.kept: list[int] = []
         self.cached = False
         self.single = out_tree.is_leaf()
+        self._elsewhere: tuple[type, Runnable] | None = None
+        self.moved: Moved = {}
+
+    def program_for(self, kind: type) -> Runnable | None:
+        """The program for buffers of one type, if one has run that is fit for any such call."""
+        if kind is np.ndarray:
+            return self.program
+        found = self._elsewhere
+        return found[1] if found is not None and found[0] is kind else None
+
+    def keep(self, program: Runnable, buffers: Sequence[Any]) -> None:
+        """Remember a program for buffers that are not NumPy's, if they are of one type."""
+        kinds = set(map(type, buffers))
+        if len(kinds) == 1 and self.device is None and not self.consts:
+            self._elsewhere = kinds.pop(), program
 
 
 def run_entry(
@@ -78,10 +94,14 @@ def run_entry(
         outs = call(entry.jaxpr, *inputs, name=name)
     elif others:
         (xp,) = others
+        n = len(entry.consts)
+        buffers[:n] = moved(entry.moved, n, xp, buffers) if n else ()
         compiled = runnable(entry.jaxpr, xp, entry.donated if donate else ())
         if compiled.taken:
+            entry.keep(compiled, buffers)
             return _run_donated(compiled, entry, inputs, buffers, name)
         if compiled.fresh:
+            entry.keep(compiled, buffers)
             outs = run_flat(compiled, entry.flags, buffers)
         else:
             outs = wrap(compiled(xp, buffers), entry.flags, buffers)

@@ -45,6 +45,7 @@ from fgrad.core.program import compiled_inside
 
 _KEPT = 4  # graphs of one segment
 _TRIES = 16  # captures of one segment, after which calls with new addresses are not captured
+_REGAINED = 16  # replays after which there may be one capture more
 _FEW = 2  # launches up to which a graph is not worth it
 
 
@@ -227,8 +228,13 @@ class Segment:
         self._key = itemgetter(*self.fixed)
         self._small = len(items) <= _FEW and not any(map(is_branching, items))
         self._graphs: OrderedDict[Any, Captured] = OrderedDict()
-        self._left = _TRIES
+        self._left, self._hits = _TRIES, 0
         self._ran = False
+
+    @property
+    def is_restless(self) -> bool:
+        """Whether calls bring new addresses again and again, for which there is no graph."""
+        return not self._left
 
     def run(self, bases: Sequence[int], stream: Stream) -> None:
         """Queue all items."""
@@ -252,6 +258,9 @@ class Segment:
         found = self._graphs.get(key)
         if found is not None:
             self._graphs.move_to_end(key)
+            self._hits += 1
+            if self._hits % _REGAINED == 0:
+                self._left = min(self._left + 1, _TRIES)
         elif self._ran and self._left:
             self._left -= 1
             found = self._graphs[key] = self.captured(bases)

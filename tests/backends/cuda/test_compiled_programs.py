@@ -15,9 +15,13 @@ from fgrad.backends.cuda.calls import KernelCall
 from fgrad.backends.cuda.compiler import made_for
 from fgrad.backends.cuda.executable import Target
 from fgrad.backends.cuda.module import CudaCode
+from fgrad.compile.run_plan import run_plan
+from fgrad.core.primitive import Absent, all_primitives
 from fgrad.core.transforms.stage import hoist
+from fgrad.testing.strategies import dtype_named, example_of
+from fgrad.testing.values import observed_call
 from tests.backends.cuda.host_device import Launched, by_rules
-from tests.backends.cuda.programs import PROGRAMS, SCALE, normal
+from tests.backends.cuda.programs import PROGRAMS, SCALE, missing_in, normal
 from tests.backends.cuda.shim_device import ShimDevice
 from tests.shim import build
 
@@ -134,3 +138,44 @@ def test_a_kernel_of_the_user_is_captured_with_the_program_around_it(monkeypatch
             np.testing.assert_allclose(a, np.asarray(b), rtol=1e-5, atol=1e-6)
     assert not executable.obstacle
     assert device.captures
+
+
+SPECIFIED = [p for p in all_primitives() if not isinstance(p.spec, Absent)]
+RELATIVE = {"float16": 4e-3, "bfloat16": 3e-2, "float32": 3e-5, "complex64": 3e-5}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prim", SPECIFIED, ids=str)
+def test_programs_of_the_registry_agree_with_what_they_mean(prim):
+    """Of all cases in up to three dtypes, as one program: launched, and from a graph."""
+    calls, args = [], []
+    for case in prim.spec.cases:
+        for name in prim.spec.dtypes[:3]:
+            problem = example_of(prim, case, dtype_named(name))
+            calls.append((observed_call(problem), len(problem.args)))
+            args += map(np.asarray, problem.args)
+
+    def f(*args):
+        given = iter(args)
+        return [call(*(next(given) for _ in range(n))) for call, n in calls]
+
+    if missing_in(f, *args):
+        pytest.skip("there is no code for it")
+    target, device = target_on()
+    closed = fg.jit(f).lower(*args).jaxpr
+    executable = made_for(target, hoist(closed.jaxpr))
+    inputs = [*map(np.asarray, closed.consts), *args]
+    want = run_plan(executable.plan, inputs)
+    kept = []
+    for _ in range(2):
+        kept.append(list(map(device.upload, inputs)))
+        for x, y in zip(executable.run(*kept[-1]), want, strict=True):
+            assert (x.shape, x.dtype) == (y.shape, y.dtype)
+            if x.dtype.kind in "biu":
+                np.testing.assert_array_equal(x, y)
+                continue
+            relative = RELATIVE.get(x.dtype.name, 1e-9)
+            wide = np.complex128 if x.dtype.kind == "c" else np.float64
+            np.testing.assert_allclose(
+                x.astype(wide), y.astype(wide), rtol=relative, atol=relative, equal_nan=True
+            )

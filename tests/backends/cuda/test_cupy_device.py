@@ -1,5 +1,6 @@
 """Executables on what CuPy and the driver are asked for, faked over host memory."""
 
+import types
 import weakref
 
 import numpy as np
@@ -11,7 +12,7 @@ from fgrad import lax
 from fgrad.backends.cuda import arena, compiler, cupy_device, nvrtc
 from fgrad.backends.cuda.compiler import made_for
 from fgrad.backends.cuda.executable import Target
-from fgrad.core import evaluate
+from fgrad.core import evaluate, homes
 from fgrad.core.transforms.stage import hoist
 from fgrad.errors import (
     ArgumentError,
@@ -196,3 +197,18 @@ def test_a_failed_check_is_raised_by_who_waits(arrays, gpu):
         with pytest.raises(IndexOutOfBoundsError, match=r"gather: .*test_cupy_device.py"):
             evaluate.waited()
         evaluate.waited()
+
+
+def test_what_a_function_closes_over_is_moved_to_the_device_once(arrays, gpu, monkeypatch):
+    platform = types.SimpleNamespace(index_of=lambda b: 0, home_of=lambda bs: None)
+    monkeypatch.setitem(homes.platforms, "cupy", lambda: platform)
+    uploads = []
+    array = gpu.array
+    monkeypatch.setattr(gpu.cupy, "array", lambda x, **words: uploads.append(x) or array(x))
+    monkeypatch.setattr(gpu.cupy, "asarray", gpu.cupy.array, raising=False)
+    w = normal(4, 5)
+    compiled = fg.jit(lambda x: x * w)
+    x = arrays(normal(4, 5))
+    for _ in range(4):
+        np.testing.assert_allclose(compiled(x)._data.host, x._data.host * w)
+    assert sum(u.shape == w.shape for u in uploads) == 1

@@ -109,6 +109,14 @@ def test_a_program_that_never_sees_the_same_arrays_stops_capturing():
         want = np.tanh(np.tanh(x @ w) @ w.T)
         np.testing.assert_allclose(run(x, w)[0], want, rtol=1e-5, atol=1e-6)
     assert 1 < device.captures < 20
+    before, updates = device.captures, device.updates
+    for k in range(5):  # by now they are copied to where a graph looks for them
+        x, w = (device.upload(a * k) for a in (X, W))
+        kept.append((x, w))
+        want = np.tanh(np.tanh(x @ w) @ w.T)
+        np.testing.assert_allclose(run(x, w)[0], want, rtol=1e-5, atol=1e-6)
+    assert device.captures == before
+    assert device.updates > updates
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -377,9 +385,9 @@ def test_no_cycles_keep_a_program():
     gc.collect()
     gc.disable()
     try:
-        ref = weakref.ref(executable)
+        refs = [weakref.ref(executable), weakref.ref(executable.program(device))]
         del executable, run
-        assert ref() is None
+        assert [ref() for ref in refs] == [None, None]
     finally:
         gc.enable()
 
