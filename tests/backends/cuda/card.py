@@ -77,8 +77,11 @@ class Arguments:
 
 
 def loaded(call):
-    """The function of a kernel."""
-    return _module(call.source).get_function(call.name)
+    """The function of a kernel, which may take as much shared memory as its call says."""
+    function = _module(call.source).get_function(call.name)
+    if call.shared_bytes > 48 << 10:
+        function.max_dynamic_shared_size_bytes = call.shared_bytes
+    return function
 
 
 @functools.cache
