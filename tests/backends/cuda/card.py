@@ -8,6 +8,7 @@ import numpy as np
 from fgrad.backends.cuda.calls import KernelCall, LibraryPlan, addresses
 from fgrad.backends.cuda.nvrtc import compile_source
 from fgrad.backends.cuda.prelude import with_prelude
+from tests.backends.cuda.on_card import _MOST_DYNAMIC_SHARED, _driver, check
 
 
 class Loaded:
@@ -80,7 +81,10 @@ def loaded(call):
     """The function of a kernel, which may take as much shared memory as its call says."""
     function = _module(call.source).get_function(call.name)
     if call.shared_bytes > 48 << 10:
-        function.max_dynamic_shared_size_bytes = call.shared_bytes
+        status = _driver().cuFuncSetAttribute(
+            ctypes.c_void_p(function.ptr), _MOST_DYNAMIC_SHARED, call.shared_bytes
+        )
+        check(status)
     return function
 
 
