@@ -5,7 +5,6 @@ import random
 
 import numpy as np
 import pytest
-from tests.backends.cuda.card_shim import OnCard
 
 import fgrad
 from fgrad import lax, nn
@@ -38,6 +37,7 @@ from tests.backends.cpu.random_kernels import Maker, random_kernel
 from tests.backends.cpu.test_render import same
 from tests.backends.cpu.test_scans import EXACT, ROUNDED, buffers_of, scan
 from tests.backends.cuda.emulated import Emulated, run_batch
+from tests.backends.cuda.on_card import OnCard
 from tests.backends.cuda.targets import CARD, SHIM
 from tests.compile.test_lower import plan_of
 
