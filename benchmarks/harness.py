@@ -65,8 +65,9 @@ def machine() -> dict[str, Any]:
 def report(name: str, rows: list[dict[str, Any]], versions: dict[str, str]) -> None:
     """Print the table; with ``--save`` write it to `results/`."""
     for row in rows:
-        unit = "us" if "us" in row else "bytes"
-        cells = "  ".join(f"{k} {v:,.1f} {unit}" for k, v in row[unit].items())
+        unit = next(u for u in ("us", "ms", "bytes") if u in row)
+        digits = 3 if unit == "ms" else 1
+        cells = "  ".join(f"{k} {v:,.{digits}f} {unit}" for k, v in row[unit].items())
         ratios = "  ".join(f"/{k} {v:.2f}" for k, v in row["fgrad / peer"].items())
         sys.stdout.write(f"{row['row']:42} {cells}\n{'':42} {ratios}   target: {row['target']}\n")
     if "--save" in sys.argv:

@@ -38,9 +38,12 @@ _LAZY_NAMES = {
     "enable_x64": "core.config", "debug_nans": "core.config", "disable_jit": "core.config",
     "default_matmul_precision": "core.config", "numpy_dtype_promotion": "core.config",
     "numpy_rank_promotion": "core.config", "check_tracer_leaks": "core.config",
-    "cpu_compiler": "core.config", "clear_caches": "api.execution",
+    "cpu_compiler": "core.config", "cuda_compiler": "core.config", "clear_caches": "api.execution",
     "debug_infs": "core.config", "key_reuse": "core.config", "out_of_bounds": "core.config",
-    "ShapeDtypeStruct": "core.avals",
+    "ShapeDtypeStruct": "core.avals", "cuda_kernel": "backends.cuda.kernel_function",
+    "default_device": "core.config",
+    "devices": "api.placement", "device_get": "api.placement", "device_put": "api.placement",
+    "memory_stats": "api.placement", "peak_memory": "api.placement",
 }  # fmt: skip
 
 

@@ -9,9 +9,15 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fgrad import lax
+from fgrad.core.config import config
+from fgrad.core.homes import made_on_host
 
 # Machine code made by tests stays out of the user's cache.
 os.environ.setdefault("FGRAD_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "fgrad"))
+
+# The same tests on every machine: those of GPUs say so.
+if "FGRAD_DEFAULT_DEVICE" not in os.environ and not made_on_host():
+    config.update("default_device", "cpu")
 
 # Tests that run over all primitives need all of them declared.
 lax.load_all()

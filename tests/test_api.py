@@ -104,6 +104,20 @@ def test_a_miss_is_compared_with_the_nearest_program_and_names_all_that_changed(
     )
 
 
+def test_a_static_argument_that_moves_to_a_keyword_is_named_once():
+    @functools.partial(fg.jit, static_argnums=1, static_argnames="n")
+    def f(x, n=1):
+        return x
+
+    f(X, 3)
+    f(X, n=3)
+    f(X)
+    assert f.cache_info().reasons == (
+        "static n: 3 by position -> 3 by keyword",
+        "static n: 3 -> not given",
+    )
+
+
 def test_reasons_are_of_the_last_misses_and_of_programs_that_are_not_kept():
     f = fg.jit(lambda x: x)
     for n in range(70):

@@ -9,7 +9,7 @@ import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax, optim
 from fgrad.core import config
-from fgrad.errors import BufferDonatedError, OutOfMemoryError
+from fgrad.errors import BufferDonatedError, DonationError, OutOfMemoryError
 
 SIZES = [5, 40_000]  # arrays of NumPy's own, and blocks of the pool
 
@@ -169,6 +169,37 @@ def test_the_same_buffer_donated_and_passed():
         a, b = f(x, y)
         np.testing.assert_array_equal(a, want + 1)
         np.testing.assert_array_equal(b, want * 2)
+
+
+@pytest.mark.parametrize("count", [2, 20])  # one by one, and together
+def test_an_array_given_twice_to_a_program_seen_before(count):
+    f = fg.jit(lambda xs, ys: [x + y for x, y in zip(xs, ys, strict=True)], donate_argnums=0)
+    ys = [fresh(5) for _ in range(count)]
+    xs = [fresh(5) for _ in range(count)]
+    for _ in range(3):  # the program is found at once from the second call on
+        xs = f(xs, ys)
+    want = [host(x) for x in xs]
+    for bad in (([xs[0], *xs[:-1]], ys), (xs, [*ys[:-1], xs[0]]), ([*xs[:-1], ys[0]], ys)):
+        with pytest.raises(DonationError, match="2 times, donated"):
+            f(*bad)
+    assert all(np.array_equal(x, w) for x, w in zip(xs, want, strict=True))
+    shared = fnp.asarray(np.ones(5, np.float32))  # NumPy's own: it is copied
+    with pytest.raises(DonationError, match="2 times, donated"):
+        f([*xs[:-1], shared], [*ys[:-1], shared])
+    outs = f([*xs[:-1], fresh(5)], ys)
+    np.testing.assert_array_equal(outs[0], want[0] + host(ys[0]))
+
+
+@pytest.mark.parametrize("count", [2, 20])
+def test_arrays_that_somebody_sees_are_copied(count):
+    f = fg.jit(lambda xs: [x + 1 for x in xs], donate_argnums=0)
+    xs = [fresh(5) for _ in range(count)]
+    for _ in range(3):
+        seen = np.asarray(xs[1])
+        want = seen.copy()
+        xs = f(xs)
+        np.testing.assert_array_equal(seen, want)
+        np.testing.assert_array_equal(xs[1], want + 1)
 
 
 def test_results_do_not_change_when_the_next_call_is_donated():

@@ -33,12 +33,35 @@ again = call(other)
 print(json.dumps([first - run, again - min(call(other) for _ in range(5))]))
 """
 
+# The same of the loss and gradient of a transformer, one sequence long, with that many blocks.
+_BLOCKS = """
+import json, sys, time
+sys.path.insert(0, {folder!r})
+import networks
+import fgrad.backends.cpu.compiler
+convert = networks.CONVERT[{library!r}]
+args = convert((networks.transformer_params({blocks}), *networks.tokens(1)))
+loss = networks.TRANSFORMER_LOSSES[{library!r}]
+lib = dict(fgrad=networks.fg, jax=networks.jax)[{library!r}]
+run = lib.jit(lib.value_and_grad(loss))
+def call():
+    start = time.perf_counter()
+    found = run(*args)
+    if {library!r} == "jax":
+        networks.jax.block_until_ready(found)
+    return time.perf_counter() - start
+first = call()
+print(json.dumps([first - min(call() for _ in range(3))]))
+"""
 
-def _fresh(library: str, step: str, cache: str) -> list[float]:
-    """Seconds that the first call takes beside running, and the first at another batch size."""
-    folder = str(Path(__file__).parent)
-    code = _PROGRAM.format(folder=folder, step=step, library=library)
-    env = {**os.environ, "FGRAD_CACHE_DIR": cache}
+
+def _fresh(program: str, library: str, cache: str, **parts: Any) -> list[float]:
+    """What a program prints that runs in a process of its own.
+
+    Installed packages are compiled to Python's bytecode; so is fgrad here, at its first run.
+    """
+    code = program.format(folder=str(Path(__file__).parent), library=library, **parts)
+    env = {**os.environ, "FGRAD_CACHE_DIR": cache, "PYTHONDONTWRITEBYTECODE": ""}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
     )
@@ -46,28 +69,46 @@ def _fresh(library: str, step: str, cache: str) -> list[float]:
     return times
 
 
-def compile_times(step: str, runs: int = 3) -> list[dict[str, Any]]:
-    """The least of a few runs: machine code made, read from the disk, and JAX's."""
+def _best(program: str, runs: int, **parts: Any) -> list[list[float]]:
+    """The least microseconds of a few runs: machine code made, read from the disk, and JAX's."""
     cold, warm, jax_cold = [], [], []
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as cache:
-            cold.append(_fresh("fgrad", step, cache))
-            warm.append(_fresh("fgrad", step, cache))
-        jax_cold.append(_fresh("jax", step, ""))
-    best = [[min(t) * 1e6 for t in zip(*times, strict=True)] for times in (cold, warm, jax_cold)]
+            cold.append(_fresh(program, "fgrad", cache, **parts))
+            warm.append(_fresh(program, "fgrad", cache, **parts))
+        jax_cold.append(_fresh(program, "jax", "", **parts))
+    return [[min(t) * 1e6 for t in zip(*times, strict=True)] for times in (cold, warm, jax_cold)]
+
+
+def _row(name: str, us: float, theirs: float, target: str) -> dict[str, Any]:
+    times = {"fgrad": us, "jax": theirs}
+    return {"row": name, "us": times, "fgrad / peer": {"jax": us / theirs}, "target": target}
+
+
+def compile_times(step: str, runs: int = 3) -> list[dict[str, Any]]:
+    """Of a training step."""
+    best = _best(_PROGRAM, runs, step=step)
     names = ("trace + compile", "trace + compile, disk cache", "new batch size")
     pairs = ((best[0][0], best[2][0]), (best[1][0], best[2][0]), (best[0][1], best[2][1]))
     limit = {"mlp": "5 ms", "transformer": "60 ms"}[step]
     targets = ("5x faster", "10x faster", f"< {limit}")
     return [
-        {
-            "row": f"{name}: {step} step",
-            "us": {"fgrad": us, "jax": theirs},
-            "fgrad / peer": {"jax": us / theirs},
-            "target": target,
-        }
+        _row(f"{name}: {step} step", us, theirs, target)
         for name, (us, theirs), target in zip(names, pairs, targets, strict=True)
     ]
+
+
+def equal_blocks(runs: int = 3) -> list[dict[str, Any]]:
+    """Of 4 and of 24 equal blocks of a transformer, which need the same machine code."""
+    rows = []
+    for blocks in (4, 24):
+        (cold,), (warm,), (theirs,) = _best(_BLOCKS, runs, blocks=blocks)
+        name = f"{blocks} equal blocks, forward + backward"
+        rows += [
+            _row(f"trace + compile: {name}", cold, theirs, "5x faster"),
+            _row(f"trace + compile, disk cache: {name}", warm, theirs, "10x faster"),
+        ]
+    return rows
 
 
 def dispatch() -> list[Row]:
@@ -145,6 +186,7 @@ def main() -> None:
     measured: list[Callable[[], list[dict[str, Any]]]] = [
         lambda: compile_times("mlp"),
         lambda: compile_times("transformer"),
+        equal_blocks,
         lambda: [row.measure() for row in dispatch()],
         threads,
     ]

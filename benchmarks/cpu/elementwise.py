@@ -194,13 +194,19 @@ def adamw() -> Row:
 
 
 def lookups() -> list[Row]:
-    """Rows, elements and elements along an axis, at random places; and rows in a scan."""
+    """Rows, elements and elements along an axis, at random places; and rows in a scan.
+
+    Places are int32 for everyone, as JAX has them, but where PyTorch accepts int64 alone.
+    """
     rng = np.random.default_rng(3)
     table, flat, square = (
         rng.normal(size=s).astype(np.float32) for s in ((20_000, 128), 10**6, (1000, 1000))
     )
     rows = rng.integers(0, 20_000, 4096).astype(np.int32)
-    places, along = rng.integers(0, 10**6, 10**6), rng.integers(0, 1000, (1000, 1000))
+    places, along = (
+        rng.integers(0, n, s, np.int32) for n, s in ((10**6, 10**6), (1000, (1000, 1000)))
+    )
+    wide = torch.from_numpy(along.astype(np.int64))
 
     def summed(xp: Any, scan: Any) -> Any:
         def f(table: Any, rows: Any) -> Any:
@@ -225,7 +231,8 @@ def lookups() -> list[Row]:
         ),
         "take_along_axis, 1,000 rows of 1,000": (
             (square, along), lambda x, i: fnp.take_along_axis(x, i, 1),
-            lambda x, i: jnp.take_along_axis(x, i, 1), lambda x, i: torch.take_along_dim(x, i, 1),
+            lambda x, i: jnp.take_along_axis(x, i, 1),
+            lambda x, _: torch.take_along_dim(x, wide, 1),
             lambda x, i: np.take_along_axis(x, i, 1), 3,
         ),
         "scan of 4,096 embedding lookups": (

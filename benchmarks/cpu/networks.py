@@ -227,8 +227,8 @@ def _mlp_losses() -> Any:
 WIDTH, HEADS, LENGTH, VOCABULARY = 256, 4, 256, 96
 
 
-def transformer_params() -> Any:
-    """Four blocks, an embedding, positions and a head."""
+def transformer_params(blocks: int = 4) -> Any:
+    """Blocks, an embedding, positions and a head."""
     s = 1 / math.sqrt(WIDTH)
     block = lambda: {  # noqa: E731
         "g1": np.ones(WIDTH, np.float32), "b1": np.zeros(WIDTH, np.float32),
@@ -237,7 +237,7 @@ def transformer_params() -> Any:
         "up": normal(WIDTH, 4 * WIDTH, scale=s), "down": normal(4 * WIDTH, WIDTH, scale=s / 2),
     }  # fmt: skip
     return {
-        "blocks": [block() for _ in range(4)],
+        "blocks": [block() for _ in range(blocks)],
         "tokens": normal(VOCABULARY, WIDTH, scale=0.02),
         "positions": normal(LENGTH, WIDTH, scale=0.02),
         "head": normal(WIDTH, VOCABULARY, scale=s),
@@ -296,20 +296,23 @@ TORCH = {
 }
 
 
+def tokens(batch: int) -> Any:
+    """A batch of characters and of those that follow them."""
+    return [RNG.integers(0, VOCABULARY, (batch, LENGTH)).astype(np.int32) for _ in range(2)]
+
+
+TRANSFORMER_LOSSES = {
+    name: lambda p, x, y, ops=ops: transformer_loss(ops, p, x, y)
+    for name, ops in {"fgrad": OURS, "jax": JAX, "torch": TORCH}.items()
+}
+
+
 def step_of(name: str) -> Any:
     """Of a training step: parameters, a batch, a batch of another size, each library's loss."""
     if name == "mlp":
         params, *data = mlp_data(128)
         return params, data, mlp_data(96)[1:], _mlp_losses()
-
-    def batch(n: int) -> Any:
-        return [RNG.integers(0, VOCABULARY, (n, LENGTH)).astype(np.int32) for _ in range(2)]
-
-    losses = {
-        name: lambda p, x, y, ops=ops: transformer_loss(ops, p, x, y)
-        for name, ops in {"fgrad": OURS, "jax": JAX, "torch": TORCH}.items()
-    }
-    return transformer_params(), batch(8), batch(6), losses
+    return transformer_params(), tokens(8), tokens(6), TRANSFORMER_LOSSES
 
 
 def flux() -> Row:

@@ -2,7 +2,7 @@
 
 import functools
 from collections import OrderedDict, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -11,17 +11,14 @@ import numpy as np
 from fgrad.api.donation import check_donated, check_usable, donated_leaves, give_away
 from fgrad.api.execution import begin
 from fgrad.api.parameters import Fun, parameters_of
-from fgrad.api.programs import Entry, Lowered, run_entry, run_flat
+from fgrad.api.programs import Entry, Lowered, library_in, run_entry, run_flat
 from fgrad.api.sites import Site, site_of
 from fgrad.compile.collector import paused
 from fgrad.core import trees
+from fgrad.core.avals import ShapedArray
 from fgrad.core.config import config
 from fgrad.core.errors import DonationError, DtypeError, StaticArgumentError
-from fgrad.core.evaluate import (
-    WEAK,
-    ArrayImpl,
-    borrow,
-)
+from fgrad.core.evaluate import WEAK, ArrayImpl, borrow
 from fgrad.core.ir import ClosedJaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer, entering, state
@@ -43,6 +40,7 @@ class CacheInfo(NamedTuple):
         hits: Calls that found one.
         misses: Calls that traced.
         currsize: Programs kept.
+        replays: Programs kept for which decisions were taken over from other sizes.
         reasons: For each of the last misses after the first, what differed from the kept program
             nearest to it: arguments by name, with types; static values; flags of the configuration.
     """
@@ -50,6 +48,7 @@ class CacheInfo(NamedTuple):
     hits: int
     misses: int
     currsize: int
+    replays: int
     reasons: tuple[str, ...]
 
 
@@ -60,6 +59,13 @@ def _type_of(x: Value) -> tuple[Any, ...]:
         return data.shape, data.dtype, bool(x._flags & WEAK)
     aval = x.aval
     return aval.shape, aval.dtype, aval.weak_type
+
+
+def _reason(fun: Fun, key: Any, kept: Sequence[Any], tree: Any = None) -> str:
+    """Why a call is traced; where `tree`, its arguments, is left out, types take their place."""
+    tree = tree or trees.unflatten(key[1], [ShapedArray(*kind) for kind in key[2]])
+    found: str = import_module("fgrad.api.misses").reason(fun, key, kept, tree)
+    return found
 
 
 class Jitted:
@@ -88,7 +94,7 @@ class Jitted:
         self._sites: list[Site] = []  # of calls with arrays and trees of them, the latest first
         self._cache: OrderedDict[Any, Entry] = OrderedDict()
         self._hits = self._misses = 0
-        self._reasons: deque[str] = deque(maxlen=_REASONS)
+        self._reasons: deque[str | Callable[[], str]] = deque(maxlen=_REASONS)
         self._latest: Any = None  # the signature traced last
 
     def __get__(self, instance: Any, _owner: Any = None) -> Any:
@@ -175,12 +181,13 @@ class Jitted:
         else:
             return None
         entry = site.entry
-        program = entry.program
+        program = entry.program_for(site.kind)
         if program is None or entry.jaxpr.key_uses is not None:
             return None
         if entry.donated:
             inputs = (*entry.consts, *leaves)
-            check_donated(inputs, entry.donated, self._name)
+            if not program.taken:  # else `claim` looks
+                check_donated(inputs, entry.donated, self._name)
             outs = run_entry(entry, inputs, self._name)
         else:
             if entry.consts:
@@ -307,13 +314,16 @@ class Jitted:
         self._misses += 1
         if self._misses == 1:
             return
-        misses = import_module("fgrad.api.misses")  # only for who traces a second time
         # The short keys of `_quick` have two parts; the keys of other threads may come and go.
         kept = [k for k in self._cache.copy() if len(k) == len(key)][-_COMPARED:]
         if self._latest == key:
             kept.append(key)
-        moving = self._split(args, kwargs)[1]
-        self._reasons.append(misses.reason(self._fun, key, kept, moving))
+        alike = [k for k in kept if k[1] == key[1]]
+        if alike:  # spelt out when somebody asks: the types in the keys say it all
+            self._reasons.append(functools.partial(_reason, self._fun, key, alike))
+        else:
+            moving = self._split(args, kwargs)[1]
+            self._reasons.append(_reason(self._fun, key, kept, moving))
 
     def lower(self, *args: Any, **kwargs: Any) -> "Lowered":
         """The program of a call, without running it.
@@ -325,12 +335,14 @@ class Jitted:
         static, moving = self._split(args, kwargs)
         leaves, tree = trees.flatten(moving)
         entry = self._trace(static, [aval_like(x) for x in leaves], tree, args, kwargs)
-        return Lowered(entry, self._name, tree)
+        return Lowered(entry, self._name, tree, library_in(leaves))
 
     def cache_info(self) -> CacheInfo:
         """How often calls found their program, and why others did not."""
-        kept = {id(e) for e in self._cache.values()}
-        return CacheInfo(self._hits, self._misses, len(kept), tuple(self._reasons))
+        kept = {id(e): e for e in self._cache.values()}.values()
+        replays = sum(getattr(e.program, "replayed", False) for e in kept)
+        reasons = tuple([r if isinstance(r, str) else r() for r in self._reasons.copy()])
+        return CacheInfo(self._hits, self._misses, len(kept), replays, reasons)
 
     def clear_cache(self) -> None:
         """Forget all programs of this function."""

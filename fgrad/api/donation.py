@@ -87,7 +87,7 @@ _HELD = 2  # references to a buffer that is given: in the list of buffers, and w
 
 def claim(
     program: Runnable, values: Sequence[Value], buffers: list[Any], positions: Sequence[int],
-    gone: Sequence[DonatedBuffer],
+    gone: Sequence[DonatedBuffer], kept: Sequence[int], name: str,
 ) -> Given:  # fmt: skip
     """Take donated buffers away from their arrays, before a program writes results into them.
 
@@ -100,13 +100,24 @@ def claim(
         buffers: Those of `values`, with no other reference to them; copies replace some of them.
         positions: Which of them are donated.
         gone: What their arrays hold from now on.
+        kept: The other positions.
+        name: Of the function.
 
     Returns:
         What `restore` takes, should nothing have run.
+
+    Raises:
+        DonationError: As `check_donated`.
     """
     given: Given = {}
     try:
-        _take(given, values, buffers, positions, gone)
+        try:
+            _take(given, values, buffers, positions, gone)
+        finally:
+            whole = len(given) == len(positions)
+            # An array that was taken and stands at another position too has nothing there.
+            if not whole or any(type(values[i]._data) is DonatedBuffer for i in kept):
+                check_donated(values, positions, name)
         program.own(buffers, given, _HELD)
     except BaseException:
         restore(given)

@@ -1,11 +1,12 @@
 """Which program runs a jaxpr: machine code on the CPU, or eager rules one after the other."""
 
 import functools
+import sys
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from fgrad.core.config import config
 from fgrad.core.ir import Jaxpr
 from fgrad.core.program import install_executor
 from fgrad.core.transforms.jaxprs import derived
+
+if TYPE_CHECKING:
+    from fgrad.core.devices import Device
 
 
 class Runnable(Protocol):
@@ -64,16 +68,51 @@ def runnable(jaxpr: Jaxpr, xp: ModuleType = np, donated: tuple[int, ...] = ()) -
         xp: The array library.
         donated: Inputs whose memory results may take over.
     """
-    compile_program = _compiler() if xp is np and has_compiler() else None
+    compile_program, backend = _compiler_for(xp)
     if compile_program is None:
         return program_of(jaxpr)
-    found: Runnable = derived(jaxpr, ("cpu", donated), lambda: compile_program(jaxpr, donated))
+    found: Runnable = derived(jaxpr, (backend, donated), lambda: compile_program(jaxpr, donated))
     return found
+
+
+def _compiler_for(xp: ModuleType) -> tuple[Callable[..., Runnable] | None, str]:
+    """What compiles programs for arrays of a library, if they are to be compiled."""
+    if xp is np:
+        return (_compiler() if has_compiler() else None), "cpu"
+    if config.cuda_compiler == "rawkernel" and xp.__name__ == "cupy":
+        return import_module("fgrad.backends.cuda.compiler").compile_program, "cuda"
+    return None, ""
 
 
 def has_compiler() -> bool:
     """Whether programs for NumPy arrays are machine code."""
     return config.cpu_compiler == "llvm" and _compiler() is not None
+
+
+def named_device(jaxpr: Jaxpr) -> "Device | None":
+    """The device that the `device_put` equations of a program name: it runs there.
+
+    Raises:
+        DeviceError: They name several.
+    """
+    if "fgrad.lax.placement" not in sys.modules:  # nobody can have written one
+        return None
+    found: Device | None = import_module("fgrad.api.settling").named_device(jaxpr)
+    return found
+
+
+def brought_to(
+    device: "Device", xp: ModuleType, arrays: Sequence[Any]
+) -> tuple[ModuleType, Sequence[Any]]:
+    """The library and the buffers with which a program runs that names a device.
+
+    Raises:
+        DeviceError: Buffers lie on another one; those on the host follow.
+    """
+    moved: tuple[ModuleType, Sequence[Any]] = import_module("fgrad.api.settling").brought_to(
+        device, xp, arrays
+    )
+    return moved
 
 
 def begin() -> None:
@@ -116,21 +155,24 @@ def _compiler() -> Callable[..., Runnable] | None:
 
 
 def _execute(jaxpr: Jaxpr, xp: ModuleType, arrays: Sequence[Any], compiled: bool) -> list[Any]:
+    device = named_device(jaxpr)
+    if device is not None:
+        xp, arrays = brought_to(device, xp, arrays)
     if config.debug_nans or config.debug_infs or config.disable_jit:
         return one_by_one(jaxpr, arrays)
-    if compiled and xp is np:
-        return runnable(jaxpr)(np, arrays)
-    return program_of(jaxpr)(xp, arrays)
+    program = runnable(jaxpr, xp) if compiled else program_of(jaxpr)
+    return program(xp, arrays)
 
 
 def clear_caches() -> None:
-    """Give memory that waits to be used again to the system.
+    """Give memory that waits to be used again to the system, and forget plans of other sizes.
 
     Results of compiled programs of 1 MiB and more, and their temporaries, lie in blocks that
     are kept when they are no longer needed.
     """
     if _compiler.cache_info().currsize and _compiler() is not None:
         import_module("fgrad.backends.cpu.blocks").clear()
+        import_module("fgrad.compile.replay").replays.clear()
 
 
 install_executor(_execute)

@@ -88,7 +88,7 @@ def kernels_of(program: Runnable) -> list[KernelInfo]:
     plan = _plan(program)
     if plan is None:
         return []
-    return list(_kernels(program.jaxpr, plan, import_module("fgrad.backends.cpu.compiler")))
+    return list(_kernels(program.jaxpr, plan, _compiler(program)))
 
 
 def _kernels(jaxpr: Jaxpr, plan: Plan, compiler: Any) -> Iterator[KernelInfo]:
@@ -122,18 +122,17 @@ def schedule_of(program: Runnable) -> list[StepInfo]:
     plan = _plan(program)
     if plan is None:
         return [_called(e) for e in program.jaxpr.eqns]
-    return _steps(program.jaxpr, plan)
+    return _steps(program.jaxpr, plan, _compiler(program))
 
 
-def _steps(jaxpr: Jaxpr, plan: Plan) -> list[StepInfo]:
+def _steps(jaxpr: Jaxpr, plan: Plan, compiler: Any) -> list[StepInfo]:
     found = []
     for step in plan.steps:
         if isinstance(step, Loop):
-            found.append(_loop(step))
+            found.append(_loop(step, compiler))
         elif isinstance(step, Library):
-            own = import_module("fgrad.backends.cpu.routine_table").routine_of(step) is not None
             info = _called(step.eqn)
-            found.append(info._replace(kind="kernel") if own else info)
+            found.append(info._replace(kind="kernel") if compiler.has_own_code(step) else info)
         else:
             kernels = [launch.kernel for launch in launches_of(step)]
             written = [plan.buffers[b] for b in sorted(writes_of(step))]
@@ -147,14 +146,15 @@ def _steps(jaxpr: Jaxpr, plan: Plan) -> list[StepInfo]:
     return found
 
 
-def _loop(step: Loop) -> StepInfo:
+def _loop(step: Loop, compiler: Any) -> StepInfo:
     """A loop; operations are those of all steps of a scan, of one step of a while loop."""
-    programs = [_steps(j, plan) for j, plan in zip(step.jaxprs, step.plans, strict=True)]
+    pairs = zip(step.jaxprs, step.plans, strict=True)
+    programs = [_steps(jaxpr, plan, compiler) for jaxpr, plan in pairs]
     flops = [sum(s.flops for s in steps) for steps in programs]
     moved = [sum(s.bytes for s in steps) for steps in programs]
     together = max if step.eqn.primitive.name == "cond" else sum
     times = step.eqn.params.get("length", 1)
-    culprit = import_module("fgrad.backends.cpu.sequence").obstacle_of(step)
+    culprit = compiler.obstacle_of(step)
     reason = ""
     if culprit is not None:
         reason = f"only Python can run {culprit.primitive.name}, asked for at {culprit.source}"
@@ -220,6 +220,11 @@ def widened_in(jaxpr: Jaxpr) -> tuple[str, ...]:
 def _is_wide(aval: ShapedArray) -> bool:
     dtype = aval.dtype
     return dtype.kind in "iufc" and dtype.itemsize >= (16 if dtype.kind == "c" else 8)
+
+
+def _compiler(program: Runnable) -> Any:
+    """The compiler that made a program, which knows its code."""
+    return import_module(f"fgrad.backends.{getattr(program, 'backend', 'cpu')}.compiler")
 
 
 def _plan(program: Runnable) -> Plan | None:

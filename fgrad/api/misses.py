@@ -74,24 +74,29 @@ def _count(a: Sequence[Any], b: Sequence[Any]) -> int:
 
 
 def _static(was: Any, now: Any, names: Sequence[str]) -> list[str]:
-    before, after = ({label: v for label, _, v in s} for s in (was, now))
-    kinds = {label: kind for label, kind, _ in was}, {label: kind for label, kind, _ in now}
-    labels = [
-        label for label in dict.fromkeys((*before, *after))
-        if label not in before or label not in after or before[label] != after[label]
-        or kinds[0][label] is not kinds[1][label]
-    ]  # fmt: skip
+    before, after = (
+        {_name(label, names): (label, *rest) for label, *rest in s} for s in (was, now)
+    )
+    changed = [
+        name for name in dict.fromkeys((*before, *after)) if before.get(name) != after.get(name)
+    ]
     return [
-        f"static {_name(n, names)}: {_value(before, n)} -> {_value(after, n)}"
-        for n in labels[: _shown(labels)]
-    ] + _more(labels, "static arguments")
+        f"static {name}: {_value(before.get(name), after.get(name))} -> "
+        f"{_value(after.get(name), before.get(name))}"
+        for name in changed[: _shown(changed)]
+    ] + _more(changed, "static arguments")
 
 
-def _value(values: dict[Any, Any], label: Any) -> str:
-    if label not in values:
+def _value(given: Any, other: Any) -> str:
+    """A static argument as it was given; also how, where the `other` call did it otherwise."""
+    if given is None:
         return "not given"
-    text = repr(values[label])
-    return text if len(text) <= _LENGTH else f"{text[:_LENGTH]}…"
+    label, _, value = given
+    text = repr(value)
+    text = text if len(text) <= _LENGTH else f"{text[:_LENGTH]}…"
+    if other is None or isinstance(label, str) == isinstance(other[0], str):
+        return text
+    return f"{text} by {'keyword' if isinstance(label, str) else 'position'}"
 
 
 def _leaves(near: Key, key: Key, tree: Any, names: Sequence[str]) -> list[str]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgrad.api.donation import claim, give_away, restore, stand_ins
-from fgrad.api.execution import Runnable, runnable
+from fgrad.api.execution import Runnable, brought_to, named_device, runnable
 from fgrad.core import trees
 from fgrad.core.config import config
 from fgrad.core.errors import ArgumentError, OutOfMemoryError
-from fgrad.core.evaluate import WEAK, ArrayImpl, DonatedBuffer, borrow, library_of
+from fgrad.core.evaluate import WEAK, ArrayImpl, DonatedBuffer, borrow, is_buffer, library_of
+from fgrad.core.homes import copied
 from fgrad.core.ir import ClosedJaxpr, Jaxpr
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Tracer
@@ -38,8 +39,8 @@ class Entry:
     """
 
     __slots__ = (
-        "cached", "closed", "consts", "donated", "flags", "gone", "jaxpr", "out_tree", "program",
-        "single",
+        "_elsewhere", "cached", "closed", "consts", "device", "donated", "flags", "gone", "jaxpr",
+        "kept", "moved", "out_tree", "program", "single",
     )  # fmt: skip
 
     def __init__(self, closed: ClosedJaxpr, out_tree: Any, donated: tuple[int, ...] = ()) -> None:
@@ -49,10 +50,27 @@ class Entry:
         self.donated = tuple(len(self.consts) + i for i in donated)
         self.out_tree = out_tree
         self.flags = [WEAK if a.weak_type else 0 for a in self.jaxpr.out_avals]
+        self.device = named_device(self.jaxpr)
         self.program: Runnable | None = None
         self.gone: list[DonatedBuffer] | None = None
+        self.kept: list[int] = []
         self.cached = False
         self.single = out_tree.is_leaf()
+        self._elsewhere: tuple[type, Runnable] | None = None
+        self.moved: dict[int, list[Any]] = {}  # `consts` on devices
+
+    def program_for(self, kind: type) -> Runnable | None:
+        """The program for buffers of one type, if one has run that is fit for any such call."""
+        if kind is np.ndarray:
+            return self.program
+        found = self._elsewhere
+        return found[1] if found is not None and found[0] is kind else None
+
+    def keep(self, program: Runnable, buffers: Sequence[Any]) -> None:
+        """Remember a program for buffers that are not NumPy's, if they are of one type."""
+        kinds = set(map(type, buffers))
+        if len(kinds) == 1 and self.device is None and not self.consts:
+            self._elsewhere = kinds.pop(), program
 
 
 def run_entry(
@@ -68,11 +86,25 @@ def run_entry(
     """
     buffers = [v._data for v in inputs]
     others = _others(buffers)
+    if entry.device is not None:
+        xp, given = brought_to(entry.device, next(iter(others), np), buffers)
+        buffers, others = list(given), {xp} - {np}
     if config.debug_nans or config.debug_infs:
         outs = call(entry.jaxpr, *inputs, name=name)
     elif others:
         (xp,) = others
-        outs = wrap(runnable(entry.jaxpr, xp)(xp, buffers), entry.flags, buffers)
+        if entry.consts:
+            constants = import_module("fgrad.api.constants")  # not on the way of `import fgrad`
+            buffers[: len(entry.consts)] = constants.moved(entry, xp, buffers)
+        compiled = runnable(entry.jaxpr, xp, entry.donated if donate else ())
+        if compiled.taken:
+            entry.keep(compiled, buffers)
+            return _run_donated(compiled, entry, inputs, buffers, name)
+        if compiled.fresh:
+            entry.keep(compiled, buffers)
+            outs = run_flat(compiled, entry.flags, buffers)
+        else:
+            outs = wrap(compiled(xp, buffers), entry.flags, buffers)
     elif entry.donated and not donate:
         return run_flat(runnable(entry.jaxpr), entry.flags, buffers)
     else:
@@ -85,6 +117,13 @@ def run_entry(
     if donate:
         give_away(inputs, entry.donated, name)
     return outs
+
+
+def library_in(leaves: Sequence[Any]) -> ModuleType:
+    """The array library for which a call with some arguments is compiled: NumPy, or another one."""
+    data = [x._data if type(x) is ArrayImpl else x for x in leaves]
+    found = _others([x for x in data if is_buffer(x)])
+    return next(iter(found), np)
 
 
 def _others(buffers: Sequence[Any]) -> set[ModuleType]:
@@ -103,8 +142,9 @@ def _run_donated(
     """
     if entry.gone is None:
         avals = entry.jaxpr.in_avals
+        entry.kept = [i for i in range(len(avals)) if i not in entry.donated]
         entry.gone = stand_ins([avals[i] for i in entry.donated], name)
-    given = claim(program, inputs, buffers, entry.donated, entry.gone)
+    given = claim(program, inputs, buffers, entry.donated, entry.gone, entry.kept, name)
     try:
         return run_flat(program, entry.flags, buffers)
     except BaseException as error:
@@ -153,12 +193,12 @@ def wrap(outs: Sequence[Any], flags: Sequence[int], buffers: Sequence[Any]) -> l
         if isinstance(x, np.generic):
             x = np.asarray(x)
         elif id(x) in given:
-            x = x.copy()
+            x = copied(x)
         elif x.base is not None:
             if owners is None:
                 owners = set(map(_owner, buffers))
             if _owner(x) in owners:
-                x = x.copy()
+                x = copied(x)
         wrapped.append(ArrayImpl(x, flag))
     return wrapped
 
@@ -210,8 +250,9 @@ class Lowered:
             return [b3]
     """
 
-    def __init__(self, entry: Entry, name: str, tree: Any) -> None:
+    def __init__(self, entry: Entry, name: str, tree: Any, xp: ModuleType = np) -> None:
         self._entry = entry
+        self._xp = xp
         self._name = name
         self._tree = tree
         self.jaxpr = entry.closed
@@ -225,7 +266,7 @@ class Lowered:
 
     @property
     def _program(self) -> Runnable:
-        return runnable(self._entry.jaxpr, donated=self._entry.donated)
+        return runnable(self._entry.jaxpr, self._xp, self._entry.donated)
 
     @property
     def optimized(self) -> Jaxpr:
@@ -281,7 +322,7 @@ class Lowered:
     def compile(self) -> "Compiled":
         """The program as a function of the call's arguments, less static ones."""
         _ = self._program
-        return Compiled(self._entry, self._name, self._tree)
+        return Compiled(self._entry, self._name, self._tree, self._xp)
 
 
 class Compiled(Lowered):

@@ -6,7 +6,9 @@ units are.
 """
 
 from collections.abc import Hashable
+from dataclasses import replace
 from math import inf
+from typing import Any
 
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Accumulate, Kernel, Reduce, remembered
@@ -16,16 +18,49 @@ from fgrad.compile.plan import TEMP, Batch, Launch, Patch, Plan, Step, reads_of,
 _LONG_NS = 1e6  # a kernel that takes so long gains nothing
 
 
-def batched(plan: Plan) -> Plan:
+def batched_alike(plan: Plan, notes: dict[Hashable, Any]) -> Plan:
+    """What `batched` gives for one of several plans: what it found out is not found out again.
+
+    Where steps depend on each other as in a plan before, the same launches are put together.
+
+    Args:
+        plan: The plan.
+        notes: Of the plans before.
+    """
+    links = tuple([
+        s.buffers if isinstance(s, Launch) else (id(type(s)), tuple(sorted(reads_of(s))), s.outputs)
+        for s in plan.steps if not isinstance(s, Batch)
+    ])  # fmt: skip
+    order = notes.get(("batched", links))
+    if order is None:
+        found = batched(plan)
+        place = {id(s): i for i, s in enumerate(plan.steps)}
+        notes["batched", links] = [
+            [place[id(s)] for s in (step.launches if isinstance(step, Batch) else (step,))]
+            for step in found.steps
+        ]
+        return found
+    steps = [[plan.steps[i] for i in places] for places in order]
+    return replace(
+        plan,
+        steps=tuple([s[0] if len(s) == 1 else Batch(tuple(s)) for s in steps]),
+    )
+
+
+def batched(plan: Plan, long_ns: float = _LONG_NS, *, shares: bool = False) -> Plan:
     """Put launches of one form together, at the place of the last of them.
 
     A launch is moved later only if nothing reads its results or changes what it reads in between,
-    and launches of a form
-    are put together only if no more memory is in use at once than before.
+    and launches of a form are put together only if no more memory is in use at once than before.
+
+    Args:
+        plan: The plan.
+        long_ns: The cost from which a kernel gains nothing.
+        shares: Whether those that store parts of one buffer may be put together, too.
     """
     found: dict[Hashable, list[int]] = {}
     for i, step in enumerate(plan.steps):
-        if isinstance(step, Launch) and cost(step.kernel).ns < _LONG_NS:
+        if isinstance(step, Launch) and cost(step.kernel).ns < long_ns:
             found.setdefault(form(step.kernel), []).append(i)
     alike = [places for places in found.values() if len(places) > 1]
     if not alike:
@@ -44,7 +79,7 @@ def batched(plan: Plan) -> Plan:
             tried = list(steps)
             members = [plan.steps[i] for i in group]
             written = [b for m in members for b in writes_of(m)]
-            if len(set(written)) < len(written):  # parts of one concatenation
+            if not shares and len(set(written)) < len(written):  # parts of one concatenation
                 continue
             for i in group:
                 tried[i] = None

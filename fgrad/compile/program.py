@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from fgrad.core.errors import FgradError
-from fgrad.core.evaluate import WEAK, ArrayImpl, EvalTrace, on_device
+from fgrad.core.evaluate import WEAK, ArrayImpl, EvalTrace
+from fgrad.core.homes import on_device, platforms
 from fgrad.core.ir import Atom, Jaxpr, Literal, Var
 from fgrad.core.tracing import current, state
 from fgrad.core.transforms.jaxprs import derived
@@ -50,11 +51,9 @@ class Program:
 
     def __call__(self, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
         """Run on buffers of one array library; host arrays among them follow the others."""
-        function = self._functions.get(xp)
-        if function is None:
-            function = self._functions[xp] = self._with_constants_on(xp)
+        function = self._functions[np]
         if xp is not np:
-            arrays = on_device(xp, arrays)
+            arrays, function = on_device(xp, arrays, self._there)
         try:
             return function(xp, *arrays)  # type: ignore[no-any-return]
         except Exception as error:
@@ -65,8 +64,16 @@ class Program:
         """Run on NumPy arrays."""
         return self(np, arrays)
 
+    def _there(self, xp: ModuleType, *arrays: Any) -> list[Any]:
+        """Run on the current device of another array library."""
+        current = platforms[xp.__name__]().current()
+        function = self._functions.get(current)
+        if function is None:
+            function = self._functions[current] = self._with_constants_on(xp)
+        return function(xp, *arrays)  # type: ignore[no-any-return]
+
     def _with_constants_on(self, xp: ModuleType) -> Any:
-        """The same code over constants of another array library."""
+        """The same code over constants on a device."""
         host = self._functions[np].__globals__
         constants = {k: xp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in host.items()}
         return FunctionType(self._code, constants)

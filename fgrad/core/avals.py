@@ -15,6 +15,24 @@ __all__ = ["ShapeDtypeStruct", "ShapedArray"]
 _KEEP: Any = object()
 
 
+class AnySize:
+    """An integer of a program that the compiler rewrites for others (`fgrad.compile.sizes`)."""
+
+    __slots__ = ()
+
+    def number(self, dtype: "np.dtype[Any]") -> Any:
+        """What stands for the Python number that it is in a dtype."""
+        raise NotImplementedError
+
+    def as_array(self, dtype: "np.dtype[Any]") -> Any:
+        """What stands for it as an array without axes."""
+        raise NotImplementedError
+
+    def copy(self) -> Any:
+        """Itself: nobody writes to it."""
+        return self
+
+
 class ShapedArray:
     """The type of an array: what abstract rules, programs and caches see of it.
 
@@ -83,7 +101,7 @@ class ShapedArray:
 
     def str_short(self) -> str:
         """Return the form used in programs and messages, such as ``f32[2,3]``."""
-        return f"{dtypes.short_name(self.dtype)}[{','.join(map(str, self.shape))}]"
+        return f"{dtypes.short_name(self.dtype)}[{','.join(map(repr, self.shape))}]"
 
     def __str__(self) -> str:
         return self.str_short()
@@ -165,7 +183,7 @@ def integers(xs: Iterable[Any], what: str) -> tuple[int, ...]:
         TracerIntegerConversionError: One of them is traced.
     """
     try:
-        return tuple(map(operator.index, xs))
+        return tuple([x if isinstance(x, AnySize) else operator.index(x) for x in xs])  # type: ignore[misc]
     except FgradError:
         raise
     except TypeError:

@@ -7,6 +7,7 @@ A flag is read as an attribute of :data:`config`. Its global value comes from
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -20,8 +21,10 @@ __all__ = [
     "check_tracer_leaks",
     "config",
     "cpu_compiler",
+    "cuda_compiler",
     "debug_infs",
     "debug_nans",
+    "default_device",
     "default_matmul_precision",
     "deterministic",
     "disable_jit",
@@ -35,6 +38,8 @@ __all__ = [
 
 _BOOL = (False, True)
 _REPORT = ("raise", "jax")
+_DEVICE = (None, "cpu", "cuda", "gpu")
+_NUMBERED = re.compile("cpu:0|(cuda|gpu):[0-9]+")  # devices too
 
 # Accepted values of each flag; its default is the class attribute of Config.
 _ACCEPTED: Mapping[str, tuple[Any, ...]] = {
@@ -61,10 +66,14 @@ _ACCEPTED: Mapping[str, tuple[Any, ...]] = {
     "autotune": _BOOL,
     "check": _BOOL,
     "cpu_compiler": ("llvm", "numpy"),
+    "cuda_compiler": ("eager", "rawkernel"),
+    "default_device": _DEVICE,
 }
 
-# A leak check looks at a trace and never alters the program that comes out of it.
-TRACE_FLAGS = tuple(name for name in _ACCEPTED if name != "check_tracer_leaks")
+# What never alters the program that comes out of a trace: a leak check looks at it, and what is
+# made inside follows the program's inputs.
+_ASIDE = ("check_tracer_leaks", "default_device")
+TRACE_FLAGS = tuple(name for name in _ACCEPTED if name not in _ASIDE)
 
 # Serialises global updates only; readers take no lock.
 _update_lock = threading.Lock()
@@ -107,6 +116,11 @@ class Config(threading.local):
     """Compare each kernel of a compiled program with what it means, on the same operands."""
     cpu_compiler: str = "llvm"
     """``"llvm"``: `jit` makes machine code; ``"numpy"``: it calls NumPy for each operation."""
+    cuda_compiler: str = "eager"
+    """``"rawkernel"``: `jit` makes kernels and graphs of programs on CuPy arrays; ``"eager"``: it
+    calls CuPy for each operation."""
+    default_device: str | None = None
+    """Where arrays are made: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; None: CuPy's GPU, if any."""
 
     # trace_key() is built once and kept until a flag changes: `_version` counts global updates,
     # `_entry` holds the count at which this thread's key was built (-1: a local change).
@@ -181,6 +195,10 @@ def _canonical_name(name: str) -> str:
 def _checked(name: str, value: Any) -> Any:
     """Return the accepted value equal to ``value``; types count, so 1 is not True."""
     accepted = _ACCEPTED[name]
+    if accepted is _DEVICE and isinstance(value, str):
+        value = str(value)  # of a device too: its name
+        if _NUMBERED.fullmatch(value):
+            return value
     for candidate in accepted:
         if type(candidate) is type(value) and candidate == value:
             return candidate
@@ -198,7 +216,9 @@ def _parse(name: str, text: str) -> Any:
             return words[lowered]
     elif None in _ACCEPTED[name] and lowered in ("", "none"):
         return None
-    elif lowered in _ACCEPTED[name]:
+    elif lowered in _ACCEPTED[name] or (
+        _ACCEPTED[name] is _DEVICE and _NUMBERED.fullmatch(lowered)
+    ):
         return lowered
     options = ", ".join("none" if v is None else str(v).lower() for v in _ACCEPTED[name])
     raise ConfigError(f"environment variable FGRAD_{name.upper()}={text!r}: accepted are {options}")
@@ -333,3 +353,24 @@ def check(new_val: bool = True) -> _Override:
 def cpu_compiler(new_val: str) -> _Override:
     """Within the block, `jit` compiles by ``"llvm"``, or calls ``"numpy"``, in this thread."""
     return _Override("cpu_compiler", new_val)
+
+
+def cuda_compiler(new_val: str) -> _Override:
+    """Within the block, `jit` on GPUs makes ``"rawkernel"``, or is ``"eager"``, in this thread."""
+    return _Override("cuda_compiler", new_val)
+
+
+def default_device(new_val: str | None) -> _Override:
+    """Within the block, arrays are made on a device, in this thread.
+
+    Args:
+        new_val: A device of `fgrad.devices`, its name, or None: CuPy's current GPU, or the CPU
+            where there is none.
+
+    Example:
+        >>> import fgrad as fg, fgrad.numpy as fnp
+        >>> with fg.default_device("cpu"):
+        ...     fnp.zeros(2).device
+        'cpu'
+    """
+    return _Override("default_device", new_val)

@@ -20,7 +20,9 @@ __all__ = [
     "ConfigError",
     "CotangentError",
     "CustomRuleError",
+    "DeviceError",
     "DonationError",
+    "DriverError",
     "DtypeError",
     "FgradError",
     "FrozenModuleError",
@@ -47,6 +49,7 @@ __all__ = [
     "TreeError",
     "UnexpectedTracerError",
     "UnsupportedCallError",
+    "UnsupportedPrimitiveError",
 ]
 
 
@@ -221,6 +224,22 @@ class CompilationError(FgradError, RuntimeError):
     """
 
 
+class UnsupportedPrimitiveError(FgradError, NotImplementedError):
+    """Raised when nothing computes an equation of a program on the device it is compiled for.
+
+    Keep that operation outside of `jit`, or have the program run operation by operation with
+    ``cuda_compiler("eager")``.
+    """
+
+
+class DriverError(FgradError, RuntimeError):
+    """Raised when the driver of a GPU refuses a call.
+
+    The message says which, and why; an earlier kernel may be to blame, since work runs behind the
+    program that asked for it.
+    """
+
+
 class LibraryError(FgradError, RuntimeError):
     """Raised when a library of the device refuses a call, or fails in it.
 
@@ -323,6 +342,13 @@ class SavingError(FgradError, pickle.PicklingError):
     """Raised when a pullback holds something that cannot be written to a file.
 
     Give callbacks as functions of a module, not as closures; save outside of transforms.
+    """
+
+
+class DeviceError(FgradError, ValueError):
+    """Raised when a device does not exist, or operands lie on several devices.
+
+    Move arrays with ``fgrad.device_put``; ``fgrad.devices`` lists what there is.
     """
 
 

@@ -16,6 +16,7 @@ from fgrad.core import dtypes
 from fgrad.core.avals import ShapedArray
 from fgrad.core.config import config
 from fgrad.core.errors import BufferDonatedError, DtypeError, FgradError, NonFiniteError
+from fgrad.core.homes import copied, on_device, root
 from fgrad.core.primitive import Primitive, Value
 from fgrad.core.tracing import (
     Array,
@@ -63,7 +64,7 @@ class ArrayImpl(Array):
     def owned(self) -> "ArrayImpl":
         """Itself, or a copy where the caller could still write to the buffer."""
         if self._flags & BORROWED:
-            return ArrayImpl(self._data.copy(), self._flags & WEAK)
+            return ArrayImpl(copied(self._data), self._flags & WEAK)
         return self
 
 
@@ -128,9 +129,18 @@ def library_of(data: Any) -> ModuleType:
     return namespace_of(type(data))
 
 
-def on_device(xp: Any, buffers: Sequence[Any]) -> list[Any]:
-    """Buffers of the library `xp`: host arrays, such as constants, follow those on the device."""
-    return [xp.asarray(b) if isinstance(b, np.ndarray) else b for b in buffers]
+_after_waiting: list[Callable[[], None]] = []
+
+
+def when_waited(check: Callable[[], None]) -> None:
+    """Have a backend look for failures of its work each time that somebody has waited for it."""
+    _after_waiting.append(check)
+
+
+def waited() -> None:
+    """Say that work of a device was waited for: failures in it are raised."""
+    for check in _after_waiting:
+        check()
 
 
 def is_buffer(x: Any) -> bool:
@@ -279,13 +289,14 @@ class EvalTrace(Trace):
             if type(data) is not ndarray:
                 xp = library_of(data)
             buffers.append(data)
+        eager = prim.eager
         if xp is not np:
-            buffers = on_device(xp, buffers)
+            buffers, eager = on_device(xp, buffers, eager)
         try:
             if self.quiet:
-                out = prim.eager(xp, *buffers, **params)
+                out = eager(xp, *buffers, **params)
             else:
-                out = self._quietly(prim, xp, buffers, params)
+                out = self._quietly(eager, xp, buffers, params)
         except FgradError:
             raise
         except Exception as error:  # noqa: BLE001 - raised again, with its types and line
@@ -298,11 +309,11 @@ class EvalTrace(Trace):
             check_finite(prim, out)
         return result
 
-    def _quietly(self, prim: Primitive, xp: Any, buffers: list[Any], params: Any) -> Any:
+    def _quietly(self, eager: Any, xp: Any, buffers: list[Any], params: Any) -> Any:
         with np.errstate(all="ignore"):
             state.trace = state.quiet
             try:
-                return prim.eager(xp, *buffers, **params)
+                return eager(xp, *buffers, **params)
             finally:
                 state.trace = self
 
@@ -353,6 +364,8 @@ def _detach(x: Any, buffers: Sequence[Any]) -> Any:
         type(b) is np.ndarray and np.may_share_memory(x, b) for b in buffers
     ):
         return x.copy()
+    if type(x) in _namespaces and any(type(b) is type(x) and root(b) is root(x) for b in buffers):
+        return copied(x)
     return x
 
 

@@ -4,7 +4,9 @@ Trees of tuples, lists, dicts and named tuples are taken apart by unpacking alon
 faster than general code walks over them.
 """
 
+import functools
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 from fgrad.core.tree_registry import is_leaf_type, sorted_keys
@@ -38,9 +40,15 @@ def flattener(example: Any) -> Flattener | None:
         f"def flatten(tree):\n    try:\n{body}        return [{', '.join(leaves)}]\n"
         "    except KeyError:\n        return None\n"
     )
-    exec(compile(text, "<fgrad flattener>", "exec"), writer.names)
+    exec(_compiled(text), writer.names)
     found: Flattener = writer.names.pop("flatten")  # else it would refer to itself
     return found
+
+
+@functools.lru_cache(256)
+def _compiled(text: str) -> CodeType:
+    """The code of a text: signatures of one tree have the same."""
+    return compile(text, "<fgrad flattener>", "exec")
 
 
 class _Writer:

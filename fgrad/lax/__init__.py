@@ -62,6 +62,7 @@ _FAMILIES = {
         "gamma_quantile_slope gamma_quantile_slope_p igamma igamma_grad_a igamma_p igammac "
         "igammac_p random_gamma_grad"
     ),
+    "placement": "device_put_p place",
     "special": (
         "betainc digamma digamma_p erf erf_inv erf_inv_p erf_p erfc erfc_p "
         "lgamma lgamma_p polygamma polygamma_p "

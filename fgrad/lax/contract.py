@@ -34,6 +34,7 @@ from fgrad.lax.contract_plans import (
     MATMUL,
     Axes,
     DotDimensionNumbers,
+    by_halves,
     fault_of,
     free_axes,
     plan_of,
@@ -86,10 +87,24 @@ def _dot_eager(
             "dot_general", ShapedArray(x.shape, dtype), ShapedArray(y.shape, y.dtype),
             preferred_element_type,
         )  # fmt: skip
+    if xp is np and (whole := by_halves(dimension_numbers, x, y, out)) is not None:
+        return whole(xp, x, y)
     inner = multiply_in(dtype, out)
     return plan(xp, x.astype(inner, copy=False), y.astype(inner, copy=False)).astype(
         out, copy=False
     )
+
+
+def _dot_workspace(
+    operands: Sequence[ShapedArray], results: Sequence[ShapedArray], params: dict[str, Any]
+) -> int:
+    """What `by_halves` converts and adds up."""
+    (x, y), (out,) = operands, results
+    if by_halves(params["dimension_numbers"], x, y, out.dtype) is None:
+        return 0
+    if x.dtype.itemsize <= 2:
+        return max(8 * (x.size + y.size + out.size), 16 * out.size)
+    return 16 * (x.size + y.size) + 24 * out.size
 
 
 def _dot_jvp(
@@ -236,7 +251,7 @@ dot_general_p = Primitive(
     transpose=_dot_transpose,
     vjp=Pullback(None, _dot_backward, _dot_select),
     batch=_dot_batch,
-    lower=Lowering("library", "gemm"),
+    lower=Lowering("library", "gemm", workspace=_dot_workspace),
     simplify=_dot_simplify,
     linear="each",
     spec=Spec(

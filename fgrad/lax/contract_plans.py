@@ -166,3 +166,69 @@ def pull_plan(dimension_numbers: DotDimensionNumbers, lhs: int, rhs: int, which:
             return _Back(ct_first, numbers, None)
         found.append(_Back(ct_first, numbers, tuple(np.argsort(layout).tolist())))
     return found[0]
+
+
+_MOST_TERMS = 1 << 20  # products of 16-bit integers, twice as many, that float64 adds up exactly
+_LEAST_PRODUCTS = 1 << 17
+_EACH = 16  # products for each number that is converted, from which on it pays to convert
+
+
+def by_halves(
+    numbers: DotDimensionNumbers, x: Any, y: Any, out: np.dtype[Any]
+) -> Callable[..., Any] | None:
+    """A plan for integers by BLAS, which NumPy multiplies without; None where that is no better.
+
+    Sums of 2^20 products of 16-bit integers are exact in float64. Of integers of 32 bits the
+    product is that of the lower halves, and 2^16 times those of a lower and an upper one: what it
+    lacks has more than 32 bits, and is lost in the result too.
+
+    Args:
+        numbers: The axes.
+        x: The left operand, or its type.
+        y: Likewise, of the same dtype.
+        out: The dtype of the result.
+
+    Returns:
+        ``(xp, lhs, rhs) -> array`` of dtype `out`.
+    """
+    size = x.dtype.itemsize
+    if (
+        x.dtype.kind not in "iu"
+        or out.kind not in "iu"
+        or size > 4
+        or out.itemsize > (8, 4)[size > 2]
+    ):
+        return None
+    (lc, _), (lb, _) = numbers
+    terms = prod(x.shape[i] for i in lc)
+    results = prod(x.shape) * prod(y.shape) // max(1, terms * terms * prod(x.shape[i] for i in lb))
+    products, numbers_moved = results * terms, prod(x.shape) + prod(y.shape) + results
+    if terms > _MOST_TERMS or products < max(_LEAST_PRODUCTS, _EACH * numbers_moved):
+        return None
+    plan = plan_of(numbers, len(x.shape), len(y.shape))
+    return (_narrow if size <= 2 else _halved)(plan, out)
+
+
+def _narrow(plan: Callable[..., Any], out: np.dtype[Any]) -> Callable[..., Any]:
+    def run(xp: Any, x: Any, y: Any) -> Any:
+        product = plan(xp, x.astype(np.float64), y.astype(np.float64))
+        return product.astype(np.int64).astype(out, copy=False)
+
+    return run
+
+
+def _halved(plan: Callable[..., Any], out: np.dtype[Any]) -> Callable[..., Any]:
+    def halves(x: Any) -> tuple[Any, Any]:
+        return (x & 0xFFFF).astype(np.float64), (x >> 16).astype(np.float64)
+
+    def run(xp: Any, x: Any, y: Any) -> Any:
+        (low_x, high_x), (low_y, high_y) = halves(x), halves(y)
+        mixed = plan(xp, low_x, high_y)
+        mixed += plan(xp, high_x, low_y)
+        total = mixed.astype(np.int64)
+        total <<= 16
+        del mixed
+        total += plan(xp, low_x, low_y).astype(np.int64)
+        return total.astype(out)
+
+    return run

@@ -13,6 +13,7 @@ import fgrad.numpy as fnp
 from fgrad import random
 from fgrad.core import dtypes
 from fgrad.core.errors import ArgumentError, ShapeError
+from fgrad.numpy.creation import settled
 
 Value = Any
 Initializer = Callable[..., Value]
@@ -38,7 +39,7 @@ def zeros(_key: Value, shape: Sequence[int], dtype: Any = None) -> Value:
         >>> print(nn.initializers.zeros(None, (2,)))
         [0. 0.]
     """
-    return fnp.zeros(shape, dtype)
+    return settled(fnp.zeros(shape, dtype))
 
 
 def ones(_key: Value, shape: Sequence[int], dtype: Any = None) -> Value:
@@ -56,7 +57,7 @@ def ones(_key: Value, shape: Sequence[int], dtype: Any = None) -> Value:
         >>> print(nn.initializers.ones(None, (2,)))
         [1. 1.]
     """
-    return fnp.ones(shape, dtype)
+    return settled(fnp.ones(shape, dtype))
 
 
 def constant(value: float | Value, dtype: Any = None) -> Initializer:
@@ -76,7 +77,8 @@ def constant(value: float | Value, dtype: Any = None) -> Initializer:
     """
 
     def init(_key: Value, shape: Sequence[int], dtype: Any = dtype) -> Value:
-        return fnp.full(shape, value, dtypes.default_float() if dtype is None else dtype)
+        kind = dtypes.default_float() if dtype is None else dtype
+        return settled(fnp.full(shape, value, kind))
 
     return init
 

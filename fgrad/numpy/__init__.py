@@ -28,6 +28,7 @@ from fgrad.core.dtypes import (
 from fgrad.core.tracing import Array as ndarray
 from fgrad.numpy.bitwise import *
 from fgrad.numpy.creation import *
+from fgrad.numpy.creation import placed as _placed
 from fgrad.numpy.cumulative import *
 from fgrad.numpy.diagonals import *
 from fgrad.numpy.elementary import *
@@ -44,6 +45,12 @@ from fgrad.numpy.selection import *
 from fgrad.numpy.shaping import *
 from fgrad.numpy.sorting import *
 from fgrad.numpy.ufuncs import *
+
+for _name in (  # what makes arrays does so on the default device
+    "arange", "array", "asarray", "empty", "eye", "full", "geomspace", "identity", "indices",
+    "linspace", "logspace", "ones", "tri", "zeros",
+):  # fmt: skip
+    globals()[_name] = _placed(globals()[_name])
 
 generic, number, inexact, floating = _np.generic, _np.number, _np.inexact, _np.floating
 integer, signedinteger, unsignedinteger = _np.integer, _np.signedinteger, _np.unsignedinteger

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import dtypes
-from fgrad.core.errors import ArgumentError
+from fgrad.core.devices import CPU, Device, as_device, cuda, default_device
 from fgrad.numpy.logic import isdtype
 
 _DTYPES = (
@@ -27,13 +27,13 @@ class NamespaceInfo:
         """Whether shapes may depend on data, and the greatest number of axes."""
         return {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": 64}
 
-    def default_device(self) -> str:
+    def default_device(self) -> Device:
         """Where arrays are made."""
-        return "cpu"
+        return default_device()
 
-    def devices(self) -> list[str]:
+    def devices(self) -> list[Device]:
         """Where arrays can be."""
-        return ["cpu"]
+        return [CPU, *(Device(f"cuda:{i}") for i in range(cuda().count()))]
 
     def default_dtypes(self, *, device: Any = None) -> dict[str, np.dtype[Any]]:
         """The dtypes of arrays for which none is stated; they follow ``enable_x64``."""
@@ -53,8 +53,7 @@ class NamespaceInfo:
 
 
 def _check_device(device: Any) -> None:
-    if device not in (None, "cpu"):
-        raise ArgumentError(f"device {device!r} is not known; devices are ['cpu']")
+    as_device(device)  # raises where there is none
 
 
 def __array_namespace_info__() -> NamespaceInfo:

@@ -1,17 +1,23 @@
 """Arrays from data, from one value, from a range, and on a grid."""
 
-from collections.abc import Sequence
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from fgrad import lax
+from fgrad.backends.cuda.arrays import foreign
 from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type
-from fgrad.core.errors import ArgumentError, DtypeError, ShapeError
+from fgrad.core.config import config
+from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import WEAK, ArrayImpl, as_value, borrow, is_buffer
+from fgrad.core.homes import copied, made_on_host
 from fgrad.core.primitive import Value
-from fgrad.core.tracing import Array
+from fgrad.core.tracing import Array, state
 from fgrad.numpy import axes as ax
 from fgrad.numpy.promotion import (
     NUMBERS,
@@ -66,7 +72,7 @@ def array(
     if x.weak_type and not isinstance(object, (Array, *NUMBERS)):
         x = convert_element_type(x, x.dtype)
     if copy and type(x) is ArrayImpl and (x is object or x._flags):
-        x = ArrayImpl(x._data.copy(), x._flags & WEAK)
+        x = ArrayImpl(copied(x._data), x._flags & WEAK)
     if x.ndim < ndmin:
         x = basis.reshape(x, (1,) * (ndmin - x.ndim) + x.shape)
     return x if device is None else to_device(x, device)
@@ -88,6 +94,7 @@ def asarray(
         device: Where the result lives; None leaves it.
 
     Example:
+        >>> import numpy as np
         >>> asarray(np.arange(3.0))
         Array([0., 1., 2.], dtype=float64)
     """
@@ -111,6 +118,8 @@ def _from(x: Any) -> Value:
         return x
     if isinstance(x, list | tuple):
         return _from_sequence(x)
+    if not is_buffer(x) and (found := foreign(x)) is not None:
+        return borrow(found)
     if hasattr(x, "__array__") and not is_buffer(x):
         return borrow(x if isinstance(x, np.ndarray) else np.asarray(x))
     if hasattr(x, "__dlpack__") and not is_buffer(x):
@@ -176,13 +185,38 @@ def _converted(source: Any, dtype: np.dtype[Any]) -> Value:
 
 
 def to_device(x: Value, device: Any) -> Value:
-    """`x` on a device: "cpu", or where it is."""
-    if device in (None, "cpu") or device == getattr(x, "device", None):
+    """`x` on a device; where it is for None."""
+    moved: Value = x if device is None else import_module("fgrad.lax.placement").place(x, device)
+    return moved
+
+
+def settled(x: Value) -> Value:
+    """What was made on the host, on the default device, where no transform is at work.
+
+    Inside of transforms it follows what it meets, so that a function of an array stays where that
+    is, and programs do not depend on the default.
+    """
+    if made_on_host() or type(x) is not ArrayImpl or type(x._data) is not np.ndarray:
         return x
-    raise ArgumentError(
-        f"arrays are made on 'cpu', got device {device!r}; for a CUDA device convert a CuPy array "
-        f"with asarray"
-    )
+    return x if state.trace is not type(state).trace else to_device(x, config.default_device or "")
+
+
+def placed(make: Callable[..., Value]) -> Callable[..., Value]:
+    """A function of the namespace that makes arrays, of what is no array, on the default device.
+
+    Calls from fgrad itself go on with what the user passed in, and stay on the host.
+    """
+
+    @functools.wraps(make)
+    def made(*args: Any, **kwargs: Any) -> Value:
+        x = make(*args, **kwargs)
+        if made_on_host() or kwargs.get("device") is not None:
+            return x
+        inside = sys._getframe(1).f_globals.get("__name__", "").startswith("fgrad.")
+        return x if inside or (args and isinstance(args[0], Array)) else settled(x)
+
+    made.__module__ = "fgrad.numpy"
+    return made
 
 
 def default(dtype: Any) -> np.dtype[Any]:
@@ -212,6 +246,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     """An array of a shape filled with a value, or with an array that broadcasts to it.
 
     Example:
+        >>> import numpy as np
         >>> full((2,), 3, np.int32)
         Array([3, 3], dtype=int32)
     """
@@ -241,6 +276,9 @@ def full_like(
 ) -> Value:
     """`full` of the shape and dtype of `a`, unless stated otherwise; weak where `a` is."""
     x = value(a)
+    known = x.concrete() if device is None else None
+    if known is not None and type(known._data) is not np.ndarray:
+        device = known.device
     out = full(
         x.shape if shape is None else shape, fill_value, x.dtype if dtype is None else dtype,
         device=device,

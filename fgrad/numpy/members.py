@@ -3,6 +3,7 @@
 Importing this module installs all members on arrays.
 """
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from fgrad import lax
 from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type
 from fgrad.core.errors import ArgumentError, ConcretizationTypeError, ShapeError
-from fgrad.core.evaluate import ArrayImpl
+from fgrad.core.evaluate import ArrayImpl, DonatedBuffer
+from fgrad.core.homes import copied
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array, install
 from fgrad.numpy import (
@@ -72,7 +74,7 @@ def _matrix_transpose(x: Any) -> Value:
 def _copy(x: Any, order: str | None = None) -> Value:
     """The array with memory of its own."""
     del order
-    return ArrayImpl(x._data.copy(), x.weak_type) if type(x) is ArrayImpl else x
+    return ArrayImpl(copied(x._data), x.weak_type) if type(x) is ArrayImpl else x
 
 
 def _clip(x: Any, min: Any = None, max: Any = None) -> Value:
@@ -99,8 +101,8 @@ def _view(x: Any, dtype: Any = None) -> Value:
     return lax.bitcast_convert_type(split, new)
 
 
-def _device(x: Any) -> str:
-    """The place of the buffer, as text such as ``"cpu"`` or ``"cuda:0"``."""
+def _device(x: Any) -> Any:
+    """The device of the array, a name such as ``"cuda:0"`` that knows more about itself."""
     if not isinstance(x, ArrayImpl):
         found = x.concrete()
         if found is None:
@@ -108,15 +110,13 @@ def _device(x: Any) -> str:
                 f"the device of a traced {x.aval} is not known while tracing"
             )
         return _device(found)
-    found = getattr(x._data, "device", "cpu")
-    return "cpu" if found == "cpu" else f"cuda:{int(found)}"
+    return import_module("fgrad.core.devices").device_of(x._data)
 
 
 def _block_until_ready(x: Any) -> Any:
     """Wait until the array is computed; returns it."""
-    wait = getattr(getattr(getattr(x, "_data", None), "device", None), "synchronize", None)
-    if wait is not None:
-        wait()
+    if type(x) is ArrayImpl and type(x._data) is not DonatedBuffer:
+        _device(x).synchronize()
     return x
 
 
@@ -142,7 +142,7 @@ def _compress(x: Any, condition: Any, axis: int | None = None) -> Value:
     return selection.compress(condition, x, axis)
 
 
-def _devices(x: Any) -> set[str]:
+def _devices(x: Any) -> set[Any]:
     """The device in a set, as JAX gives it."""
     return {_device(x)}
 
@@ -164,15 +164,14 @@ def _addressable_data(x: Any, index: int) -> Any:
 
 
 def _is_ready(x: Any) -> bool:
-    """Whether the array has been computed: it has."""
-    del x
-    return True
+    """Whether the array is computed; on a GPU, whether its current stream has nothing to do."""
+    on_host = type(x) is not ArrayImpl or type(x._data) in (np.ndarray, DonatedBuffer)
+    return on_host or _device(x).is_idle()
 
 
 def _is_deleted(x: Any) -> bool:
-    """Whether the buffer has been given away: it has not."""
-    del x
-    return False
+    """Whether the buffer has been given away."""
+    return type(x) is ArrayImpl and type(x._data) is DonatedBuffer
 
 
 def _is_whole(x: Any) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.core.evaluate import ArrayImpl, DonatedBuffer
+from fgrad.core.evaluate import ArrayImpl, DonatedBuffer, waited
 from fgrad.core.tracing import Array, Tracer
 
 _LINE = 88
@@ -13,7 +13,11 @@ _LINE = 88
 def host(x: Any) -> np.ndarray[Any, Any]:
     """The contents of a concrete array in host memory, for reading."""
     data = x._data
-    return data if isinstance(data, np.ndarray) else data.get()
+    if isinstance(data, np.ndarray):
+        return data
+    copy: np.ndarray[Any, Any] = data.get()
+    waited()
+    return copy
 
 
 def describe(x: Array) -> str:

@@ -21,10 +21,11 @@ from fgrad.core.errors import (
     TracerArrayConversionError,
     UnsupportedCallError,
 )
-from fgrad.core.evaluate import WEAK, ArrayImpl, borrow, check_unmasked
+from fgrad.core.evaluate import BORROWED, WEAK, ArrayImpl, borrow, check_unmasked
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Array, Tracer
 from fgrad.numpy import bitwise, joining
+from fgrad.numpy.creation import to_device
 from fgrad.numpy.printing import host
 from fgrad.numpy.promotion import value
 
@@ -284,6 +285,7 @@ def _dlpack(
         # Such a reader (PyTorch) asks for DLPack 1 and then writes to read-only buffers.
         copy = True if isinstance(data, np.ndarray) else None
     if not isinstance(data, np.ndarray):
+        x._flags |= BORROWED  # type: ignore[attr-defined]  # as for `__cuda_array_interface__`
         return data.__dlpack__(
             stream=stream, max_version=max_version, dl_device=dl_device, copy=copy
         )
@@ -315,6 +317,7 @@ def _buffer(x: Array) -> Any:
 
 def _cuda_interface(x: Array) -> Any:
     if isinstance(x, ArrayImpl) and hasattr(x._data, "__cuda_array_interface__"):
+        x._flags |= BORROWED  # the reader may write to the buffer: no program takes it over
         return x._data.__cuda_array_interface__
     raise AttributeError("__cuda_array_interface__: the array is not in CUDA memory")
 
@@ -326,18 +329,15 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> V
 
     Args:
         x: An object with ``__dlpack__``.
-        device: None or "cpu" for host memory.
+        device: Where the result lies; None leaves it where it is.
         copy: True copies, False refuses to, None does what is needed.
     """
     if isinstance(x, Array):
-        return x.copy() if copy else x
+        return to_device(x.copy() if copy else x, device)
     check_unmasked(x)
-    if device not in (None, "cpu"):
-        raise ArgumentError(f"from_dlpack: device {device!r} is not known; use None or 'cpu'")
-    if device is None and x.__dlpack_device__()[0] != _DLPACK_CPU:
-        import cupy
-
-        return borrow(cupy.from_dlpack(x))
+    if device not in (None, "cpu") or x.__dlpack_device__()[0] != _DLPACK_CPU:
+        found: Value = import_module("fgrad.numpy.exchange").from_device(x, device, copy)
+        return found
     try:
         return borrow(np.from_dlpack(x, copy=copy))
     except (RuntimeError, TypeError) as error:

@@ -18,6 +18,7 @@ from fgrad.core.where import here
 from fgrad.lax.convert import convert_element_type
 from fgrad.lax.threefry import random_bits, random_fold_in, random_split
 from fgrad.numpy import axes as ax
+from fgrad.numpy.creation import settled
 
 __all__ = [
     "PRNGKey", "PRNGKeyArray", "bits", "clone", "fold_in", "key", "key_data", "key_impl", "split",
@@ -197,7 +198,7 @@ def PRNGKey(seed: Any) -> Value:
             raise DtypeError(f"a seed has at most 64 bits, got {number}")
         narrow = -(2**31) <= number < 2**32 and not config.enable_x64
         high = 0 if narrow else (number >> 32) & 0xFFFFFFFF
-        return ArrayImpl(np.array([high, number & 0xFFFFFFFF], np.uint32))
+        return settled(ArrayImpl(np.array([high, number & 0xFFFFFFFF], np.uint32)))
     value = as_value(seed)
     if value.dtype.kind not in "iu":
         raise DtypeError(f"a seed must be an integer, got {value.aval}")

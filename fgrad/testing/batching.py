@@ -51,14 +51,15 @@ def law_vmap(f: Flat, stacked: Arrays, dims: Dims, size: int, what: str = "vmap 
             assert got.shape == (0, *one.shape), f"{what} of size 0: shape {got.shape}"
             assert got.dtype == one.dtype, f"{what} of size 0: {got.dtype}"
         return
-    rows = [evaluate(f, _row(stacked, dims, i)) for i in range(size)]
+    rows = [evaluate(f, row(stacked, dims, i)) for i in range(size)]
     expected = [np.stack(column) for column in zip(*rows, strict=True)]
     assert_near(moved, expected, what)
     for got, one in zip(moved, expected, strict=True):
         assert got.dtype == one.dtype, f"{what}: {got.dtype} is not {one.dtype}"
 
 
-def _row(stacked: Arrays, dims: Dims, i: int) -> list[Array]:
+def row(stacked: Arrays, dims: Dims, i: int) -> list[Array]:
+    """The operands of element i of a batch."""
     return [x if d is None else np.take(x, i, d) for x, d in zip(stacked, dims, strict=True)]
 
 

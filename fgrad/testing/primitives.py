@@ -253,7 +253,7 @@ def check_group(
         max_examples=examples,
         deadline=None,
         database=None,
-        phases=[p for p in settings().phases if shrink or p not in _SHRINKING],
+        phases=[p for p in settings().phases if shrink or p not in SHRINKING],
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
@@ -269,7 +269,7 @@ def check_group(
     holds()
 
 
-_SHRINKING = (Phase.shrink, Phase.explain)
+SHRINKING = (Phase.shrink, Phase.explain)
 _NEEDS_DERIVATIVE = frozenset({*DERIVATIVES, "low_derivatives"})
 
 

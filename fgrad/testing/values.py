@@ -60,10 +60,21 @@ def law_reference(problem: Problem) -> None:
                 f"the spec of {problem.prim.name} has no reference and does not say why in `skip`"
             )
         return
+    judge(problem, evaluate(observed_call(problem), problem.args), spec.reference)
+
+
+def judge(problem: Problem, got: Arrays, reference: Callable[..., Any]) -> None:
+    """Compare results of a call with a float64 reference at the same inputs.
+
+    Args:
+        problem: The call; its spec states the bound.
+        got: What is observed of the results.
+        reference: ``(*wide arrays, **params)`` → the results.
+    """
+    spec = spec_of(problem.prim)
     wide = [widened(x) for x in problem.args]
     with np.errstate(all="ignore"):
-        expected = spec.reference(*wide, **problem.params)
-    got = evaluate(observed_call(problem), problem.args)
+        expected = reference(*wide, **problem.params)
     references = list(expected) if problem.prim.multiple_results else [expected]
     if spec.observe is not None:
         references = arrays_of(spec.observe(values(references), **problem.params))

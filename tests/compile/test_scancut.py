@@ -14,6 +14,7 @@ from fgrad import lax, nn
 from fgrad.compile.passes import dce, inline, mincut, scancut, trim
 from fgrad.compile.passes.mincut import LEAST_BYTES, is_cheap
 from fgrad.compile.passes.tidy import tidied
+from fgrad.compile.replay import replays
 from fgrad.core.check import check_jaxpr
 from fgrad.core.ir import Var
 from fgrad.core.transforms.stage import eval_jaxpr, hoist
@@ -121,8 +122,10 @@ def test_compiled_gradients_are_those_of_eager_code_in_less_memory(f):
     with pytest.MonkeyPatch.context() as patch:
         module = sys.modules["fgrad.compile.passes.scancut"]
         patch.setattr(module, "cheapest_to_keep", lambda values: set(range(len(values))))
+        replays.clear()  # what was decided otherwise is not taken over
         whole = fg.jit(lambda *a: fg.value_and_grad(f, (0, 1))(*a)).lower(X, WS)
         assert arena < whole.memory_analysis().arena_bytes
+    replays.clear()
 
 
 def test_contractions_are_never_computed_again():

@@ -25,6 +25,8 @@ DEFAULTS = {
     "autotune": False,
     "check": False,
     "cpu_compiler": "llvm",
+    "cuda_compiler": "eager",
+    "default_device": config.default_device,  # tests have it on the CPU where there is a GPU
 }
 OTHER = {
     "numpy_dtype_promotion": "strict",
@@ -33,6 +35,8 @@ OTHER = {
     "out_of_bounds": "jax",
     "key_reuse": "jax",
     "cpu_compiler": "numpy",
+    "cuda_compiler": "rawkernel",
+    "default_device": "cuda:1",
 }
 
 
@@ -101,7 +105,7 @@ def test_an_override_hides_a_global_update_until_it_ends(restored):
     assert config.enable_x64
 
 
-@pytest.mark.parametrize("name", [n for n in DEFAULTS if n != "check_tracer_leaks"])
+@pytest.mark.parametrize("name", [n for n in DEFAULTS if n not in config_module._ASIDE])
 def test_trace_key_follows_each_flag_that_changes_a_program(name, restored):
     before = config.trace_key()
     assert config.trace_key() is before

@@ -7,6 +7,7 @@ from fgrad.core import errors
 CLASSES = [getattr(errors, name) for name in errors.__all__]
 
 BUILT_INS = {
+    "DeviceError": (ValueError,),
     "ConcretizationTypeError": (TypeError,),
     "TracerBoolConversionError": (TypeError,),
     "TracerArrayConversionError": (TypeError,),
@@ -14,6 +15,8 @@ BUILT_INS = {
     "NonConcreteBooleanIndexError": (IndexError,),
     "UnexpectedTracerError": (TypeError,),
     "KernelMismatchError": (ArithmeticError,),
+    "UnsupportedPrimitiveError": (NotImplementedError,),
+    "DriverError": (RuntimeError,),
     "KeyReuseError": (RuntimeError,),
     "SavingError": (pickle.PicklingError,),
     "ShapeError": (TypeError,),

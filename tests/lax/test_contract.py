@@ -1,12 +1,17 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from fgrad.core.avals import ShapedArray
 from fgrad.core.dtypes import bfloat16
 from fgrad.core.errors import AxisError, ConfigError, DtypeError, ShapeError
 from fgrad.core.evaluate import as_value
 from fgrad.core.transforms.linearize import record_flat
 from fgrad.core.transforms.stage import stage
+from fgrad.lax import contract_plans
 from fgrad.lax.contract import Precision, batch_matmul, dot, dot_general, dot_general_p
+from fgrad.lax.contract_plans import MATMUL, by_halves
 from tests.lax.against_jax import check
 
 CASES = [c for c in dot_general_p.spec.cases]  # noqa: C416
@@ -166,3 +171,73 @@ def test_dot_and_batch_matmul_name_their_ranks():
         batch_matmul(np.ones((2, 2, 2)), np.ones((2, 2)))
     with pytest.raises(AxisError, match="distinct"):
         dot_general(np.ones((2, 2)), np.ones((2, 2)), (((1, 1), (0, 1)), ((), ())))
+
+
+def extremes(dtype, shape, seed):
+    """Integers at the ends of their range, and between."""
+    rng, info = np.random.default_rng(seed), np.iinfo(dtype)
+    ends = np.array([info.min, info.min + 1, 0, 1, info.max - 1, info.max], dtype)
+    drawn = rng.integers(info.min, info.max, shape, dtype, endpoint=True)
+    return np.where(rng.random(shape) < 0.5, rng.choice(ends, shape), drawn).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32"])
+@pytest.mark.parametrize(
+    "numbers", [MATMUL, (((1,), (1,)), ((), ())), (((2,), (1,)), ((0,), (0,)))]
+)
+def test_large_products_of_integers_wrap_around_as_numpy_has_them(dtype, numbers):
+    stack = (3,) * len(numbers[1][0])
+    (left,), (right,) = numbers[0]
+    x = extremes(dtype, (*stack, 60, 90), 0)
+    y = extremes(dtype, (*stack, 90, 70), 1)
+    if right == left:
+        y = np.ascontiguousarray(np.swapaxes(y, -1, -2))
+    assert by_halves(numbers, x, y, x.dtype) is not None
+    matrix = np.swapaxes(y, -1, -2) if right == left else y
+    for out in [dtype, *(dtype.rstrip("12368") + n for n in ("32", "64"))]:
+        if np.dtype(out).itemsize < x.dtype.itemsize:
+            continue
+        got = dot_general(x, y, numbers, preferred_element_type=np.dtype(out))._data
+        assert got.dtype == np.dtype(out)
+        np.testing.assert_array_equal(got, np.matmul(x.astype(out), matrix.astype(out)))
+
+
+def test_the_largest_sums_are_exact():
+    """2^20 products of the largest halves, of which float64 must lose nothing."""
+    terms = 1 << 20
+    for dtype, value in (("uint32", 0xFFFFFFFF), ("int32", -(2**31)), ("int32", 0x7FFFFFFF)):
+        x = np.full((4, terms), value, dtype)
+        y = np.full((terms, 64), value, dtype)
+        if value != 0xFFFFFFFF:
+            y[::2] = 12345  # sums of odd and even parts
+        assert by_halves(MATMUL, x, y[:, :1].repeat(64, 1), x.dtype) is None  # too many to convert
+        product = contract_plans._halved(contract_plans.plan_of(MATMUL, 2, 2), x.dtype)
+        y = y[:, :2]
+        want = np.array([[int(value) * int(y[:, k].sum(dtype=object)) for k in range(2)]] * 4)
+        np.testing.assert_array_equal(
+            product(np, x, y), (want & 0xFFFFFFFF).astype(np.uint32).astype(dtype)
+        )
+    long = np.ones((400, terms + 1), np.int8)
+    assert by_halves((((1,), (1,)), ((), ())), long, long, np.dtype(np.int8)) is None
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32"])
+@pytest.mark.parametrize("sizes", [(200, 300, 100), (300, 60, 300)])
+def test_what_products_of_integers_take_is_known(dtype, sizes):
+    m, k, n = sizes
+    x, y = np.ones((m, k), dtype), np.ones((k, n), dtype)
+    avals = [ShapedArray(a.shape, a.dtype) for a in (x, y)]
+    params = {
+        "dimension_numbers": MATMUL, "precision": None, "preferred_element_type": None
+    }  # fmt: skip
+    out = dot_general_p.abstract(*avals, **params)
+    stated = dot_general_p.lower.workspace(avals, [out], params)
+    tracemalloc.start()
+    try:
+        result = dot_general_p.eager(np, x, y, **params)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert stated <= most <= 1.05 * stated + result.nbytes
+    floats = [ShapedArray(a.shape, np.dtype("f")) for a in avals]
+    assert dot_general_p.lower.workspace(floats, [floats[0]], params) == 0

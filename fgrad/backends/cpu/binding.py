@@ -2,11 +2,30 @@
 
 import functools
 from collections.abc import Callable
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from fgrad.backends.cpu.arrays import array, root, settle
 from fgrad.backends.cpu.blocks import Slab, slabs
+
+
+def function_of(source: str, names: dict[str, Any], filename: str) -> Any:
+    """The function `program` of a text, over what its names stand for.
+
+    Args:
+        source: The text. Programs of other sizes have the same, so its code is kept.
+        names: Its globals.
+        filename: What tracebacks call the text.
+    """
+    exec(_compiled(source), names)
+    function = names.pop("program")  # else it would refer to itself
+    function.__code__ = function.__code__.replace(co_filename=filename)
+    return function
+
+
+@functools.lru_cache(64)
+def _compiled(source: str) -> CodeType:
+    return compile(source, "<fgrad program>", "exec")
 
 
 class Binder:

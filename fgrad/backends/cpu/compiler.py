@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.backends.cpu import layout
+from fgrad.backends.cpu import layout, sequence
 from fgrad.backends.cpu.assemble import assemble
 from fgrad.backends.cpu.checked import checked_launch, checked_loop, checked_rule
 from fgrad.backends.cpu.engine import Code, engine
@@ -24,19 +24,21 @@ from fgrad.backends.cpu.render import Function, module, render
 from fgrad.backends.cpu.routine_table import has_routine, routine_of
 from fgrad.backends.cpu.routines import Routine, function
 from fgrad.backends.cpu.scalar_loops import ScalarLoop, scalar_loops
+from fgrad.backends.cpu.schedule import schedule
 from fgrad.backends.cpu.sequence import kernels_of, prepared, routines_of, runs_compiled
 from fgrad.backends.cpu.target import Target, host
 from fgrad.backends.cpu.together import Part, scratch_of
 from fgrad.backends.cpu.writing import Codes
-from fgrad.compile.batch import batched
+from fgrad.compile import passes
+from fgrad.compile.batch import batched_alike
 from fgrad.compile.collector import paused
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.lower import lower
-from fgrad.compile.passes import optimize
 from fgrad.compile.plan import Library, Loop, Plan, launches_of
+from fgrad.compile.replay import replays
 from fgrad.core.config import config
-from fgrad.core.ir import Jaxpr
+from fgrad.core.ir import Eqn, Jaxpr
 
 
 def compile_program(
@@ -53,15 +55,34 @@ def compile_program(
         CompilationError: The code of a kernel is rejected.
     """
     with paused():
-        jaxpr = optimize(jaxpr)
-        plan = batched(prepared(lower(jaxpr, supports, has_routine)))
-        loaded = load(jaxpr, plan)
+        state = _state(jaxpr, donated)
+        key = config.trace_key(), passes.PASSES, lower
+        found = replays.plan(jaxpr, key, state, _built, (layout.structure, schedule))
+        plan = batched_alike(prepared(found.plan), found.notes)
+        loaded = load(found.optimized, plan)
         if os.environ.get("FGRAD_NUM_THREADS"):
             import_module("fgrad.backends.cpu.budget").share_budget(plan.steps)
-        return Executable(jaxpr, plan, loaded, functions().ready, donated, mark)
+        return Executable(
+            found.optimized, plan, loaded, functions().ready, donated, mark,
+            replayed=found.replayed,
+        )  # fmt: skip
 
 
-def load(jaxpr: Jaxpr, plan: Plan) -> list[Loaded | None]:
+def _built(jaxpr: Jaxpr) -> tuple[Jaxpr, Plan]:
+    """A program after all passes, and its plan before library steps are prepared for this CPU."""
+    optimized = passes.optimize(jaxpr)
+    return optimized, lower(optimized, supports, has_routine)
+
+
+def _state(jaxpr: Jaxpr, donated: Collection[int]) -> Collection[int]:
+    """Inputs that are rather of the same shapes next time: those that results replace."""
+    if donated:
+        return donated
+    types = {(a.shape, a.dtype) for a in jaxpr.out_avals}
+    return [i for i, a in enumerate(jaxpr.in_avals) if a.shape and (a.shape, a.dtype) in types]
+
+
+def load(optimized: Callable[[], Jaxpr], plan: Plan) -> list[Loaded | None]:
     """A function for each launch of a plan, loop and routine; None for its other steps.
 
     With `config.check` each judges what it has written, and products have such functions too.
@@ -106,9 +127,9 @@ def load(jaxpr: Jaxpr, plan: Plan) -> list[Loaded | None]:
         spin = i + 1 < len(steps) and bool(launches_of(steps[i + 1]))
         call, scratch = _launched(inside, parts, made, spin)
         if config.check:
-            call = checked_launch(call, plan, jaxpr, i)
+            call = checked_launch(call, plan, optimized(), i)
         found.append(Loaded(call, made.scratch_bytes(scratch), owners))
-    return _guarded(found, plan, jaxpr) if config.check else found
+    return _guarded(found, plan, optimized()) if config.check else found
 
 
 def _guarded(found: list[Loaded | None], plan: Plan, jaxpr: Jaxpr) -> list[Loaded | None]:
@@ -292,10 +313,24 @@ def grid_of(kernel: Kernel) -> int:
     return layout.units(kernel)
 
 
+def has_own_code(step: Library) -> bool:
+    """Whether a step that is no kernel has machine code all the same."""
+    return routine_of(step) is not None
+
+
+def obstacle_of(loop: Loop) -> Eqn | None:
+    """The first equation in the programs of a loop that only Python can run, or None."""
+    return sequence.obstacle_of(loop)
+
+
 def name_of(kernel: Kernel, target: Target) -> str:
     """The name of a kernel's function, which stands for all that its code depends on."""
-    lanes = layout.lanes(kernel, target.vector_bytes)
-    return _name((layout.structure(kernel), lanes))
+    key = (name_of, target.vector_bytes)
+    found: str | None = kernel.memo.get(key)
+    if found is None:
+        lanes = layout.lanes(kernel, target.vector_bytes)
+        found = kernel.memo[key] = _name((layout.structure(kernel), lanes))
+    return found
 
 
 @functools.lru_cache(maxsize=4096)

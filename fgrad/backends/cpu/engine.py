@@ -13,13 +13,13 @@ import re
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
 
 from fgrad.backends.cpu import half
 from fgrad.backends.cpu.emission import object_files, started
+from fgrad.backends.cpu.generator import version
 from fgrad.backends.cpu.target import Target, host
 from fgrad.backends.object_cache import ObjectCache, default_folder
 from fgrad.core.errors import CompilationError
@@ -128,8 +128,12 @@ class Engine:
         texts = [found] if isinstance(found, str) else found
         return self._made(key, texts, lambda: object_files(texts, self.target))
 
+    @functools.cached_property
+    def _version(self) -> str:
+        return version(self.cache)
+
     def _key(self, names: Sequence[str]) -> str:
-        parts = [self.target.key, generator_key(), *sorted(names)]
+        parts = [self.target.key, self._version, *sorted(names)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def _kept(self, key: str) -> Code | None:
@@ -184,15 +188,6 @@ class _Told:
                 f"LLVM rejects the code of a kernel, which is a fault of fgrad: {error}; set "
                 f"FGRAD_CPU_COMPILER=numpy to run without compiled kernels"
             ) from error
-
-
-@functools.cache
-def generator_key() -> str:
-    """The version of the code generator: a hash of its source."""
-    found = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        found.update(path.read_bytes())
-    return found.hexdigest()
 
 
 @functools.cache

@@ -11,15 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.backends.cpu.arrays import (
-    copied,
-    duplicate,
-    prepare,
-    settle,
-    strided,
-)
-from fgrad.backends.cpu.binding import Binder, run_in_own, run_in_slab
+from fgrad.backends.cpu.arrays import copied, duplicate, prepare, settle, strided
+from fgrad.backends.cpu.binding import Binder, function_of, run_in_own, run_in_slab
 from fgrad.backends.cpu.blocks import LEAST_BYTES, blocks, not_sole
+from fgrad.backends.cpu.functions import sole
 from fgrad.backends.cpu.nested import identifier, is_host, made_by_rules, rule_of, workspaces
 from fgrad.backends.cpu.products import product_of
 from fgrad.compile.memory import Memory, last_uses, plan_memory
@@ -35,6 +30,7 @@ from fgrad.compile.plan import (
     Step,
     View,
     contiguous,
+    equations_of,
     is_check,
     launches_of,
     writes_of,
@@ -42,8 +38,9 @@ from fgrad.compile.plan import (
 from fgrad.compile.shortage import shortage
 from fgrad.compile.updates import is_idle
 from fgrad.core.errors import FgradError, OutOfMemoryError, ShapeError
-from fgrad.core.ir import Eqn, Jaxpr, Literal
+from fgrad.core.ir import Jaxpr, Literal
 
+_MANY = 8  # arrays; from here on they are first looked at together
 _OWN_ARENA = 64 << 10  # up to here a program keeps arenas of its own rather than looking one up
 
 
@@ -67,15 +64,16 @@ class Executable:
     """A program ready to run on arrays.
 
     Args:
-        jaxpr: What it computes; its equations are what the kernels name.
+        optimized: Gives what it computes; its equations are what the kernels name.
         plan: Its steps.
         loaded: A kernel for each `Launch`, in order; `None` for other steps.
         ready: Whether all of some arrays are contiguous and aligned.
         donated: Inputs whose memory results may take over.
         mark: Called before the first step and after each, to measure them; None: not called.
+        replayed: Whether its plan was decided for other sizes.
 
     Attributes:
-        jaxpr: As given.
+        replayed: As given.
         plan: As given.
         memory: Where temporaries lie.
         source: The Python text that runs.
@@ -86,16 +84,16 @@ class Executable:
     """
 
     __slots__ = (
-        "__weakref__", "_code", "_first", "_lines", "fresh", "jaxpr", "memory", "plan", "run",
-        "silent", "source", "taken",
+        "__weakref__", "_code", "_first", "_lines", "_optimized", "fresh", "memory", "plan",
+        "replayed", "run", "silent", "source", "taken",
     )  # fmt: skip
 
     def __init__(
-        self, jaxpr: Jaxpr, plan: Plan, loaded: Sequence[Loaded | None],
+        self, optimized: Callable[[], Jaxpr], plan: Plan, loaded: Sequence[Loaded | None],
         ready: Callable[..., bool], donated: Collection[int] = (),
-        mark: Callable[[], object] | None = None,
+        mark: Callable[[], object] | None = None, *, replayed: bool = False,
     ) -> None:  # fmt: skip
-        self.jaxpr, self.plan = jaxpr, plan
+        self._optimized, self.plan, self.replayed = optimized, plan, replayed
         scratch = {i: k.scratch_bytes for i, k in enumerate(loaded) if k is not None}
         self.memory = plan_memory(
             plan,
@@ -114,8 +112,7 @@ class Executable:
         self.silent = all(kernel is not None or is_check(step) for kernel, step in steps)
         self._lines, self._first = writer.step_of_line, writer.first
         names = writer.constants
-        exec(compile(self.source, f"<fgrad program {id(self):x}>", "exec"), names)
-        function = names.pop("program")  # else it would refer to itself
+        function = function_of(self.source, names, f"<fgrad program {id(self):x}>")
         self._code = function.__code__
         size = self.memory.arena_bytes
         self.run: Callable[..., list[Any]] = function
@@ -123,6 +120,11 @@ class Executable:
             bind = Binder(self._code, names, writer.views)
             own = size <= _OWN_ARENA
             self.run = functools.partial(run_in_own if own else run_in_slab, bind, size)
+
+    @property
+    def jaxpr(self) -> Jaxpr:
+        """What it computes."""
+        return self._optimized()
 
     def __call__(self, xp: ModuleType, arrays: Sequence[Any]) -> list[Any]:
         """Run on arrays whose types are not known to fit; they are checked."""
@@ -151,7 +153,12 @@ class Executable:
             given: The inputs that the caller gives away.
             references: How many it has to each, the list among them.
         """
-        for i in not_sole(arrays, self.taken, given, references):
+        taken = self.taken
+        if len(taken) >= _MANY and taken.issubset(given):
+            alone = sole(references)
+            if alone is not None and alone(*map(arrays.__getitem__, taken)):
+                return
+        for i in not_sole(arrays, taken, given, references):
             arrays[i] = duplicate(arrays[i])
 
     def began(self, error: BaseException) -> bool:
@@ -177,19 +184,12 @@ class Executable:
         frame = error.__traceback__
         while frame is not None:
             if frame.tb_frame.f_code is self._code and frame.tb_lineno in self._lines:
-                for eqn in equations(self.jaxpr, self._lines[frame.tb_lineno])[:1]:
+                for eqn in equations_of(self.jaxpr, self._lines[frame.tb_lineno])[:1]:
                     types = ", ".join(str(a.aval) for a in eqn.inputs)
                     error.add_note(
                         f"fgrad: in {eqn.primitive.name}({types}), asked for at {eqn.source}"
                     )
             frame = frame.tb_next
-
-
-def equations(jaxpr: Jaxpr, step: Step) -> list[Eqn]:
-    """The equations that a step computes."""
-    if isinstance(step, Library):
-        return [jaxpr.eqns[step.index] if is_check(step) else step.eqn]
-    return [jaxpr.eqns[i] for launch in launches_of(step) for i in launch.kernel.eqns]
 
 
 class _Writer:
@@ -228,7 +228,7 @@ class _Writer:
         if plan.inputs:
             self.line(f"if not ready({inputs}):")
             self.line(f"    {inputs}{',' * (plan.inputs == 1)} = prepare({inputs})")
-        last = last_uses(plan)
+        dying = self.dying()
         if self.taken:  # no memory for a result: nothing must have been overwritten yet
             elsewhere = made_by_rules(plan, self.loaded)
             for b, buffer in enumerate(plan.buffers):
@@ -248,9 +248,8 @@ class _Writer:
             else:
                 self.library(step)
             self.step_of_line[len(self.lines)] = step
-            dead = [b for b, at in last.items() if at == i and self.is_local(b)]
-            if dead:
-                self.line(f"del {', '.join(f'b{b}' for b in sorted(dead))}")
+            if i in dying:
+                self.line(f"del {', '.join(f'b{b}' for b in dying[i])}")
             self.mark()
         self.line(f"return [{', '.join(map(self.result, plan.results))}]")
         return "\n".join(self.lines) + "\n"
@@ -261,6 +260,14 @@ class _Writer:
     def mark(self) -> None:
         if self.marked:
             self.line("mark()")
+
+    def dying(self) -> dict[int, list[int]]:
+        """For each step, the temporaries of libraries that nobody reads after it."""
+        found: dict[int, list[int]] = {}
+        for b, at in sorted(last_uses(self.plan).items()):
+            if self.is_local(b):
+                found.setdefault(at, []).append(b)
+        return found
 
     def is_local(self, b: int) -> bool:
         """Whether a buffer is a temporary that a library has made."""

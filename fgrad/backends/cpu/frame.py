@@ -106,13 +106,20 @@ class Frame:
         return [self.vector(i) if level == LANE else self.scalars[i] for i in ids]
 
     def operands(self, instr: Compute, level: int) -> list[Any]:
-        """The operands of an instruction; of a shift, a known number of bits as a number."""
+        """The operands of an instruction.
+
+        As numbers: the known number of bits of a shift, and 0 in place of a value where a
+        condition fails, for which processors have masks.
+        """
         found: list[Any] = [*self.values(instr.args, level)]
         last = self.kernel.body[instr.args[-1]]
         if instr.op in SHIFTS and isinstance(last, Const) and last.dtype.kind == "u":
             known = layout.special(last.value, last.dtype)
             if known is not None:
                 found[-1] = int(known)
+        if instr.op == "select" and isinstance(last, Const):
+            zero = layout.special(last.value, last.dtype) == 0
+            found[-1] = 0 if zero else found[-1]
         return found
 
 

@@ -87,7 +87,7 @@ class Functions:
         )
         self._methods = {
             name: _MethodDef(name.encode(), address[f"fgrad_{name}"], _FASTCALL, None)
-            for name in ("launch", "ready", "alike")
+            for name in ("launch", "ready", "alike", "sole")
         }
         self._make = api.PyCFunction_NewEx
         self._make.restype = ctypes.py_object
@@ -204,6 +204,28 @@ class Functions:
         found: Callable[..., bool] = self._builtin("alike", block)
         return found
 
+    def sole(self, references: int) -> Callable[..., bool] | None:
+        """A function of arrays: whether nobody but the caller can see the memory of any of them.
+
+        It says no to some that have their memory from elsewhere. None where references cannot be
+        counted.
+
+        Args:
+            references: Those that the caller has to each, beside the arguments of the call.
+        """
+        if not self.direct:
+            return None
+        for more in range(3):  # how arguments refer to arrays depends on the version of Python
+            block = np.array([self._context.ctypes.data, references + more], np.int64)
+            found: Callable[..., bool] = self._builtin("sole", block)
+            held = [np.zeros(1)] * references
+            if found(*map(held.__getitem__, (0,))):
+                another = held[0]
+                told = found(*map(held.__getitem__, (0,)))
+                del another
+                return None if told else found
+        return None
+
     def scratch_bytes(self, scratch: tuple[int, int]) -> int:
         """The size of the array that a launch takes as its last argument; 0: it takes none."""
         shared, own = scratch
@@ -314,3 +336,9 @@ def begin() -> None:
 def functions() -> Functions:
     """The functions of this process."""
     return Functions(engine(), thread_count(), code=_begun.pop()() if _begun else None)
+
+
+@functools.cache
+def sole(references: int) -> Callable[..., bool] | None:
+    """`Functions.sole` of this process."""
+    return functions().sole(references)

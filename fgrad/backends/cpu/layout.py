@@ -52,7 +52,8 @@ BLOCK = 4096
 TILE = 32  # rows, and elements of each, that are walked together where a kernel transposes
 COLUMNS = 512  # elements of a row that a unit takes, if scans leave out the last axis
 FLUSH = 64  # rows that one chain of additions covers
-# Results of this size leave the caches before anything reads them: they are written past these.
+# Where a kernel reads and writes so much, what it has written first has left the caches before
+# anything reads it: all is written past these.
 STREAM_BYTES = 1 << 25
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
@@ -303,13 +304,26 @@ def structure(kernel: Kernel) -> Hashable:
 
 
 def streams(kernel: Kernel) -> bool:
-    """Whether a kernel writes so much that it bypasses the caches."""
+    """Whether a kernel reads and writes so much that its results bypass the caches."""
     written = sum(
         kernel.operands[instr.operand].dtype.itemsize
         for instr in kernel.body
         if isinstance(instr, Store) and instr.map.strides[-1] == 1
     )
-    return written > 0 and kernel.rows * kernel.length * written >= STREAM_BYTES
+    if not written:
+        return False
+    read: dict[int, int] = {}
+    for instr in kernel.body:
+        if isinstance(instr, Load):
+            size = kernel.operands[instr.operand].dtype.itemsize * visited(kernel, instr.map)
+            read[instr.operand] = max(read.get(instr.operand, 0), size)
+    return kernel.rows * kernel.length * written + sum(read.values()) >= STREAM_BYTES
+
+
+def visited(kernel: Kernel, m: Map) -> int:
+    """The number of elements that a map visits, as far as computed indices do not repeat any."""
+    sizes = (*kernel.outer, *kernel.inner)
+    return prod(n for n, stride in zip(sizes, m.strides, strict=True) if stride or m.indirect)
 
 
 def _shape(instr: Any, first: int) -> Key:
@@ -338,7 +352,7 @@ def map_class(m: Map | Bound, first: int) -> Key:
     """What code depends on of a map: how it steps along the last axis, whether along others."""
     last = m.strides[-1]
     step = last if last in (-1, 0, 1) else 2
-    return (step, any(m.strides[first:-1]), tuple(v for v, _ in m.indirect))
+    return (step, any(m.strides[first:-1]), tuple((v, s == 1) for v, s in m.indirect))
 
 
 def lanes(kernel: Kernel, vector_bytes: int) -> int:

@@ -1,5 +1,6 @@
 """Loops along the last axis of a row, in vectors with a masked rest; and counters of axes."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -44,10 +45,29 @@ def whole(b: Builder, first: Operand, stop: str, size: int) -> str:
     return b.binary("add", b.binary("and", b.binary("sub", stop, first), -size), first)
 
 
-def turn(b: Builder, at: str, body: Body, unroll: int) -> None:
-    """The steps of one turn of the main loop."""
-    for k in range(unroll):
-        body(Step(at if k == 0 else b.binary("add", at, k * b.width), None), k)
+def turn(b: Builder, at: str, body: Body, unroll: int, *, abreast: bool = False) -> None:
+    """The steps of one turn of the main loop.
+
+    Args:
+        b: Where instructions go.
+        at: The position of the first.
+        body: Called with the step and its number, to emit its code.
+        unroll: How many.
+        abreast: Whether they take turns, an instruction each, which is for steps that do not
+            depend on each other: a processor that waits for one goes on with another, and does not
+            have to look so far ahead for it.
+    """
+    places = [at if k == 0 else b.binary("add", at, k * b.width) for k in range(unroll)]
+    start, block = len(b.lines), b.block
+    ends = []
+    for k, place in enumerate(places):
+        body(Step(place, None), k)
+        ends.append(len(b.lines))
+    if not abreast or b.block != block:
+        return
+    steps = [b.lines[first:end] for first, end in itertools.pairwise([start, *ends])]
+    if len({len(lines) for lines in steps}) == 1:
+        b.lines[start:] = [line for each in zip(*steps, strict=True) for line in each]
 
 
 def rest(b: Builder, first: str, stop: str, body: Body, carried: Sequence[Variable]) -> None:

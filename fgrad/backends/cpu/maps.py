@@ -13,6 +13,7 @@ from fgrad.backends.cpu import layout
 from fgrad.backends.cpu.frame import Frame
 from fgrad.backends.cpu.memory import (
     APART,
+    PICKED,
     REVERSED,
     STEPPED,
     TOGETHER,
@@ -27,7 +28,7 @@ from fgrad.backends.cpu.schedule import LANE, ROW, SEGMENT, dtype_of
 from fgrad.backends.cpu.text import Operand
 from fgrad.compile.kernel import MAPPED, Bound, Load, Map
 
-_INT64 = np.dtype("q")
+_INT32, _INT64 = np.dtype("i"), np.dtype("q")
 
 
 class Step(NamedTuple):
@@ -80,10 +81,23 @@ class Place:
             total = places if self.step == 1 else b.binary("mul", places, self.stride())
         for level, k, v in self.indirect:
             if level == LANE:
-                value = convert(b, f.vectors[v], dtype_of(f.kernel, v), _INT64)
-                part = b.binary("mul", value, f.word(*self.key, "indirect", k))
+                part = convert(b, f.vectors[v], dtype_of(f.kernel, v), _INT64)
+                if not self._is_unit(k):
+                    part = b.binary("mul", part, f.word(*self.key, "indirect", k))
                 total = b.binary("add", total, part) if total else part
         return total or b.named(0, "i64", b.width)
+
+    def _is_unit(self, k: int) -> bool:
+        return self.m.indirect[k][1] == 1
+
+    def picked(self) -> str:
+        """The index in each lane, i32 or i64, where it is a value beside what is fixed; or ''."""
+        found = [(k, v) for level, k, v in self.indirect if level == LANE]
+        if self.step or len(found) != 1 or not self._is_unit(found[0][0]):
+            return ""
+        f, v = self.frame, found[0][1]
+        dtype = dtype_of(f.kernel, v)
+        return f.vectors[v] if dtype == _INT32 else convert(f.b, f.vectors[v], dtype, _INT64)
 
     def stride(self) -> str:
         """The elements per step along the last axis."""
@@ -176,6 +190,8 @@ class Access:
     def _address(self, step: Step) -> Address:
         """Where the elements of all lanes lie."""
         b, m = self.frame.b, self.map
+        if b.width > 1 and (places := m.picked()):
+            return Address(self.address, PICKED, places)
         if b.width == 1 or any(level == LANE for level, _, _ in m.indirect):
             pointer = b.offset(self.address, m.along(step.at), self.scalar)
             return Address(pointer, TOGETHER if b.width == 1 else APART)

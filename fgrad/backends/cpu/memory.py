@@ -13,16 +13,19 @@ from fgrad.backends.cpu.text import Builder, mangle
 from fgrad.compile.kernel import COMPUTED, DType
 from fgrad.core.errors import CompilationError
 
-TOGETHER, REVERSED, STEPPED, APART = "together", "reversed", "stepped", "apart"
+TOGETHER, REVERSED, STEPPED = "together", "reversed", "stepped"
+PICKED, APART = "picked", "apart"
 
 
 class Address(NamedTuple):
     """Where the lanes lie.
 
     Attributes:
-        pointer: The address of the first lane; APART, a vector with that of each.
-        form: TOGETHER one after the other, REVERSED in falling order, STEPPED at a distance, APART.
-        stride: STEPPED, the elements from one lane to the next, an i64.
+        pointer: The address of the first lane; PICKED, of position 0; APART, that of each lane.
+        form: TOGETHER one after the other, REVERSED in falling order, STEPPED at a distance,
+            PICKED at positions, APART anywhere.
+        stride: STEPPED, the elements from one lane to the next, an i64; PICKED, the position of
+            each lane, a vector of integers.
     """
 
     pointer: str
@@ -168,6 +171,13 @@ def _each(b: Builder, scalar: str, address: Address) -> list[str]:
         while len(found) < b.width:
             found.append(b.offset(found[-1], address.stride, scalar))
         return found
+    if address.form == PICKED:
+        found = []
+        kind, integer = b.type_of(address.stride), b.scalar(address.stride)
+        for k in range(b.width):
+            at = b.emit(f"extractelement {kind} {address.stride}, i64 {k}", integer, 1)
+            found.append(b.offset(address.pointer, b.resize(at, "i64", True), scalar))
+        return found
     kind = b.vector("ptr")
     return [
         b.emit(f"extractelement {kind} {address.pointer}, i64 {k}", "ptr", 1)
@@ -179,5 +189,7 @@ def _all(b: Builder, scalar: str, address: Address) -> str:
     """The addresses of all lanes, as a vector."""
     if address.form == APART:
         return address.pointer
+    if address.form == PICKED:
+        return b.offset(address.pointer, b.resize(address.stride, "i64", True), scalar)
     steps = b.binary("mul", b.splat(address.stride), b.iota("i64"))
     return b.offset(address.pointer, steps, scalar)

@@ -28,6 +28,7 @@ from fgrad.compile.kernel import (
 )
 
 CHAIN = 28  # turns between two looks at the length of chains; see `_Pass.sums`
+ABREAST = 2  # steps of a divided pass that are computed side by side
 LONG = 32  # turns after which chains end
 AHEAD_BYTES = 4096
 
@@ -117,6 +118,8 @@ class _Pass:
 
     def _unroll(self) -> int:
         """Enough independent chains of additions, and of short code only: it takes time to make."""
+        if self.p.split:
+            return ABREAST
         work = sum(1 for i in self.p.body if self.level[i] == LANE)
         costly = any(self.f.plan.cost[i] >= 16 for i in self.p.body)
         if (self.p.reduces or self.p.folds) and work <= 2:
@@ -211,7 +214,7 @@ class _Pass:
             if self.p.split:
                 self._front(chain, end)
             with b.loop(chain, end, size, self.carried) as at:
-                turn(b, at, self._step, self.unroll)
+                turn(b, at, self._step, self.unroll, abreast=bool(self.p.split) and not self.scans)
             self.blocks.clear()
             if self.flushes:
                 turns = b.binary("lshr", b.binary("sub", end, chain), size.bit_length() - 1)
@@ -225,13 +228,18 @@ class _Pass:
             scalar = stored_scalar(dtype_of(f.kernel, v))
             place = f.local(("split", v), scalar, b.width * self.unroll * CHAIN)
             places[v] = b.offset(place, b.binary("sub", 0, first), scalar)
-        with b.loop(first, stop, b.width) as at:
+
+        def body(step: Step, _: int) -> None:
             f.vectors.clear()
             for i in self.p.front:
-                f.vectors[i] = self._vector(i, Step(at, None))
+                f.vectors[i] = self._vector(i, step)
             for v, place in places.items():
                 dtype = dtype_of(f.kernel, v)
-                store(b, dtype, Address(b.offset(place, at, stored_scalar(dtype))), f.vectors[v])
+                address = Address(b.offset(place, step.at, stored_scalar(dtype)))
+                store(b, dtype, address, f.vectors[v])
+
+        with b.loop(first, stop, b.width * self.unroll) as at:
+            turn(b, at, body, self.unroll, abreast=True)
         self.blocks.update(places)
 
     def _flush_if_long(self, turns: Operand) -> None:

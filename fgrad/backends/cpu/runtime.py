@@ -9,7 +9,7 @@ kernel that needs scratch memory get pointers to it (see `layout`).
 
 from enum import IntEnum
 
-from fgrad.backends.cpu import interpreter, likeness, sharing, together
+from fgrad.backends.cpu import interpreter, likeness, ownership, sharing, together
 
 
 class Word(IntEnum):
@@ -268,8 +268,8 @@ end:
 """
 
 NAMES = (
-    "fgrad_launch", "fgrad_ready", "fgrad_alike", "fgrad_run", "fgrad_worker", "fgrad_share",
-    "fgrad_probe", *together.NAMES,
+    "fgrad_launch", "fgrad_ready", "fgrad_alike", "fgrad_sole", "fgrad_run", "fgrad_worker",
+    "fgrad_share", "fgrad_probe", *together.NAMES,
 )  # fmt: skip
 
 
@@ -280,13 +280,15 @@ def text(architecture: str, head: int) -> str:
         architecture: As in `Target.architecture`.
         head: The size of the part that all Python objects share, after which an ndarray has the
             fields that NumPy's C API fixes: data pointer, number of axes, their lengths, strides,
-            base, dtype, flags. Its last word is the type.
+            base, dtype, flags. Its last words are the count of references and the type.
     """
-    fields = {"type": head - 8, "data": head, "ndim": head + 8, "shape": head + 16,
-              "dtype": head + 40, "flags": head + 48}  # fmt: skip
-    return together.text() + (_COMMON + _TEXT + likeness.TEXT).format(
+    fields = {"references": head - 16, "type": head - 8, "data": head, "ndim": head + 8,
+              "shape": head + 16, "base": head + 32, "dtype": head + 40,
+              "flags": head + 48}  # fmt: skip
+    return together.text() + (_COMMON + _TEXT + likeness.TEXT + ownership.TEXT).format(
         sharing=sharing.text(architecture), **fields,
         W=_Numbers(Word), C=_Numbers(Context), H=_Numbers(likeness.Head), I=_Numbers(likeness.Item),
+        S=_Numbers(ownership.Table), BITS=ownership.BITS,
     )  # fmt: skip
 
 

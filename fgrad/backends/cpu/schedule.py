@@ -208,11 +208,11 @@ def _split(kernel: Kernel, p: Pass, level: list[int], ready: set[int]) -> None:
     if not split:
         return
     rest = _needed(kernel, {*p.roots(kernel), *p.keep}, level, ready | split)
+    if _work(kernel, rest, level, ready | split) < _MUCH:
+        return
     p.split = sorted(split.intersection(rest))
     p.front = [v for v in _needed(kernel, p.split, level, ready) if level[v] == LANE]
     p.rest = rest
-    if _work(kernel, p.rest, level, ready | split) < _MUCH:
-        p.front, p.split, p.rest = [], [], []
 
 
 def _needed_later(

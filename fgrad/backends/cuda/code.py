@@ -4,15 +4,16 @@ from collections.abc import Callable
 from functools import partial
 
 from fgrad.backends.cuda.axes import tidy
-from fgrad.backends.cuda.body import collected, monoid
+from fgrad.backends.cuda.collecting import collected, monoid
 from fgrad.backends.cuda.flat import write_columns, write_flat, write_tiled
 from fgrad.backends.cuda.forms import (
     BUSY,
     COLUMNS,
     FLAT,
     ROWS,
-    THREADS,
+    WARP,
     accumulates,
+    combiners,
     form_of,
     passes,
 )
@@ -106,14 +107,14 @@ def _functions(text: Text, kernel: Kernel) -> list[tuple[str, Callable[[], None]
 
 def _head(kernel: Kernel, name: str, suffix: str, given: str) -> str:
     form = form_of(kernel)
-    bounds = str(THREADS if suffix == COMBINE else form.threads)
+    bounds = str(WARP * combiners(kernel) if suffix == COMBINE else form.threads)
     if form.scheme == ROWS and suffix != COMBINE:  # so many blocks should fit a multiprocessor
         bounds += f", {max(1, BUSY // form.threads)}"
     return f'extern "C" __global__ void __launch_bounds__({bounds}) {name}({given})'
 
 
 def _combine(text: Text, kernel: Kernel) -> None:
-    """Add up partial results: a block takes 32 of an `Accumulate`, 8 threads each."""
+    """Add up partial results: a block takes 32 of an `Accumulate`."""
     text.add("typedef long long I;", "I at = block;")
     for i in accumulates(kernel):
         instr = kernel.body[i]
@@ -124,12 +125,14 @@ def _combine(text: Text, kernel: Kernel) -> None:
         with text.block(""):
             text.add(f"const I size = {size}, across = (size + 31) / 32;")
             with text.block("if (0 <= at && at < w.kept * across)"):
-                text.add("const I group = at / across, e = at % across * 32 + threadIdx.x % 32;")
+                text.add(
+                    "const I group = fg_quotient(at, across);",
+                    "const I e = (at - group * across) * 32 + threadIdx.x % 32;",
+                )
                 text.add(f"const {kind}* const p = e < size ? ({kind}*)(scratch + w.at{i}) + "
                          "group * w.partials * size + e : nullptr;")  # fmt: skip
-                text.add(
-                    f"const {kind} total = fg_combine<{monoid(kernel, i)}>(p, w.partials, size);"
-                )
+                how = f"{monoid(kernel, i)}, {combiners(kernel)}"
+                text.add(f"const {kind} total = fg_combine<{how}>(p, w.partials, size);")
                 with text.block("if (p && threadIdx.x < 32)"):
                     _store_total(text, kernel, instr, i, row=row)
             text.add("at -= w.kept * across;")

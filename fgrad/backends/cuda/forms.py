@@ -5,7 +5,7 @@
     flat      a thread computes neighbours along the last axis of some row; nothing is ordered
     tiled     a block computes a tile of two axes, since operands lie along the one or the other
     columns   the same, but walks over the other inner axes: scans that leave the last axis out
-    rows      a team of threads computes a row, pass by pass
+    rows      a team of threads computes a row, or a part of a long one, pass by pass
 
 A form depends on sizes and maps alone, never on the device, so that sums have one order.
 """
@@ -60,7 +60,7 @@ class Form:
         teams: Rows that a block computes side by side.
         items: How many times `lanes` elements a thread has of a row (or of its block's range), all
             held in registers; 0 if it walks over the row, once for each pass.
-        exact: Whether they fill the row.
+        exact: Whether groups of lanes fill the row.
         split: Whether several blocks share a row, and each pass is a launch of its own; or whether
             several threads share what is scanned.
         segments: Whether parts of a team walk over segments of a row, since some are folded.
@@ -102,7 +102,11 @@ def form_of(kernel: Kernel) -> Form:
             narrow = all(_width(kernel, v) < 4 for v in staged)
             return Form(TILED, 1, (), wide, axis=axis, side=64 if narrow else 32, staged=staged)
         lanes, vectors = _lanes(kernel, tail=not kernel.outer and len(kernel.inner) == 1)
-        return Form(FLAT, lanes, vectors, wide)
+        items = _stretch(kernel, lanes)
+        if items:
+            exact = kernel.length % (THREADS * lanes * items) == 0
+            return Form(ROWS, lanes, vectors, wide, THREADS, 1, items, exact)
+        return Form(FLAT, lanes, vectors, wide, exact=kernel.inner[-1] % lanes == 0)
     lanes, vectors = _lanes(kernel, tail=False)
     if kernel.length and any(isinstance(i, Scan) and i.free for i in ordered):
         threads = kernel.rows * -(-kernel.inner[-1] // lanes)
@@ -180,6 +184,11 @@ def partials(kernel: Kernel) -> int:
     return chunks(kernel) * (1 if form.items else form.teams)
 
 
+def combiners(kernel: Kernel) -> int:
+    """The threads that share the partial results of one result: fewer if there are many results."""
+    return 4 if prod(kernel.outer[: kernel.kept]) * kernel.length >= _LONG else WARP
+
+
 def chunks(kernel: Kernel) -> int:
     """The blocks that share the rows of one kept index."""
     if not accumulates(kernel):
@@ -241,6 +250,21 @@ def _is_vector(kernel: Kernel, i: int, lanes: int, level: list[int]) -> bool:
     steps = [s for s, n in zip(m.strides[:-1], sizes[:-1], strict=True) if n > 1]
     steps += [s for _, s in m.indirect]
     return m.offset % lanes == 0 and all(s % lanes == 0 for s in steps)
+
+
+def _stretch(kernel: Kernel, lanes: int) -> int:
+    """How many groups of lanes of one long row a thread should compute where nothing is ordered.
+
+    What belongs to the row is then computed once for them. 0: rows are too short for that.
+    """
+    if not kernel.outer or len(kernel.inner) > 1:
+        return 0
+    groups = -(-kernel.length // lanes)
+    for items in (4, 2):
+        step = THREADS * items
+        if -(-groups // step) * step <= groups + groups // 8:
+            return items
+    return 0
 
 
 # Transposes
@@ -349,7 +373,7 @@ def _fits(kernel: Kernel, team: int, elements: int, held: int) -> bool:
 
 def _power(n: int) -> int:
     """The least power of two that is not less than a number."""
-    return 1 << (n - 1).bit_length()
+    return 1 << max(0, n - 1).bit_length()
 
 
 def _held(kernel: Kernel) -> int:

@@ -97,20 +97,29 @@ template <int V, class T, class S> FG void fg_put_all(S* p, const T* x) {
   for (int k = 0; k < V; ++k) p[k] = fg_put<S>(x[k]);
 }
 
-// The sum of what blocks have left: of every 8th from `first` on, then of the 8 threads of a result,
-// which lie 32 apart. The first of them gets it.
-template <class M, class X> FG X fg_combine(const X* p, long long count, long long step) {
-  __shared__ X parts[8][32];
-  const int lane = threadIdx.x % 32, first = threadIdx.x / 32;
+// The reduction of what blocks have left for 32 results: each of Y threads of a result takes every
+// Yth from its own on, several at a time; those of a result lie 32 apart. The first gets it.
+template <class M, int Y, class X> FG X fg_combine(const X* p, long long count, long long step) {
+  constexpr int AHEAD = 8;
+  __shared__ X parts[Y][33];
+  const int lane = threadIdx.x % 32, y = threadIdx.x / 32;
   fg_partial<M, X> sum;
   if (p)
-    for (long long i = first; i < count; i += 8) sum.add(p[i * step]);
+    for (long long i = y; i < count; i += AHEAD * Y) {
+      X read[AHEAD];
+#pragma unroll
+      for (int n = 0; n < AHEAD; ++n)
+        read[n] = i + n * Y < count ? p[(i + n * Y) * step] : M::template identity<X>();
+#pragma unroll
+      for (int n = 0; n < AHEAD; ++n) sum.add(read[n]);
+    }
+  if constexpr (Y == 1) return sum.result();
   __syncthreads();
-  parts[first][lane] = sum.result();
+  parts[y][lane] = sum.result();
   __syncthreads();
   X total = parts[0][lane];
 #pragma unroll
-  for (int i = 1; i < 8; ++i) total = M::combine(total, parts[i][lane]);
+  for (int i = 1; i < Y; ++i) total = M::combine(total, parts[i][lane]);
   return total;
 }
 

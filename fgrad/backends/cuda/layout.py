@@ -33,6 +33,7 @@ from fgrad.backends.cuda.forms import (
     accumulates,
     accumulator,
     chunks,
+    combiners,
     form_of,
     partials,
     passes,
@@ -103,7 +104,7 @@ def _functions(kernel: Kernel) -> list[Function]:
         found.append(Function(step_suffix(position), grid, form.threads, 0))  # noqa: PERF401
     if accumulates(kernel):
         grid = sum(map(_combining, [kernel] * len(accumulates(kernel)), accumulates(kernel)))
-        found.append(Function(COMBINE, grid, THREADS, 0))
+        found.append(Function(COMBINE, grid, WARP * combiners(kernel), 0))
     return found
 
 
@@ -336,8 +337,8 @@ def key(kernel: Kernel) -> Hashable:
     kernel = tidy(kernel)
     operands = tuple((op.dtype.name, op.written) for op in kernel.operands)
     body = tuple(_shape(instr) for instr in kernel.body)
-    kept = kernel.kept if accumulates(kernel) else 0
-    return (len(kernel.outer), len(kernel.inner), kept, form_of(kernel), operands, body)
+    sums = (kernel.kept, combiners(kernel)) if accumulates(kernel) else ()
+    return (len(kernel.outer), len(kernel.inner), sums, form_of(kernel), operands, body)
 
 
 def _shape(instr: Any) -> Key:

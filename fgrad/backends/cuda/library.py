@@ -15,6 +15,7 @@ from fgrad.backends.cuda import (
     scattering,
     sorting,
     spectral,
+    user_calls,
 )
 from fgrad.backends.cuda.calls import LibraryPlan
 from fgrad.compile.plan import Library, Loop, View, contiguous
@@ -25,6 +26,7 @@ Rule = Callable[[Library, Sequence[View]], LibraryPlan | None]
 RULES: dict[str, Rule] = {
     "attention": flash.forward,
     "attention_grad": flash.backward,
+    "cuda_kernel": user_calls.plan,
     "dot_general": products.plan,
     "conv_general_dilated": convolution.plan,
     "cholesky": factorization.cholesky,

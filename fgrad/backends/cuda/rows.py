@@ -9,7 +9,8 @@ which leaves partial reductions that the next one begins with.
 from dataclasses import replace
 
 from fgrad.backends.cuda import body
-from fgrad.backends.cuda.body import Group, Scope, begin, both, collected, finished, monoid
+from fgrad.backends.cuda.body import Group, Scope, both
+from fgrad.backends.cuda.collecting import begin, collected, finished, monoid, nothing, state
 from fgrad.backends.cuda.forms import WARP, accumulates, form_of, passes
 from fgrad.backends.cuda.layout import Step, steps
 from fgrad.backends.cuda.passes import ROW, SEGMENT, Pass, totals
@@ -18,6 +19,7 @@ from fgrad.backends.cuda.text import Text
 from fgrad.backends.cuda.types import dtype_of, type_name
 from fgrad.compile.kernel import Kernel, Load, Reduce, Scan, Store, uses
 
+_ROOM = 32  # values that a thread loads ahead of a pass
 _SHORT = 24  # values of a pass up to which a loop is unrolled
 
 
@@ -75,6 +77,7 @@ class Rows:
         text.add(
             "const I group = unit / I(w.chunks), chunk = unit % I(w.chunks), rows = I(w.rows);"
         )
+        text.add(*decode("group", list(range(self.kernel.kept)), self.kernel))
         for i in self.sums:
             self.begin_sum(i)
         if self.alive == "true":
@@ -85,27 +88,28 @@ class Rows:
             text.add("const I first = chunk * I(w.per) * TEAMS + team;")
             head = "for (I turn = 0; turn < I(w.per); ++turn)"
         if self.lone:
-            text.add("#pragma unroll 4")
+            short = sum(len(p.body) for p in self.plan.passes) <= _SHORT
+            text.add(f"#pragma unroll {4 if short else 1}")
         with text.block(head):
             if self.alive == "true":
-                text.add("const I row = group * rows + within;")
+                text.add("const I row = within;")
             else:
                 text.add("const I within = first + turn * TEAMS;")
                 text.add("const bool alive = within < rows;")
-                text.add("const I row = group * rows + (alive ? within : 0);")
+                text.add("const I row = alive ? within : 0;")
             self.row()
         for i in self.sums:
             self.end_sum(i)
 
     def begin_sum(self, i: int) -> None:
         """Declare where a team accumulates."""
-        kind, m = collected(self.kernel, i), monoid(self.kernel, i)
-        nothing = f"{m}::identity<{kind}>()"
+        kind = collected(self.kernel, i)
+        none = nothing(self.kernel, i)
         if self.plan.level[i] == ROW:
-            self.text.add(f"{kind} c{i} = {nothing};")
+            self.text.add(f"{kind} c{i} = {none};")
         elif self.form.items:
             self.text.add(f"{kind} c{i}[ITEMS * V];", "#pragma unroll")
-            self.text.add(f"for (int k = 0; k < ITEMS * V; ++k) c{i}[k] = {nothing};")
+            self.text.add(f"for (int k = 0; k < ITEMS * V; ++k) c{i}[k] = {none};")
         else:
             self.text.add(
                 f"{kind}* const c{i} = {self.partials(i)} + (unit * TEAMS + team) * w.length;"
@@ -117,7 +121,7 @@ class Rows:
             else:
                 steps, place = "j = t * V; j < high; j += T * V", "j + k"
             self.text.add(f"  for (I {steps})")
-            self.text.add(f"    for (int k = 0; k < V; ++k) c{i}[{place}] = {nothing};")
+            self.text.add(f"    for (int k = 0; k < V; ++k) c{i}[{place}] = {none};")
 
     def partials(self, i: int) -> str:
         """Where partial results of an instruction lie."""
@@ -149,7 +153,8 @@ class Rows:
     def row(self) -> None:
         """Write what is done for one row."""
         text, kernel, s = self.text, self.kernel, self.s
-        text.add(*decode("row", list(range(len(kernel.outer))), kernel))
+        kept = kernel.kept if self.sums else 0
+        text.add(*decode("row", list(range(kept, len(kernel.outer))), kernel))
         split, here = self.form.split, self.step.number
         for number, p in enumerate(self.plan.passes):
             if split and number > here:
@@ -183,20 +188,23 @@ class Rows:
     def a_pass(self, p: Pass) -> None:
         """Walk over the row, and reduce what its threads have collected."""
         text, kernel = self.text, self.kernel
+        p = replace(p, keeps=[*p.keeps, *self.ahead(p)])
         for v in p.keeps:
             text.add(f"{type_name(dtype_of(self.kernel, v))} k{v}[ITEMS * V];")
         for i in p.reduces:
-            text.add(begin(self.s, i, f"a{i}"))
+            text.add(begin(self.kernel, self.form, i, f"a{i}"))
         scans = [v for v in p.body if isinstance(self.kernel.body[v], Scan)]
         for v in scans:
-            text.add(body.state(self.s, v))
+            text.add(state(self.kernel, v))
         if self.form.split:
             self.go_on(p, scans)
         if self.form.segments:
             self.walk_segments(p)
         elif any((p.body, p.reduces, p.accumulates, p.stores)):
             self.walk(p, any(not kernel.body[v].free for v in scans))  # type: ignore[union-attr]
-        whole = self.reduced(p, {i: finished(self.s, i, f"a{i}") for i in p.reduces})
+        whole = self.reduced(
+            p, {i: finished(self.kernel, self.form, i, f"a{i}") for i in p.reduces}
+        )
         if not self.form.split:
             self.know(whole)
             return
@@ -237,7 +245,7 @@ class Rows:
     def left(self, i: int, count: str) -> str:
         """What the first blocks of a row have left, one for each thread."""
         part = f"{self.partials(i)}[row * I(w.ranges) + t]"
-        return f"(t < {count} ? {part} : {body.nothing(self.kernel, i)})"
+        return f"(t < {count} ? {part} : {nothing(self.kernel, i)})"
 
     def read(self, p: Pass) -> None:
         """Reduce what the blocks of a row have left."""
@@ -283,6 +291,12 @@ class Rows:
                     self.decode()
                     Group(text, replace(s, values=s.values.copy()), part).write()
 
+    def ahead(self, p: Pass) -> list[int]:
+        """Loads of a pass that should not wait for stores to elements before theirs."""
+        early = [v for v in p.body if v not in p.keeps and v in self.form.vectors]
+        most = _ROOM // (self.form.items * self.form.lanes) if self.form.items > 1 else 0
+        return [v for v in early if self.is_early(v)][:most] if p.stores else []
+
     def is_early(self, v: int) -> bool:
         """Whether a value is a load that waits for nothing but row values."""
         instr = self.kernel.body[v]
@@ -322,7 +336,7 @@ class Rows:
             text.add(*decode("segment", list(range(first, end)), kernel))
             body.write_values(text, s, [v for v in p.body if self.plan.level[v] == SEGMENT])
             for i in p.folds:
-                text.add(begin(s, i, f"f{i}"))
+                text.add(begin(self.kernel, self.form, i, f"f{i}"))
             start = f"there ? (t % S) * V : {self.last_size()}"
             steps = f"I {last} = {start}; {last} < {self.last_size()}; {last} += S * V"
             with text.block(f"for ({steps})"):
@@ -340,7 +354,8 @@ class Rows:
     def fold(self, i: int) -> None:
         """Store the reduction of a segment."""
         kernel, instr = self.kernel, self.kernel.body[i]
-        whole = f"fg_team_reduce<{monoid(kernel, i)}, S>({finished(self.s, i, f'f{i}')})"
+        mine = finished(kernel, self.form, i, f"f{i}")
+        whole = f"fg_team_reduce<{monoid(kernel, i)}, S>({mine})"
         value = type_name(dtype_of(kernel, instr.arg))  # type: ignore[union-attr]
         stored = type_name(kernel.operands[instr.operand].dtype)  # type: ignore[union-attr]
         self.text.add(f"const {value} v{i} = {whole};")

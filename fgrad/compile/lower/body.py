@@ -30,6 +30,7 @@ from fgrad.compile.lower.scalars import (
     part_dtype,
 )
 from fgrad.compile.lower.views import Affine
+from fgrad.core.avals import AnySize
 from fgrad.core.ir import Var
 from fgrad.core.scalar import CASTS, OPS, Expr
 
@@ -118,7 +119,10 @@ class Body:
         return self._emit(key, Load(o, m, dtype, bounds, fill), full)
 
     def const(self, value: Any, dtype: DType) -> int:
-        """A number."""
+        """A number; one that depends on sizes stays what it is made of."""
+        if isinstance(value, AnySize):
+            number = value.number(dtype)
+            return self._emit(("size", number, dtype), Const(number, dtype), False)
         value = dtype.type(value).item()
         return self._emit(("const", repr(value), dtype), Const(value, dtype), False)
 

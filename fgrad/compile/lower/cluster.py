@@ -168,7 +168,7 @@ class Merge:
     def _bind_shared(self) -> bool:
         """Pair the atoms of values that one makes and the other reads, and that both read."""
         a, b = self.a, self.b
-        if a.joins.keys() & b.reads.keys() or b.joins.keys() & a.reads.keys():
+        if not (a.joins.keys().isdisjoint(b.reads) and b.joins.keys().isdisjoint(a.reads)):
             return False
         for base, mine in b.reads.items():
             made = a.layouts.get(base)
@@ -178,12 +178,16 @@ class Merge:
             made = b.layouts.get(base)
             if made is not None and not all(self._bind(other, made) for other in theirs):
                 return False
-        # By size, so that what is large is read in one pass.
-        for base in sorted((v for v in b.reads if v in a.reads), key=lambda v: -v.aval.size):
+        both = [v for v in b.reads if v in a.reads]
+        if len(both) > 1:  # by size, so that what is large is read in one pass
+            both.sort(key=lambda v: -v.aval.size)
+        for base in both:
             left, right = a.reads[base][0], b.reads[base][0]
             if left is not None and right is not None:
                 self._bind(left, right)
-        self.refined = any(x.parts is not None for pair in self.same.items() for x in pair)
+        for p, q in self.same.items():
+            if p.parts is not None or q.parts is not None:
+                self.refined = True
         return not self.refined
 
     def _bind(self, left: Layout | None, right: Layout | None) -> bool:
@@ -199,7 +203,7 @@ class Merge:
             if self.same.get(q, p) is not p or (p in self.used and q not in self.same):
                 return False
             new[q] = p
-        if len(set(new.values())) < len(new):
+        if len(new) > 1 and len(set(new.values())) < len(new):
             return False
         self.same.update(new)
         self.used.update(new.values())
@@ -300,12 +304,16 @@ class Merge:
         a.scanned.update(b.scanned)
         a.backward = b.backward if a.backward is None else a.backward
         a.joins.update(b.joins)
-        for base, layouts in b.reads.items():
-            a.reads.setdefault(base, []).extend(layouts)
         a.memory |= b.memory
-        for base in a.layouts.keys() & a.reads.keys():
-            del a.reads[base]
-            a.memory.discard(base)
+        for base, layouts in b.reads.items():
+            if base in a.layouts:
+                a.memory.discard(base)
+            else:
+                a.reads.setdefault(base, []).extend(layouts)
+        for base in b.layouts:
+            if base in a.reads:
+                del a.reads[base]
+                a.memory.discard(base)
         a.domain = list(dict.fromkeys(leaves([*a.domain, *b.domain])))
         a.size = size_of(a.domain)
         if b.largest[0] > a.largest[0]:

@@ -202,10 +202,14 @@ def _moved(
     """An instruction over other axes: strides of its maps, and where an axis is now."""
     match instr:
         case Load(map=m, bounds=bounds):
-            moved = tuple(replace(b, strides=strides(b)) for b in bounds)
-            return replace(instr, map=replace(m, strides=strides(m)), bounds=moved)
-        case Store(map=m) | Accumulate(map=m) | Fold(map=m):
-            return replace(instr, map=replace(m, strides=strides(m)))
+            moved = tuple(Bound(b.size, b.offset, strides(b), b.indirect) for b in bounds)
+            at = Map(m.offset, strides(m), m.indirect)
+            return Load(instr.operand, at, instr.dtype, moved, instr.fill)
+        case Store(map=m):
+            return Store(instr.operand, Map(m.offset, strides(m), m.indirect), instr.arg)
+        case Accumulate(map=m) | Fold(map=m):
+            at = Map(m.offset, strides(m), m.indirect)
+            return type(instr)(instr.operand, at, instr.monoid, instr.arg)
         case Index(axis=axis):
-            return replace(instr, axis=place(axis))
+            return Index(place(axis), instr.dtype)
     return instr

@@ -13,6 +13,7 @@ from fgrad.compile.lower.indexed import gathered, is_gather
 from fgrad.compile.lower.items import POINTWISE, REDUCE, SCAN, VIEW, Item
 from fgrad.compile.lower.program import Program
 from fgrad.compile.lower.scalars import computed, scan_dtype
+from fgrad.compile.lower.signature import Signature, signature_of
 from fgrad.compile.lower.views import PARTS, Affine, Inexpressible, index_of, total
 from fgrad.compile.plan import contiguous
 from fgrad.core.avals import ShapedArray
@@ -35,8 +36,48 @@ def kernel_of(
         needed: Values made in it.
         again: Whether a value that others make is better computed once more than read.
     """
+    signature = signature_of(program, cluster, needed, again)
+    found = None if signature is None else _known.get(signature.key)
+    if signature is not None and found is not None:
+        return found.of(signature, cluster)
     writer = _Writer(program, cluster, needed, again)
-    return [(writer.kernel(), writer.body.order), *writer.ends]
+    written = writer.written()
+    if signature is not None:
+        if len(_known) >= _KEPT:
+            _known.clear()
+        _known[signature.key] = _Known(signature, writer, written)
+    return written
+
+
+class _Known:
+    """Kernels that were written for a cluster, for others of the same signature."""
+
+    def __init__(self, signature: Signature, writer: "_Writer", written: Sequence[Written]) -> None:
+        self.keep = signature.keep
+        numbers = dict(signature.numbers)
+        self.between: dict[int, ShapedArray] = {}  # values that go from kernel to kernel
+        for _, order in writer.ends:
+            numbers[order[0]] = number = len(numbers)
+            self.between[number] = order[0].aval
+        place = {id(item): i for i, (_, item) in enumerate(writer.cluster.items)}
+        live = [place[id(item)] for item in writer.items.values()]
+        self.kernels: list[tuple[Kernel, list[int], list[int]]] = []
+        for i, (kernel, order) in enumerate(written):
+            made = [place[id(writer.items[order[-1]])]] if i else live
+            self.kernels.append((kernel, [numbers[v] for v in order], made))
+
+    def of(self, signature: Signature, cluster: Cluster) -> list[Written]:
+        """The same kernels of another cluster."""
+        values = signature.values + [Var(aval) for aval in self.between.values()]
+        items, out = cluster.items, []
+        for kernel, numbers, made in self.kernels:
+            origins = tuple(sorted({items[i][1].origin for i in made}))
+            out.append((kernel.of(kernel.name, origins), [values[n] for n in numbers]))
+        return out
+
+
+_known: dict[object, _Known] = {}
+_KEPT = 1024
 
 
 class _Writer:
@@ -93,6 +134,11 @@ class _Writer:
         return dict(reversed(live.items()))
 
     # --------------------------------------------------------------------------- body
+
+    def written(self) -> list[Written]:
+        """The kernel and those after it, with what each works on."""
+        kernel = self.kernel()
+        return [(kernel, self.body.order), *self.ends]
 
     def kernel(self) -> Kernel:
         """The kernel."""
@@ -222,7 +268,7 @@ class _Writer:
             assert item.form == POINTWISE, "a reduction or scan is used before it is at hand"
             assert index == self.places[var], "a value is walked in two ways"
             return self._pointwise(item, index, ())
-        if fill is None and self.again(var):
+        if fill is None and var not in self.cluster.layouts and self.again(var):
             return self._pointwise(program.items[program.made[var][0]], index, bounds)
         at = total(index, contiguous(var.aval.shape), len(self.sizes))
         return self.body.load(var, at, bounds, 0 if fill is None else fill)

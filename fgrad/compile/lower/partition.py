@@ -18,6 +18,7 @@ from fgrad.compile.lower.nested import can_read
 from fgrad.compile.lower.program import Access, Program, accesses
 from fgrad.compile.lower.strided import Strided, strided
 from fgrad.compile.plan import contiguous
+from fgrad.compile.sizes import Filled, is_sized
 from fgrad.core.ir import Atom, Literal, Var
 from fgrad.core.primitive import Lowering
 
@@ -53,8 +54,9 @@ class Partition:
 
     def find(self, node: Node) -> Node:
         """What a node is by now."""
-        while node in self._merged:
-            node = self._merged[node]
+        merged = self._merged
+        while (into := merged.get(node)) is not None:
+            node = into
         return node
 
     def alive(self) -> Iterator[Node]:
@@ -219,7 +221,9 @@ class Partition:
     def _try(self, other: Node, b: Cluster, *, related: bool) -> Cluster:
         """What `b` is after an attempt to merge it with another."""
         a = self.find(other)  # it may have been merged since it was listed
-        if not isinstance(a, Cluster) or a is b or self._between(a, b) or self._between(b, a):
+        if not isinstance(a, Cluster) or a is b or self._between(a, b):
+            return b
+        if b.after and self._between(b, a):  # else nothing needs `b`
             return b
         merge = Merge(a, b, related=related)
         while merge.refined:
@@ -259,6 +263,8 @@ def _filled(program: Program, atom: Atom) -> Literal | None:
     while view is not None and view[0].primitive.lower.data in ("broadcast", "reshape"):  # type: ignore[union-attr]
         source = view[0].inputs[0]
         if isinstance(source, Literal):
+            if is_sized(source.value, *aval.shape):
+                return Literal(Filled(source.value), aval)
             value = np.asarray(source.value, aval.dtype)
             return Literal(np.broadcast_to(value, aval.shape), aval)
         view = program.view_of(source)

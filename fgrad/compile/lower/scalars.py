@@ -1,5 +1,6 @@
 """What a pointwise equation computes of one element: its expression, and the types in it."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,19 +48,26 @@ def part_dtype(dtype: DType) -> DType:
     return np.dtype(f"f{dtype.itemsize // 2}") if dtype.kind == "c" else dtype
 
 
-def operand_names(lower: Lowering, count: int) -> list[str]:
-    """The names of that many operands in the expression of a pointwise primitive."""
-    names = lower.operands.split()
+@functools.cache
+def operand_names(operands: str, count: int) -> tuple[str, ...]:
+    """The names of that many operands in the expression of a pointwise primitive.
+
+    Args:
+        operands: As in `Lowering.operands`.
+        count: How many there are.
+    """
+    names = operands.split()
     if names[-1].startswith("*"):
         rest = names.pop()[1:]
         names += [f"{rest}{i}" for i in range(count - len(names))]
-    return names
+    return tuple(names)
 
 
-def expression(eqn: Eqn) -> tuple[Expr, list[str]] | Absent:
+def expression(eqn: Eqn) -> tuple[Expr, tuple[str, ...]] | Absent:
     """The scalar expression of a pointwise equation and the names of its operands.
 
-    Parameters that the text names are put in their places.
+    Parameters that the text names are put in their places. Equations that are equal but for their
+    operands share the tree.
     """
     lower = eqn.primitive.lower
     assert isinstance(lower, Lowering), eqn.primitive.name
@@ -68,10 +76,25 @@ def expression(eqn: Eqn) -> tuple[Expr, list[str]] | Absent:
         text = text([a.aval for a in eqn.inputs], eqn.params)
     if isinstance(text, Absent):
         return text
-    names = operand_names(lower, len(eqn.inputs))
+    names = operand_names(lower.operands, len(eqn.inputs))
     expr = parse(text)
     given = {k: v for k, v in eqn.params.items() if k not in names}
-    return (substituted(expr, given) if given else expr), names
+    return (_substituted(text, expr, given) if given else expr), names
+
+
+def _substituted(text: str, expr: Expr, given: Mapping[str, Expr]) -> Expr:
+    """The tree of a text with parameters in their places, made once for parameters of one text."""
+    key = (text, repr(given))  # 0.0 is -0.0 and 1 is True, but not as text
+    found = _trees.get(key)
+    if found is None:
+        if len(_trees) >= _KEPT:
+            _trees.clear()
+        found = _trees[key] = substituted(expr, given)
+    return found
+
+
+_trees: dict[tuple[str, str], Expr] = {}
+_KEPT = 1024
 
 
 class Types:
@@ -131,16 +154,26 @@ def is_supported(
 ) -> bool:
     """Whether a backend renders every operation of an expression in its dtype.
 
-    Its result is not kept by expression: a tree whose parts are shared, such as that of random
-    bits, would take exponential time to hash.
-
     Args:
         expr: The expression.
         known: The dtype of each operand, by name.
         expected: That of the result.
         supports: What the backend says of one operation.
     """
-    return _is_supported(expr, expected, Types(known), set(), supports)
+    if not isinstance(expr, tuple):
+        return True
+    # A tree whose parts are shared, such as that of random bits, takes exponential time to hash.
+    key = (id(expr), tuple(known.items()), expected, supports)
+    found = _answers.get(key)
+    if found is None:
+        if len(_answers) >= _KEPT:
+            _answers.clear()
+        answer = _is_supported(expr, expected, Types(known), set(), supports)
+        found = _answers[key] = (expr, answer)  # the expression lives as long as its identity
+    return found[1]
+
+
+_answers: dict[Any, tuple[Expr, bool]] = {}
 
 
 def _is_supported(

@@ -1,7 +1,10 @@
 """Compute scalars that depend on literals alone."""
 
+from typing import Any
+
 import numpy as np
 
+from fgrad.compile.sizes import Number
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
 
 
@@ -40,6 +43,13 @@ def _is_scalar(eqn: Eqn, inputs: tuple[Atom, ...]) -> bool:
 def _evaluate(eqn: Eqn, inputs: tuple[Atom, ...]) -> Literal:
     aval = eqn.outputs[0].aval
     values = [a.value for a in inputs if isinstance(a, Literal)]
-    with np.errstate(all="ignore"):
-        out = np.asarray(eqn.primitive.eager(np, *values, **eqn.params))
-    return Literal(out.astype(aval.dtype, copy=True), aval)
+
+    def compute(*values: Any) -> Any:
+        with np.errstate(all="ignore"):
+            out = np.asarray(eqn.primitive.eager(np, *values, **eqn.params))
+        return out.astype(aval.dtype, copy=True)
+
+    for x in values:
+        if type(x) is Number:
+            return Literal(x.sizes.applied(compute, values), aval)
+    return Literal(compute(*values), aval)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import dtypes
-from fgrad.core.avals import ShapedArray
+from fgrad.core.avals import AnySize, ShapedArray
 from fgrad.core.errors import ShapeError
 from fgrad.core.evaluate import ArrayImpl
 from fgrad.core.primitive import (
@@ -80,6 +80,8 @@ def shift_axes(axes: tuple[int, ...], dim: int) -> tuple[int, ...]:
 
 def scalar(value: float | complex | bool, dtype: np.dtype[Any]) -> Value:
     """A constant of that dtype without axes."""
+    if isinstance(value, AnySize):
+        return ArrayImpl(value.as_array(dtype))
     return ArrayImpl(np.zeros((), dtype) if is_zero_dtype(dtype) else np.asarray(value, dtype))
 
 

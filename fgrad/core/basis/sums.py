@@ -142,8 +142,9 @@ def _linear_mul_simplify(args: Sequence[Value], _params: dict[str, Any]) -> Valu
 
 
 def _linear_mul_scalar(_avals: Any, params: dict[str, Any]) -> str:
-    zero = "(t == 0) | (r == 0)" if params["both"] else "t == 0"
-    return f"{zero} ? 0 : t * r"
+    # Told by where it is not 0: vector code can leave lanes of a product at 0 as it multiplies.
+    some = "(t != 0) & (r != 0)" if params["both"] else "t != 0"
+    return f"{some} ? t * r : 0"
 
 
 linear_mul_p: Primitive = Primitive(

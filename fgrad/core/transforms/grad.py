@@ -5,9 +5,12 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+from numpy import ndarray
+
 from fgrad.core import basis, dtypes, trees
 from fgrad.core.errors import DtypeError, GradientTypeError
-from fgrad.core.evaluate import as_value, borrow
+from fgrad.core.evaluate import WEAK, ArrayImpl, as_value, borrow, library_of
+from fgrad.core.homes import on_device
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import entering
 from fgrad.core.transforms.flat import FlatCall, Fun, name_of, refused
@@ -114,7 +117,7 @@ def value_and_grad(
         with entering():
             outs, tape = record_flat(call, values, active)
             _check_scalar(fun, call, outs, holomorphic)
-            one = basis.scalar(1, outs[0].dtype)
+            one = _beside(basis.scalar(1, outs[0].dtype), outs[0])
             cts = tape.backward([one, *[None] * call.aux_count], consume=True)
             given = iter(cts)
             grads = [
@@ -205,8 +208,19 @@ def _check_scalar(fun: Fun, call: FlatCall, outs: Sequence[Value], holomorphic: 
 
 def _leaf_gradient(ct: Value | None, primal: Value) -> Value:
     if ct is None:
-        return basis.zeros(primal.aval.tangent())
+        return _beside(basis.zeros(primal.aval.tangent()), primal)
     return owned(ct)  # a rule may hand out what was borrowed
+
+
+def _beside(x: Value, like: Value) -> Value:
+    """A constant on the device of a value, as far as it is known to lie on one."""
+    known = like.concrete()
+    if known is None or type(known._data) is ndarray or type(x) is not ArrayImpl:
+        return x
+    if x.dtype == dtypes.float0:
+        return x
+    (there, _), _ = on_device(library_of(known._data), [x._data, known._data], operator.pos)
+    return ArrayImpl(there, WEAK if x.weak_type else 0)
 
 
 def vjp(fun: Fun, *primals: Any, has_aux: bool = False) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 from fgrad.core.config import config
 from fgrad.core.errors import KeyReuseError
 from fgrad.core.evaluate import ArrayImpl
+from fgrad.core.homes import copied
 from fgrad.core.primitive import Value
 from fgrad.core.tracing import Trace, state
 from fgrad.core.transforms.batch import BatchTrace, BatchTracer
@@ -230,7 +231,7 @@ def new_words(words: Value, *, copy: bool = False) -> Value:
     if type(words) is BatchTracer:
         return BatchTracer(words.owner, new_words(words.value, copy=copy), words.dim)
     if type(words) is ArrayImpl and copy:
-        return ArrayImpl(words._data.copy())
+        return ArrayImpl(copied(words._data))
     return words
 
 

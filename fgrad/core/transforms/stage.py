@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.core.avals import ShapedArray
+from fgrad.core.avals import AnySize, ShapedArray
 from fgrad.core.evaluate import ArrayImpl, as_value
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var, subjaxprs
 from fgrad.core.primitive import Lowering, Primitive, Value
@@ -92,7 +92,7 @@ class StageTrace(Trace):
                 raise leaked(x)
         else:
             x = as_value(x)
-            if x.ndim == 0 and type(x._data) is np.ndarray:
+            if x.ndim == 0 and (type(x._data) is np.ndarray or isinstance(x._data, AnySize)):
                 return Literal(x._data.copy(), x.aval)
             if self.embed:
                 return Literal(x.owned()._data, x.aval)

@@ -1,12 +1,16 @@
 """Records of operations, and running them backwards or forwards."""
 
 from collections.abc import Sequence
+from operator import iadd
 from typing import Any
+
+from numpy import ndarray
 
 from fgrad.core import basis
 from fgrad.core.avals import ShapedArray
 from fgrad.core.errors import ResidualsFreedError
-from fgrad.core.evaluate import ArrayImpl
+from fgrad.core.evaluate import ArrayImpl, library_of
+from fgrad.core.homes import on_device
 from fgrad.core.primitive import Primitive, Value
 from fgrad.core.tracing import bind, state
 from fgrad.core.where import Where, local
@@ -193,13 +197,23 @@ def accumulate(table: list[Value | None], owned: bytearray, slot: int, ct: Value
     if present is None:
         table[slot] = ct
     elif owned[slot] and type(ct) is ArrayImpl and type(present) is ArrayImpl:
-        buffer = present._data
-        buffer += ct._data
+        buffer, more = present._data, ct._data
+        if type(buffer) is ndarray is type(more):
+            buffer += more
+        else:
+            table[slot] = ArrayImpl(_sum_on_device(buffer, more))
     else:
         total = basis.add_any(present, ct)
         table[slot] = total
         # A fresh sum of a trace above would be seen by that trace: only bare results are ours.
         owned[slot] = type(total) is ArrayImpl and total._data.ndim > 0
+
+
+def _sum_on_device(buffer: Any, more: Any) -> Any:
+    """The sum of two buffers, in place of the first; one on the host follows the other."""
+    xp = library_of(more if type(buffer) is ndarray else buffer)
+    buffers, add = on_device(xp, [buffer, more], iadd)
+    return add(*buffers)
 
 
 def _push(record: Record, table: list[Value | None]) -> None:

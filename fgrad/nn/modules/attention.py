@@ -9,6 +9,7 @@ from fgrad.core.errors import ArgumentError, ShapeError
 from fgrad.nn.attention import dot_product_attention
 from fgrad.nn.modules.base import Module, static
 from fgrad.nn.modules.linear import Linear, uniform_within
+from fgrad.numpy.creation import settled
 
 Value = Any
 
@@ -67,9 +68,10 @@ class MultiHeadAttention(Module):
         bound = math.sqrt(6 / (4 * embed_dim))
         self.embed_dim, self.num_heads = embed_dim, num_heads
         self.in_proj_weight = uniform_within(in_key, bound, (3 * embed_dim, embed_dim), dtype)
-        self.in_proj_bias = fnp.zeros((3 * embed_dim,), dtype) if bias else None
+        self.in_proj_bias = settled(fnp.zeros((3 * embed_dim,), dtype)) if bias else None
+        out_bias = settled(fnp.zeros((embed_dim,), dtype)) if bias else None
         out_proj = Linear(out_key, embed_dim, embed_dim, bias=bias, dtype=dtype)
-        self.out_proj = out_proj.replace(bias=fnp.zeros((embed_dim,), dtype) if bias else None)
+        self.out_proj = out_proj.replace(bias=out_bias)
 
     def __call__(
         self,

@@ -7,6 +7,7 @@ import fgrad.numpy as fnp
 from fgrad.core.errors import ArgumentError, ShapeError
 from fgrad.nn.modules.base import Module, static
 from fgrad.nn.norm import group_norm, layer_norm, rms_norm
+from fgrad.numpy.creation import settled
 
 Value = Any
 
@@ -62,8 +63,8 @@ class LayerNorm(Module):
     ) -> None:
         shape = _shape(normalized_shape)
         self.normalized_shape, self.eps = shape, eps
-        self.weight = fnp.ones(shape, dtype) if elementwise_affine else None
-        self.bias = fnp.zeros(shape, dtype) if elementwise_affine and bias else None
+        self.weight = settled(fnp.ones(shape, dtype)) if elementwise_affine else None
+        self.bias = settled(fnp.zeros(shape, dtype)) if elementwise_affine and bias else None
 
     def __call__(self, x: Value) -> Value:
         """Normalise ``[..., *normalized_shape]``; shape and dtype are kept."""
@@ -103,7 +104,7 @@ class RMSNorm(Module):
     ) -> None:
         shape = _shape(normalized_shape)
         self.normalized_shape, self.eps = shape, eps
-        self.weight = fnp.ones(shape, dtype) if elementwise_affine else None
+        self.weight = settled(fnp.ones(shape, dtype)) if elementwise_affine else None
 
     def __call__(self, x: Value) -> Value:
         """Normalise ``[..., *normalized_shape]``; shape and dtype are kept."""
@@ -156,8 +157,8 @@ class GroupNorm(Module):
             message = f"GroupNorm: {num_groups} groups do not divide {num_channels} channels"
             raise ArgumentError(message)
         self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
-        self.weight = fnp.ones((num_channels,), dtype) if affine else None
-        self.bias = fnp.zeros((num_channels,), dtype) if affine else None
+        self.weight = settled(fnp.ones((num_channels,), dtype)) if affine else None
+        self.bias = settled(fnp.zeros((num_channels,), dtype)) if affine else None
 
     def __call__(self, x: Value) -> Value:
         """Normalise ``[batch, num_channels, ...]``; shape and dtype are kept."""

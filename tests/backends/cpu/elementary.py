@@ -181,6 +181,8 @@ def function(name, dtype, width, cpu=None, features=None):
     char = np.dtype(dtype).char
     cpu = llvm.get_host_cpu_name() if cpu is None else cpu
     features = llvm.get_host_cpu_features().flatten() if features is None else features
+    if char == "f" and width == 16 and "+avx512f" not in features:
+        width = 8  # vectors of 16 floats may use instructions of AVX-512
     engine = _engine(name, char, width, cpu, features)
     signature = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4, ctypes.c_int64)
     call = signature(engine.get_function_address("apply"))

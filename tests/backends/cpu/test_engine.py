@@ -1,12 +1,9 @@
 """From LLVM text to functions: found in memory, on disk, or compiled; faults have a message."""
 
 import ctypes
-import shutil
-from pathlib import Path
 
 import pytest
 
-from fgrad.backends.cpu import engine as engine_module
 from fgrad.backends.cpu.engine import Engine
 from fgrad.backends.cpu.target import Target, host
 from fgrad.backends.object_cache import ObjectCache
@@ -39,6 +36,11 @@ def call(code, name, x):
     return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(code[name].addresses[name])(x)
 
 
+def codes(folder):
+    """The entries of a cache that hold code, not the version of its generator."""
+    return [path for path in folder.iterdir() if path.stat().st_size > 256]
+
+
 @pytest.fixture
 def make(tmp_path):
     return lambda: Engine(host(), ObjectCache(tmp_path))
@@ -64,7 +66,7 @@ def test_another_process_finds_the_code_on_disk(make):
 
 def test_an_entry_that_is_no_code_is_compiled_again(make, tmp_path):
     make().load(["a"], Source())
-    [path] = tmp_path.iterdir()
+    [path] = codes(tmp_path)
     for content in (
         b"",
         b'\x0c\0\0\0\0\0\0\0[["a"], [7]]nothing',
@@ -101,7 +103,7 @@ def test_code_of_another_target_is_another_entry(make, tmp_path):
     Engine(target._replace(features=target.features + ",-avx2"), ObjectCache(tmp_path)).load(
         ["a"], Source()
     )
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(codes(tmp_path)) == 2
 
 
 @pytest.mark.parametrize(
@@ -121,14 +123,3 @@ def test_the_vector_width_follows_the_features(features, width):
 def test_architectures_have_one_name():
     assert Target("arm64-apple-darwin", "x", "").architecture == "aarch64"
     assert Target("x86_64-pc-windows", "x", "").architecture == "x86_64"
-
-
-def test_the_generator_key_covers_every_file_that_makes_code(tmp_path, monkeypatch):
-    source = Path(engine_module.__file__).parent
-    shutil.copytree(source, tmp_path / "cpu", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(engine_module, "__file__", str(tmp_path / "cpu" / "engine.py"))
-    keys = set()
-    for path in sorted((tmp_path / "cpu").rglob("*.py")):
-        path.write_text(path.read_text() + "\n# changed\n")
-        keys.add(engine_module.generator_key.__wrapped__())
-    assert len(keys) == len(list((tmp_path / "cpu").rglob("*.py")))

@@ -262,3 +262,39 @@ def test_a_sleeping_worker_leaves_the_processor_of_its_caller():
         np.testing.assert_array_equal(y, x + 3)
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def test_arrays_that_nobody_else_can_see():
+    """With references of the caller's list alone, beside the arguments of the call."""
+    alone = module.sole(1)
+    if alone is None:
+        pytest.skip("references cannot be counted here")
+
+    class Other(np.ndarray):
+        pass
+
+    whole = np.zeros((4, 6), np.float32)
+    locked = np.zeros(3)
+    locked.flags.writeable = False
+    assert alone()
+    held = [np.zeros(3), np.zeros((2, 3), np.int8), np.zeros(0)]
+    assert alone(*map(held.__getitem__, range(3)))
+    for bad in (
+        lambda: whole,  # it has a name
+        lambda: np.zeros(4)[1:],
+        lambda: np.zeros((2, 3)).T,
+        lambda: np.frombuffer(bytes(8), np.float32),
+        lambda: np.zeros(3).view(Other),
+        lambda: np.zeros(3).view(np.int64),
+    ):
+        held = [np.zeros(3), bad(), np.zeros(3)]
+        assert not alone(*map(held.__getitem__, range(3)))
+        assert alone(*map(held.__getitem__, (0, 2)))
+    held = [locked]
+    del locked
+    assert not alone(*map(held.__getitem__, (0,)))
+    held = [np.zeros(3)]
+    view = held[0][:1]  # it refers to the array
+    assert not alone(*map(held.__getitem__, (0,)))
+    del view
+    assert alone(*map(held.__getitem__, (0,)))

@@ -1,6 +1,7 @@
 """The machine code of kernels computes what `interpret` says they mean."""
 
 import itertools
+import re
 import sys
 from unittest import mock
 
@@ -10,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgrad.backends.cpu import layout
+from fgrad.backends.cpu.loops import turn
 from fgrad.backends.cpu.ops import supports
 from fgrad.backends.cpu.render import module, render
 from fgrad.backends.cpu.schedule import FURTHER_ON, NEXT_ROW, schedule
+from fgrad.backends.cpu.target import host
+from fgrad.backends.cpu.text import Builder
 from fgrad.compile.interpret import compute, run_kernel
 from fgrad.compile.kernel import (
     COMPUTED,
@@ -24,6 +28,7 @@ from fgrad.compile.kernel import (
     Map,
     Operand,
     Reduce,
+    Scan,
     Store,
     show,
 )
@@ -39,7 +44,7 @@ from tests.backends.cpu import kernels, machine
 from tests.backends.cpu.random_kernels import EXACT, random_kernel
 from tests.compile.test_lower import SPECIFIED, bound_of, plan_of
 
-WIDTHS = (1, 4, 8, 16)
+WIDTHS = (1, 4, 8, 16) if host().vector_bytes == 64 else (1, 4, 8)
 F32, F64 = kernels.F32, kernels.F64
 
 
@@ -110,6 +115,46 @@ def test_lanes_past_a_row_read_nothing_though_their_bounds_hold(lanes):
     assert same(found[1], x)
 
 
+@pytest.mark.parametrize("dtype", ["i1", "u2", "i4", "u4", "i8"])
+@pytest.mark.parametrize("stride", [1, 3, -1])
+@pytest.mark.parametrize("lanes", WIDTHS)
+def test_elements_at_computed_places(lanes, stride, dtype):
+    """Read and written, the place of the first being in the middle of the operand."""
+    n, kind = 45, np.dtype(dtype)
+    rng = np.random.default_rng(lanes)
+    least = 0 if kind.kind == "u" else -20
+    places = (rng.permutation(n) - 22).clip(least).astype(kind)
+    row, middle = Map(0, (n, 1)), 3 * n
+    picked = Map(middle, (0, 0), ((0, stride),))
+    body = (
+        Load(0, row, kind), Load(1, picked, F32), Compute("mul", (1, 1), F32), Store(2, row, 2),
+        Store(3, picked, 2),
+    )  # fmt: skip
+    operands = (Operand(kind), Operand(F32), Operand(F32, True), Operand(F32, True))
+    kernel = Kernel("picked", (1,), (n,), operands, body)
+    table = rng.normal(size=6 * n).astype(np.float32)
+    wanted = [places, table, np.zeros(n, np.float32), np.zeros(6 * n, np.float32)]
+    run_kernel(kernel, wanted)
+    found = [places, table, np.zeros(n, np.float32), np.zeros(6 * n, np.float32)]
+    machine.run(kernel, found, lanes)
+    assert np.array_equal(wanted[2], table[middle + stride * places.astype(int)] ** 2)
+    assert all(map(same, found, wanted))
+
+
+def test_code_knows_steps_of_1_between_places():
+    def structure(stride):
+        picked = Map(0, (0,), ((0, stride),))
+        body = (
+            Load(0, Map(0, (1,)), np.dtype("i4")),
+            Load(1, picked, F32),
+            Store(2, Map(0, (1,)), 1),
+        )
+        operands = (Operand(np.dtype("i4")), Operand(F32), Operand(F32, True))
+        return layout.structure(Kernel("picked", (), (9,), operands, body))
+
+    assert structure(1) != structure(2) == structure(5)
+
+
 @pytest.mark.parametrize("lanes", WIDTHS)
 @given(rng=st.randoms(use_true_random=False), shift=st.integers(0, 1))
 def test_writing_past_the_caches_changes_nothing(lanes, rng, shift):
@@ -124,10 +169,20 @@ def test_writing_past_the_caches_changes_nothing(lanes, rng, shift):
 
 
 def test_large_results_are_written_past_the_caches():
-    large, small = (render(kernels.chain(n), "kernel", 8).text for n in (2**23, 2**23 - 1))
+    least = -(-layout.STREAM_BYTES // 12)  # two operands are read
+    large, small = (render(kernels.chain(n), "kernel", 8).text for n in (least, least - 1))
     assert "!nontemporal" in large
     assert "fence seq_cst" in large
     assert "!nontemporal" not in small
+
+
+def test_what_is_read_twice_counts_once():
+    x, mean = Map(0, (2**11, 1)), Map(0, (1, 0))
+    body = (Load(0, x, F32), Load(0, x, F32), Load(1, mean, F32), Compute("add", (0, 1), F32),
+            Compute("mul", (2, 3), F32), Store(2, x, 4))  # fmt: skip
+    operands = (Operand(F32), Operand(F32), Operand(F32, written=True))
+    assert not layout.streams(Kernel("twice", (2**11 - 4,), (2**11,), operands, body))
+    assert layout.streams(Kernel("twice", (2**11,), (2**11,), operands, body))
 
 
 @pytest.mark.parametrize("lanes", WIDTHS)
@@ -177,6 +232,76 @@ def test_elementary_functions_run_ahead_of_much_else():
     for lanes in WIDTHS:
         machine.run(kernel, [a, found], lanes)
         assert_close(found, b, 20 * np.finfo("f").eps * np.abs(b).max(), what="tail")
+
+
+@pytest.mark.parametrize("n", [1, 31, 32, 48, 28 * 32, 28 * 32 + 33, 70 * 32 + 17])
+def test_divided_passes_of_any_length(n):
+    """A pass whose front leaves an exponential to sums and stores."""
+    x = Map(0, (n, 1))
+    body = [Load(0, x, F32), Compute("mul", (0, 0), F32), Compute("exp", (1,), F32)]
+    body += [Compute("add" if k % 2 else "mul", (k, 1), F32) for k in range(2, 16)]
+    body += [Reduce("add", 16, F32), Reduce("max", 1, F32), Store(1, x, 15)]
+    body += [Store(k, Map(0, (1, 0)), v) for k, v in ((2, 17), (3, 18))]
+    operands = (Operand(F32), *(Operand(F32, written=True) for _ in range(3)))
+    kernel = Kernel("divided", (3,), (n,), operands, tuple(body))
+    (p,) = schedule(kernel).passes
+    assert p.split == [2]
+    data = np.random.default_rng(n).uniform(-1, 1, 3 * n).astype(np.float32)
+    wanted = [data, *(np.zeros(size, np.float32) for size in (3 * n, 3, 3))]
+    run_kernel(kernel, wanted)
+    for lanes in WIDTHS:
+        found = [data, *map(np.zeros_like, wanted[1:])]
+        machine.run(kernel, found, lanes)
+        for got, expected in zip(found[1:], wanted[1:], strict=True):
+            assert_close(got, expected, 1e-5 * max(1, np.abs(expected).max()), what="divided")
+
+
+def test_steps_of_a_scan_follow_each_other():
+    n = 1000
+    x = Map(0, (n, 1))
+    body = [Load(0, x, F32), Compute("exp", (0,), F32), Scan("add", (1,), F32)]
+    body += [Compute("add" if k % 2 else "mul", (k, 1), F32) for k in range(2, 16)]
+    operands = (Operand(F32), Operand(F32, written=True))
+    kernel = Kernel("scan", (2,), (n,), operands, (*body, Store(1, x, 16)))
+    (p,) = schedule(kernel).passes
+    assert p.split == [1]
+    data = np.random.default_rng(0).uniform(-1.5, 0, 2 * n).astype(np.float32)
+    wanted = [data, np.zeros_like(data)]
+    run_kernel(kernel, wanted)
+    for lanes in WIDTHS:
+        found = [data, np.zeros_like(data)]
+        machine.run(kernel, found, lanes)
+        assert_close(found[1], wanted[1], 1e-5 * np.abs(wanted[1]).max(), what="scan")
+
+
+def test_independent_steps_take_turns():
+    b = Builder(4)
+    b.types["%p"], b.types["%at"] = ("ptr", 1), ("i64", 1)
+
+    def step(step, _):
+        x = b.emit(f"load <4 x float>, ptr {b.offset('%p', step.at, 'float')}, align 4", "float")
+        b.effect(f"store <4 x float> {b.binary('fadd', x, 1.0)}, ptr %p, align 4")
+
+    turn(b, "%at", step, 2, abreast=True)
+    assert [line.split("=")[-1].split()[0] for line in b.lines] == [
+        "add", *(op for op in ("getelementptr", "load", "fadd", "store") for _ in range(2))
+    ]  # fmt: skip
+    b.lines.clear()
+    turn(b, "%at", step, 2)
+    assert [line.split("=")[-1].split()[0] for line in b.lines[:5]] == [
+        "add", "getelementptr", "load", "fadd", "store"
+    ]  # fmt: skip
+
+
+def test_a_product_is_masked_as_it_is_made():
+    x, zero = Map(0, (1,)), Const(0.0, F32)
+    body = (
+        Load(0, x, F32), zero, Compute("ne", (0, 1), np.dtype(bool)), Compute("mul", (0, 0), F32),
+        Compute("select", (2, 3, 1), F32), Store(1, x, 4),
+    )  # fmt: skip
+    kernel = Kernel("mask", (), (64,), (Operand(F32), Operand(F32, True)), body)
+    assert re.search(r"select <8 x i1> %\w+, <8 x float> %\w+, <8 x float> splat \(float 0x0+\)",
+                     render(kernel, "kernel", 8).text)  # fmt: skip
 
 
 def test_the_busiest_pass_brings_the_next_row_into_the_caches():

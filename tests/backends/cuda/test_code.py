@@ -37,9 +37,17 @@ from tests.backends.cpu.random_kernels import Maker, random_kernel
 from tests.backends.cpu.test_render import same
 from tests.backends.cpu.test_scans import EXACT, ROUNDED, buffers_of, scan
 from tests.backends.cuda.emulated import Emulated, run_batch
+from tests.backends.cuda.on_card import OnCard
+from tests.backends.cuda.targets import CARD, SHIM
 from tests.compile.test_lower import plan_of
 
 F16, F64 = np.dtype("e"), np.dtype("d")
+
+
+@pytest.fixture(params=[SHIM, CARD])
+def module_of(request):
+    """What makes a module of kernels."""
+    return Emulated if request.param == "shim" else OnCard
 
 
 def agree(module, kernel, buffers):
@@ -73,9 +81,9 @@ def drawn(kernel, *counts):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_random_kernels(seed):
+def test_random_kernels(module_of, seed):
     made = [random_kernel(random.Random(100 * seed + i)) for i in range(40)]
-    module = Emulated([kernel for kernel, _ in made])
+    module = module_of([kernel for kernel, _ in made])
     for kernel, buffers in made:
         agree(module, kernel, buffers)
 
@@ -105,9 +113,9 @@ class MakerOfScans(Maker):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_random_kernels_with_scans(seed):
+def test_random_kernels_with_scans(module_of, seed):
     made = [MakerOfScans(random.Random(100 * seed + i)).everything() for i in range(40)]
-    module = Emulated([kernel for kernel, _ in made])
+    module = module_of([kernel for kernel, _ in made])
     for kernel, buffers in made:
         agree(module, kernel, buffers)
 
@@ -122,7 +130,7 @@ COLUMNS = [
 
 
 @pytest.mark.parametrize("free", [False, True])
-def test_scans(free):
+def test_scans(module_of, free):
     data = np.random.default_rng(0)
     made = [
         (monoid, dtype, scan(monoid, *shape, dtype, free=free, backward=bool(k % 2)))
@@ -131,16 +139,16 @@ def test_scans(free):
     ]
     made += [(m, d, scan(m, (), (33000,), d)) for m, d in (("add", known.F32), ("max", F64))
              if not free]  # fmt: skip
-    module = Emulated([kernel for _, _, kernel in made])
+    module = module_of([kernel for _, _, kernel in made])
     for monoid, dtype, kernel in made:
         buffers = buffers_of(kernel, data, special="mul_" not in monoid)
         (agree if (monoid, dtype) in EXACT else close)(module, kernel, buffers)
 
 
-def test_long_sums_keep_infinities_where_they_come_and_the_sign_of_zeros():
+def test_long_sums_keep_infinities_where_they_come_and_the_sign_of_zeros(module_of):
     made = [scan("add", (), (200, 2) if free else (200,), known.F32, free=free)
             for free in (False, True)]  # fmt: skip
-    module = Emulated(made)
+    module = module_of(made)
     for kernel in made:
         x = np.full((200, kernel.length // 200), -0.0, np.float32)
         x[150], x[170] = np.inf, -np.inf
@@ -148,6 +156,18 @@ def test_long_sums_keep_infinities_where_they_come_and_the_sign_of_zeros():
         module.run(kernel, [x.reshape(-1), y])
         with np.errstate(invalid="ignore"):
             assert same(y.reshape(x.shape), np.cumsum(x, axis=0))
+
+
+def scaled(rows, n, dtype=known.F32):
+    """(x + y)·z of each row, with a y for each column and a z for each row, which is stored too."""
+    row, column, each = Map(0, (n, 1)), Map(0, (0, 1)), Map(0, (1, 0))
+    body = (
+        Load(0, row, dtype), Load(1, column, dtype), Load(2, each, dtype),
+        Compute("add", (0, 1), dtype), Compute("mul", (3, 2), dtype), Store(3, row, 4),
+        Store(4, each, 2),
+    )  # fmt: skip
+    operands = (*[Operand(dtype)] * 3, *[Operand(dtype, written=True)] * 2)
+    return Kernel("scaled", (rows,), (n,), operands, body)
 
 
 def usual():
@@ -160,6 +180,8 @@ def usual():
         yield known.layer_norm(rows, n), (rows * n, n, n, rows * n, rows, rows)
         sizes = (rows * n, rows * n, n, rows, rows, rows * n, n, n)
         yield known.layer_norm_backward(rows, n), sizes
+    for rows, n in ((3, 4096), (2, 12288), (5, 2049), (2, 8001), (70, 36), (5, 0), (0, 8)):
+        yield scaled(rows, n), (rows * n, n, rows, rows * n, rows)
     for kept, rows, n in ((1, 1, 1), (3, 50, 37), (2, 0, 5), (1, 700, 4), (1, 5, 2000)):
         for monoid in ("add", "mul", "max"):
             yield known.columns(monoid, kept, rows, n), (kept * rows * n, kept * n)
@@ -170,16 +192,16 @@ def usual():
             yield known.reduction(monoid, outer, inner), (count, count // int(np.prod(inner)))
 
 
-def test_usual_kernels():
+def test_usual_kernels(module_of):
     made = list(usual())
-    module = Emulated([kernel for kernel, _ in made])
+    module = module_of([kernel for kernel, _ in made])
     for kernel, counts in made:
         close(module, kernel, drawn(kernel, *counts))
 
 
-def test_a_store_of_the_last_pass_may_overwrite_what_it_reads():
+def test_a_store_of_the_last_pass_may_overwrite_what_it_reads(module_of):
     made = [known.softmax(3, 4096), known.softmax(9, 33), known.softmax(2, 20000)]
-    module = Emulated(made)
+    module = module_of(made)
     for kernel in made:
         (x, y) = drawn(kernel, *(kernel.rows * kernel.length,) * 2)
         module.run(kernel, [x, y])
@@ -201,17 +223,17 @@ def transposed(planes, a, b, stored):
     return Kernel("transposed", (planes, a), (b,), operands, body)
 
 
-def test_transposes_go_through_tiles():
+def test_transposes_go_through_tiles(module_of):
     sizes = ((1, 16, 16), (2, 33, 70), (3, 100, 64), (1, 64, 257))
     made = [(transposed(*size, dtype), *size) for size in sizes
             for dtype in (known.F32, F16, F64, np.dtype("b"))]  # fmt: skip
-    module = Emulated([kernel for kernel, *_ in made])
+    module = module_of([kernel for kernel, *_ in made])
     for kernel, planes, a, b in made:
         assert form_of(tidy(kernel)).scheme == TILED
         agree(module, kernel, drawn(kernel, planes * a * b, a * b, planes * a * b))
 
 
-def test_a_store_for_each_segment_may_overwrite_what_all_of_it_reads():
+def test_a_store_for_each_segment_may_overwrite_what_all_of_it_reads(module_of):
     step, each = Map(0, (200, 40, 1)), Map(0, (5, 1, 0))
     body = (
         Load(0, step, known.F32), Load(1, each, known.F32), Compute("mul", (0, 1), known.F32),
@@ -219,7 +241,7 @@ def test_a_store_for_each_segment_may_overwrite_what_all_of_it_reads():
     )  # fmt: skip
     operands = (*[Operand(known.F32)] * 2, *[Operand(known.F32, written=True)] * 2)
     kernel = Kernel("segments", (3,), (5, 40), operands, body)
-    module = Emulated([kernel])
+    module = module_of([kernel])
     x, a, y, _ = drawn(kernel, 600, 15, 600, 15)
     for last_first in (False, True):
         same_place = a.copy()
@@ -229,7 +251,7 @@ def test_a_store_for_each_segment_may_overwrite_what_all_of_it_reads():
 
 
 @pytest.mark.parametrize("wide", [False, True])
-def test_indices_take_64_bits_where_they_must(wide):
+def test_indices_take_64_bits_where_they_must(module_of, wide):
     size = 2**31 + 5 if wide else 70
     bound = Bound(size, 0, (33, 1))
     load = Load(0, Map(0, (33, 1)), known.F32, (bound,))
@@ -238,7 +260,7 @@ def test_indices_take_64_bits_where_they_must(wide):
     operands = (Operand(known.F32), Operand(known.F32, written=True))
     kernel = Kernel("bounded", (5,), (33,), operands, body)
     assert form_of(tidy(kernel)).wide == wide
-    close(Emulated([kernel]), kernel, drawn(kernel, 165, 165))
+    close(module_of([kernel]), kernel, drawn(kernel, 165, 165))
 
 
 def test_kernels_beyond_32_bits_have_as_many_blocks_and_bytes_as_they_need():
@@ -258,7 +280,7 @@ def test_kernels_beyond_32_bits_have_as_many_blocks_and_bytes_as_they_need():
 
 
 def test_kernels_of_one_key_run_by_one_launch():
-    sizes = (4, 1000, 3001, 64)
+    sizes = (5, 1001, 3001, 66)
     check_batch([known.chain(n) for n in sizes], [(n,) * 3 for n in sizes])
     rows = ((70, 33), (3, 33), (700, 35))
     check_batch([known.columns("add", 1, *r) for r in rows], [(m * n, n) for m, n in rows])
@@ -341,10 +363,10 @@ def kernels_of(steps):
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_programs(name):
+def test_programs(module_of, name):
     f, *xs = PROGRAMS[name]
     plan, consts = plan_of(f, *xs, supports=supports)
-    module = Emulated(kernels_of(plan.steps))
+    module = module_of(kernels_of(plan.steps))
 
     def run(kernel, buffers):
         close(module, kernel, buffers)
@@ -377,3 +399,22 @@ def test_kernels_of_one_key_have_one_text_and_other_words():
     assert layout.words(one) != layout.words(other)
     module = Emulated([one])
     close(module, other, drawn(other, *(70 * 4092,) * 2))
+
+
+def golden_kernels():
+    yield "pointwise", known.chain(1003)
+    yield "transposed", transposed(2, 64, 128, known.F32)
+    yield "softmax", known.softmax(16384, 4096)
+    yield "softmax_of_few_long_rows", known.softmax(4, 1 << 20)
+    yield "softmax_of_short_rows", known.softmax(4096, 33)
+    yield "layer_norm_backward", known.layer_norm_backward(16384, 4096)
+    yield "columns", known.columns("add", 1, 16384, 4096)
+    yield "cumulative_sum", scan("add", (4096,), (4096,), known.F32)
+    yield "cumulative_sum_by_column", scan("add", (), (4096, 512), known.F32, free=True)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in golden_kernels()])
+def test_code_is_as_agreed(golden, name):
+    kernel = dict(golden_kernels())[name]
+    functions = "".join(f"// {f}\n" for f in layout.launches(kernel))
+    golden.check(f"cuda/{name}.cu", functions + source(kernel, name))

@@ -34,20 +34,20 @@ then5:
   br i1 %v16, label %loop14, label %end15
 loop14:
   %v17 = phi i64 [ %v1, %then5 ], [ %v31, %loop14 ]
-  %v18 = getelementptr float, ptr %v8, i64 %v17
-  %v19 = load <8 x float>, ptr %v18, align 4
-  %v20 = getelementptr float, ptr %v9, i64 %v17
-  %v21 = load <8 x float>, ptr %v20, align 4
-  %v22 = fadd <8 x float> %v19, %v21
-  %v23 = getelementptr float, ptr %v10, i64 %v17
-  store <8 x float> %v22, ptr %v23, align 4
-  %v24 = add i64 %v17, 8
-  %v25 = getelementptr float, ptr %v8, i64 %v24
+  %v18 = add i64 %v17, 8
+  %v19 = getelementptr float, ptr %v8, i64 %v17
+  %v20 = load <8 x float>, ptr %v19, align 4
+  %v21 = getelementptr float, ptr %v9, i64 %v17
+  %v22 = load <8 x float>, ptr %v21, align 4
+  %v23 = fadd <8 x float> %v20, %v22
+  %v24 = getelementptr float, ptr %v10, i64 %v17
+  store <8 x float> %v23, ptr %v24, align 4
+  %v25 = getelementptr float, ptr %v8, i64 %v18
   %v26 = load <8 x float>, ptr %v25, align 4
-  %v27 = getelementptr float, ptr %v9, i64 %v24
+  %v27 = getelementptr float, ptr %v9, i64 %v18
   %v28 = load <8 x float>, ptr %v27, align 4
   %v29 = fadd <8 x float> %v26, %v28
-  %v30 = getelementptr float, ptr %v10, i64 %v24
+  %v30 = getelementptr float, ptr %v10, i64 %v18
   store <8 x float> %v29, ptr %v30, align 4
   %v31 = add i64 %v17, 16
   %v32 = icmp slt i64 %v31, %v13

@@ -125,20 +125,20 @@ loop65:
   br i1 %v80, label %loop78, label %end79
 loop78:
   %v81 = phi i64 [ 0, %loop65 ], [ %v95, %loop78 ]
-  %v82 = getelementptr float, ptr %v76, i64 %v81
-  %v83 = load <8 x float>, ptr %v82, align 4
-  %v84 = getelementptr float, ptr %v7, i64 %v81
-  %v85 = load <8 x float>, ptr %v84, align 4
-  %v86 = fadd <8 x float> %v85, %v83
-  %v87 = getelementptr float, ptr %v7, i64 %v81
-  store <8 x float> %v86, ptr %v87, align 4
-  %v88 = add i64 %v81, 8
-  %v89 = getelementptr float, ptr %v76, i64 %v88
+  %v82 = add i64 %v81, 8
+  %v83 = getelementptr float, ptr %v76, i64 %v81
+  %v84 = load <8 x float>, ptr %v83, align 4
+  %v85 = getelementptr float, ptr %v7, i64 %v81
+  %v86 = load <8 x float>, ptr %v85, align 4
+  %v87 = fadd <8 x float> %v86, %v84
+  %v88 = getelementptr float, ptr %v7, i64 %v81
+  store <8 x float> %v87, ptr %v88, align 4
+  %v89 = getelementptr float, ptr %v76, i64 %v82
   %v90 = load <8 x float>, ptr %v89, align 4
-  %v91 = getelementptr float, ptr %v7, i64 %v88
+  %v91 = getelementptr float, ptr %v7, i64 %v82
   %v92 = load <8 x float>, ptr %v91, align 4
   %v93 = fadd <8 x float> %v92, %v90
-  %v94 = getelementptr float, ptr %v7, i64 %v88
+  %v94 = getelementptr float, ptr %v7, i64 %v82
   store <8 x float> %v93, ptr %v94, align 4
   %v95 = add i64 %v81, 16
   %v96 = icmp slt i64 %v95, %v77

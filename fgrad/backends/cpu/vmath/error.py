@@ -5,7 +5,7 @@ from x = 0 to where it vanishes (Shepherd and Laframboise, *Chebyshev approximat
 (1 + 2x)·exp(x²)·erfc x*, Mathematics of Computation 36, 1981; the fits are our own).
 """
 
-from fgrad.backends.cpu.vmath.exponential import reduce, scale
+from fgrad.backends.cpu.vmath.exponential import divided, reduce, scale
 from fgrad.backends.cpu.vmath.formats import power_of_two
 from fgrad.backends.cpu.vmath.lanes import (
     Lanes,
@@ -99,8 +99,8 @@ def erfc(x: Lanes) -> Lanes:
     # relative to it. P is near 1/0.85 where this counts.
     square = z * z
     lost = fma(fma(z, 2.0, 1.0 - below), ratio * 0.85, fma(z, z, -square))
-    n, p = reduce(-square)
+    n, integer, p = divided(-square)
     power = fma(p + 1.0, -lost, p) + 1.0
-    tail = scale(power * ratio, n)
+    tail = scale(power * ratio, n, integer)
     large = where(x < 0.0, 2.0 - tail, tail)
     return where(size > 0.5, large, 1.0 - _erf_small(x))

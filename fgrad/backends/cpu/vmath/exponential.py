@@ -18,8 +18,8 @@ from fgrad.backends.cpu.vmath.lanes import (
     copysign,
     fabs,
     fma,
-    ldexp,
     polynomial,
+    scalef,
     where,
 )
 
@@ -45,20 +45,33 @@ def expm1_of_remainder(r: Lanes) -> Lanes:
     return fma(r * r, polynomial(r, _EXP[r.scalar]), r)
 
 
-def reduce(x: Lanes) -> tuple[Lanes, Lanes]:
-    """The integer n, and e^r − 1, of x = n·ln 2 + r."""
+def divided(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+    """The n of x = n·ln 2 + r, as `nearest_integer` gives it, and e^r − 1."""
     high, low = format_of(x).ln2
     n, integer = nearest_integer(x, LOG2_E)
     r = fma(n, -low, fma(n, -high, x))
-    return integer - shifter_bits(x), expm1_of_remainder(r)
+    return n, integer, expm1_of_remainder(r)
 
 
-def scale(y: Lanes, n: Lanes) -> Lanes:
-    """The product y·2^n, rounded once, also where 2^n is no normal number."""
+def reduce(x: Lanes) -> tuple[Lanes, Lanes]:
+    """The integer n, and e^r − 1, of x = n·ln 2 + r."""
+    _, integer, p = divided(x)
+    return integer - shifter_bits(x), p
+
+
+def scale(y: Lanes, n: Lanes, integer: Lanes) -> Lanes:
+    """The product y·2^n, rounded once, also where 2^n is no normal number.
+
+    Args:
+        y: The factor.
+        n: The exponent as `nearest_integer` gives it, as a float.
+        integer: The same, as an integer.
+    """
     if y.scalar == "float" and y.builder.width == 16:  # AVX-512 has an instruction for it
-        return ldexp(y, n)
-    half = n >> 1
-    return y * power_of_two(half, y.scalar) * power_of_two(n - half, y.scalar)
+        return scalef(y, n)
+    whole = integer - shifter_bits(y)
+    half = whole >> 1
+    return y * power_of_two(half, y.scalar) * power_of_two(whole - half, y.scalar)
 
 
 # Beyond these bounds the results are 0 and inf.
@@ -69,8 +82,8 @@ _EXP2_RANGE = {"float": (-151.0, 128.0), "double": (-1076.0, 1024.0)}
 def exp(x: Lanes) -> Lanes:
     """e^x."""
     low, high = _EXP_RANGE[x.scalar]
-    n, p = reduce(at_most(at_least(x, low), high))
-    return scale(p + 1.0, n)
+    n, integer, p = divided(at_most(at_least(x, low), high))
+    return scale(p + 1.0, n, integer)
 
 
 def exp2(x: Lanes) -> Lanes:
@@ -79,7 +92,7 @@ def exp2(x: Lanes) -> Lanes:
     x = at_most(at_least(x, low), high)
     n, integer = nearest_integer(x, 1.0)
     p = expm1_of_remainder((x - n) * format_of(x).ln2[0])
-    return scale(p + 1.0, integer - shifter_bits(x))
+    return scale(p + 1.0, n, integer)
 
 
 # Beyond these bounds expm1 is −1 and inf; the upper ones leave 2^(n − 1) finite.

@@ -5,7 +5,6 @@ from fgrad.backends.cpu.vmath.exponential import LOG2_E, expm1_of_remainder, sca
 from fgrad.backends.cpu.vmath.formats import (
     FORMATS,
     nearest_integer,
-    shifter_bits,
     small_integer,
 )
 from fgrad.backends.cpu.vmath.lanes import (
@@ -90,7 +89,7 @@ def _pow_float(e: Lanes, m: Lanes, y: Lanes) -> Lanes:
     rest = rest - (total - product)
     n, integer = nearest_integer(total, 1.0)
     r = ((total - n) + rest) * FORMATS["float"].ln2[0]
-    return scale(expm1_of_remainder(r) + 1.0, integer - shifter_bits(total))
+    return scale(expm1_of_remainder(r) + 1.0, n, integer)
 
 
 def _quotient(m: Lanes) -> tuple[Lanes, Lanes]:
@@ -113,7 +112,7 @@ def _pow_double(e: Lanes, m: Lanes, y: Lanes) -> Lanes:
     ln2 = FORMATS["double"].ln2
     n, integer = nearest_integer(product, LOG2_E)
     r = fma(n, -ln2[1], fma(n, -ln2[0], product)) + rest
-    return scale(expm1_of_remainder(r) + 1.0, integer - shifter_bits(r))
+    return scale(expm1_of_remainder(r) + 1.0, n, integer)
 
 
 def _log(m: Lanes, exponent: Lanes) -> tuple[Lanes, Lanes]:

@@ -1,0 +1,60 @@
+"""Checks of compiled programs that failed on a device, and what is raised for them later.
+
+A kernel cannot raise: it leaves a number in a word that the host can read. Whoever waits for the
+device looks at that word and raises by what the number stands for. Programs run on meanwhile: their
+gathers have read inside of their operands, their scatters have dropped.
+"""
+
+import itertools
+from weakref import WeakValueDictionary
+
+from fgrad.backends.cuda.device import Device
+from fgrad.core.errors import IndexOutOfBoundsError
+from fgrad.core.ir import Eqn
+
+
+class Check:
+    """A check of bounds; its program keeps it.
+
+    Attributes:
+        number: What stands in the word when it fails.
+        eqn: The equation.
+    """
+
+    __slots__ = ("__weakref__", "eqn", "number")
+
+    def __init__(self, eqn: Eqn) -> None:
+        self.eqn = eqn
+        self.number = next(_numbers)
+        _checks[self.number] = self
+
+
+_numbers = itertools.count(1)
+_checks: WeakValueDictionary[int, Check] = WeakValueDictionary()
+
+
+def raise_pending(device: Device) -> None:
+    """Raise for a check that failed in work that is done; a failure is raised once.
+
+    Args:
+        device: The device that was waited for.
+
+    Raises:
+        IndexOutOfBoundsError: A window of a gather or scatter lay outside of its operand.
+    """
+    number = device.fault()
+    if not number:
+        return
+    device.clear_fault()
+    check = _checks.get(number)
+    what = "a gather or scatter: an index lies outside of its operand, in a program that is gone"
+    if check is not None:
+        params = check.eqn.params
+        what = (
+            f"{params['name']}: an index lies outside of its operand of shape "
+            f"{list(params['operand_shape'])}, asked for at {check.eqn.source}"
+        )
+    raise IndexOutOfBoundsError(
+        f"{what}; the program ran on {device.key} and was waited for only now. Correct the "
+        f"indices, or say with mode= what should happen ('clip', 'fill' or 'drop')"
+    )
