@@ -178,6 +178,15 @@ class CupyDevice:
             arguments.params, 0,
         )  # fmt: skip
 
+    def rehearse(self, queue: Callable[[Any], None]) -> None:
+        """Queue work on a stream and forget it, so that libraries load what a capture may not."""
+        stream = self.xp.cuda.Stream(non_blocking=True)
+        driver.begin(stream.ptr, relaxed=True)
+        try:
+            queue(stream)
+        finally:
+            driver.abandon(stream.ptr)
+
     def capture(self, bodies: int) -> "CupyCapture":
         """Begin to capture what is queued on a new stream; bodies have streams of their own."""
         new = self.xp.cuda.Stream

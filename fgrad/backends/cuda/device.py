@@ -180,6 +180,9 @@ class Device(Protocol):
     def launch(self, function: Function, arguments: Arguments, stream: Stream) -> None:
         """Queue a kernel."""
 
+    def rehearse(self, queue: Callable[[Stream], None]) -> None:
+        """Queue work on a stream and forget it, so that libraries load what a capture may not."""
+
     def capture(self, bodies: int) -> Capture:
         """Begin to capture what is queued on a new stream.
 

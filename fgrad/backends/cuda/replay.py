@@ -37,6 +37,7 @@ from fgrad.backends.cuda.tape import (
     While,
     about,
     base_of,
+    calls_in,
     count_bodies,
     is_branching,
     places_of,
@@ -109,6 +110,14 @@ class Queue:
 
     def capture(self, items: Sequence[Item], bases: Sequence[int]) -> "Captured":
         """A graph of items."""
+        calls = list(calls_in(items))
+
+        def queue(stream: Stream) -> None:
+            for item in calls:
+                call(self.device, item, bases, stream)
+
+        if calls:
+            self.device.rehearse(queue)
         capture = self.device.capture(count_bodies(items))
         found: list[tuple[Launch, Any]] = []
         try:
