@@ -194,6 +194,14 @@ def _replays(f: Any, *sizes: Any) -> int:
     return jitted.cache_info().replays
 
 
+def test_numbers_of_bits_are_no_lengths() -> None:
+    def f(key: Any, x: Any) -> Any:
+        return fnp.sum(x * lax.random_bits(key, x.shape), axis=1)
+
+    key = np.array([1, 2], np.uint32)
+    assert _replays(f, *((key, _normal(n, 3)) for n in (32, 30, 16))) == 2
+
+
 ALWAYS = ["mlp step", "scan", "norms", "softmax", "softmax gradient", "per sample", "elementwise"]
 
 
