@@ -365,6 +365,18 @@ def test_sizes_that_a_table_tells_apart_stay_apart() -> None:
     assert sizes.at([7, 7]) is None
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_limits_that_indices_cannot_hold_are_a_miss(dtype: Any) -> None:
+    def f(x: Any, start: Any) -> Any:
+        return lax.dynamic_slice(x, (start,), (5,)), x[start]
+
+    jitted = fg.jit(f)
+    for n in (120, 110, 300, 115):
+        args = _normal(n), dtype(100)
+        assert _bits(jitted(*args)) == _anew(f, args), f"size {n}"
+    assert jitted.cache_info().replays
+
+
 def test_divisions_by_what_is_zero_now_are_a_miss() -> None:
     sizes = Sizes()
     n = sizes.new(8)
