@@ -40,8 +40,8 @@ if os.environ.get("FGRAD_BENCH_CPU") != "1":
 
 __all__ = [
     "CPU", "SMALL", "Row", "captured", "compiled", "fg", "first_line", "fnp", "forward_backward",
-    "idle", "in_jax", "in_torch", "jax", "jnp", "measure_all", "normal", "np", "ours", "torch",
-    "versions",
+    "idle", "in_jax", "in_torch", "jax", "jnp", "measure_all", "normal", "np", "of_halves", "ours",
+    "torch", "versions",
 ]  # fmt: skip
 CPU = os.environ.get("FGRAD_BENCH_CPU") == "1"
 SMALL = "--small" in sys.argv
@@ -79,6 +79,16 @@ def ours(tree: Any) -> Any:
 def in_jax(tree: Any) -> Any:
     """NumPy arrays as arrays of JAX."""
     return jax.tree.map(jnp.asarray, tree)
+
+
+def of_halves(f: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of JAX on bfloat16, whose products need not ask for full float32."""
+
+    def run(*args: Any) -> Any:
+        with jax.default_matmul_precision("default"):
+            return f(*args)
+
+    return run
 
 
 def in_torch(tree: Any, *, grad: bool = False) -> Any:
