@@ -47,7 +47,9 @@ template <int ROWS, int COLUMNS, bool WIDE, bool TURNED, class T> FG void fgl_br
 {
     if constexpr (WIDE) {  // eight numbers at a time
         for (int i = threadIdx.x; i < ROWS * (COLUMNS / 8); i += blockDim.x) {
-            const int row = i / (COLUMNS / 8), column = i % (COLUMNS / 8) * 8;
+            // Turned, neighbouring threads write next to each other; else they read so.
+            const int row = TURNED ? i % ROWS : i / (COLUMNS / 8);
+            const int column = (TURNED ? i / ROWS : i % (COLUMNS / 8)) * 8;
             fg_vec<T, 8> x = {};
             if (row < rows && column < columns)
                 x = *(const fg_vec<T, 8>*)(from + row * down + column);
