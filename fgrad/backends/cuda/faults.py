@@ -49,10 +49,12 @@ def raise_pending(device: Device) -> None:
     check = _checks.get(number)
     what = "a gather or scatter: an index lies outside of its operand, in a program that is gone"
     if check is not None:
-        params = check.eqn.params
+        eqn, params = check.eqn, check.eqn.params
+        name = params.get("name", eqn.primitive.name)  # that of what a check stands beside
+        shape = params.get("operand_shape", eqn.inputs[0].aval.shape)
         what = (
-            f"{params['name']}: an index lies outside of its operand of shape "
-            f"{list(params['operand_shape'])}, asked for at {check.eqn.source}"
+            f"{name}: an index lies outside of its operand of shape {list(shape)}, asked for at "
+            f"{eqn.source}"
         )
     raise IndexOutOfBoundsError(
         f"{what}; the program ran on {device.key} and was waited for only now. Correct the "

@@ -9,14 +9,17 @@ import pytest
 
 import fgrad as fg
 import fgrad.numpy as fnp
+from fgrad import nn
 from fgrad.api import inspection
 from fgrad.backends.cuda import library, prelude, user_calls
 from fgrad.backends.cuda.calls import KernelCall
 from fgrad.backends.cuda.compiler import made_for
 from fgrad.backends.cuda.executable import Target
+from fgrad.backends.cuda.faults import raise_pending
 from fgrad.backends.cuda.module import CudaCode
 from fgrad.compile.run_plan import run_plan
 from fgrad.compile.updates import is_idle
+from fgrad.core.errors import IndexOutOfBoundsError
 from fgrad.core.primitive import Absent, all_primitives
 from fgrad.core.transforms.stage import hoist
 from fgrad.testing.strategies import dtype_named, example_of
@@ -209,3 +212,38 @@ def test_programs_of_the_registry_agree_with_what_they_mean(prim):
             np.testing.assert_allclose(
                 x.astype(wide), y.astype(wide), rtol=relative, atol=relative, equal_nan=True
             )
+
+
+def test_scatters_outside_are_dropped_and_reported_when_the_device_is_waited_for():
+    target, device = target_on()
+    x, i, u = normal(4, 3), np.array([0, 9], np.int32), normal(2, 3)
+    closed = fg.jit(lambda x, i, u: x.at[i].add(u) * 2).lower(x, i, u).jaxpr
+    executable = made_for(target, hoist(closed.jaxpr))
+    want = x.copy()
+    want[0] += u[0]
+    for _ in range(3):  # launched, captured, replayed
+        (found,) = executable.run(*map(device.upload, (x, i, u)))
+        np.testing.assert_allclose(found, want * 2, rtol=1e-6)
+        with pytest.raises(IndexOutOfBoundsError, match=r"scatter_add: .* \[4, 3\].*programs.py"):
+            raise_pending(device)
+        executable.run(*map(device.upload, (x, i % 4, u)))
+        raise_pending(device)
+
+
+def attention(q, k, v):
+    return fnp.sum(nn.dot_product_attention(q, k, v, is_causal=True) ** 2)
+
+
+def test_attention_and_its_pullback_never_store_scores():
+    target, device = target_on()
+    args = [normal(2, 20, 4, 8).astype(np.float16) for _ in range(3)]
+    closed = fg.jit(fg.grad(attention, (0, 1, 2))).lower(*args).jaxpr
+    executable = made_for(target, hoist(closed.jaxpr))
+    consts = [np.asarray(c) for c in closed.consts]
+    found = executable.run(*map(device.upload, (*consts, *args)))
+    wide = [a.astype(np.float64) for a in args]
+    for x, y in zip(found, fg.grad(attention, (0, 1, 2))(*wide), strict=True):
+        assert x.dtype == np.float16
+        np.testing.assert_allclose(x.astype(np.float64), y, atol=2e-2)
+    assert "fgl_attention" in executable.source
+    assert "fgl_dkv" in executable.source
