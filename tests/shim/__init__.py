@@ -32,6 +32,11 @@ _FLAGS = (
 )  # fmt: skip
 
 
+def kernel_names(source: str) -> list[str]:
+    """The kernels of a module."""
+    return _KERNEL.findall(source)
+
+
 class LaunchError(Exception):
     """A launch that means nothing on a device, or would hang there."""
 
@@ -123,7 +128,7 @@ def build(source: str, optimize: str = "-O1") -> Shim:
 
 @functools.cache
 def _built(source: str, optimize: str) -> Shim:
-    names = _KERNEL.findall(source)
+    names = kernel_names(source)
     body = _DYNAMIC.sub(r"\1* const \2 = (\1*)shim::dynamic_memory;", source)
     text = _TEMPLATE.format(
         body=body,

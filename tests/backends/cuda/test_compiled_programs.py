@@ -18,12 +18,13 @@ from fgrad.backends.cuda.executable import Target
 from fgrad.backends.cuda.faults import raise_pending
 from fgrad.backends.cuda.module import CudaCode
 from fgrad.compile.run_plan import run_plan
+from fgrad.compile.updates import is_idle
 from fgrad.core.errors import IndexOutOfBoundsError
 from fgrad.core.primitive import Absent, all_primitives
 from fgrad.core.transforms.stage import hoist
 from fgrad.testing.strategies import dtype_named, example_of
 from fgrad.testing.values import observed_call
-from tests.backends.cuda.host_device import Launched, by_rules
+from tests.backends.cuda.host_device import HostDevice, Launched, by_rules
 from tests.backends.cuda.programs import PROGRAMS, SCALE, missing_in, normal
 from tests.backends.cuda.shim_device import ShimDevice
 from tests.shim import build
@@ -31,14 +32,15 @@ from tests.shim import build
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
 
 
-def target_on(foreign=()):
+def target_on(foreign=(), kind=ShimDevice):
     """A target whose kernels and own library steps are emulated; cuBLASLt is an eager rule.
 
     Args:
         foreign: Primitives whose calls of libraries stay what they are.
+        kind: What runs kernels.
     """
     code = CudaCode()
-    device = ShimDevice(code)
+    device = kind(code)
     rules = by_rules(device)
 
     def libraries(step):
@@ -93,7 +95,10 @@ def test_a_program_can_be_looked_at():
     assert kernel.grid > 0
     assert kernel.bytes > 4 * 32
     assert "test_compiled_programs.py" in kernel.lines[0]
-    assert [step.kind for step in inspection.schedule_of(made)] == ["library", "kernel"]
+    steps = inspection.schedule_of(made)
+    assert [step.kind for step in steps] == ["library", "kernel"]
+    own = [line for line in made.source.splitlines() if line.startswith("launch")]
+    assert sum(step.launches for step in steps) == len(own)
     assert inspection.memory_of(made).result_bytes == 32
 
 
@@ -143,6 +148,30 @@ def test_a_kernel_of_the_user_is_captured_with_the_program_around_it(monkeypatch
     assert device.captures
 
 
+def launches_of(executable):
+    """The names of the kernels that a program launches."""
+    lines = executable.source.splitlines()
+    return [line.split("[")[0].split()[1] for line in lines if line.startswith("launch ")]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_as_many_kernels_are_launched_as_the_schedule_says(name):
+    check_schedule(*PROGRAMS[name])
+
+
+def check_schedule(f, *args):
+    target, _ = target_on(kind=HostDevice)  # nothing is compiled
+    closed = fg.jit(f).lower(*args).jaxpr
+    executable = made_for(target, hoist(closed.jaxpr))
+    steps = inspection.schedule_of(executable)
+    if any(step.kind in ("loop", "host") for step in steps):
+        return
+    idle = sum(is_idle(step, executable.memory.places) for step in executable.plan.steps)
+    found = [name for name in launches_of(executable) if name != "fgrad_copy"]
+    # What stands in for a library here needs no kernels of our own beside it.
+    assert len(found) + idle == sum(s.launches for s in steps if s.kind != "library")
+
+
 SPECIFIED = [p for p in all_primitives() if not isinstance(p.spec, Absent)]
 RELATIVE = {"float16": 4e-3, "bfloat16": 3e-2, "float32": 3e-5, "complex64": 3e-5}
 
@@ -164,6 +193,7 @@ def test_programs_of_the_registry_agree_with_what_they_mean(prim):
 
     if missing_in(f, *args):
         pytest.skip("there is no code for it")
+    check_schedule(f, *args)
     target, device = target_on()
     closed = fg.jit(f).lower(*args).jaxpr
     executable = made_for(target, hoist(closed.jaxpr))
