@@ -139,7 +139,8 @@ def _built(source: str, optimize: str) -> Shim:
     digest = hashlib.sha256((_headers() + optimize + text).encode()).hexdigest()[:24]
     path = folder / f"{digest}.so"
     if not path.exists():
-        code, part = folder / f"{digest}.cc", folder / f"{digest}.{os.getpid()}"
+        # Another worker may do the same.
+        code, part = (folder / f"{digest}.{os.getpid()}.{kind}" for kind in ("cc", "so"))
         code.write_text(text)
         flags = [optimize if f == "-O1" else f for f in _FLAGS]
         made = subprocess.run(
@@ -151,6 +152,7 @@ def _built(source: str, optimize: str) -> Shim:
         if made.returncode:
             raise RuntimeError(f"g++ does not compile {code}:\n{made.stderr[:4000]}")
         part.replace(path)
+        code.unlink()
     path.touch()
     return Shim(path, names)
 
