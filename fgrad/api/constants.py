@@ -8,22 +8,19 @@ import numpy as np
 
 from fgrad.core.homes import on_device, platforms
 
-Moved = dict[int, list[Any]]
 
-
-def moved(known: Moved, count: int, xp: ModuleType, buffers: Sequence[Any]) -> list[Any]:
-    """The first buffers of a call, which never change, on the device of the others.
+def moved(entry: Any, xp: ModuleType, buffers: Sequence[Any]) -> list[Any]:
+    """The buffers that a function closed over, on the device of the others.
 
     Args:
-        known: What was moved before, by device.
-        count: How many they are.
+        entry: The `Entry` of the call, which keeps them.
         xp: The library of that device.
-        buffers: All buffers of the call.
+        buffers: All buffers of the call; those closed over come first.
     """
     index_of = platforms[xp.__name__]().index_of
     index = next(index_of(b) for b in buffers if type(b) is not np.ndarray)
-    found = known.get(index)
+    found: list[Any] | None = entry.moved.get(index)
     if found is None:
-        there, _ = on_device(xp, buffers, print)
-        found = known[index] = there[:count]
+        there, _ = on_device(xp, buffers, len)
+        found = entry.moved[index] = there[: len(entry.consts)]
     return found

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgrad.api.constants import Moved, moved
 from fgrad.api.donation import claim, give_away, restore, stand_ins
 from fgrad.api.execution import Runnable, brought_to, named_device, runnable
 from fgrad.core import trees
@@ -58,7 +57,7 @@ class Entry:
         self.cached = False
         self.single = out_tree.is_leaf()
         self._elsewhere: tuple[type, Runnable] | None = None
-        self.moved: Moved = {}
+        self.moved: dict[int, list[Any]] = {}  # `consts` on devices
 
     def program_for(self, kind: type) -> Runnable | None:
         """The program for buffers of one type, if one has run that is fit for any such call."""
@@ -94,8 +93,9 @@ def run_entry(
         outs = call(entry.jaxpr, *inputs, name=name)
     elif others:
         (xp,) = others
-        n = len(entry.consts)
-        buffers[:n] = moved(entry.moved, n, xp, buffers) if n else ()
+        if entry.consts:
+            constants = import_module("fgrad.api.constants")  # not on the way of `import fgrad`
+            buffers[: len(entry.consts)] = constants.moved(entry, xp, buffers)
         compiled = runnable(entry.jaxpr, xp, entry.donated if donate else ())
         if compiled.taken:
             entry.keep(compiled, buffers)

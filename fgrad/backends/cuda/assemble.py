@@ -94,6 +94,9 @@ class Assembler:
             else:
                 run = call.make()
                 items.append(Call(run, pointers, found.captures, step.eqn))
+        if found.check is not None:
+            told = [workspace + found.check.bytes, address(FAULT)]
+            items.append(self.parts.single("fgrad_check", told, self.report(step.eqn)))
         return items
 
 

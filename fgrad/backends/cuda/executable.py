@@ -231,6 +231,7 @@ class Executable:
             try:
                 given, bases = self._bound(program, device, slab, arrays)
                 self._local.began = True
+                device.recent.append(self.jaxpr)
                 instance.run(bases, stream)
             finally:
                 if size:

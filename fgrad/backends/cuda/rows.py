@@ -36,6 +36,7 @@ class Rows:
         self.text, self.kernel, self.step = text, kernel, step
         self.form, self.plan = form_of(kernel), passes(kernel)
         self.s = Scope(kernel, self.form, self.plan, {})
+        self.declared: set[int] = set()  # the values that have an array for a row
         self.sums = accumulates(kernel)
         reduces = any(isinstance(i, Reduce | Scan) for i in kernel.body)
         self.shared = self.form.split or not (reduces or self.form.segments)  # rows, among blocks
@@ -190,7 +191,9 @@ class Rows:
         text, kernel = self.text, self.kernel
         p = replace(p, keeps=[*p.keeps, *self.ahead(p)])
         for v in p.keeps:
-            text.add(f"{type_name(dtype_of(self.kernel, v))} k{v}[ITEMS * V];")
+            if v not in self.declared:
+                text.add(f"{type_name(dtype_of(self.kernel, v))} k{v}[ITEMS * V];")
+        self.declared.update(p.keeps)
         for i in p.reduces:
             text.add(begin(self.kernel, self.form, i, f"a{i}"))
         scans = [v for v in p.body if isinstance(self.kernel.body[v], Scan)]
@@ -294,8 +297,9 @@ class Rows:
     def ahead(self, p: Pass) -> list[int]:
         """Loads of a pass that should not wait for stores to elements before theirs."""
         early = [v for v in p.body if v not in p.keeps and v in self.form.vectors]
-        most = _ROOM // (self.form.items * self.form.lanes) if self.form.items > 1 else 0
-        return [v for v in early if self.is_early(v)][:most] if p.stores else []
+        each = self.form.items * self.form.lanes
+        most = _ROOM // each - len(self.plan.kept) if self.form.items > 1 else 0
+        return [v for v in early if self.is_early(v)][: max(0, most)] if p.stores else []
 
     def is_early(self, v: int) -> bool:
         """Whether a value is a load that waits for nothing but row values."""

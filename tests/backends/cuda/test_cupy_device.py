@@ -39,7 +39,9 @@ def gpu(monkeypatch):
     found.target = Target(
         code, lambda step: None, cupy_device.device_of, lambda op, dtype: True, lambda _: False
     )
+    before = list(evaluate._after_waiting)
     yield found
+    evaluate._after_waiting[:] = before[:-1]  # of that device
     arena.clear()
     cupy_device._device.cache_clear()
 
@@ -212,3 +214,12 @@ def test_what_a_function_closes_over_is_moved_to_the_device_once(arrays, gpu, mo
     for _ in range(4):
         np.testing.assert_allclose(compiled(x)._data.host, x._data.host * w)
     assert sum(u.shape == w.shape for u in uploads) == 1
+
+
+def test_an_error_of_a_wait_names_the_programs_that_ran_before(arrays, gpu):
+    fg.jit(lambda x: fnp.sin(x) * 2)(arrays(normal(4)))
+    error = RuntimeError("cudaErrorIllegalAddress")
+    evaluate.waited(error)
+    (note,) = error.__notes__
+    assert "test_cupy_device.py" in note
+    assert "FGRAD_CHECK=1" in note

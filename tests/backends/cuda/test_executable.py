@@ -164,7 +164,7 @@ def test_a_scan_overwrites_what_it_updates_in_place(kind):
     check(f, X, RNG.normal(size=(5, 7)).astype(np.float32), kind=kind)
 
 
-def test_a_while_loop_runs_on_the_device_once_it_is_captured(kind):
+def test_a_while_loop_runs_on_the_device(kind):
     def f(x, n):
         def body(state):
             i, x, y = state
@@ -172,10 +172,9 @@ def test_a_while_loop_runs_on_the_device_once_it_is_captured(kind):
 
         return lax.while_loop(lambda s: s[0] < n, body, (fnp.int32(0), x, x * 2))
 
-    _, device = check(f, X, np.int32(6), kind=kind)
-    assert device.reads == 7  # by the first run alone
-    _, device = check(f, X, np.int32(0), kind=kind)
-    assert device.reads == 1
+    for steps in (6, 0):
+        _, device = check(f, X, np.int32(steps), kind=kind)
+        assert device.reads == 0
     executable, device = check(f, X, np.int32(3), conditional=False, kind=kind)
     assert device.reads == 4 * 4
     assert "no conditional nodes" in executable.obstacle
@@ -234,7 +233,7 @@ def test_branches(kind):
 
     for i in range(3):
         _, device = check(f, np.int32(i), X, kind=kind)
-        assert device.reads == 2
+        assert device.reads == 0
 
 
 def test_a_loop_in_a_branch_in_a_loop(kind):
