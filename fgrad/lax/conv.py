@@ -290,11 +290,12 @@ conv_general_dilated_p = Primitive(
     ),
     batch=_conv_batch,
     lower=Lowering(
-        "library", "conv",
+        "library",
+        "conv",
         lambda *xs, **params: import_module(_COMPOSED).composed(*xs, **params),
         workspace=_conv_workspace,
         when=lambda avals, params: import_module(_COMPOSED).is_composed(avals, params),
-    ),  # fmt: skip
+    ),
     linear="each",
     spec=SPEC,
 )  # fmt: skip
