@@ -23,29 +23,33 @@ def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
+def own():
+    with open("/proc/self/status") as file:
+        return next(int(x.split()[1]) * 1024 for x in file if x.startswith("RssAnon:"))
+
 def most():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 call = networks.stepper(networks.step_of({step!r}), {library!r})
-base, before = resident(), most()
+base, before, mine = resident(), most(), own()
 for _ in range(4):
     call()
-print(json.dumps([base, before, most()]))
+print(json.dumps([base, before, most(), own() - mine]))
 """
 
 
-def peak_bytes(step: str, library: str, cache: str) -> int:
-    """The most that a training step takes over what imports and parameters take."""
+def peak_bytes(step: str, library: str, cache: str) -> tuple[int, int]:
+    """The most that a training step takes over imports and parameters, and what no file backs."""
     folder = str(Path(__file__).parent)
     code = _PROGRAM.format(folder=folder, step=step, library=library)
     env = {**os.environ, "FGRAD_CACHE_DIR": cache}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
     )
-    base, before, most = json.loads(done.stdout.splitlines()[-1])
+    base, before, most, own = json.loads(done.stdout.splitlines()[-1])
     if most <= before:
         raise RuntimeError(f"{library}: the {step} step takes less than the imports before it")
-    return int(most - base)
+    return int(most - base), int(own)
 
 
 def memory(step: str, name: str) -> list[dict[str, Any]]:
@@ -60,8 +64,9 @@ def memory(step: str, name: str) -> list[dict[str, Any]]:
     return [
         {
             "row": row,
-            "bytes": {"fgrad": mine, **peers},
-            "fgrad / peer": {k: mine / v for k, v in peers.items()},
+            "bytes": {"fgrad": mine[0], **{k: v[0] for k, v in peers.items()}},
+            "fgrad / peer": {k: mine[0] / v[0] for k, v in peers.items()},
+            "own bytes": {"fgrad": mine[1], **{k: v[1] for k, v in peers.items()}},
             "target": "<= 0.9 of the leaner peer",
         }
         for row, mine in zip(names, ours, strict=True)

@@ -61,6 +61,7 @@ class StepInfo(NamedTuple):
         equations: The equations that it computes.
         steps: Of a loop: the steps of its programs.
         reason: Of a loop that Python runs: why.
+        launches: How many kernels it launches; of a loop: in its programs, each counted once.
     """
 
     kind: str
@@ -72,6 +73,7 @@ class StepInfo(NamedTuple):
     equations: tuple[Eqn, ...]
     steps: "tuple[StepInfo, ...]" = ()
     reason: str = ""
+    launches: int = 0
 
     def __repr__(self) -> str:
         # A line for the step, then the user's lines and the steps of a loop, indented.
@@ -132,7 +134,8 @@ def _steps(jaxpr: Jaxpr, plan: Plan, compiler: Any) -> list[StepInfo]:
             found.append(_loop(step, compiler))
         elif isinstance(step, Library):
             info = _called(step.eqn)
-            found.append(info._replace(kind="kernel") if compiler.has_own_code(step) else info)
+            kind = "kernel" if compiler.has_own_code(step) else info.kind
+            found.append(info._replace(kind=kind, launches=compiler.count_launches(step)))
         else:
             kernels = [launch.kernel for launch in launches_of(step)]
             written = [plan.buffers[b] for b in sorted(writes_of(step))]
@@ -140,9 +143,8 @@ def _steps(jaxpr: Jaxpr, plan: Plan, compiler: Any) -> list[StepInfo]:
             eqns = tuple(eqn for kernel in kernels for eqn in _fused(jaxpr, kernel))
             prices = [cost(kernel) for kernel in kernels]
             flops, moved = sum(p.flops for p in prices), sum(p.bytes for p in prices)
-            found.append(
-                StepInfo("kernel", kernels[0].name, types, _lines(eqns), flops, moved, eqns)
-            )
+            info = StepInfo("kernel", kernels[0].name, types, _lines(eqns), flops, moved, eqns)
+            found.append(info._replace(launches=compiler.count_launches(step)))
     return found
 
 
@@ -161,6 +163,7 @@ def _loop(step: Loop, compiler: Any) -> StepInfo:
     return _called(step.eqn)._replace(
         kind="host" if reason else "loop", flops=times * together(flops),
         bytes=times * together(moved), steps=tuple(chain(*programs)), reason=reason,
+        launches=sum(s.launches for steps in programs for s in steps),
     )  # fmt: skip
 
 

@@ -32,13 +32,15 @@ class Site:
     Attributes:
         entry: As given.
         plain: Whether the arguments are arrays themselves, not trees of them.
+        kind: The type of all buffers.
     """
 
-    __slots__ = ("_alike", "_configuration", "_flatten", "_likeness", "entry", "plain")
+    __slots__ = ("_alike", "_configuration", "_flatten", "_likeness", "entry", "kind", "plain")
 
     def __init__(self, flatten: Any, leaves: Sequence[Any], entry: Entry, plain: bool) -> None:
         self.entry = entry
         self.plain = plain
+        self.kind = type(leaves[0]._data) if leaves else np.ndarray
         self._flatten = flatten
         self._configuration = config.trace_key()
         self._likeness = _Likeness(leaves)  # it also keeps the dtypes that `_alike` looks for
@@ -62,11 +64,11 @@ class Site:
 class _Likeness:
     """Whether values are arrays of given types."""
 
-    __slots__ = ("_arrays", "_dtypes", "_hosts", "_known", "_shapes", "_weak")
+    __slots__ = ("_arrays", "_dtypes", "_kinds", "_known", "_shapes", "_weak")
 
     def __init__(self, leaves: Sequence[Any]) -> None:
         buffers = [x._data for x in leaves]
-        self._arrays, self._hosts = [ArrayImpl] * len(leaves), [np.ndarray] * len(leaves)
+        self._arrays, self._kinds = [ArrayImpl] * len(leaves), list(map(type, buffers))
         self._shapes, self._dtypes = [b.shape for b in buffers], [b.dtype for b in buffers]
         self._weak = _weak(leaves)
         self._known = {tuple(map(_flags, leaves))}
@@ -76,7 +78,7 @@ class _Likeness:
             return False
         buffers = [x._data for x in leaves]
         if (
-            list(map(type, buffers)) != self._hosts
+            list(map(type, buffers)) != self._kinds
             or [b.shape for b in buffers] != self._shapes
             or [b.dtype for b in buffers] != self._dtypes
         ):
@@ -91,7 +93,7 @@ class _Likeness:
 
 
 def _by_machine_code(leaves: Sequence[Any]) -> Callable[..., bool] | None:
-    if not has_compiler():
+    if not has_compiler() or any(type(x._data) is not np.ndarray for x in leaves):
         return None
     found: Callable[..., bool] | None = (
         import_module("fgrad.backends.cpu.functions").functions().alike(leaves)
@@ -107,7 +109,7 @@ def site_of(args: tuple[Any, ...], leaves: Sequence[Any], entry: Entry) -> Site 
         leaves: What they consist of.
         entry: The program.
     """
-    if any(type(x) is not ArrayImpl or type(x._data) is not np.ndarray for x in leaves):
+    if any(type(x) is not ArrayImpl for x in leaves) or len({type(x._data) for x in leaves}) > 1:
         return None
     flatten = import_module("fgrad.core.flattener").flattener(args)
     plain = all(type(a) is ArrayImpl for a in args)

@@ -129,18 +129,26 @@ def library_of(data: Any) -> ModuleType:
     return namespace_of(type(data))
 
 
-_after_waiting: list[Callable[[], None]] = []
+_after_waiting: list[tuple[Callable[[], None], Callable[[BaseException], None]]] = []
 
 
-def when_waited(check: Callable[[], None]) -> None:
-    """Have a backend look for failures of its work each time that somebody has waited for it."""
-    _after_waiting.append(check)
+def when_waited(check: Callable[[], None], explain: Callable[[BaseException], None]) -> None:
+    """Have a backend speak each time that somebody has waited for what devices compute.
+
+    Args:
+        check: Raises what failed in its work.
+        explain: Adds to the error of a wait what ran before.
+    """
+    _after_waiting.append((check, explain))
 
 
-def waited() -> None:
-    """Say that work of a device was waited for: failures in it are raised."""
-    for check in _after_waiting:
-        check()
+def waited(error: BaseException | None = None) -> None:
+    """Say that work of a device was waited for, and, if it has failed, by which error."""
+    for check, explain in _after_waiting:
+        if error is None:
+            check()
+        else:
+            explain(error)
 
 
 def is_buffer(x: Any) -> bool:

@@ -15,7 +15,11 @@ def host(x: Any) -> np.ndarray[Any, Any]:
     data = x._data
     if isinstance(data, np.ndarray):
         return data
-    copy: np.ndarray[Any, Any] = data.get()
+    try:
+        copy: np.ndarray[Any, Any] = data.get()
+    except RuntimeError as error:
+        waited(error)
+        raise
     waited()
     return copy
 

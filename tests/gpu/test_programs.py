@@ -8,9 +8,11 @@ import pytest
 import fgrad as fg
 import fgrad.numpy as fnp
 from fgrad import lax
+from fgrad.api import inspection
 from fgrad.api.execution import runnable
 from fgrad.backends.cuda.device import Node
 from fgrad.backends.cuda.tape import Launch
+from fgrad.compile.updates import is_idle
 from fgrad.core.primitive import Absent, all_primitives
 from fgrad.core.transforms.stage import hoist
 from fgrad.errors import IndexOutOfBoundsError, UnsupportedPrimitiveError
@@ -94,6 +96,11 @@ def assert_one_graph(program, arrays):
         own = [i.function.name for i in assembled.items if isinstance(i, Launch)]
         found = [n.name for n in nodes if n.kind == "kernel" and n.name in set(own)]
         assert sorted(found) == sorted(own)
+        steps = inspection.schedule_of(program)
+        if not any(step.kind in ("loop", "host") for step in steps):
+            copies = sum(name == "fgrad_copy" for name in own)  # of inputs and numbers returned
+            idle = sum(is_idle(step, program.memory.places) for step in program.plan.steps)
+            assert len(own) - copies + idle == sum(step.launches for step in steps)
     return outs
 
 

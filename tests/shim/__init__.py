@@ -4,9 +4,11 @@
 that does what is undefined on a device raises `LaunchError`, see ``machine.h``.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
+import mmap
 import os
 import re
 import subprocess
@@ -29,6 +31,11 @@ _FLAGS = (
     "-fno-rtti", "-fsanitize=bounds,alignment", "-fno-sanitize-recover=all", "-nodefaultlibs",
     "-U_FORTIFY_SOURCE",
 )  # fmt: skip
+
+
+def kernel_names(source: str) -> list[str]:
+    """The kernels of a module."""
+    return _KERNEL.findall(source)
 
 
 class LaunchError(Exception):
@@ -102,7 +109,7 @@ class Shim:
 
     def _checked(self, name: str, grid: Any, block: Any, shared: int, *rest: Any) -> None:
         which = self.names.index(name)
-        error = self._launch(which, _three(grid), _three(block), shared, *rest)
+        error = self._launch(which, _three(grid), _three(block), shared, *rest, _stacks())
         if error is not None:
             raise LaunchError(error.decode())
 
@@ -122,7 +129,7 @@ def build(source: str, optimize: str = "-O1") -> Shim:
 
 @functools.cache
 def _built(source: str, optimize: str) -> Shim:
-    names = _KERNEL.findall(source)
+    names = kernel_names(source)
     body = _DYNAMIC.sub(r"\1* const \2 = (\1*)shim::dynamic_memory;", source)
     text = _TEMPLATE.format(
         body=body,
@@ -132,7 +139,8 @@ def _built(source: str, optimize: str) -> Shim:
     digest = hashlib.sha256((_headers() + optimize + text).encode()).hexdigest()[:24]
     path = folder / f"{digest}.so"
     if not path.exists():
-        code, part = folder / f"{digest}.cc", folder / f"{digest}.{os.getpid()}"
+        # Another worker may do the same.
+        code, part = (folder / f"{digest}.{os.getpid()}.{kind}" for kind in ("cc", "so"))
         code.write_text(text)
         flags = [optimize if f == "-O1" else f for f in _FLAGS]
         made = subprocess.run(
@@ -144,6 +152,8 @@ def _built(source: str, optimize: str) -> Shim:
         if made.returncode:
             raise RuntimeError(f"g++ does not compile {code}:\n{made.stderr[:4000]}")
         part.replace(path)
+        code.unlink()
+    path.touch()
     return Shim(path, names)
 
 
@@ -158,21 +168,39 @@ const shim::Entry entries[] = {{
 }}
 extern "C" const char* shim_launch(int which, const unsigned* grid, const unsigned* block,
                                    unsigned shared, void** params, const unsigned* sizes,
-                                   int last_first) {{
-  return shim::launch(entries[which], grid, block, shared, params, sizes, last_first);
+                                   int last_first, void* stacks) {{
+  return shim::launch(entries[which], grid, block, shared, params, sizes, last_first,
+                      (shim::Stacks*)stacks);
 }}
 """
 
 
 @functools.cache
 def _folder() -> Path:
-    """Where modules are kept between sessions: the newest of them."""
+    """Where modules are kept between sessions: those used last."""
     folder = HERE.parents[1] / ".pytest_cache" / "shim"
     folder.mkdir(parents=True, exist_ok=True)
-    files = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files[_KEPT_FILES:]:
+    ages = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another worker was faster
+            ages.append((path.stat().st_mtime, path))
+    for _, path in sorted(ages)[:-_KEPT_FILES]:
         path.unlink(missing_ok=True)
     return folder
+
+
+@functools.cache
+def _stacks() -> Any:
+    """The memory of all fibers, with a page below each stack that nothing may touch."""
+    page, size, count = mmap.PAGESIZE, 256 << 10, 1024  # as in machine.h
+    memory = mmap.mmap(-1, size * count, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    libc = ctypes.CDLL(None)
+    for k in range(count):
+        libc.mprotect(ctypes.c_void_p(start + k * size), ctypes.c_size_t(page), 0)
+    stacks = (ctypes.c_void_p * 2)(None, start)
+    stacks.held = memory
+    return stacks
 
 
 @functools.cache

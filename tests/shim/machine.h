@@ -14,7 +14,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <ucontext.h>
 
 #define __global__
@@ -40,12 +39,17 @@ extern char __stop_shim_shared[] __attribute__((weak, visibility("hidden")));
 namespace shim {
 
 const int LANES = 32, MOST_THREADS = 1024, MOST_SHARED = 227 << 10, FENCE = 4096;
-const size_t STACK = 256 << 10;
+const size_t STACK = 256 << 10;  // of a fiber
+
+// The stacks of all modules of a process, which run one at a time.
+struct Stacks {
+  const void* owner;  // the module whose fibers have left something on them
+  char* memory;
+};
 
 struct Fiber {
   jmp_buf at;         // where it goes on
   ucontext_t first;   // where it starts
-  char* stack;        // null before its first use
   bool fresh;         // whether it has not started
   unsigned thread;    // which one it runs
 };
@@ -58,6 +62,7 @@ struct Lane {         // what a thread has brought to a warp operation
   uint64_t value, result;
 };
 
+static Stacks* stacks;
 static Fiber fibers[MOST_THREADS];
 static Fiber *ready[MOST_THREADS], *idle[MOST_THREADS], *current;
 static unsigned first_ready, ready_count, idle_count, fiber_count;
@@ -107,6 +112,21 @@ static __attribute__((noinline)) void resume(Fiber* next) {
   _longjmp(next->at, 1);
 }
 
+static void run_threads();
+
+// A fiber that has nothing to do, made where there is none.
+static Fiber* spare() {
+  if (idle_count) return idle[--idle_count];
+  Fiber* fiber = &fibers[fiber_count];
+  getcontext(&fiber->first);
+  fiber->first.uc_stack.ss_sp = stacks->memory + fiber_count++ * STACK;
+  fiber->first.uc_stack.ss_size = STACK;
+  fiber->first.uc_link = nullptr;
+  makecontext(&fiber->first, run_threads, 0);
+  fiber->fresh = true;
+  return fiber;
+}
+
 // Hand over to another fiber; a launch without one has ended or hangs.
 static void hand_over() {
   if (ready_count) {
@@ -114,7 +134,7 @@ static void hand_over() {
     first_ready = (first_ready + 1) % MOST_THREADS, ready_count--;
     resume(next);
   }
-  if (begun < count) resume(idle[--idle_count]);
+  if (begun < count) resume(spare());
   _longjmp(home, 1);
 }
 
@@ -140,20 +160,6 @@ static void run_threads() {
     idle[idle_count++] = current;
     wait();
   }
-}
-
-static void prepare(Fiber* fiber) {
-  if (!fiber->stack) {  // below it, a page that nothing may touch
-    void* stack = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    mprotect(stack, 4096, PROT_NONE);
-    fiber->stack = (char*)stack;
-  }
-  getcontext(&fiber->first);
-  fiber->first.uc_stack.ss_sp = fiber->stack;
-  fiber->first.uc_stack.ss_size = STACK;
-  fiber->first.uc_link = nullptr;
-  makecontext(&fiber->first, run_threads, 0);
-  fiber->fresh = true;
 }
 
 // Barriers of the block
@@ -283,7 +289,7 @@ static void run_block() {
   memset(returned, 0, count);
   for (unsigned i = 0; i < count; i++) lanes[i].waits = false;
   begun = finished = arrived = votes = first_ready = ready_count = 0;
-  if (_setjmp(home) == 0) resume(idle[--idle_count]);
+  if (_setjmp(home) == 0) resume(spare());
   if (*message) return;
   if (finished < count) {
     if (_setjmp(home) == 0) hang();
@@ -320,17 +326,10 @@ template <class... P> constexpr Entry entry(const char* name, void (*kernel)(P..
   return {name, (void*)kernel, Signature<P...>::call, Signature<P...>::sizes};
 }
 
-// A process has room for the stacks of some hundred modules alone.
-static void release() {
-  for (unsigned i = 0; i < fiber_count; i++) {
-    munmap(fibers[i].stack, STACK);
-    fibers[i].stack = nullptr;
-  }
-  fiber_count = idle_count = 0;
-}
-
 static const char* launch(const Entry& entry, const unsigned* grid, const unsigned* block,
-                          unsigned shared, void** params, const unsigned* sizes, bool last_first) {
+                          unsigned shared, void** params, const unsigned* sizes, bool last_first,
+                          Stacks* given) {
+  stacks = given;
   kernel_name = entry.name, function = entry.function, body = entry.call, parameters = params;
   gridDim = {grid[0], grid[1], grid[2]}, blockDim = {block[0], block[1], block[2]};
   blockIdx = threadIdx = {0, 0, 0};
@@ -351,20 +350,19 @@ static const char* launch(const Entry& entry, const unsigned* grid, const unsign
   count = threads, dynamic_bytes = shared, descending = last_first;
   for (unsigned i = 0; i < count; i++)
     positions[i] = {i % block[0], i / block[0] % block[1], i / (block[0] * block[1])};
-  while (fiber_count < count) {
-    prepare(&fibers[fiber_count]);
-    idle[idle_count++] = &fibers[fiber_count++];
+  if (stacks->owner != fibers) {
+    fiber_count = idle_count = 0;
+    stacks->owner = fibers;
   }
   for (blockIdx.z = 0; blockIdx.z < grid[2]; blockIdx.z++)
     for (blockIdx.y = 0; blockIdx.y < grid[1]; blockIdx.y++)
       for (blockIdx.x = 0; blockIdx.x < grid[0]; blockIdx.x++) {
         run_block();
         if (*message) {
-          release();  // they stand anywhere
+          fiber_count = idle_count = 0;  // they stand anywhere
           return message;
         }
       }
-  release();
   return nullptr;
 }
 

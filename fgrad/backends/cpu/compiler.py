@@ -35,7 +35,7 @@ from fgrad.compile.collector import paused
 from fgrad.compile.cost import cost
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.lower import lower
-from fgrad.compile.plan import Library, Loop, Plan, launches_of
+from fgrad.compile.plan import Library, Loop, Plan, Step, launches_of
 from fgrad.compile.replay import replays
 from fgrad.core.config import config
 from fgrad.core.ir import Eqn, Jaxpr
@@ -316,6 +316,12 @@ def grid_of(kernel: Kernel) -> int:
 def has_own_code(step: Library) -> bool:
     """Whether a step that is no kernel has machine code all the same."""
     return routine_of(step) is not None
+
+
+def count_launches(step: Step) -> int:
+    """How many kernels a step launches; a batch is launched as one."""
+    own = isinstance(step, Library) and has_own_code(step)
+    return int(own or bool(launches_of(step)))
 
 
 def obstacle_of(loop: Loop) -> Eqn | None:

@@ -94,6 +94,9 @@ class Assembler:
             else:
                 run = call.make()
                 items.append(Call(run, pointers, found.captures, step.eqn))
+        if found.check is not None:
+            told = [workspace + found.check.bytes, address(FAULT)]
+            items.append(self.parts.single("fgrad_check", told, self.report(step.eqn)))
         return items
 
 
@@ -104,19 +107,30 @@ class Assembled:
         room: The program and its memory.
         assembler: Makes its items.
         donated: Inputs whose memory results may take over.
+        copied: Inputs that are copied to the arena first.
 
     Attributes:
+        arena_bytes: The memory of temporaries, and of these copies.
         fresh: The types of the arrays that a call allocates.
         results: For each result the input that it is, or, behind all inputs, a fresh array.
         items: The tape.
     """
 
-    def __init__(self, room: Room, assembler: Assembler, donated: Collection[int]) -> None:
+    def __init__(
+        self, room: Room, assembler: Assembler, donated: Collection[int],
+        copied: Collection[int] = (),
+    ) -> None:  # fmt: skip
         plan, taken = room.plan, room.memory.taken
         given = returned(room, donated)
         self.fresh: list[Buffer] = []
         self.results: list[int] = []
         at = frame(room, address(ARENA), [address(FIRST + i) for i in range(plan.inputs)])
+        first, self.arena_bytes = [], room.memory.arena_bytes
+        for i in sorted(copied):
+            place = address(ARENA, rounded(self.arena_bytes))
+            self.arena_bytes = rounded(self.arena_bytes) + plan.buffers[i].nbytes
+            first.append((place, at[i], plan.buffers[i].nbytes))
+            at[i] = place
         made = {**taken, **{r: r for r in given}}
         moves = []
         for r in plan.results:
@@ -138,7 +152,8 @@ class Assembled:
             else:
                 moves.append((place, source, buffer.nbytes))
         items = assembler.steps(room, address(ARENA), at)
-        self.items = (*items, *assembler.parts.copies(moves))
+        copies = assembler.parts.copies
+        self.items = (*copies(first), *items, *copies(moves))
 
 
 def returned(room: Room, donated: Collection[int]) -> set[int]:

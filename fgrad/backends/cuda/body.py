@@ -8,13 +8,34 @@ passes read.
 
 from dataclasses import dataclass
 
-from fgrad.backends.cuda.forms import COLUMNS, Form, accumulator
+from fgrad.backends.cuda.collecting import (
+    adds_floats,
+    collect,
+    collected,
+    is_real,
+    letter,
+    monoid,
+    nothing,
+    scanned,
+)
+from fgrad.backends.cuda.forms import COLUMNS, Form
 from fgrad.backends.cuda.passes import LANE, SEGMENT, Pass, Passes
 from fgrad.backends.cuda.places import axis_name, index, inside, last_name
 from fgrad.backends.cuda.text import Text
 from fgrad.backends.cuda.types import call, dtype_of, special, type_name
 from fgrad.compile.kernel import (
-    MAPPED, Accumulate, Compute, Const, Fold, Index, Kernel, Load, Reduce, Scan, Store, uses,
+    MAPPED,
+    Accumulate,
+    Compute,
+    Const,
+    Fold,
+    Index,
+    Kernel,
+    Load,
+    Reduce,
+    Scan,
+    Store,
+    uses,
 )  # fmt: skip
 
 
@@ -37,27 +58,6 @@ class Scope:
     values: dict[int, str]
     live: str = ""
     item: str = "0"
-
-
-def monoid(kernel: Kernel, i: int) -> str:
-    """The monoid of an instruction, a type of the prelude."""
-    return f"fg_monoid_{kernel.body[i].monoid}"  # type: ignore[union-attr]
-
-
-def collected(kernel: Kernel, i: int) -> str:
-    """The C type in which an instruction collects."""
-    return type_name(accumulator(kernel, i))
-
-
-def letter(kernel: Kernel, i: int) -> str:
-    """What the variables of reductions begin with."""
-    return "f" if isinstance(kernel.body[i], Fold) else "a"
-
-
-def adds_floats(kernel: Kernel, i: int) -> bool:
-    """Whether long chains of an instruction have to carry what they lose."""
-    instr = kernel.body[i]
-    return instr.monoid == "add" and accumulator(kernel, i).kind == "f"  # type: ignore[union-attr]
 
 
 def write_values(text: Text, s: Scope, values: list[int]) -> None:
@@ -304,7 +304,7 @@ class Group:
                     return
                 lane = "[k]" if self.s.form.scheme == COLUMNS else ""
                 name = f"{letter(self.kernel, i)}{i}{lane}"
-                self.text.add(self.guard() + collect(self.s, i, name, value))
+                self.text.add(self.guard() + collect(self.kernel, self.s.form, i, name, value))
             case Accumulate():
                 kind, m = collected(self.kernel, i), monoid(self.kernel, i)
                 at = f"c{i}[{self.s.item} + k]" if self.s.form.items else f"c{i}[e + k]"
@@ -323,41 +323,6 @@ def both(*conditions: str) -> str:
     return " && ".join(c for c in conditions if c and c != "true")
 
 
-def collect(s: Scope, i: int, name: str, value: str) -> str:
-    """One more value for a reduction."""
-    kernel = s.kernel
-    if isinstance(kernel.body[i], Scan):
-        return f"{{ {collected(kernel, i)} x = {value}; {name}.step(&x); }}"
-    given = f"({collected(kernel, i)}){value}"
-    if adds_floats(kernel, i) and not s.form.items:
-        return f"{name}.add({given});"
-    return f"{name} = {monoid(kernel, i)}::combine({name}, {given});"
-
-
-def begin(s: Scope, i: int, name: str) -> str:
-    """The variable of a reduction."""
-    kernel, kind = s.kernel, collected(s.kernel, i)
-    if isinstance(kernel.body[i], Scan):
-        return f"fg_scan<{monoid(kernel, i)}, {kind}, 1, 1> {name};"
-    if adds_floats(kernel, i) and not s.form.items:
-        return f"fg_partial<{monoid(kernel, i)}, {kind}> {name};"
-    return f"{kind} {name} = {nothing(kernel, i)};"
-
-
-def nothing(kernel: Kernel, i: int) -> str:
-    """What changes nothing where an instruction collects it."""
-    kind, m = collected(kernel, i), monoid(kernel, i)
-    scans = isinstance(kernel.body[i], Scan)
-    return f"fg_none<{m}, {kind}>()" if scans else f"{m}::identity<{kind}>()"
-
-
-def finished(s: Scope, i: int, name: str) -> str:
-    """What a thread has collected."""
-    if isinstance(s.kernel.body[i], Scan):
-        return f"{name}.so_far()"
-    return f"{name}.result()" if adds_floats(s.kernel, i) and not s.form.items else name
-
-
 def write_store(text: Text, s: Scope, i: int, condition: str) -> None:
     """Store a value that is the same for all lanes."""
     instr = s.kernel.body[i]
@@ -366,26 +331,3 @@ def write_store(text: Text, s: Scope, i: int, condition: str) -> None:
     place = index(f"m{i}", instr.map, s.kernel, s.values, "")
     guard = f"if ({condition}) " if condition else ""
     text.add(f"{guard}p{instr.operand}[{place}] = fg_put<{stored}>({s.values[instr.arg]});")
-
-
-def scanned(instr: Scan) -> str:
-    """The monoid of a scan; of complex products, that of their real parts."""
-    return f"fg_monoid_{'mul' if len(instr.args) == 2 else instr.monoid}"
-
-
-def is_real(instr: Scan) -> str:
-    """Whether a scan of complex products gives their real parts."""
-    return "true" if instr.monoid == "mul_re" else "false"
-
-
-def state(s: Scope, v: int) -> str:
-    """The state of a scan: of a team's, or for each lane of a thread if it leaves them apart."""
-    instr = s.kernel.body[v]
-    assert isinstance(instr, Scan)
-    rest = f"{type_name(instr.dtype)}, {'1, 1' if instr.free else 'T, V'}"
-    name = f"s{v}[V]" if instr.free else f"s{v}"
-    if len(instr.args) == 2:
-        return f"fg_scan_complex<{rest}> {name};"
-    if instr.monoid == "mul" and instr.dtype.kind == "f":
-        return f"fg_scan_product<{rest}> {name};"
-    return f"fg_scan<{scanned(instr)}, {rest}> {name};"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from fgrad.backends.cuda.axes import tidy
-from fgrad.backends.cuda.body import collected, monoid
+from fgrad.backends.cuda.collecting import collected, monoid
 from fgrad.backends.cuda.flat import write_columns, write_flat, write_tiled
 from fgrad.backends.cuda.forms import (
     BUSY,

@@ -7,12 +7,13 @@ from importlib import import_module
 from fgrad.backends.cuda.calls import KernelCall
 from fgrad.backends.cuda.executable import Executable, Target
 from fgrad.backends.cuda.module import CudaCode, name_of
+from fgrad.backends.cuda.rooms import units_of
 from fgrad.compile.batch import batched
 from fgrad.compile.collector import paused
 from fgrad.compile.kernel import Kernel
 from fgrad.compile.lower import lower
 from fgrad.compile.passes import optimize
-from fgrad.compile.plan import Library, Loop, Plan, is_check
+from fgrad.compile.plan import Library, Loop, Plan, Step, is_check
 from fgrad.compile.updates import is_update
 from fgrad.core.errors import UnsupportedPrimitiveError
 from fgrad.core.ir import Eqn, Jaxpr
@@ -113,6 +114,17 @@ def has_own_code(step: Library) -> bool:
     return is_check(step) or (
         plan is not None and all(isinstance(call, KernelCall) for call in plan.calls)
     )
+
+
+def count_launches(step: Step) -> int:
+    """How many kernels of our own a step launches."""
+    target = gpu()
+    if isinstance(step, Library):
+        plan = None if is_check(step) else target.libraries(step)
+        calls = () if plan is None else plan.calls
+        return is_check(step) + sum(isinstance(call, KernelCall) for call in calls)
+    code = target.code
+    return sum(len(code.launches(unit)) for unit, _ in units_of(step, code.together))
 
 
 def obstacle_of(loop: Loop) -> Eqn | None:

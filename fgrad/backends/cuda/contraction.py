@@ -1,9 +1,10 @@
 """Sums of products in CUDA C: what cuBLASLt does not compute, and convolutions.
 
 ``out[s, r, c] = Σ_k a[s, r, k] · b[s, k, c]``, where each of the four indices stands for several
-axes. Blocks of threads compute tiles of 64 × 64; each thread has 4 × 4 sums in registers, and what
-it multiplies comes through shared memory. Sixty-four products are added up at a time, and those
-sums with compensation: the longest chain of roundings does not grow with the number of terms.
+axes. Blocks of threads compute tiles of 64 × 64; each thread has 16 sums in registers, and what it
+multiplies comes through shared memory; numbers of 16 bits are multiplied by tensor cores.
+Sixty-four products are added up at a time, and those sums with compensation: the longest chain of
+roundings does not grow with the number of terms.
 
 A window axis of a convolution (see `Window`) moves the operand `a` by an index of a row and one of
 the sum together, and leaves out what lies outside.
@@ -14,6 +15,7 @@ from math import prod
 from string import Template
 from typing import NamedTuple
 
+from fgrad.backends.cuda import tiles
 from fgrad.backends.cuda.calls import KernelCall, Place
 from fgrad.backends.cuda.texts import Words, named, sum_type, type_of
 from fgrad.compile.kernel import DType
@@ -152,9 +154,26 @@ def _source(c: Contraction, word: Words) -> tuple[str, str]:
         A_BY_TERM=int(_by_term(c)), B_BY_TERM=int(not _is_dense(c.columns, "b")),
         STORED=f"fgl_plus(value, fgl_cast<{wide}>(p_out[out]))"
         if c.added else "value",
-        COUNT=len(word.values),
+        COUNT=len(word.values), **_arrangement(c, wide),
     )  # fmt: skip
-    return named("contract", body)
+    return named("contract", tiles.HEADER + body)
+
+
+def _arrangement(c: Contraction, wide: str) -> dict[str, str | int]:
+    """How a block holds tiles and multiplies them: numbers of 16 bits by tensor cores."""
+    if c.dtype.itemsize > 2 or c.dtype.kind not in "fV" or wide != "float":
+        return {
+            "SHARED": f"__shared__ {wide} left[16 * 65], right[16 * 65];", "CELL": wide,
+            "DEPTH": 16, "EACH": 4, "PLACE": "k * 65 + i", "MULTIPLY": _SINGLE,
+            "ROW": "t / 16 * 4 + i", "COLUMN": "t % 16 * 4 + j",
+        }  # fmt: skip
+    cell = type_of(c.dtype)
+    return {
+        "SHARED": f"__shared__ __align__(16) {cell} left[64 * 40], right[64 * 40];",
+        "CELL": cell, "DEPTH": 32, "EACH": 8, "PLACE": "i * 40 + k", "MULTIPLY": _BY_WARPS,
+        "ROW": "t / 32 % 4 * 16 + t % 32 / 4 + j / 2 * 8",
+        "COLUMN": "t / 128 * 32 + 8 * i + t % 4 * 2 + j % 2",
+    }  # fmt: skip
 
 
 def _is_dense(axes: Sequence[Axis], operand: str) -> bool:
@@ -228,6 +247,17 @@ def _inside(c: Contraction, word: Words) -> str:
     return " ".join(lines)
 
 
+_SINGLE = """for (int k = 0; k < 16; ++k)
+            for (int i = 0; i < 4; ++i)
+                for (int j = 0; j < 4; ++j)
+                    part[i][j] = fgl_fma(left[k * 65 + t / 16 * 4 + i],
+                                         right[k * 65 + t % 16 * 4 + j], part[i][j]);"""
+
+# A warp takes 16 rows and 32 columns: four tiles, of which a lane has four numbers each.
+_BY_WARPS = """for (int i = 0; i < 4; ++i)
+            fgl_multiply<32>(part[i], left + t / 32 % 4 * 16 * 40, 40,
+                             right + (t / 128 * 32 + 8 * i) * 40, 40);"""
+
 _TEXT = Template(r"""
 struct @NAME@_words { long long v[$COUNT]; };
 typedef struct { long long a; int window[$WINDOWS]; } @NAME@_row;
@@ -261,7 +291,7 @@ extern "C" __global__ void __launch_bounds__(256) @NAME@(
     const $A* __restrict__ p_a, const $A* __restrict__ p_b, $OUT* p_out, void* scratch,
     const @NAME@_words w)
 {
-    __shared__ $SUM left[16][65], right[16][65];
+    $SHARED
     const unsigned rows = (unsigned)$ROWS, columns = (unsigned)$COLUMNS, terms = (unsigned)$TERMS;
     const unsigned t = threadIdx.x, wide = (columns + 63) / 64, high = (rows + 63) / 64;
     const unsigned first_column = blockIdx.x % wide * 64;
@@ -271,15 +301,15 @@ extern "C" __global__ void __launch_bounds__(256) @NAME@(
         long long &a = start_a, &b = start_b, &out = start_out;
         $STACK_OFFSETS
     }
-    // Four elements of each operand that this thread brings to shared memory.
-    @NAME@_row from_a[4];
-    long long from_b[4];
-    for (int e = 0; e < 4; ++e) {
-        unsigned i = $A_BY_TERM ? t / 16 + 16 * e : t % 64, row = first_row + i;
+    // Elements of each operand that this thread brings to shared memory.
+    @NAME@_row from_a[$EACH];
+    long long from_b[$EACH];
+    for (int e = 0; e < $EACH; ++e) {
+        unsigned i = $A_BY_TERM ? t / $DEPTH + 256 / $DEPTH * e : t % 64, row = first_row + i;
         long long unused = 0;
         from_a[e].a = start_a;
         if (row < rows) @NAME@_of_row(w, row, from_a[e].a, unused, from_a[e].window);
-        i = $B_BY_TERM ? t / 16 + 16 * e : t % 64;
+        i = $B_BY_TERM ? t / $DEPTH + 256 / $DEPTH * e : t % 64;
         from_b[e] = start_b;
         if (first_column + i < columns)
             @NAME@_of_column(w, first_column + i, from_b[e], unused);
@@ -288,38 +318,33 @@ extern "C" __global__ void __launch_bounds__(256) @NAME@(
     $SUM part[4][4];
     for (int i = 0; i < 4; ++i)
         for (int j = 0; j < 4; ++j) part[i][j] = fgl_zero<$SUM>();
-    const unsigned down = t / 16 * 4, across = t % 16 * 4;
-    for (unsigned first = 0; first < terms; first += 16) {
-        for (int e = 0; e < 4; ++e) {
-            unsigned i = $A_BY_TERM ? t / 16 + 16 * e : t % 64;
-            unsigned k = $A_BY_TERM ? t % 16 : t / 64 + 4 * e;
-            $SUM x = fgl_zero<$SUM>();
+    for (unsigned first = 0; first < terms; first += $DEPTH) {
+        for (int e = 0; e < $EACH; ++e) {
+            unsigned i = $A_BY_TERM ? t / $DEPTH + 256 / $DEPTH * e : t % 64;
+            unsigned k = $A_BY_TERM ? t % $DEPTH : t / 64 + 4 * e;
+            $CELL x = fgl_zero<$CELL>();
             if (first + k < terms && first_row + i < rows) {
                 long long a = from_a[e].a, unused = 0;
                 int window[$WINDOWS];
                 @NAME@_of_term(w, first + k, a, unused, window);
-                if (@NAME@_inside(w, from_a[e].window, window, a))
-                    x = fgl_cast<$SUM>(p_a[a]);
+                if (@NAME@_inside(w, from_a[e].window, window, a)) x = fgl_cast<$CELL>(p_a[a]);
             }
-            left[k][i] = x;
-            i = $B_BY_TERM ? t / 16 + 16 * e : t % 64;
-            k = $B_BY_TERM ? t % 16 : t / 64 + 4 * e;
-            x = fgl_zero<$SUM>();
+            left[$PLACE] = x;
+            i = $B_BY_TERM ? t / $DEPTH + 256 / $DEPTH * e : t % 64;
+            k = $B_BY_TERM ? t % $DEPTH : t / 64 + 4 * e;
+            x = fgl_zero<$CELL>();
             if (first + k < terms && first_column + i < columns) {
                 long long b = from_b[e], unused = 0;
                 int window[$WINDOWS];
                 @NAME@_of_term(w, first + k, unused, b, window);
-                x = fgl_cast<$SUM>(p_b[b]);
+                x = fgl_cast<$CELL>(p_b[b]);
             }
-            right[k][i] = x;
+            right[$PLACE] = x;
         }
         __syncthreads();
-        for (int k = 0; k < 16; ++k)
-            for (int i = 0; i < 4; ++i)
-                for (int j = 0; j < 4; ++j)
-                    part[i][j] = fgl_fma(left[k][down + i], right[k][across + j], part[i][j]);
+        $MULTIPLY
         __syncthreads();
-        if (first % 64 == 48 || first + 16 >= terms)
+        if (first % 64 == 64 - $DEPTH || first + $DEPTH >= terms)
             for (int i = 0; i < 4; ++i)
                 for (int j = 0; j < 4; ++j) {
                     sum[i][j].add(part[i][j]);
@@ -328,7 +353,7 @@ extern "C" __global__ void __launch_bounds__(256) @NAME@(
     }
     for (int i = 0; i < 4; ++i)
         for (int j = 0; j < 4; ++j) {
-            unsigned row = first_row + down + i, column = first_column + across + j;
+            unsigned row = first_row + $ROW, column = first_column + $COLUMN;
             if (row >= rows || column >= columns) continue;
             long long out = start_out, unused = 0;
             int window[$WINDOWS];

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fgrad.backends.cuda import tuning
 from fgrad.backends.cuda.gemm import Gemm, Matrix
 from fgrad.core.errors import LibraryError
 
@@ -178,7 +179,7 @@ class Product:
         self._alpha, self._beta = np.ones(1, scale), np.full(1, spec.added, scale)
         self._bias = 0
         self.algorithms = self._search()
-        self._algorithm = self.algorithms[0].algorithm
+        self.use(self._fastest() if spec.tuned and len(self.algorithms) > 1 else 0)
 
     def use(self, index: int) -> None:
         """Take another of the algorithms that the heuristic gave."""
@@ -220,6 +221,22 @@ class Product:
         """As a `calls.ForeignCall` runs: left, right, result, workspace and, if any, bias."""
         left, right, out, workspace, *bias = pointers
         self.run(stream, left, right, out, workspace, *bias)
+
+    def _fastest(self) -> int:
+        """The number of the algorithm that takes the shortest time."""
+
+        def run(algorithm: int, stream: int, *pointers: int) -> None:
+            self.use(algorithm)
+            self(stream, pointers)
+
+        spec, runtime = self.spec, import_module("cupy").cuda.runtime
+        sizes = spec.gemm.extents(_itemsize(spec.dtype), _itemsize(spec.out_dtype))
+        bias = (spec.gemm.m * _itemsize(spec.out_dtype),) if spec.epilogue else ()
+        device = runtime.getDeviceProperties(runtime.getDevice())["name"].decode()
+        key = f"{device} cuBLASLt {self.lt.version} {spec!r}"
+        found = [bytes(h.algorithm) for h in self.algorithms]
+        time = tuning.timer(run, (*sizes, spec.workspace_bytes, *bias))
+        return tuning.chosen(key, found, time)
 
     def _describe(self) -> c_void_p:
         spec = self.spec

@@ -5,6 +5,7 @@ import functools
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref, c_void_p
 from importlib import import_module
@@ -14,10 +15,12 @@ import numpy as np
 
 from fgrad.backends.cuda import driver
 from fgrad.backends.cuda.device import WHILE, Arguments, Capture, Function, Node
-from fgrad.backends.cuda.faults import raise_pending
+from fgrad.backends.cuda.faults import explain, raise_pending
 from fgrad.core.errors import ArgumentError
 from fgrad.core.evaluate import when_waited
+from fgrad.core.ir import Jaxpr
 
+_RECENT = 4  # programs that an error of a wait may be due to
 _NOTHING = contextlib.nullcontext()
 _FEW_PARAMETERS, _MORE_VERSION = 4096, 12010  # bytes, up to that version of the driver
 _WIDEST = 16  # bytes that a kernel moves at once
@@ -41,7 +44,7 @@ def parameter_bytes() -> int | None:
 @functools.cache
 def _device(index: int) -> "CupyDevice":
     made = CupyDevice(index)
-    when_waited(lambda: raise_pending(made))
+    when_waited(lambda: raise_pending(made), lambda error: explain(error, made))
     return made
 
 
@@ -78,6 +81,7 @@ class CupyDevice:
         self._word[0] = 0
         self._modules: list[Any] = []
         self._thread = threading.local()
+        self.recent: deque[Jaxpr] = deque(maxlen=_RECENT)
 
     def current(self) -> Any:
         """Makes it the current device of this thread."""
@@ -177,6 +181,15 @@ class CupyDevice:
             function.handle.ptr, *function.grid, *function.block, function.shared, stream.ptr,
             arguments.params, 0,
         )  # fmt: skip
+
+    def rehearse(self, queue: Callable[[Any], None]) -> None:
+        """Queue work on a stream and forget it, so that libraries load what a capture may not."""
+        stream = self.xp.cuda.Stream(non_blocking=True)
+        driver.begin(stream.ptr, relaxed=True)
+        try:
+            queue(stream)
+        finally:
+            driver.abandon(stream.ptr)
 
     def capture(self, bodies: int) -> "CupyCapture":
         """Begin to capture what is queued on a new stream; bodies have streams of their own."""

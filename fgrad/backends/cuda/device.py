@@ -5,11 +5,14 @@ everything above this protocol runs without a GPU.
 """
 
 import ctypes
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+
+from fgrad.core.ir import Jaxpr
 
 Stream = Any  # a stream as the device's library has it
 
@@ -125,11 +128,13 @@ class Device(Protocol):
         key: Tells it from other devices of the process; what it is called.
         xp: The library of its arrays.
         conditional: Whether its graphs may have conditional nodes.
+        recent: The programs that were queued last, the latest at the end.
     """
 
     key: str
     xp: Any
     conditional: bool
+    recent: deque[Jaxpr]
 
     def current(self) -> AbstractContextManager[Any]:
         """Makes it the current device of this thread."""
@@ -179,6 +184,9 @@ class Device(Protocol):
 
     def launch(self, function: Function, arguments: Arguments, stream: Stream) -> None:
         """Queue a kernel."""
+
+    def rehearse(self, queue: Callable[[Stream], None]) -> None:
+        """Queue work on a stream and forget it, so that libraries load what a capture may not."""
 
     def capture(self, bodies: int) -> Capture:
         """Begin to capture what is queued on a new stream.

@@ -131,6 +131,16 @@ def fetch(buffers: Sequence[Any]) -> list[Any]:
 
     Large ones lie in pinned memory, and are all under way before the first is waited for.
     """
+    try:
+        found = _fetched(buffers)
+    except RuntimeError as error:
+        waited(error)
+        raise
+    waited()
+    return found
+
+
+def _fetched(buffers: Sequence[Any]) -> list[Any]:
     cupy = _cupy()
     found = []
     streams: dict[int, Any] = {}
@@ -148,13 +158,16 @@ def fetch(buffers: Sequence[Any]) -> list[Any]:
     for index, stream in streams.items():
         with cupy.cuda.Device(index):
             stream.synchronize()
-    waited()
     return found
 
 
 def synchronize(index: int) -> None:
     """Wait for all streams of a GPU."""
-    _cupy().cuda.Device(index).synchronize()
+    try:
+        _cupy().cuda.Device(index).synchronize()
+    except RuntimeError as error:  # of CuPy: work that was queued before has failed
+        waited(error)
+        raise
     waited()
 
 

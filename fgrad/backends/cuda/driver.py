@@ -17,6 +17,7 @@ KINDS = {
 }  # fmt: skip
 CONDITIONAL_VERSION = 12040  # of the driver, from which loops may stand in branches and loops
 _THREAD_LOCAL = 1  # the mode of capture in which this thread may do nothing that synchronises
+_RELAXED = 2  # in which it may
 _SET = 1  # CU_STREAM_SET_CAPTURE_DEPENDENCIES
 _HOST, _UNIFIED = 1, 4  # CUmemorytype
 _MEMORY_TYPE = 2  # CU_POINTER_ATTRIBUTE_MEMORY_TYPE
@@ -151,9 +152,9 @@ def preload(code: int) -> None:
         call("cuFuncLoad", code)
 
 
-def begin(stream: int) -> None:
-    """Begin to capture a stream."""
-    call("cuStreamBeginCapture_v2", stream, _THREAD_LOCAL)
+def begin(stream: int, relaxed: bool = False) -> None:
+    """Begin to capture a stream; only a relaxed capture may load code."""
+    call("cuStreamBeginCapture_v2", stream, _RELAXED if relaxed else _THREAD_LOCAL)
 
 
 def begin_in(stream: int, graph: int) -> None:

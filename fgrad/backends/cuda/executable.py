@@ -18,7 +18,7 @@ from fgrad.backends.cuda.parts import Parts
 from fgrad.backends.cuda.replay import Captured, Queue, Segment
 from fgrad.backends.cuda.rooms import Measure, library_steps
 from fgrad.backends.cuda.support import Support
-from fgrad.backends.cuda.tape import is_branching, obstacle, segments, show
+from fgrad.backends.cuda.tape import FIRST, is_branching, obstacle, segments, show
 from fgrad.compile.memory import Memory
 from fgrad.compile.plan import Library, Plan
 from fgrad.compile.shortage import shortage
@@ -26,6 +26,7 @@ from fgrad.core.config import config
 from fgrad.core.errors import ArgumentError, OutOfMemoryError
 from fgrad.core.ir import Eqn, Jaxpr
 
+_MOST_COPIED = 256 << 20  # bytes of inputs that are copied so that a graph can be replayed
 _INSTANCES = 4  # streams of a thread for which a program keeps its graphs
 
 
@@ -64,6 +65,7 @@ class Program:
         constants: An array of the device with the numbers it needs.
         bases: Where these numbers, and the word of failed checks, lie.
         fresh: The types of the results that a call allocates.
+        results: For each result its position among inputs and those.
         checks: What failed checks are known by.
         source: The text that was compiled for it; empty if all of it was known.
     """
@@ -77,26 +79,62 @@ class Program:
         self.source = kernels.load(units_in(room, kernels.together), kernel_calls(plans))
         self.checks: list[Check] = []
         parts = Parts(kernels, support)
-        assembler = Assembler(parts, lambda step: known[id(step)], self._report)
-        self.assembled = Assembled(room, assembler, executable.donated)
+        self._assembler = Assembler(parts, lambda step: known[id(step)], _reporter(self.checks))
+        self.assembled = Assembled(room, self._assembler, executable.donated)
+        self._room, self._donated, self._taken = room, executable.donated, executable.taken
         self.constants = device.upload(np.frombuffer(bytes(parts.constants) or b"\0", np.uint8))
         self.bases = (device.address(self.constants), device.fault_address())
         self.fresh = [(b.shape, b.dtype) for b in self.assembled.fresh]
+        self.results = self.assembled.results
         self.support = support
-        self.segments = segments(self.assembled.items, device.conditional)
 
-    def _report(self, eqn: Eqn) -> int:
-        self.checks.append(Check(eqn))
-        return self.checks[-1].number
+    def copying(self, inputs: Collection[int]) -> Assembled | None:
+        """The tape that copies inputs to the arena first; None if that is too much memory."""
+        room, donated, taken = self._room, self._donated, self._taken
+        copied = {i for i in inputs if i < room.plan.inputs and i not in taken}
+        if sum(room.plan.buffers[i].nbytes for i in copied) > _MOST_COPIED:
+            return None
+        return Assembled(room, self._assembler, donated, copied)
+
+
+def _reporter(checks: list[Check]) -> Callable[[Eqn], int]:
+    """Numbers checks of equations, and keeps them in a list."""
+
+    def report(eqn: Eqn) -> int:
+        checks.append(Check(eqn))
+        return checks[-1].number
+
+    return report
 
 
 class Instance:
-    """A program for one thread and stream: its graphs, and the arguments of its launches."""
+    """A program for one thread and stream: its graphs, and the arguments of its launches.
+
+    Attributes:
+        segments: Its pieces, each with whether it can become a graph.
+        arena_bytes: The memory that it takes.
+    """
 
     def __init__(self, program: Program, device: Device, checked: bool = False) -> None:
-        queue = Queue(device, program.support, checked)
-        self.segments = [(Segment(items, queue), ok) for ok, items in program.segments]
-        self._queue = queue
+        self._program = program
+        self._queue = Queue(device, program.support, checked)
+        self._settled = False
+        self._begin(program.assembled)
+
+    def _begin(self, tape: Assembled) -> None:
+        self.arena_bytes = tape.arena_bytes
+        found = segments(tape.items, self._queue.device.conditional)
+        self.segments = [(Segment(items, self._queue), captured) for captured, items in found]
+
+    def settle(self) -> None:
+        """Copy what libraries read to the arena from now on, if it lies elsewhere at each call."""
+        if self._settled or not any(s.is_restless for s, captured in self.segments if captured):
+            return
+        self._settled = True
+        fixed = {b - FIRST for s, captured in self.segments if captured for b in s.fixed}
+        tape = self._program.copying({i for i in fixed if i >= 0})
+        if tape is not None:
+            self._begin(tape)
 
     def run(self, bases: Sequence[int], stream: Stream) -> None:
         """Queue the program."""
@@ -187,14 +225,18 @@ class Executable:
         with device.current():
             program = self.program(device)
             stream = device.stream()
-            slab = arena.take(device, stream, self.memory.arena_bytes)
+            instance = self._instance(program, device, stream)
+            size = instance.arena_bytes
+            slab = arena.take(device, stream, size) if size else program.constants
             try:
                 given, bases = self._bound(program, device, slab, arrays)
                 self._local.began = True
-                self._instance(program, device, stream).run(bases, stream)
+                device.recent.append(self.jaxpr)
+                instance.run(bases, stream)
             finally:
-                arena.give(device, stream, slab)
-        return [given[k] for k in program.assembled.results]
+                if size:
+                    arena.give(device, stream, slab)
+        return [given[k] for k in program.results]
 
     def _bound(
         self, program: Program, device: Device, slab: Any, arrays: Sequence[Any]
@@ -213,6 +255,7 @@ class Executable:
             if len(instances) >= _INSTANCES:
                 del instances[next(iter(instances))]
             found = instances[key] = Instance(program, device, self._checked)
+        found.settle()
         return found
 
     @property

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from fgrad.backends.cuda.device import Device
 from fgrad.core.errors import IndexOutOfBoundsError
-from fgrad.core.ir import Eqn
+from fgrad.core.ir import Eqn, Jaxpr
 
 
 class Check:
@@ -49,12 +49,31 @@ def raise_pending(device: Device) -> None:
     check = _checks.get(number)
     what = "a gather or scatter: an index lies outside of its operand, in a program that is gone"
     if check is not None:
-        params = check.eqn.params
+        eqn, params = check.eqn, check.eqn.params
+        name = params.get("name", eqn.primitive.name)  # that of what a check stands beside
+        shape = params.get("operand_shape", eqn.inputs[0].aval.shape)
         what = (
-            f"{params['name']}: an index lies outside of its operand of shape "
-            f"{list(params['operand_shape'])}, asked for at {check.eqn.source}"
+            f"{name}: an index lies outside of its operand of shape {list(shape)}, asked for at "
+            f"{eqn.source}"
         )
     raise IndexOutOfBoundsError(
         f"{what}; the program ran on {device.key} and was waited for only now. Correct the "
         f"indices, or say with mode= what should happen ('clip', 'fill' or 'drop')"
     )
+
+
+def explain(error: BaseException, device: Device) -> None:
+    """Add to the error of a wait which programs may have caused it."""
+    told = [_lines_of(jaxpr) for jaxpr in dict.fromkeys(reversed(device.recent))]
+    if told:
+        error.add_note(
+            f"fgrad: work on {device.key} has failed behind the program that asked for it. The "
+            f"compiled programs that ran last, the latest first: {'; '.join(told)}. With "
+            f"FGRAD_CHECK=1 each step is waited for, and the one that fails is named."
+        )
+
+
+def _lines_of(jaxpr: Jaxpr) -> str:
+    lines = dict.fromkeys(str(e.source) for e in jaxpr.eqns if e.source is not None)
+    first, *others = lines or ["an unknown place"]
+    return f"from {first} to {others[-1]}" if others else f"at {first}"

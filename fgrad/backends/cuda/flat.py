@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from fgrad.backends.cuda import body
-from fgrad.backends.cuda.body import Group, Scope, begin, collected, finished, monoid
+from fgrad.backends.cuda.body import Group, Scope
+from fgrad.backends.cuda.collecting import begin, collected, finished, monoid, state
 from fgrad.backends.cuda.forms import THREADS, form_of, passes
 from fgrad.backends.cuda.layout import Step
 from fgrad.backends.cuda.passes import LANE, SEGMENT, Pass, totals
@@ -74,9 +75,9 @@ def write_columns(text: Text, kernel: Kernel, step: Step) -> None:
         if form.split:
             text.add(f"{collected(kernel, v)}* const left{v} = {partials};")
         if step.totals:
-            text.add(begin(s, v, f"a{v}[V]"))
+            text.add(begin(kernel, form, v, f"a{v}[V]"))
         else:
-            text.add(body.state(s, v))
+            text.add(state(kernel, v))
             if form.split:
                 _go_on(text, kernel, v)
     with text.block("for (I segment = low; segment < high; ++segment)"):
@@ -85,7 +86,9 @@ def write_columns(text: Text, kernel: Kernel, step: Step) -> None:
     if step.totals:
         for v in only.reduces:
             text.add("for (int k = 0; k < V; ++k)")
-            text.add(f"  left{v}[range * I(w.groups) * V + k] = {finished(s, v, f'a{v}[k]')};")
+            text.add(
+                f"  left{v}[range * I(w.groups) * V + k] = {finished(kernel, form, v, f'a{v}[k]')};"
+            )
         return
     once = f"{last} == 0 && range == 0"
     for i in plan.stores:

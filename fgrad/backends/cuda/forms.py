@@ -368,7 +368,9 @@ def _fits(kernel: Kernel, team: int, elements: int, held: int) -> bool:
     """Whether a team's threads should take that many elements of a row into registers each."""
     if team < WARP or (team < MOST and kernel.rows * team < _BUSY // 2):
         return False
-    return elements <= (16 if team < 512 else 32) and elements * held <= _ROOM
+    # A warp alone meets no barriers; from 512 threads on, more of them would leave no room.
+    most = 32 if team == WARP or team >= 512 else 16
+    return elements <= most and elements * held <= _ROOM
 
 
 def _power(n: int) -> int:

@@ -83,6 +83,17 @@ class Gemm(NamedTuple):
         )
         return a, b, out
 
+    def extents(self, itemsize: int, out_itemsize: int) -> tuple[int, int, int]:
+        """The bytes of the buffers of the left operand, the right one and the result, at least."""
+
+        def last(m: Matrix, starts: Sequence[int]) -> int:
+            inside = (self.stack - 1) * m.stride + (m.columns - 1) * m.lead + m.rows
+            return max(starts) + inside
+
+        a, b, out = zip(*self.calls, strict=True)
+        sizes = last(self.b, b) * itemsize, last(self.a, a) * itemsize
+        return (*sizes, last(self.out, out) * out_itemsize)
+
 
 class Axes(NamedTuple):
     """The axes of both operands by what becomes of them.

@@ -140,10 +140,20 @@ class Loaded:
 Launch = tuple[Any, Dims, Dims, list[Any], int]  # what `launch` takes
 
 
+class _Foreign:
+    """A stream that is not CuPy's, by the CUDA stream protocol."""
+
+    def __init__(self, address: int) -> None:
+        self._address = address
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._address
+
+
 def on_stream(stream: int) -> Any:
     """Makes a stream, given by its address, CuPy's current one."""
     cuda = _cupy().cuda
-    return cuda.ExternalStream(stream) if stream else cuda.Stream.null
+    return cuda.Stream.from_external(_Foreign(stream)) if stream else cuda.Stream.null
 
 
 def launch(

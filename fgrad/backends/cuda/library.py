@@ -30,6 +30,7 @@ RULES: dict[str, Rule] = {
     "dot_general": products.plan,
     "conv_general_dilated": convolution.plan,
     "cholesky": factorization.cholesky,
+    "eig": spectral.eig,
     "eigh": spectral.eigh,
     "fft": fourier.plan,
     "lu": factorization.lu,
@@ -43,7 +44,7 @@ RULES: dict[str, Rule] = {
 }
 
 # Library steps that have no code on the device yet.
-MISSING = frozenset(["eig"])
+MISSING: frozenset[str] = frozenset()
 
 
 def views_of(step: Library) -> tuple[View, ...]:

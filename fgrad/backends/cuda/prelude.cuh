@@ -1,7 +1,7 @@
 // What stands in front of every module of CUDA C that fgrad generates: the types of elements in
 // memory, the scalar operations of core/scalar.py as fg_<name>, conversions, and reductions.
-// Compiles without any other header; special instructions occur in functions of this file alone,
-// each with its meaning in C++ for other compilers.
+// Compiles without any other header; special instructions occur in functions of this file and of
+// tensor.cuh alone, each with its meaning in C++ for other compilers.
 //
 // Operations are exact where NumPy is: integers wrap, divide by 0 without a trap and shift by more
 // than their width; minima and maxima give NaN where either is. Nothing is contracted to a fused
@@ -370,40 +370,4 @@ template <class M, class T> FG T fg_block_scan(T x, T& total) {
   total = fg_shfl(ends, 31);
   T before = fg_shfl(ends, warp ? warp - 1 : 0);
   return warp ? M::combine(before, x) : x;
-}
-
-// d += a·b by a warp: a of 16 × 16 and b of 16 × 8 numbers of 16 bits, sums in float. With
-// g = lane / 4 and t = lane % 4 a lane holds, two neighbours along the sum in a word, of a the rows
-// g and g + 8 from term 2t on, then the same from term 2t + 8 on; of b, column g from terms 2t and
-// 2t + 8 on; of d, the columns 2t and 2t + 1 of row g, then of row g + 8.
-template <class T> FG void fg_mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
-#if defined(__CUDA_ARCH__)
-  if constexpr (sizeof(T) == 2 && T::is_bfloat16)
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-  else
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-#else
-  int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  for (int half = 0; half < 2; half++)
-    for (int pair = 0; pair < 4; pair++) {
-      unsigned rows[2], columns[2];
-      for (int i = 0; i < 2; i++) {
-        rows[i] = fg_shfl(a[2 * half + i], 4 * g + pair);
-        columns[i] = fg_shfl(b[half], 4 * (2 * t + i) + pair);
-      }
-      for (int term = 0; term < 2; term++)
-        for (int i = 0; i < 4; i++) {
-          T x, y;
-          x.bits = (unsigned short)(rows[i / 2] >> 16 * term);
-          y.bits = (unsigned short)(columns[i % 2] >> 16 * term);
-          d[i] += fg_widen(x) * fg_widen(y);
-        }
-    }
-#endif
 }

@@ -1,8 +1,8 @@
 """The CUDA C that stands in front of every module, and what it can compute.
 
 `prelude.cuh` holds the types, the scalar operations as functions ``fg_<operation>``, conversions
-and reductions, `lanes.cuh` what generated kernels need beside it; `special` adds the special
-functions that a module calls.
+and reductions, `tensor.cuh` products of matrices by tensor cores, `lanes.cuh` what generated
+kernels need beside them; `special` adds the special functions that a module calls.
 """
 
 import functools
@@ -46,7 +46,7 @@ def supports(op: str, dtype: DType) -> bool:
 @functools.cache
 def _header() -> str:
     folder = Path(__file__).parent
-    return "".join((folder / f"{n}.cuh").read_text("utf-8") for n in ("prelude", "lanes"))
+    return "".join((folder / f"{n}.cuh").read_text("utf-8") for n in ("prelude", "tensor", "lanes"))
 
 
 def with_prelude(source: str) -> str:

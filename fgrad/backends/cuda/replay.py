@@ -37,6 +37,7 @@ from fgrad.backends.cuda.tape import (
     While,
     about,
     base_of,
+    calls_in,
     count_bodies,
     is_branching,
     places_of,
@@ -45,6 +46,7 @@ from fgrad.core.program import compiled_inside
 
 _KEPT = 4  # graphs of one segment
 _TRIES = 16  # captures of one segment, after which calls with new addresses are not captured
+_REGAINED = 16  # replays after which there may be one capture more
 _FEW = 2  # launches up to which a graph is not worth it
 
 
@@ -108,6 +110,14 @@ class Queue:
 
     def capture(self, items: Sequence[Item], bases: Sequence[int]) -> "Captured":
         """A graph of items."""
+        calls = list(calls_in(items))
+
+        def queue(stream: Stream) -> None:
+            for item in calls:
+                call(self.device, item, bases, stream)
+
+        if calls:
+            self.device.rehearse(queue)
         capture = self.device.capture(count_bodies(items))
         found: list[tuple[Launch, Any]] = []
         try:
@@ -225,10 +235,16 @@ class Segment:
             if p >= 0
         } | {ARENA})  # fmt: skip
         self._key = itemgetter(*self.fixed)
-        self._small = len(items) <= _FEW and not any(map(is_branching, items))
+        branching = any(map(is_branching, items))
+        self._small = len(items) <= _FEW and not branching
         self._graphs: OrderedDict[Any, Captured] = OrderedDict()
-        self._left = _TRIES
-        self._ran = False
+        self._left, self._hits = _TRIES, 0
+        self._ran = branching  # the host would have to wait for each condition
+
+    @property
+    def is_restless(self) -> bool:
+        """Whether calls bring new addresses again and again, for which there is no graph."""
+        return not self._left
 
     def run(self, bases: Sequence[int], stream: Stream) -> None:
         """Queue all items."""
@@ -244,14 +260,14 @@ class Segment:
         return self._queue.capture(self.items, bases)
 
     def graph(self, bases: Sequence[int]) -> Captured | None:
-        """The graph for some bases; none for those of the first run.
-
-        The first run may load code, which a capture may not.
-        """
+        """The graph for some bases; none in the first run, which may be the only one."""
         key = self._key(bases)
         found = self._graphs.get(key)
         if found is not None:
             self._graphs.move_to_end(key)
+            self._hits += 1
+            if self._hits % _REGAINED == 0:
+                self._left = min(self._left + 1, _TRIES)
         elif self._ran and self._left:
             self._left -= 1
             found = self._graphs[key] = self.captured(bases)

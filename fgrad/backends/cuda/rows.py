@@ -9,7 +9,8 @@ which leaves partial reductions that the next one begins with.
 from dataclasses import replace
 
 from fgrad.backends.cuda import body
-from fgrad.backends.cuda.body import Group, Scope, begin, both, collected, finished, monoid
+from fgrad.backends.cuda.body import Group, Scope, both
+from fgrad.backends.cuda.collecting import begin, collected, finished, monoid, nothing, state
 from fgrad.backends.cuda.forms import WARP, accumulates, form_of, passes
 from fgrad.backends.cuda.layout import Step, steps
 from fgrad.backends.cuda.passes import ROW, SEGMENT, Pass, totals
@@ -35,6 +36,7 @@ class Rows:
         self.text, self.kernel, self.step = text, kernel, step
         self.form, self.plan = form_of(kernel), passes(kernel)
         self.s = Scope(kernel, self.form, self.plan, {})
+        self.declared: set[int] = set()  # the values that have an array for a row
         self.sums = accumulates(kernel)
         reduces = any(isinstance(i, Reduce | Scan) for i in kernel.body)
         self.shared = self.form.split or not (reduces or self.form.segments)  # rows, among blocks
@@ -87,7 +89,8 @@ class Rows:
             text.add("const I first = chunk * I(w.per) * TEAMS + team;")
             head = "for (I turn = 0; turn < I(w.per); ++turn)"
         if self.lone:
-            text.add("#pragma unroll 4")
+            short = sum(len(p.body) for p in self.plan.passes) <= _SHORT
+            text.add(f"#pragma unroll {4 if short else 1}")
         with text.block(head):
             if self.alive == "true":
                 text.add("const I row = within;")
@@ -101,13 +104,13 @@ class Rows:
 
     def begin_sum(self, i: int) -> None:
         """Declare where a team accumulates."""
-        kind, m = collected(self.kernel, i), monoid(self.kernel, i)
-        nothing = f"{m}::identity<{kind}>()"
+        kind = collected(self.kernel, i)
+        none = nothing(self.kernel, i)
         if self.plan.level[i] == ROW:
-            self.text.add(f"{kind} c{i} = {nothing};")
+            self.text.add(f"{kind} c{i} = {none};")
         elif self.form.items:
             self.text.add(f"{kind} c{i}[ITEMS * V];", "#pragma unroll")
-            self.text.add(f"for (int k = 0; k < ITEMS * V; ++k) c{i}[k] = {nothing};")
+            self.text.add(f"for (int k = 0; k < ITEMS * V; ++k) c{i}[k] = {none};")
         else:
             self.text.add(
                 f"{kind}* const c{i} = {self.partials(i)} + (unit * TEAMS + team) * w.length;"
@@ -119,7 +122,7 @@ class Rows:
             else:
                 steps, place = "j = t * V; j < high; j += T * V", "j + k"
             self.text.add(f"  for (I {steps})")
-            self.text.add(f"    for (int k = 0; k < V; ++k) c{i}[{place}] = {nothing};")
+            self.text.add(f"    for (int k = 0; k < V; ++k) c{i}[{place}] = {none};")
 
     def partials(self, i: int) -> str:
         """Where partial results of an instruction lie."""
@@ -188,19 +191,23 @@ class Rows:
         text, kernel = self.text, self.kernel
         p = replace(p, keeps=[*p.keeps, *self.ahead(p)])
         for v in p.keeps:
-            text.add(f"{type_name(dtype_of(self.kernel, v))} k{v}[ITEMS * V];")
+            if v not in self.declared:
+                text.add(f"{type_name(dtype_of(self.kernel, v))} k{v}[ITEMS * V];")
+        self.declared.update(p.keeps)
         for i in p.reduces:
-            text.add(begin(self.s, i, f"a{i}"))
+            text.add(begin(self.kernel, self.form, i, f"a{i}"))
         scans = [v for v in p.body if isinstance(self.kernel.body[v], Scan)]
         for v in scans:
-            text.add(body.state(self.s, v))
+            text.add(state(self.kernel, v))
         if self.form.split:
             self.go_on(p, scans)
         if self.form.segments:
             self.walk_segments(p)
         elif any((p.body, p.reduces, p.accumulates, p.stores)):
             self.walk(p, any(not kernel.body[v].free for v in scans))  # type: ignore[union-attr]
-        whole = self.reduced(p, {i: finished(self.s, i, f"a{i}") for i in p.reduces})
+        whole = self.reduced(
+            p, {i: finished(self.kernel, self.form, i, f"a{i}") for i in p.reduces}
+        )
         if not self.form.split:
             self.know(whole)
             return
@@ -241,7 +248,7 @@ class Rows:
     def left(self, i: int, count: str) -> str:
         """What the first blocks of a row have left, one for each thread."""
         part = f"{self.partials(i)}[row * I(w.ranges) + t]"
-        return f"(t < {count} ? {part} : {body.nothing(self.kernel, i)})"
+        return f"(t < {count} ? {part} : {nothing(self.kernel, i)})"
 
     def read(self, p: Pass) -> None:
         """Reduce what the blocks of a row have left."""
@@ -290,8 +297,9 @@ class Rows:
     def ahead(self, p: Pass) -> list[int]:
         """Loads of a pass that should not wait for stores to elements before theirs."""
         early = [v for v in p.body if v not in p.keeps and v in self.form.vectors]
-        most = _ROOM // (self.form.items * self.form.lanes) if self.form.items > 1 else 0
-        return [v for v in early if self.is_early(v)][:most] if p.stores else []
+        each = self.form.items * self.form.lanes
+        most = _ROOM // each - len(self.plan.kept) if self.form.items > 1 else 0
+        return [v for v in early if self.is_early(v)][: max(0, most)] if p.stores else []
 
     def is_early(self, v: int) -> bool:
         """Whether a value is a load that waits for nothing but row values."""
@@ -332,7 +340,7 @@ class Rows:
             text.add(*decode("segment", list(range(first, end)), kernel))
             body.write_values(text, s, [v for v in p.body if self.plan.level[v] == SEGMENT])
             for i in p.folds:
-                text.add(begin(s, i, f"f{i}"))
+                text.add(begin(self.kernel, self.form, i, f"f{i}"))
             start = f"there ? (t % S) * V : {self.last_size()}"
             steps = f"I {last} = {start}; {last} < {self.last_size()}; {last} += S * V"
             with text.block(f"for ({steps})"):
@@ -350,7 +358,8 @@ class Rows:
     def fold(self, i: int) -> None:
         """Store the reduction of a segment."""
         kernel, instr = self.kernel, self.kernel.body[i]
-        whole = f"fg_team_reduce<{monoid(kernel, i)}, S>({finished(self.s, i, f'f{i}')})"
+        mine = finished(kernel, self.form, i, f"f{i}")
+        whole = f"fg_team_reduce<{monoid(kernel, i)}, S>({mine})"
         value = type_name(dtype_of(kernel, instr.arg))  # type: ignore[union-attr]
         stored = type_name(kernel.operands[instr.operand].dtype)  # type: ignore[union-attr]
         self.text.add(f"const {value} v{i} = {whole};")

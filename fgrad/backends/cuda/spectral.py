@@ -1,4 +1,4 @@
-"""Eigenvalues of Hermitian matrices and singular values on the device, by kernels of our own."""
+"""Eigenvalues and singular values on the device, by kernels of our own."""
 
 from collections.abc import Sequence
 from string import Template
@@ -6,6 +6,7 @@ from string import Template
 import numpy as np
 
 from fgrad.backends.cuda.calls import INPUT, OUTPUT, KernelCall, LibraryPlan, Place
+from fgrad.backends.cuda.eig_text import EIG, LEFT, RIGHT
 from fgrad.backends.cuda.factorization import Room, Stack, copied, stack_of
 from fgrad.backends.cuda.factorization_text import NUMBERS
 from fgrad.backends.cuda.spectral_text import EIGH, ROTATIONS, SVD, VECTORS
@@ -59,6 +60,34 @@ def svd(step: Library, views: Sequence[View]) -> LibraryPlan:
         _call("svd", SVD, s, (x, a, v, left, norms, places, *outs), sizes, flags),
     )
     return LibraryPlan("singular values by rotations", calls, room.used)
+
+
+def eig(step: Library, views: Sequence[View]) -> LibraryPlan:
+    """What computes the eigenvalues of general matrices and, where asked for, vectors."""
+    s, room, params = stack_of(step), Room(), step.eqn.params
+    if not step.eqn.outputs[0].aval.size:
+        return LibraryPlan("eigenvalues of no elements", ())
+    size, complex_ = s.many * s.rows * s.rows, np.dtype(np.complex128)
+    places = [room.take(size, s.dtype), *(room.take(size, complex_) for _ in range(4))]
+    x, *rest, full = places
+    outs = [Place(OUTPUT, i) for i in range(len(step.eqn.outputs))]
+    out = type_of(step.eqn.outputs[0].aval.dtype)
+    asked = [
+        (name, text)
+        for name, text in (("left", LEFT), ("right", RIGHT))
+        if params[f"compute_{name}_eigenvectors"]
+    ]
+    pointers = "".join(f", {out}* p_{name}" for name, _ in asked)
+    flags: dict[str, str | int] = {
+        "OUT": out, "OUTS": f", fgl_z* p_full{pointers}" if asked else "",
+        "VECTORS": "".join(text for _, text in asked),
+    }  # fmt: skip
+    given = (x, *rest, outs[0], *((full, *outs[1:]) if asked else ()))
+    calls = (
+        copied(views[0], s.dtype, Place(INPUT, 0), x),
+        _call("eig", EIG, s, given, {"N": s.rows}, flags),
+    )
+    return LibraryPlan("eigenvalues by QR steps", calls, room.used)
 
 
 def _wide(s: Stack) -> DType:

@@ -207,6 +207,15 @@ def segments(items: Sequence[Item], conditional: bool) -> list[tuple[bool, tuple
     return [(captured, tuple(part)) for captured, part in found]
 
 
+def calls_in(items: Iterable[Item]) -> Iterator[Call]:
+    """The calls of libraries among items, and inside of them."""
+    for item in items:
+        if isinstance(item, Call):
+            yield item
+        for part in parts_of(item):
+            yield from calls_in(part)
+
+
 def count_bodies(items: Iterable[Item]) -> int:
     """How many conditional nodes a graph of some items has."""
     count = 0

@@ -8,6 +8,7 @@ import numpy as np
 from fgrad.backends.cuda.calls import KernelCall, LibraryPlan, addresses
 from fgrad.backends.cuda.nvrtc import compile_source
 from fgrad.backends.cuda.prelude import with_prelude
+from tests.backends.cuda.on_card import _MOST_DYNAMIC_SHARED, _driver, check
 
 
 class Loaded:
@@ -77,8 +78,14 @@ class Arguments:
 
 
 def loaded(call):
-    """The function of a kernel."""
-    return _module(call.source).get_function(call.name)
+    """The function of a kernel, which may take as much shared memory as its call says."""
+    function = _module(call.source).get_function(call.name)
+    if call.shared_bytes > 48 << 10:
+        status = _driver().cuFuncSetAttribute(
+            ctypes.c_void_p(function.ptr), _MOST_DYNAMIC_SHARED, call.shared_bytes
+        )
+        check(status)
+    return function
 
 
 @functools.cache

@@ -21,14 +21,13 @@ class Emulated:
     """
 
     def __init__(self, kernels, build=build):
-        self.names = {}
-        texts = []
+        self.names, self.texts = {}, []
         for kernel in kernels:
             key = layout.key(kernel)
             if key not in self.names:
                 self.names[key] = f"kernel{len(self.names)}"
-                texts.append(source(kernel, self.names[key]))
-        self.text = with_prelude("\n".join(texts))
+                self.texts.append(source(kernel, self.names[key]))
+        self.text = with_prelude("\n".join(self.texts))
         self.shim = build and build(self.text)
 
     def run(self, kernel, buffers, *, last_first=False):

@@ -132,7 +132,7 @@ class FakeGpu:
         return 0
 
     def cuStreamBeginCapture_v2(self, stream, mode):
-        assert mode == 1, "only the thread's own work is captured strictly"
+        assert mode in (1, 2)  # the thread's own work strictly, or relaxed for a rehearsal
         self.capturing[stream] = (self._graph(), 0)
         return 0
 

@@ -2,12 +2,16 @@
 
 import ctypes
 import functools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from fgrad.backends.cuda.nvrtc import compile_source
+from fgrad.backends.cuda.prelude import with_prelude
 from tests.backends.cuda.emulated import GUARD, Emulated, check_guards
+from tests.shim import kernel_names
 
+PARTS = 8  # modules that the kernels of a test are divided among
 _MOST_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
 
@@ -21,13 +25,19 @@ def check(status):
 
 
 class Card:
-    """The kernels of one module, loaded on the current device."""
+    """The kernels of modules, loaded on the current device; they are compiled side by side."""
 
-    def __init__(self, source):
+    def __init__(self, *sources):
         import cupy
 
-        self._module = cupy.cuda.function.Module()
-        self._module.load(compile_source(source, cupy.cuda.Device().compute_capability))
+        arch = cupy.cuda.Device().compute_capability
+        with ThreadPoolExecutor() as pool:
+            codes = list(pool.map(lambda source: compile_source(source, arch), sources))
+        self._modules = {}
+        for source, code in zip(sources, codes, strict=True):
+            module = cupy.cuda.function.Module()
+            module.load(code)
+            self._modules |= dict.fromkeys(kernel_names(source), module)
 
     def run(self, name, grid, block, shared_bytes, args, *, last_first=False):
         """Launch a kernel and wait for it; arrays are copied there and back.
@@ -40,7 +50,7 @@ class Card:
         there = {key: cupy.asarray(surrounded(x)) for key, x in arrays.items()}
         values = [self._value(x, there) for x in args]
         params = (ctypes.c_void_p * max(1, len(values)))(*map(ctypes.addressof, values))
-        function = ctypes.c_void_p(self._module.get_function(name).ptr)
+        function = ctypes.c_void_p(self._modules[name].get_function(name).ptr)
         if shared_bytes > 48 << 10:
             check(_driver().cuFuncSetAttribute(function, _MOST_DYNAMIC_SHARED, shared_bytes))
         stream = ctypes.c_void_p(cupy.cuda.get_current_stream().ptr)
@@ -68,4 +78,6 @@ class OnCard(Emulated):
     """Kernels of one module on a card, as `Emulated` has them on the CPU."""
 
     def __init__(self, kernels):
-        super().__init__(kernels, build=Card)
+        super().__init__(kernels, build=None)
+        parts = [self.texts[k::PARTS] for k in range(min(PARTS, len(self.texts)))]
+        self.shim = Card(*(with_prelude("\n".join(part)) for part in parts))

@@ -5,12 +5,11 @@ import random
 
 import numpy as np
 import pytest
-from tests.backends.cuda.card_shim import OnCard
 
 import fgrad
 from fgrad import lax, nn
 from fgrad import numpy as fnp
-from fgrad.backends.cuda import layout
+from fgrad.backends.cuda import forms, layout
 from fgrad.backends.cuda.axes import tidy
 from fgrad.backends.cuda.code import source
 from fgrad.backends.cuda.forms import TILED, form_of
@@ -34,10 +33,12 @@ from fgrad.compile.plan import Loop, launches_of
 from fgrad.compile.run_plan import run_plan
 from fgrad.compile.verifier import check_kernel
 from tests.backends.cpu import kernels as known
+from tests.backends.cpu import random_kernels
 from tests.backends.cpu.random_kernels import Maker, random_kernel
 from tests.backends.cpu.test_render import same
 from tests.backends.cpu.test_scans import EXACT, ROUNDED, buffers_of, scan
 from tests.backends.cuda.emulated import Emulated, run_batch
+from tests.backends.cuda.on_card import OnCard
 from tests.backends.cuda.targets import CARD, SHIM
 from tests.compile.test_lower import plan_of
 
@@ -83,6 +84,18 @@ def drawn(kernel, *counts):
 @pytest.mark.parametrize("seed", range(4))
 def test_random_kernels(module_of, seed):
     made = [random_kernel(random.Random(100 * seed + i)) for i in range(40)]
+    module = module_of([kernel for kernel, _ in made])
+    for kernel, buffers in made:
+        agree(module, kernel, buffers)
+
+
+def test_random_kernels_whose_threads_hold_much_of_a_row(module_of, monkeypatch):
+    monkeypatch.setattr(forms, "_BUSY", 4096)  # as if few threads kept a device busy
+    monkeypatch.setattr(random_kernels, "SIZES", (1, 2, 3, 5, 16, 70, 300))
+    monkeypatch.setattr(random_kernels, "LAST", (1, 2, 8, 16, 33, 70, 300, 1100, 4096))
+    monkeypatch.setattr(random_kernels, "LIMIT", 60_000)
+    made = [random_kernel(random.Random(4100 + i)) for i in range(30)]
+    assert sum(form_of(tidy(kernel)).items > 1 for kernel, _ in made) > 3
     module = module_of([kernel for kernel, _ in made])
     for kernel, buffers in made:
         agree(module, kernel, buffers)
@@ -314,6 +327,7 @@ def test_batches_are_of_one_key_and_fit_the_parameters_of_a_launch():
 # Programs
 
 X = np.random.default_rng(3).normal(size=(6, 40)).astype(np.float32)
+MANY = np.random.default_rng(5).normal(size=(2120, 136)).astype(np.float32)
 IMAGE = np.random.default_rng(4).normal(size=(2, 8, 6, 6)).astype(np.float32)
 Y = (100 * X).astype(np.int32)
 INDEX = np.array([3, 0, 5, 5, 2])
@@ -338,6 +352,7 @@ def placed(x, k):
 PROGRAMS = {
     "softmax": (backward(lambda x: nn.softmax(x) * x), X),
     "layer norm": (backward(nn.layer_norm), X, X[0], X[1]),
+    "layer norm of many rows": (backward(nn.layer_norm), MANY, MANY[0], MANY[1]),
     "rms norm": (backward(nn.rms_norm), X, X[0]),
     "group norm": (backward(lambda x: nn.silu(nn.group_norm(x, 4))), IMAGE),
     "loss": (backward(lambda x: nn.cross_entropy(x, np.arange(6))), X),

@@ -35,7 +35,7 @@ def assert_near(found, want, terms, dtype):
 
 
 @pytest.mark.parametrize("case", CONV.spec.cases, ids=lambda c: c.name or c.shapes)
-@pytest.mark.parametrize("name", CONV.spec.dtypes)
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "complex128"])
 def test_kernels_agree_with_the_reference(case, name):
     problem = example_of(CONV, case, dtype_named(name))
     plan, _ = lowered(observed_call(problem), *problem.args)

@@ -175,7 +175,7 @@ def test_less_precision_gives_less_only_when_asked():
         errors[precision] = np.abs(out - want).max() / np.abs(want).max()
     assert errors[None] < 1e-6
     assert 1e-5 < errors["high"] < 2e-3
-    assert errors["high"] < errors["bfloat16"] < 2e-2
+    assert errors["high"] <= errors["bfloat16"] < 2e-2  # the library may multiply more exactly
 
 
 @pytest.mark.gpu

@@ -1,5 +1,6 @@
 """Executables on what CuPy and the driver are asked for, faked over host memory."""
 
+import types
 import weakref
 
 import numpy as np
@@ -11,7 +12,7 @@ from fgrad import lax
 from fgrad.backends.cuda import arena, compiler, cupy_device, nvrtc
 from fgrad.backends.cuda.compiler import made_for
 from fgrad.backends.cuda.executable import Target
-from fgrad.core import evaluate
+from fgrad.core import evaluate, homes
 from fgrad.core.transforms.stage import hoist
 from fgrad.errors import (
     ArgumentError,
@@ -38,7 +39,9 @@ def gpu(monkeypatch):
     found.target = Target(
         code, lambda step: None, cupy_device.device_of, lambda op, dtype: True, lambda _: False
     )
+    before = list(evaluate._after_waiting)
     yield found
+    evaluate._after_waiting[:] = before[:-1]  # of that device
     arena.clear()
     cupy_device._device.cache_clear()
 
@@ -196,3 +199,27 @@ def test_a_failed_check_is_raised_by_who_waits(arrays, gpu):
         with pytest.raises(IndexOutOfBoundsError, match=r"gather: .*test_cupy_device.py"):
             evaluate.waited()
         evaluate.waited()
+
+
+def test_what_a_function_closes_over_is_moved_to_the_device_once(arrays, gpu, monkeypatch):
+    platform = types.SimpleNamespace(index_of=lambda b: 0, home_of=lambda bs: None)
+    monkeypatch.setitem(homes.platforms, "cupy", lambda: platform)
+    uploads = []
+    array = gpu.array
+    monkeypatch.setattr(gpu.cupy, "array", lambda x, **words: uploads.append(x) or array(x))
+    monkeypatch.setattr(gpu.cupy, "asarray", gpu.cupy.array, raising=False)
+    w = normal(4, 5)
+    compiled = fg.jit(lambda x: x * w)
+    x = arrays(normal(4, 5))
+    for _ in range(4):
+        np.testing.assert_allclose(compiled(x)._data.host, x._data.host * w)
+    assert sum(u.shape == w.shape for u in uploads) == 1
+
+
+def test_an_error_of_a_wait_names_the_programs_that_ran_before(arrays, gpu):
+    fg.jit(lambda x: fnp.sin(x) * 2)(arrays(normal(4)))
+    error = RuntimeError("cudaErrorIllegalAddress")
+    evaluate.waited(error)
+    (note,) = error.__notes__
+    assert "test_cupy_device.py" in note
+    assert "FGRAD_CHECK=1" in note

@@ -105,9 +105,10 @@ def test_registry_programs_give_the_numbers_of_eager_rules(prim, execute):
         (own if kernels else run_library)(step, plan, memory)
 
     for problem in problems(prim):
-        plan = lowered(observed_call(problem), *problem.args, supports=supports)[0]
-        want = run_plan(plan, problem.args)
-        for a, b in zip(run_plan(plan, problem.args, library=library), want, strict=True):
+        plan, consts = lowered(observed_call(problem), *problem.args, supports=supports)
+        inputs = [*consts, *problem.args]
+        want = run_plan(plan, inputs)
+        for a, b in zip(run_plan(plan, inputs, library=library), want, strict=True):
             assert a.dtype == b.dtype
             if a.dtype.kind in "iub":
                 np.testing.assert_array_equal(a, b)
@@ -116,4 +117,4 @@ def test_registry_programs_give_the_numbers_of_eager_rules(prim, execute):
             eps = 2.0**-7 if a.dtype.itemsize == 2 and a.dtype != np.float16 else (
                 np.finfo(a.dtype).eps
             )  # fmt: skip
-            np.testing.assert_allclose(a.astype(wide), b.astype(wide), rtol=16 * eps, atol=16 * eps)
+            np.testing.assert_allclose(a.astype(wide), b.astype(wide), rtol=64 * eps, atol=64 * eps)

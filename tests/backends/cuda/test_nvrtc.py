@@ -178,3 +178,16 @@ def test_the_compiler_itself_names_the_kernel(tmp_path):
     bad = TWO.replace("x[0] = 2", "x[0] = fg_shl(x[0], x[1])")
     with pytest.raises(CompilationError, match=r"kernel second:\nprelude\(\d+\): error: "):
         compile_source(with_prelude(bad), "90", cache=ObjectCache(tmp_path))
+
+
+@needs_nvrtc
+def test_code_rounds_each_operation_and_keeps_denormal_numbers(tmp_path):
+    """As PTX, which an architecture that NVRTC does not know yet gets."""
+    body = "out[0] = fg_add(fg_mul(x[0], x[1]), x[2]); out[1] = fg_div(x[0], fg_sqrt(x[1]));"
+    source = with_prelude(f'extern "C" __global__ void f(float* x, float* out) {{ {body} }}')
+    text = compile_source(source, "999", cache=ObjectCache(tmp_path)).decode()
+    for instruction in ("mul.rn.f32", "add.rn.f32", "div.rn.f32", "sqrt.rn.f32"):
+        assert instruction in text or instruction.replace(".rn", "") in text
+    assert "fma" not in text
+    assert ".ftz" not in text
+    assert ".approx" not in text

@@ -2,16 +2,20 @@
 
 import ctypes
 import shutil
+import sys
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 from fgrad import lax
-from fgrad.backends.cuda import cublas, products
+from fgrad.backends.cuda import cublas, products, tuning
 from fgrad.backends.cuda.calls import ForeignCall, KernelCall
+from fgrad.backends.object_cache import ObjectCache
 from fgrad.compile.plan import Added, Library, View, contiguous
 from fgrad.compile.run_plan import seen
+from fgrad.core import config
 from fgrad.core.errors import LibraryError
 from fgrad.core.ir import Eqn
 from tests.backends.cuda.fake_cublas import FakeLibrary
@@ -109,8 +113,9 @@ def test_floats_are_multiplied_by_the_library(shapes, dtype, library):
     assert len(foreign) == (0 not in (*x.shape, *y.shape))
 
 
-@pytest.mark.parametrize("shapes", SHAPES, ids=str)
-@pytest.mark.parametrize("dtype", OWN)
+@pytest.mark.parametrize(
+    ("shapes", "dtype"), [*((SHAPES[4], d) for d in OWN), *((s, "int32") for s in SHAPES)], ids=str
+)
 def test_integers_are_multiplied_by_a_kernel(shapes, dtype):
     x, y = (numbers(s, dtype, i) for i, s in enumerate(shapes[:2]))
     out, plan = computed(step_of(x, y, shapes[2]), x, y)
@@ -210,6 +215,34 @@ def test_no_algorithm_may_add_parts_in_any_order(monkeypatch):
     assert [a.algorithm.data[0] - 1000 for a in product.algorithms] == [2, 0]
     assert fake.preferences[3] == 2
     assert fake.preferences[1] == plan.workspace_bytes
+
+
+def test_algorithms_are_timed_once_where_the_user_asks(monkeypatch, tmp_path):
+    install(monkeypatch, FakeLibrary(schemes=(0, 2)))
+    runtime = SimpleNamespace(
+        getDevice=lambda: 0, getDeviceProperties=lambda _device: {"name": b"a card"}
+    )
+    cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=runtime))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(tuning, "_choices", lambda: ObjectCache(tmp_path))
+    timed = []
+
+    def timer(_run, sizes):
+        assert sizes == (2 * 3 * 4, 3 * 2 * 4, 2 * 2 * 4, plan.workspace_bytes)
+        return lambda algorithm: timed.append(algorithm) or (2.0, 1.0)[algorithm]
+
+    monkeypatch.setattr(tuning, "timer", timer)
+    x = np.ones((2, 3), np.float32)
+    step = step_of(x, x.T.copy(), MATMUL)
+    with config.autotune(True):
+        plan = products.plan(step, step.inputs)
+    for _ in range(2):
+        product = plan.calls[0].make()
+        assert product._algorithm.data[0] == product.algorithms[1].algorithm.data[0]
+    assert sorted(set(timed)) == [0, 1]
+    assert len(timed) == 2 * tuning._RUNS
+    untuned = products.plan(step, step.inputs).calls[0].make()
+    assert untuned._algorithm.data[0] == untuned.algorithms[0].algorithm.data[0]
 
 
 def test_a_refusal_names_status_shapes_and_dtypes(monkeypatch):

@@ -82,3 +82,42 @@ def test_svd_of_what_is_not_finite_gives_nan(execute):
     for part in found:
         assert np.isnan(part[1]).all()
         assert np.isfinite(part[0]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2, 2), (2, 3, 3), (9, 9), (30, 30)], ids=str)
+def test_eig(shape, dtype, execute):
+    x = matrices(shape, dtype)
+    params = {"compute_left_eigenvectors": True, "compute_right_eigenvectors": True}
+    (w, left, right), (values, *_) = run(execute, "eig", (x,), **params)
+    wide, scale = x.astype("D"), np.abs(values).max()
+    tolerance = 30 * scale  # of what is not normal, eigenvalues depend on
+    assert small(wide @ right - right * w[..., None, :], tolerance, dtype)
+    assert small(adjoint(left) @ wide - w[..., :, None] * adjoint(left), tolerance, dtype)
+    for v in (left, right):
+        assert small(np.linalg.norm(v, axis=-2) - 1, 1, dtype)
+        greatest = np.take_along_axis(v, np.abs(v).argmax(-2)[..., None, :], -2)
+        assert small(greatest.imag, 1, dtype)
+        assert (greatest.real > 0).all()
+    found, wanted = (np.sort_complex(np.round(v.reshape(-1).astype("D"), 4)) for v in (w, values))
+    np.testing.assert_allclose(found, wanted, atol=2e-3)
+
+
+def test_eigenvalues_alone_of_matrices_that_are_hard(execute):
+    params = {"compute_left_eigenvectors": False, "compute_right_eigenvectors": False}
+    cycle = np.roll(np.eye(8), 1, 0)  # its shifts are all 0
+    jordan = np.eye(5) + np.diag(np.ones(4), 1)
+    for x, tolerance in ((cycle, 1e-13), (jordan, 1e-2), (np.zeros((4, 4)), 0), (np.eye(3), 0)):
+        (w,), (values,) = run(execute, "eig", (x,), **params)
+        for value in values:
+            assert np.abs(w - value).min() <= tolerance
+        assert abs(w.sum() - np.trace(x)) <= 1e-12
+
+
+def test_eig_of_what_is_not_finite_gives_nan(execute):
+    x = np.stack([np.eye(3), np.full((3, 3), np.nan)])
+    params = {"compute_left_eigenvectors": False, "compute_right_eigenvectors": True}
+    (w, v), _ = run(execute, "eig", (x,), **params)
+    for part in (w, v):
+        assert np.isnan(part[1]).all()
+        assert np.isfinite(part[0]).all()
