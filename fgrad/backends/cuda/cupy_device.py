@@ -90,6 +90,7 @@ class CupyDevice:
         self._is_dense = attrgetter("_c_contiguous" if quick else "flags.c_contiguous")
         self.stream: Callable[[], Any] = cupy.cuda.get_current_stream
         self.empty: Callable[..., Any] = cupy.empty
+        self.address: Callable[[Any], int] = _address
         self._pinned = cupy.cuda.alloc_pinned_memory(8)
         self._word = np.frombuffer(self._pinned, np.int64, 1)
         self._word[0] = 0
@@ -159,10 +160,6 @@ class CupyDevice:
         known = set(map(sys.getrefcount, data)), set(map(sys.getrefcount, memory))
         return known == _of_one(self.xp)
 
-    def address(self, array: Any) -> int:
-        """Where the first element of an array lies."""
-        return int(array.data.ptr)
-
     def view(
         self, address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any]
     ) -> Any:
@@ -209,6 +206,13 @@ class CupyDevice:
             function.handle.ptr, *function.grid, *function.block, function.shared, stream.ptr,
             arguments.params, 0,
         )  # fmt: skip
+
+    def launcher(self, function: Function, arguments: Arguments) -> Callable[[Any], object]:
+        """What queues a kernel, again and again, with the arguments as they are then."""
+        shape = (*function.grid, *function.block, function.shared)
+        queue = functools.partial(self._launch, function.handle.ptr, *shape)
+        params = arguments.params
+        return lambda stream: queue(stream.ptr, params, 0)
 
     def rehearse(self, queue: Callable[[Any], None]) -> None:
         """Queue work on a stream and forget it, so that libraries load what a capture may not."""

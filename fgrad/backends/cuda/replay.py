@@ -6,7 +6,7 @@ addresses, a few of them. Only what changed since the last replay is replaced.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -57,10 +57,14 @@ class Queue:
         device: The device.
         support: Its functions that set conditions.
         checked: Whether each item is waited for, so that an error names the one that failed.
+
+    Attributes:
+        restless: Whether a segment has begun to be `is_restless` since this was reset.
     """
 
     def __init__(self, device: Device, support: Support, checked: bool = False) -> None:
         self.device, self._support, self.checked = device, support, checked
+        self.restless = False
         self._arguments: dict[Launch, Arguments] = {}
 
     def arguments(self, item: Launch, bases: Sequence[int]) -> Arguments:
@@ -237,6 +241,10 @@ class Segment:
         self._key = itemgetter(*self.fixed)
         branching = any(map(is_branching, items))
         self._small = len(items) <= _FEW and not branching
+        self._ready: list[tuple[Launch, Arguments, Callable[[Stream], object]]] | None = None
+        self._filled: Sequence[int] = ()
+        plain = all(isinstance(item, Launch) for item in items)
+        self._direct = self._small and plain and not queue.checked
         self._graphs: OrderedDict[Any, Captured] = OrderedDict()
         self._left, self._hits = _TRIES, 0
         self._ran = branching  # the host would have to wait for each condition
@@ -248,12 +256,40 @@ class Segment:
 
     def run(self, bases: Sequence[int], stream: Stream) -> None:
         """Queue all items."""
+        if self._direct:
+            self._launch(bases, stream)
+            return
         found = None if self._small or self._queue.checked else self.graph(bases)
         if found is None:
             self._queue.run(self.items, bases, stream)
             self._ran = True
         else:
             found.launch(bases, stream)
+
+    def _launch(self, bases: Sequence[int], stream: Stream) -> None:
+        """Queue items that are launches, with arguments that are kept."""
+        ready = self._ready
+        if ready is None or bases != self._filled:
+            ready = self._ready = self._fill(bases)
+            self._filled = bases
+        for item, _, queue in ready:
+            try:
+                queue(stream)
+            except Exception as error:
+                error.add_note(f"fgrad: in {about(item)}")
+                raise
+
+    def _fill(
+        self, bases: Sequence[int]
+    ) -> list[tuple[Launch, Arguments, Callable[[Stream], object]]]:
+        """The launches with their arguments, filled in."""
+        if self._ready is not None:
+            for item, arguments, _ in self._ready:
+                fill(arguments, item, bases)
+            return self._ready
+        launcher = self._queue.device.launcher
+        made = [(item, new_arguments(item, bases)) for item in self.items if type(item) is Launch]
+        return [(item, found, launcher(item.function, found)) for item, found in made]
 
     def captured(self, bases: Sequence[int]) -> Captured:
         """A new graph."""
@@ -270,6 +306,7 @@ class Segment:
                 self._left = min(self._left + 1, _TRIES)
         elif self._ran and self._left:
             self._left -= 1
+            self._queue.restless |= not self._left
             found = self._graphs[key] = self.captured(bases)
             if len(self._graphs) > _KEPT:
                 self._graphs.popitem(last=False)
