@@ -91,6 +91,7 @@ class CupyDevice:
         self.stream: Callable[[], Any] = cupy.cuda.get_current_stream
         self.empty: Callable[..., Any] = cupy.empty
         self.address: Callable[[Any], int] = _address
+        self.stream_key: Callable[[Any], Any] = attrgetter("ptr")
         self._pinned = cupy.cuda.alloc_pinned_memory(8)
         self._word = np.frombuffer(self._pinned, np.int64, 1)
         self._word[0] = 0
@@ -109,10 +110,6 @@ class CupyDevice:
                 self.xp.cuda.runtime.free(0)  # the driver's calls need the context that this makes
             self._thread.bound = True
         return _NOTHING if self._getting() == self._index else self._here
-
-    def stream_key(self, stream: Any) -> Any:
-        """What tells a stream from others."""
-        return stream.ptr
 
     def stream_pointer(self, stream: Any) -> int:
         """A stream as libraries take it."""
@@ -207,12 +204,14 @@ class CupyDevice:
             arguments.params, 0,
         )  # fmt: skip
 
-    def launcher(self, function: Function, arguments: Arguments) -> Callable[[Any], object]:
+    def launcher(
+        self, function: Function, arguments: Arguments, stream: Any
+    ) -> Callable[[], object]:
         """What queues a kernel, again and again, with the arguments as they are then."""
-        shape = (*function.grid, *function.block, function.shared)
-        queue = functools.partial(self._launch, function.handle.ptr, *shape)
-        params = arguments.params
-        return lambda stream: queue(stream.ptr, params, 0)
+        return functools.partial(
+            self._launch, function.handle.ptr, *function.grid, *function.block, function.shared,
+            stream.ptr, arguments.params, 0,
+        )  # fmt: skip
 
     def rehearse(self, queue: Callable[[Any], None]) -> None:
         """Queue work on a stream and forget it, so that libraries load what a capture may not."""

@@ -191,7 +191,9 @@ class Device(Protocol):
     def launch(self, function: Function, arguments: Arguments, stream: Stream) -> None:
         """Queue a kernel."""
 
-    def launcher(self, function: Function, arguments: Arguments) -> Callable[[Stream], object]:
+    def launcher(
+        self, function: Function, arguments: Arguments, stream: Stream
+    ) -> Callable[[], object]:
         """What queues a kernel, again and again, with the arguments as they are then."""
 
     def rehearse(self, queue: Callable[[Stream], None]) -> None:

@@ -115,6 +115,7 @@ class Instance:
         program: As given.
         queue: Queues its items.
         segments: Its pieces, each with whether it can become a graph.
+        only: The one that it has, which can; None for several.
         arena_bytes: The memory that it takes.
     """
 
@@ -128,6 +129,8 @@ class Instance:
         self.arena_bytes = tape.arena_bytes
         found = segments(tape.items, self.queue.device.conditional)
         self.segments = [(Segment(items, self.queue), captured) for captured, items in found]
+        alone = len(found) == 1 and found[0][0]
+        self.only = self.segments[0][0] if alone else None
 
     def settle(self) -> None:
         """Copy what libraries read to the arena from now on, if it lies elsewhere at each call."""
@@ -247,7 +250,7 @@ class Executable:
             given, bases = self._bound(program, device, slab, arrays)
             local.began = True
             device.recent.append(self.jaxpr)
-            instance.run(bases, stream)
+            (instance.only or instance).run(bases, stream)
         finally:
             if size:
                 arena.give(device, stream, slab)

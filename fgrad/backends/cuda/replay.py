@@ -226,7 +226,7 @@ class Segment:
 
     Args:
         items: The items.
-        queue: Queues them.
+        queue: Queues them, on one stream.
     """
 
     def __init__(self, items: Sequence[Item], queue: Queue) -> None:
@@ -241,10 +241,10 @@ class Segment:
         self._key = itemgetter(*self.fixed)
         branching = any(map(is_branching, items))
         self._small = len(items) <= _FEW and not branching
-        self._ready: list[tuple[Launch, Arguments, Callable[[Stream], object]]] | None = None
-        self._filled: Sequence[int] = ()
-        plain = all(isinstance(item, Launch) for item in items)
-        self._direct = self._small and plain and not queue.checked
+        self._launches = [item for item in items if isinstance(item, Launch)]
+        self._direct = self._small and len(self._launches) == len(items) and not queue.checked
+        self._ready: list[tuple[Callable[[], object], Launch]] = []  # with their arguments
+        self._filled: Sequence[int] = ()  # the bases that these hold
         self._graphs: OrderedDict[Any, Captured] = OrderedDict()
         self._left, self._hits = _TRIES, 0
         self._ran = branching  # the host would have to wait for each condition
@@ -257,7 +257,14 @@ class Segment:
     def run(self, bases: Sequence[int], stream: Stream) -> None:
         """Queue all items."""
         if self._direct:
-            self._launch(bases, stream)
+            if bases != self._filled:
+                self._fill(bases, stream)
+            for launch, item in self._ready:
+                try:
+                    launch()
+                except Exception as error:
+                    error.add_note(f"fgrad: in {about(item)}")
+                    raise
             return
         found = None if self._small or self._queue.checked else self.graph(bases)
         if found is None:
@@ -266,30 +273,15 @@ class Segment:
         else:
             found.launch(bases, stream)
 
-    def _launch(self, bases: Sequence[int], stream: Stream) -> None:
-        """Queue items that are launches, with arguments that are kept."""
-        ready = self._ready
-        if ready is None or bases != self._filled:
-            ready = self._ready = self._fill(bases)
-            self._filled = bases
-        for item, _, queue in ready:
-            try:
-                queue(stream)
-            except Exception as error:
-                error.add_note(f"fgrad: in {about(item)}")
-                raise
-
-    def _fill(
-        self, bases: Sequence[int]
-    ) -> list[tuple[Launch, Arguments, Callable[[Stream], object]]]:
-        """The launches with their arguments, filled in."""
-        if self._ready is not None:
-            for item, arguments, _ in self._ready:
-                fill(arguments, item, bases)
-            return self._ready
-        launcher = self._queue.device.launcher
-        made = [(item, new_arguments(item, bases)) for item in self.items if type(item) is Launch]
-        return [(item, found, launcher(item.function, found)) for item, found in made]
+    def _fill(self, bases: Sequence[int], stream: Stream) -> None:
+        """Have the launches take other addresses."""
+        queue = self._queue
+        made = [queue.arguments(item, bases) for item in self._launches]
+        if not self._ready:
+            launcher = queue.device.launcher
+            pairs = zip(self._launches, made, strict=True)
+            self._ready = [(launcher(item.function, a, stream), item) for item, a in pairs]
+        self._filled = bases
 
     def captured(self, bases: Sequence[int]) -> Captured:
         """A new graph."""

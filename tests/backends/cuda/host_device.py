@@ -149,8 +149,8 @@ class HostDevice:
         item = Launched(function.name, pointers, arguments.words, self.function(function.name))
         self.enqueue(item, stream)
 
-    def launcher(self, function, arguments):
-        return lambda stream: self.launch(function, arguments, stream)
+    def launcher(self, function, arguments, stream):
+        return lambda: self.launch(function, arguments, stream)
 
     def enqueue(self, item, stream):
         if stream in self.capturing:
