@@ -19,6 +19,7 @@ from fgrad.core.evaluate import WEAK, ArrayImpl
 
 _flags = attrgetter("_flags")
 _VARIANTS = 64  # combinations of flags that are remembered
+_FEW = 6  # arrays that are compared one by one, not list by list
 
 
 class Site:
@@ -64,7 +65,7 @@ class Site:
 class _Likeness:
     """Whether values are arrays of given types."""
 
-    __slots__ = ("_arrays", "_dtypes", "_kinds", "_known", "_shapes", "_weak")
+    __slots__ = ("_arrays", "_dtypes", "_few", "_kinds", "_known", "_shapes", "_weak")
 
     def __init__(self, leaves: Sequence[Any]) -> None:
         buffers = [x._data for x in leaves]
@@ -72,8 +73,21 @@ class _Likeness:
         self._shapes, self._dtypes = [b.shape for b in buffers], [b.dtype for b in buffers]
         self._weak = _weak(leaves)
         self._known = {tuple(map(_flags, leaves))}
+        weak = [x._flags & WEAK for x in leaves]
+        types = list(zip(self._kinds, self._shapes, self._dtypes, weak, strict=True))
+        self._few = types if len(types) <= _FEW else None
 
     def __call__(self, *leaves: Any) -> bool:
+        if self._few is not None:
+            if len(leaves) != len(self._few):
+                return False
+            for x, (kind, shape, dtype, weak) in zip(leaves, self._few, strict=True):
+                if type(x) is not ArrayImpl or x._flags & WEAK != weak:
+                    return False
+                data = x._data
+                if type(data) is not kind or data.shape != shape or data.dtype != dtype:
+                    return False
+            return True
         if list(map(type, leaves)) != self._arrays:
             return False
         buffers = [x._data for x in leaves]

@@ -88,6 +88,7 @@ class FakeGpu:
             function=types.SimpleNamespace(Module=lambda: Module(self)),
         )  # fmt: skip
         self.cupy.cuda, self.cupy.empty, self.cupy.array = cuda, self.empty, self.array
+        self.cupy.ndarray = Array
         return self.cupy
 
     def empty(self, shape, dtype):

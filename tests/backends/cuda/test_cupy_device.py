@@ -107,6 +107,26 @@ def test_donated_arrays_and_what_somebody_else_holds(gpu):
     del other
 
 
+def test_of_many_donated_arrays_only_those_are_copied_that_somebody_else_can_see(gpu):
+    def f(*xs):
+        return [x + 1 for x in xs]
+
+    xs = [normal(8) for _ in range(6)]
+    program = program_of(gpu, f, *xs, donated=range(6))
+    buffers = [on(gpu, x) for x in xs]
+    mine = list(map(id, buffers))
+    program.own(buffers, set(range(6)), 1)
+    assert list(map(id, buffers)) == mine
+    array, memory, pointer = buffers[0], buffers[1].data.mem, buffers[2].data
+    buffers[3].base = buffers[4]
+    program.own(buffers, {0, 1, 2, 3, 4}, 1)
+    kept = [k for k, x in enumerate(buffers) if id(x) == mine[k]]
+    assert kept == [4]
+    for x, y in zip(buffers, xs, strict=True):
+        np.testing.assert_array_equal(x.host, y)
+    del array, memory, pointer
+
+
 def test_host_arrays_follow_and_two_devices_are_refused(gpu):
     program = program_of(gpu, lambda x, y: x + y, normal(8), normal(8))
     x, y = normal(8), normal(8)

@@ -370,6 +370,24 @@ def test_under_check_each_step_is_waited_for_and_an_error_names_it():
     assert "test_executable.py" in note
 
 
+def test_an_error_of_a_launch_names_what_was_launched(kind):
+    run, _, device = program_of(lambda x: fnp.tanh(x) + 1, X, kind=kind)
+    x = device.upload(X)
+    run(x)
+
+    def refuse(function, arguments, stream):
+        raise RuntimeError("too many resources")
+
+    device.launch = refuse
+    with pytest.raises(RuntimeError, match="too many resources") as raised:
+        run(x)
+    (note,) = raised.value.__notes__
+    assert "tanh, asked for at" in note
+    assert "test_executable.py" in note
+    del device.launch
+    np.testing.assert_allclose(run(device.upload(2 * X))[0], np.tanh(2 * X) + 1, rtol=1e-6)
+
+
 def test_a_captured_program_can_be_looked_at():
     _, executable, device = program_of(lambda x, w: fnp.tanh(x @ w), X, W)
     graphs, (y,) = executable.capture(device.upload(X), device.upload(W))
