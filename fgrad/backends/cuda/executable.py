@@ -228,7 +228,8 @@ class Executable:
 
     def run(self, *arrays: Any) -> list[Any]:
         """Run on arrays of the right types."""
-        self._local.began = False
+        if self.taken:
+            self._local.began = False
         device = self._device_of(arrays)
         if device.is_current():
             return self._run_on(device, arrays)
@@ -248,7 +249,8 @@ class Executable:
         slab = arena.take(device, stream, size) if size else program.constants
         try:
             given, bases = self._bound(program, device, slab, arrays)
-            local.began = True
+            if self.taken:
+                local.began = True
             device.recent.append(self.jaxpr)
             (instance.only or instance).run(bases, stream)
         finally:
