@@ -180,9 +180,8 @@ class Jitted:
                 break
         else:
             return None
-        entry = site.entry
-        program = entry.program_for(site.kind)
-        if program is None or entry.jaxpr.key_uses is not None:
+        entry, program = site.entry, site.program or site.prepared()
+        if program is None:
             return None
         if entry.donated:
             inputs = (*entry.consts, *leaves)

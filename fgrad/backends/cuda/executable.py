@@ -230,15 +230,10 @@ class Executable:
         """Run on arrays of the right types."""
         if self.taken:
             self._local.began = False
-        device = self._device_of(arrays)
-        if device.is_current():
-            return self._run_on(device, arrays)
-        with device.current():
-            return self._run_on(device, arrays)
-
-    def _run_on(self, device: Device, arrays: Sequence[Any]) -> list[Any]:
-        """Run on a device, which is current."""
-        local = self._local
+        device, local = self._device_of(arrays), self._local
+        if not device.is_current():
+            with device.current():
+                return self.run(*arrays)
         stream = device.stream()
         instance = local.instances.get((device.key, device.stream_key(stream)))
         if instance is None:

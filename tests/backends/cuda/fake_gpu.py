@@ -35,6 +35,9 @@ class Array:
     def copy(self):
         return Array(self.host.copy())
 
+    def get(self):
+        return self.host.copy()
+
 
 class Stream:
     numbers = itertools.count(0x1000, 8)

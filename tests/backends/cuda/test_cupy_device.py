@@ -186,6 +186,25 @@ def test_jit_compiles_for_arrays_of_cupy_and_donates_them(arrays, gpu):
     assert compiled.cache_info().misses == 1
 
 
+def test_calls_with_few_arrays_are_told_apart(arrays, gpu):
+    compiled = fg.jit(lambda *xs: sum(fg.tree.leaves(xs)) * 2)
+    a, b, c = normal(4), normal(4), normal(5)
+    wide = a.astype(np.float64)
+    x, y, z, w = map(arrays, (a, b, c, wide))
+    weak = evaluate.ArrayImpl(on(gpu, a), evaluate.WEAK)
+    for args, want in 2 * (
+        [((x,), a)] * 3 + [((x, y), a + b), ((z,), c), (([x],), a), ((x, [y]), a + b),
+        ((w,), wide), ((weak,), a), ((), 0)]
+    ):  # fmt: skip
+        found = compiled(*args)
+        data = getattr(found._data, "host", found._data)
+        np.testing.assert_allclose(data, 2 * want, rtol=1e-6)
+        if args:
+            assert data.dtype == want.dtype
+            assert found.weak_type == (args[0] is weak)
+    assert compiled.cache_info().misses == 8
+
+
 def test_lower_shows_the_program_of_the_library_that_the_arguments_belong_to(arrays, gpu):
     f = fg.jit(lambda x: fnp.sum(fnp.tanh(x), axis=0))
     x = normal(4, 5)
