@@ -3,6 +3,7 @@
 import types
 import weakref
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -131,6 +132,12 @@ def test_host_arrays_follow_and_two_devices_are_refused(gpu):
     program = program_of(gpu, lambda x, y: x + y, normal(8), normal(8))
     x, y = normal(8), normal(8)
     np.testing.assert_allclose(program.run(on(gpu, x), y)[0].host, x + y)
+    half = y.astype(ml_dtypes.bfloat16)  # which has no `data`
+    assert cupy_device.device_of([half, on(gpu, x)]) is gpu.device
+    (a, b), places = gpu.device.bound([half, held := on(gpu, x)])
+    np.testing.assert_array_equal(a.host, half)
+    assert b is held
+    assert places == [a.data.ptr, b.data.ptr]
     far = on(gpu, y)
     far.data.device_id = 1
     with pytest.raises(ArgumentError, match="cuda:0, cuda:1"):
