@@ -5,7 +5,7 @@ before, and the time of running is subtracted. Cold means that all caches on the
 JAX keeps none. Peak memory is what arrays and programs take at most, over the parameters.
 
 Needs a GPU, CuPy, JAX and PyTorch. `--save` writes `results/gpu_compiling.json`; for the other
-options see `peers.py`.
+options see `peers.py`. With `--small` the processes of a step run side by side.
 """
 
 import json
@@ -15,7 +15,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from models import CONVERT, MODELS, stepper
@@ -99,19 +101,24 @@ def _row(title: str, unit: str, values: dict[str, float], target: str) -> dict[s
     return {"row": title, unit: values, "fgrad / peer": ratios, "target": target}
 
 
+def _runs(name: str, library: str) -> list[dict[str, float]] | Exception:
+    """A cold process, and one with the caches of the first where the library has any."""
+    warm = library == "fgrad" or (library == "torch.compile" and not SMALL)
+    try:
+        with tempfile.TemporaryDirectory() as cache:
+            return [_fresh(name, library, cache) for _ in range(1 + warm)]
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        if library == "fgrad":
+            raise
+        return error
+
+
 def compiling(name: str) -> list[dict[str, Any]]:
     """The rows of a step."""
-    found: dict[str, list[dict[str, float]]] = {}
-    left_out = {}
-    for library in ("fgrad", "jax", "torch.compile", "torch"):
-        cold_only = library in ("jax", "torch")
-        try:
-            with tempfile.TemporaryDirectory() as cache:
-                found[library] = [_fresh(name, library, cache) for _ in range(2 - cold_only)]
-        except (RuntimeError, subprocess.TimeoutExpired) as error:
-            if library == "fgrad":
-                raise
-            left_out[library] = first_line(error)
+    libraries = ("fgrad", "jax", "torch.compile", *(["torch"] * (name in _MEMORY and not CPU)))
+    with ThreadPoolExecutor(len(libraries) if SMALL else 1) as pool:
+        done = dict(zip(libraries, pool.map(partial(_runs, name), libraries), strict=True))
+    found = {k: v for k, v in done.items() if not isinstance(v, Exception)}
 
     def values(key: str, run: int = 0) -> dict[str, float]:
         return {k: v[min(run, len(v) - 1)][key] for k, v in found.items()}
@@ -127,8 +134,8 @@ def compiling(name: str) -> list[dict[str, Any]]:
     rows[0]["first function of a process, ms"] = made("start")
     if name in _MEMORY and not CPU:
         rows.append(_row(f"peak memory: {name} step", "bytes", values("bytes"), _MEMORY[name]))
-    if left_out:
-        rows[0]["left out"] = left_out
+    if len(found) < len(done):
+        rows[0]["left out"] = {k: first_line(done[k]) for k in done.keys() - found.keys()}
     return rows
 
 

@@ -22,6 +22,7 @@ from peers import (
     jnp,
     normal,
     np,
+    of_halves,
     ours,
     torch,
 )
@@ -213,6 +214,7 @@ def gpt() -> Model:
         name: lambda p, x, y, ops=ops: gpt_loss(ops, sizes.heads, p, x, y)
         for name, ops in GPT_OPERATIONS.items()
     }
+    losses["jax"] = of_halves(losses["jax"])
     return Model(gpt_params(sizes), batch(sizes.batch), batch(sizes.batch - 1), losses, 0.01)
 
 
@@ -225,7 +227,7 @@ def flux() -> Model:
     sizes = narrow if SMALL else wide
     losses = {
         "fgrad": our_loss(sizes),
-        "jax": peer_loss(JaxOps, sizes),
+        "jax": of_halves(peer_loss(JaxOps, sizes)),
         "torch": peer_loss(TorchOps, sizes),
     }
     return Model(params_of(sizes), tokens_of(sizes, 1), tokens_of(sizes, 2), losses, None)
@@ -256,7 +258,7 @@ def stepper(model: Model, library: str) -> Callable[..., Any]:
     lib, loss = {"fgrad": fg, "jax": jax}[library], model.losses[library]
     if model.decay is None:
         params = CONVERT[library](model.params)
-        everything = tuple(range(1 + len(model.data)))
+        everything = 0, *(i + 1 for i, x in enumerate(model.data) if _is_float(x))
         run = lib.jit(lib.value_and_grad(loss, argnums=everything))
         return lambda *batch: run(params, *batch)
     update, state = {"fgrad": _our_adamw, "jax": _jax_adamw}[library](model)
@@ -274,6 +276,10 @@ def stepper(model: Model, library: str) -> Callable[..., Any]:
         return value
 
     return call
+
+
+def _is_float(x: Any) -> bool:
+    return x.dtype.kind not in "iu"
 
 
 def _our_adamw(model: Model) -> Any:
@@ -307,9 +313,9 @@ def _torch_gradient(model: Model, loss: Callable[..., Any]) -> Callable[..., Any
     params = in_torch(model.params, grad=True)
 
     def call(*batch: Any) -> Any:
-        batch = [x.detach().requires_grad_() for x in batch]
+        batch = [x.detach().requires_grad_(x.is_floating_point()) for x in batch]
         value = loss(params, *batch)
-        inputs = (params, *batch)
+        inputs = (params, *(x for x in batch if x.requires_grad))
         gradients = torch.autograd.grad(value, jax.tree.leaves(inputs))
         return value, jax.tree.unflatten(jax.tree.structure(inputs), gradients)
 

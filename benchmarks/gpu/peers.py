@@ -40,8 +40,8 @@ if os.environ.get("FGRAD_BENCH_CPU") != "1":
 
 __all__ = [
     "CPU", "SMALL", "Row", "captured", "compiled", "fg", "first_line", "fnp", "forward_backward",
-    "idle", "in_jax", "in_torch", "jax", "jnp", "measure_all", "normal", "np", "ours", "torch",
-    "versions",
+    "idle", "in_jax", "in_torch", "jax", "jnp", "measure_all", "normal", "np", "of_halves", "ours",
+    "torch", "versions",
 ]  # fmt: skip
 CPU = os.environ.get("FGRAD_BENCH_CPU") == "1"
 SMALL = "--small" in sys.argv
@@ -79,6 +79,16 @@ def ours(tree: Any) -> Any:
 def in_jax(tree: Any) -> Any:
     """NumPy arrays as arrays of JAX."""
     return jax.tree.map(jnp.asarray, tree)
+
+
+def of_halves(f: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of JAX on bfloat16, whose products need not ask for full float32."""
+
+    def run(*args: Any) -> Any:
+        with jax.default_matmul_precision("default"):
+            return f(*args)
+
+    return run
 
 
 def in_torch(tree: Any, *, grad: bool = False) -> Any:
@@ -195,7 +205,7 @@ class Row:
                 continue
             shapes = [x.shape for x in found], [x.shape for x in want]
             assert shapes[0] == shapes[1], f"{name}: {shapes[0]}, fgrad: {shapes[1]}"
-            self.differences[name] = max(map(_difference, found, want))
+            self.differences[name] = float(np.max([*map(_difference, found, want)]))
         off = {k: f"{e:.2g}" for k, e in self.differences.items() if not e < self.tolerance}
         assert not off, f"they differ from fgrad by more than {self.tolerance}: {off}"
 
@@ -328,10 +338,11 @@ def measure_all(name: str, makers: Mapping[str, Callable[[], Row | list[Any]]]) 
         makers: What `--only` looks at → what makes a row or several, or what they measure.
     """
     wanted = sys.argv[sys.argv.index("--only") + 1].lower() if "--only" in sys.argv else ""
+    chosen = {title: make for title, make in makers.items() if wanted in title.lower()}
+    if not chosen:
+        sys.exit(f"no row is called {wanted!r}; there are {', '.join(makers)}")
     failed = []
-    for title, make in makers.items():
-        if wanted not in title.lower():
-            continue
+    for title, make in chosen.items():
         try:
             made = make()
             parts = [made] if isinstance(made, Row) else made

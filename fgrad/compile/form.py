@@ -17,9 +17,14 @@ _NUMBERING = frozenset((
     "y", "unroll",
 ))  # fmt: skip
 
+_MOST = 2**63  # integers are compared as int64
+
 
 class Shapeless(Exception):
-    """A program of which that is not told apart: it holds arrays, or functions of the user's."""
+    """A program of which that is not told apart.
+
+    It holds arrays, functions of the user's, or integers that no length can be.
+    """
 
 
 class Form:
@@ -100,6 +105,8 @@ class Form:
     def _value(self, value: Any) -> None:
         kind = type(value)
         if kind is int:
+            if not -_MOST <= value < _MOST:
+                raise Shapeless
             self.integers.append(value)
             self.skeleton.append(int)
         elif kind is tuple:

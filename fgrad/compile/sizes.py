@@ -88,7 +88,7 @@ class Sizes:
         if not found.hold(self._conditions):
             return None
         before = self._values
-        if any(values[i] != before[i] for i in self.fixed):
+        if not all(_is_same(values[i], before[i]) for i in self.fixed):
             return None
         # Sizes that a table told apart by their hashes must still be apart.
         olds: dict[Any, Any] = {}
@@ -237,6 +237,11 @@ def _is_free(x: Any) -> bool:
     if kind is dict:
         return all(_is_free(k) and _is_free(v) for k, v in x.items())
     return is_dataclass(x) and all(_is_free(getattr(x, f.name)) for f in fields(x))
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """Whether two numbers are one; 0.0 is not -0.0."""
+    return a == b if type(a) is int else np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
 def _item(value: Any, dtype: Any) -> Any:

@@ -98,3 +98,11 @@ def test_positions_along_other_axes_survive_a_cut():
     assert len(kernel.outer) == 1
     expected = x * b + np.arange(7, dtype="f")
     np.testing.assert_array_equal(fg.jit(f)(x, b)[0], expected)
+
+
+def test_what_is_filled_in_keeps_its_sign():
+    def f(x):
+        one, other = (fnp.pad(x, 2, constant_values=v) for v in (0.0, -0.0))
+        return 1 / one - 1 / other
+
+    np.testing.assert_array_equal(fg.jit(f)(X), np.pad(0 * X, 2, constant_values=np.inf))

@@ -238,6 +238,36 @@ def test_literals_that_count_elements_follow_the_size() -> None:
     assert jitted.cache_info().replays == 2
 
 
+def _with_zero(f: Callable[[Any, float], Any]) -> Any:
+    """A function whose Python takes 0.0, -0.0 or 1.0, by the length of its argument."""
+    return lambda x: f(x, (0.0, -0.0, 1.0)[x.shape[0] % 3])
+
+
+SIGNED = {
+    "fill": lambda x, v: fnp.pad(x, 2, constant_values=v),
+    "part of a complex number": lambda x, v: x * complex(v, 1) + 1j * v,
+    "two factors": lambda x, v: (x * v, x * -v),
+}
+
+
+@pytest.mark.parametrize("name", SIGNED)
+def test_zeros_are_told_apart_by_their_signs(name: str) -> None:
+    f = _with_zero(SIGNED[name])
+    jitted = fg.jit(f)
+    for n in (42, 40, 43, 45, 46, 47, 48, 49):
+        x = _normal(n)
+        assert _bits(jitted(x)) == _anew(f, (x,)), f"size {n}"
+    assert jitted.cache_info().replays
+
+
+def test_integers_longer_than_int64_are_no_lengths() -> None:
+    most = 2**64 - 1
+    with fg.enable_x64(True):
+        jitted = fg.jit(lambda x: fnp.take(x, [1, 99], mode="fill", fill_value=most))
+        for n in (40, 36):
+            assert jitted(np.arange(n, dtype=np.uint64)).tolist() == [1, most]
+
+
 def test_programs_of_other_lines_are_not_taken_for_each_other() -> None:
     assert _replays(lambda x: fnp.exp(x), (_normal(40),)) == 0
     assert _replays(lambda x: fnp.exp(x), (_normal(36),)) == 0

@@ -121,8 +121,8 @@ class Body:
     def const(self, value: Any, dtype: DType) -> int:
         """A number; one that depends on sizes stays what it is made of."""
         if isinstance(value, AnySize):
-            number = value.number(dtype)
-            return self._emit(("size", number, dtype), Const(number, dtype), False)
+            number = value.number(dtype)  # told apart by what it is made of: 0.0 equals -0.0
+            return self._emit(("size", repr(number), dtype), Const(number, dtype), False)
         value = dtype.type(value).item()
         return self._emit(("const", repr(value), dtype), Const(value, dtype), False)
 

@@ -245,7 +245,8 @@ class _Writer:
         """The computed value of an element."""
         if type(atom) is not Var:
             return self._literal(atom)  # type: ignore[arg-type]
-        key = (atom, tuple(index), bounds, fill)
+        kind = None if fill is None else repr(fill)  # zeros have a sign
+        key = (atom, tuple(index), bounds, kind)
         found = self.known.get(key)
         if found is None:
             found = self.known[key] = self._value(atom, tuple(index), bounds, fill)
