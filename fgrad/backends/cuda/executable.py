@@ -321,16 +321,18 @@ class Executable:
             given: The inputs that the caller gives away.
             references: How many it has to each, the list among them.
         """
-        if self.taken.issubset(given):  # look at all of them at once: mostly they are
-            chosen = [arrays[i] for i in self.taken]
-            known = set(map(sys.getrefcount, chosen)) == {references + _OF_LISTED}
-            if known and self._device_of(chosen[:1]).are_sole(chosen):
-                return
-            del chosen
+        free = self.taken.intersection(given)
+        chosen = [arrays[i] for i in free]  # looked at all at once: mostly they are the caller's
+        known = set(map(sys.getrefcount, chosen)) == {references + _OF_LISTED}
+        whole = known and self._device_of(chosen[:1]).are_sole(chosen)
+        del chosen
+        others = self.taken - free if whole else self.taken
+        if not others:
+            return
         device = self._device_of(arrays)
-        for i in self.taken:
+        for i in others:
             x = arrays[i]
-            sole = i in given and sys.getrefcount(x) == references + _OF_LOCAL
+            sole = i in free and sys.getrefcount(x) == references + _OF_LOCAL
             if not (sole and device.are_sole([x])):
                 with device.current():
                     arrays[i] = x.copy()

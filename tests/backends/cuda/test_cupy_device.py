@@ -118,6 +118,8 @@ def test_of_many_donated_arrays_only_those_are_copied_that_somebody_else_can_see
     mine = list(map(id, buffers))
     program.own(buffers, set(range(6)), 1)
     assert list(map(id, buffers)) == mine
+    program.own(buffers, set(range(5)), 1)
+    assert [id(x) == i for x, i in zip(buffers, mine, strict=True)] == [True] * 5 + [False]
     array, memory, pointer = buffers[0], buffers[1].data.mem, buffers[2].data
     buffers[3].base = buffers[4]
     program.own(buffers, {0, 1, 2, 3, 4}, 1)
