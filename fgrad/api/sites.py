@@ -74,7 +74,7 @@ class _Likeness:
         self._weak = _weak(leaves)
         self._known = {tuple(map(_flags, leaves))}
         weak = [x._flags & WEAK for x in leaves]
-        types = list(zip(self._kinds, self._shapes, self._dtypes, weak, strict=True))
+        types: list[Any] = list(zip(self._kinds, self._shapes, self._dtypes, weak, strict=True))
         self._few = types if len(types) <= _FEW else None
 
     def __call__(self, *leaves: Any) -> bool:
