@@ -62,15 +62,26 @@ def machine() -> dict[str, Any]:
     return {"platform": platform.platform(), "cpu": cpu, "python": platform.python_version()}
 
 
+def show(row: dict[str, Any]) -> None:
+    """Print a row of the table."""
+    unit = next(u for u in ("us", "ms", "bytes") if u in row)
+    digits = 3 if unit == "ms" else 1
+    cells = "  ".join(f"{k} {v:,.{digits}f} {unit}" for k, v in row[unit].items())
+    ratios = "  ".join(f"/{k} {v:.2f}" for k, v in row["fgrad / peer"].items())
+    sys.stdout.write(f"{row['row']:42} {cells}\n{'':42} {ratios}   target: {row['target']}\n")
+    sys.stdout.flush()
+
+
+def save(name: str, rows: list[dict[str, Any]], versions: dict[str, str]) -> None:
+    """Write a table to `results/`."""
+    RESULTS.mkdir(exist_ok=True)
+    data = {"machine": machine(), "versions": versions, "rows": rows}
+    (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+
+
 def report(name: str, rows: list[dict[str, Any]], versions: dict[str, str]) -> None:
     """Print the table; with ``--save`` write it to `results/`."""
     for row in rows:
-        unit = next(u for u in ("us", "ms", "bytes") if u in row)
-        digits = 3 if unit == "ms" else 1
-        cells = "  ".join(f"{k} {v:,.{digits}f} {unit}" for k, v in row[unit].items())
-        ratios = "  ".join(f"/{k} {v:.2f}" for k, v in row["fgrad / peer"].items())
-        sys.stdout.write(f"{row['row']:42} {cells}\n{'':42} {ratios}   target: {row['target']}\n")
+        show(row)
     if "--save" in sys.argv:
-        RESULTS.mkdir(exist_ok=True)
-        data = {"machine": machine(), "versions": versions, "rows": rows}
-        (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+        save(name, rows, versions)

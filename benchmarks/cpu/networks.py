@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import flux_block
 from peers import (
     THREADS,
     VERSIONS,
@@ -21,6 +20,7 @@ from peers import (
     report,
     torch,
 )
+from stream_blocks import JaxOps, Sizes, TorchOps, our_loss, params_of, peer_loss, tokens_of
 
 from fgrad import lax, nn
 
@@ -317,12 +317,13 @@ def step_of(name: str) -> Any:
 
 def flux() -> Row:
     """Gradients of a double-stream and a single-stream block in parameters and tokens."""
+    sizes = Sizes()
     return gradients(
         "FLUX blocks, one of each kind (width 256, 2 x 320 tokens), forward + backward",
-        flux_block.data(),
-        flux_block.ours,
-        flux_block.peers(flux_block.Jax),
-        flux_block.peers(flux_block.Torch),
+        (params_of(sizes), *tokens_of(sizes, 2)),
+        our_loss(sizes),
+        peer_loss(JaxOps, sizes),
+        peer_loss(TorchOps, sizes),
         "1.0x",
         1,
     )

@@ -1,27 +1,34 @@
 """Programs of fused kernels on a GPU: chains, row-wise operations, optimizer updates, dispatch.
 
-Needs a GPU, CuPy, JAX and PyTorch. `--save` writes `results/gpu_kernels.json`. `--small` takes
-inputs of a hundredth of the size, to see that all libraries compute the same.
+Needs a GPU, CuPy, JAX and PyTorch. `--save` writes `results/gpu_kernels.json`; for the other
+options see `peers.py`.
 """
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
-from peers import Row, captured, fg, fnp, in_jax, in_torch, jax, jnp, np, ours, report, torch
-from peers import versions as versions_of
+from peers import (
+    SMALL,
+    Row,
+    compiled,
+    fg,
+    fnp,
+    forward_backward,
+    in_jax,
+    in_torch,
+    jax,
+    jnp,
+    measure_all,
+    normal,
+    np,
+    ours,
+    torch,
+)
 
 from fgrad import nn, optim
 
 F = torch.nn.functional
-SMALL = "--small" in sys.argv
-RNG = np.random.default_rng(0)
-
-
-def normal(*shape: int, dtype: Any = np.float32, scale: float = 1.0) -> Any:
-    """Normal numbers."""
-    return (RNG.standard_normal(shape, np.float32) * np.float32(scale)).astype(dtype)
 
 
 def chain(xp: Any, x: Any) -> Any:
@@ -34,10 +41,10 @@ def chains() -> list[Row]:
     x = normal(64 << (10 if SMALL else 20))
     fx, jx, tx, gx = ours(x), in_jax(x), in_torch(x), in_torch(x, grad=True)
     f, jf = fg.jit(lambda x: chain(fnp, x)), jax.jit(lambda x: chain(jnp, x))
-    tf = torch.compile(lambda x: chain(torch, x))
+    tf = compiled(lambda x: chain(torch, x))
     df = fg.jit(fg.grad(lambda x: fnp.sum(chain(fnp, x))))
     jdf = jax.jit(jax.grad(lambda x: jnp.sum(chain(jnp, x))))
-    summed = torch.compile(lambda x: chain(torch, x).sum())
+    summed = compiled(lambda x: chain(torch, x).sum())
     value = {
         "fgrad": lambda: f(fx),
         "jax": lambda: jf(jx),
@@ -56,56 +63,7 @@ def chains() -> list[Row]:
     ]
 
 
-def forward_backward(
-    name: str,
-    target: str,
-    floor: float,
-    args: tuple[Any, ...],
-    functions: tuple[Callable[..., Any], ...],
-    tolerance: float = 1e-4,
-) -> Row:
-    """A function and its pullback.
-
-    Args:
-        name: What it is.
-        target: Milliseconds, in words.
-        floor: Milliseconds.
-        args: The cotangent, then the arguments.
-        functions: For fgrad, JAX and PyTorch.
-        tolerance: Of the results' norms.
-    """
-
-    def both(pull: Any, f: Any) -> Any:
-        def run(ct: Any, *args: Any) -> Any:
-            out, back = pull(f, *args)
-            return out, back(ct)
-
-        return run
-
-    f, jf, tf = functions
-    run, jax_run = fg.jit(both(fg.vjp, f)), jax.jit(both(jax.vjp, jf))
-    fargs, jargs = ours(args), in_jax(args)
-    ct, targs = in_torch(args[0]), in_torch(args[1:], grad=True)
-
-    def torch_of(f: Any) -> Any:
-        def run() -> Any:
-            out = f(*targs)
-            return out, torch.autograd.grad(out, targs, ct)
-
-        return run
-
-    compiled = torch_of(torch.compile(tf))
-    contenders = {
-        "fgrad": lambda: run(*fargs),
-        "jax": lambda: jax_run(*jargs),
-        "torch": torch_of(tf),
-        "torch.compile": compiled,
-        "torch.compile, graph": captured(compiled),
-    }
-    return Row(f"{name}, forward + backward", contenders, target, floor, tolerance)
-
-
-def rowwise() -> list[Callable[[], Row]]:
+def rowwise() -> dict[str, Callable[[], Row]]:
     """Softmax and the normalisations."""
     rows = 164 if SMALL else 16384
 
@@ -118,8 +76,7 @@ def rowwise() -> list[Callable[[], Row]]:
         wide = x.astype(np.float32).reshape(x.shape[0], 32, -1)
         c = wide - wide.mean(-1, keepdims=True)
         y = (c * jax.lax.rsqrt((c * c).mean(-1, keepdims=True) + 1e-5)).reshape(x.shape)
-        y = y.astype(x.dtype) * g[:, None, None] + b[:, None, None]
-        return jax.nn.silu(y)
+        return jax.nn.silu((y * g[:, None, None] + b[:, None, None]).astype(x.dtype))
 
     def softmax() -> Row:
         args = normal(rows, 4096), normal(rows, 4096)
@@ -147,12 +104,12 @@ def rowwise() -> list[Callable[[], Row]]:
         return forward_backward("group norm + SiLU [16, 512, 64, 64] bfloat16", "<= 0.15 ms", 0.09,
                                 args, functions, 3e-2)  # fmt: skip
 
-    return [
-        softmax,
-        lambda: layer_norm(np.float32, "<= 0.42 ms", 0.358, 1e-4),
-        lambda: layer_norm(ml_dtypes.bfloat16, "<= 0.25 ms", 0.179, 3e-2),
-        group_norm,
-    ]
+    return {
+        "softmax": softmax,
+        "layer norm float32": lambda: layer_norm(np.float32, "<= 0.42 ms", 0.358, 1e-4),
+        "layer norm bfloat16": lambda: layer_norm(ml_dtypes.bfloat16, "<= 0.25 ms", 0.179, 3e-2),
+        "group norm": group_norm,
+    }
 
 
 def adamw() -> Row:
@@ -227,10 +184,9 @@ def dispatch() -> Row:
 
 
 def main() -> None:
-    """Measure all rows; what one of them holds on the card is freed before the next."""
-    rows: list[dict[str, Any]] = [row.measure() for row in chains()]
-    rows += [make().measure() for make in (*rowwise(), adamw, dispatch)]
-    report("gpu_kernels", rows, versions_of())
+    """Measure all rows."""
+    makers = {"chains": chains, **rowwise(), "AdamW": adamw, "dispatch": dispatch}
+    measure_all("gpu_kernels", makers)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from fgrad.api.execution import Runnable, brought_to, named_device, runnable
 from fgrad.core import trees
 from fgrad.core.config import config
 from fgrad.core.errors import ArgumentError, OutOfMemoryError
-from fgrad.core.evaluate import WEAK, ArrayImpl, DonatedBuffer, borrow, is_buffer, library_of
+from fgrad.core.evaluate import WEAK, ArrayImpl, DonatedBuffer, borrow, library_of
 from fgrad.core.homes import copied
 from fgrad.core.ir import ClosedJaxpr, Jaxpr
 from fgrad.core.primitive import Value
@@ -39,8 +39,20 @@ class Entry:
     """
 
     __slots__ = (
-        "_elsewhere", "cached", "closed", "consts", "device", "donated", "flags", "gone", "jaxpr",
-        "kept", "moved", "out_tree", "program", "single",
+        "cached",
+        "closed",
+        "consts",
+        "device",
+        "donated",
+        "elsewhere",
+        "flags",
+        "gone",
+        "jaxpr",
+        "kept",
+        "moved",
+        "out_tree",
+        "program",
+        "single",
     )  # fmt: skip
 
     def __init__(self, closed: ClosedJaxpr, out_tree: Any, donated: tuple[int, ...] = ()) -> None:
@@ -56,21 +68,15 @@ class Entry:
         self.kept: list[int] = []
         self.cached = False
         self.single = out_tree.is_leaf()
-        self._elsewhere: tuple[type, Runnable] | None = None
+        self.elsewhere: tuple[type, Runnable] | None = None
         self.moved: dict[int, list[Any]] = {}  # `consts` on devices
 
     def program_for(self, kind: type) -> Runnable | None:
         """The program for buffers of one type, if one has run that is fit for any such call."""
         if kind is np.ndarray:
             return self.program
-        found = self._elsewhere
+        found = self.elsewhere
         return found[1] if found is not None and found[0] is kind else None
-
-    def keep(self, program: Runnable, buffers: Sequence[Any]) -> None:
-        """Remember a program for buffers that are not NumPy's, if they are of one type."""
-        kinds = set(map(type, buffers))
-        if len(kinds) == 1 and self.device is None and not self.consts:
-            self._elsewhere = kinds.pop(), program
 
 
 def run_entry(
@@ -85,26 +91,16 @@ def run_entry(
         donate: Whether results may take the memory of donated arguments.
     """
     buffers = [v._data for v in inputs]
-    others = _others(buffers)
+    others = libraries_of(buffers)
     if entry.device is not None:
         xp, given = brought_to(entry.device, next(iter(others), np), buffers)
         buffers, others = list(given), {xp} - {np}
     if config.debug_nans or config.debug_infs:
         outs = call(entry.jaxpr, *inputs, name=name)
     elif others:
-        (xp,) = others
-        if entry.consts:
-            constants = import_module("fgrad.api.constants")  # not on the way of `import fgrad`
-            buffers[: len(entry.consts)] = constants.moved(entry, xp, buffers)
-        compiled = runnable(entry.jaxpr, xp, entry.donated if donate else ())
-        if compiled.taken:
-            entry.keep(compiled, buffers)
-            return _run_donated(compiled, entry, inputs, buffers, name)
-        if compiled.fresh:
-            entry.keep(compiled, buffers)
-            outs = run_flat(compiled, entry.flags, buffers)
-        else:
-            outs = wrap(compiled(xp, buffers), entry.flags, buffers)
+        elsewhere = import_module("fgrad.api.elsewhere")
+        found: list[Value] = elsewhere.run(entry, *others, inputs, buffers, name, donate)
+        return found
     elif entry.donated and not donate:
         return run_flat(runnable(entry.jaxpr), entry.flags, buffers)
     else:
@@ -112,28 +108,23 @@ def run_entry(
         if program is None:
             program = entry.program = runnable(entry.jaxpr, donated=entry.donated)
         if program.taken:
-            return _run_donated(program, entry, inputs, buffers, name)
+            return run_donated(program, entry, inputs, buffers, name)
         outs = run_flat(program, entry.flags, buffers)
     if donate:
         give_away(inputs, entry.donated, name)
     return outs
 
 
-def library_in(leaves: Sequence[Any]) -> ModuleType:
-    """The array library for which a call with some arguments is compiled: NumPy, or another one."""
-    data = [x._data if type(x) is ArrayImpl else x for x in leaves]
-    found = _others([x for x in data if is_buffer(x)])
-    return next(iter(found), np)
-
-
-def _others(buffers: Sequence[Any]) -> set[ModuleType]:
+def libraries_of(buffers: Sequence[Any]) -> set[ModuleType]:
     """The array libraries of buffers, beside NumPy."""
-    if set(map(type, buffers)) <= _HOST:
+    kinds = set(map(type, buffers))
+    if kinds <= _HOST:
         return set()
-    return {library_of(b) for b in {type(b): b for b in buffers}.values()} - {np}
+    each = buffers[:1] if len(kinds) == 1 else {type(b): b for b in buffers}.values()
+    return {library_of(b) for b in each} - {np}
 
 
-def _run_donated(
+def run_donated(
     program: Runnable, entry: Entry, inputs: Sequence[Value], buffers: list[Any], name: str
 ) -> list[Value]:
     """Run a program that writes results into donated buffers.

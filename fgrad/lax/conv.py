@@ -7,6 +7,7 @@ linear in each operand; both transposes, and every batching, are convolutions of
 """
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from fgrad.core import basis, dtypes
@@ -24,7 +25,6 @@ from fgrad.core.primitive import (
 )
 from fgrad.core.tracing import bind
 from fgrad.lax.arithmetic import operands
-from fgrad.lax.conv_composed import composed, is_composed
 from fgrad.lax.conv_eager import convolve, workspace
 from fgrad.lax.conv_shapes import (
     ConvDimensionNumbers,
@@ -47,6 +47,8 @@ __all__ = [
     "conv_general_dilated_p",
     "padtype_to_pads",
 ]
+
+_COMPOSED = "fgrad.lax.conv_composed"  # compiled programs alone need it
 
 
 def _conv_eager(xp: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
@@ -287,7 +289,13 @@ conv_general_dilated_p = Primitive(
         ),
     ),
     batch=_conv_batch,
-    lower=Lowering("library", "conv", composed, workspace=_conv_workspace, when=is_composed),
+    lower=Lowering(
+        "library",
+        "conv",
+        lambda *xs, **params: import_module(_COMPOSED).composed(*xs, **params),
+        workspace=_conv_workspace,
+        when=lambda avals, params: import_module(_COMPOSED).is_composed(avals, params),
+    ),
     linear="each",
     spec=SPEC,
 )  # fmt: skip

@@ -4,6 +4,7 @@
 that does what is undefined on a device raises `LaunchError`, see ``machine.h``.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -138,7 +139,8 @@ def _built(source: str, optimize: str) -> Shim:
     digest = hashlib.sha256((_headers() + optimize + text).encode()).hexdigest()[:24]
     path = folder / f"{digest}.so"
     if not path.exists():
-        code, part = folder / f"{digest}.cc", folder / f"{digest}.{os.getpid()}"
+        # Another worker may do the same.
+        code, part = (folder / f"{digest}.{os.getpid()}.{kind}" for kind in ("cc", "so"))
         code.write_text(text)
         flags = [optimize if f == "-O1" else f for f in _FLAGS]
         made = subprocess.run(
@@ -150,6 +152,8 @@ def _built(source: str, optimize: str) -> Shim:
         if made.returncode:
             raise RuntimeError(f"g++ does not compile {code}:\n{made.stderr[:4000]}")
         part.replace(path)
+        code.unlink()
+    path.touch()
     return Shim(path, names)
 
 
@@ -173,11 +177,14 @@ extern "C" const char* shim_launch(int which, const unsigned* grid, const unsign
 
 @functools.cache
 def _folder() -> Path:
-    """Where modules are kept between sessions: the newest of them."""
+    """Where modules are kept between sessions: those used last."""
     folder = HERE.parents[1] / ".pytest_cache" / "shim"
     folder.mkdir(parents=True, exist_ok=True)
-    files = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files[_KEPT_FILES:]:
+    ages = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another worker was faster
+            ages.append((path.stat().st_mtime, path))
+    for _, path in sorted(ages)[:-_KEPT_FILES]:
         path.unlink(missing_ok=True)
     return folder
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref, c_void_p
 from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,11 @@ _NOTHING = contextlib.nullcontext()
 _FEW_PARAMETERS, _MORE_VERSION = 4096, 12010  # bytes, up to that version of the driver
 _WIDEST = 16  # bytes that a kernel moves at once
 _PLAIN_SHARED = 48 << 10  # bytes of shared memory that a function may take without asking
+
+# A call looks at all of its arrays, so each of these is one pass of machine code over them.
+_data, _memory, _base = attrgetter("data"), attrgetter("mem"), attrgetter("base")
+_address, _device_id = attrgetter("data.ptr"), attrgetter("data.device_id")
+_NO_BASE = {type(None)}
 
 
 @functools.cache
@@ -54,7 +60,10 @@ def device_of(arrays: Sequence[Any]) -> "CupyDevice":
     Raises:
         ArgumentError: They lie on several.
     """
-    found = {x.data.device_id for x in arrays if not isinstance(x, np.ndarray)}
+    try:
+        found = set(map(_device_id, arrays))
+    except (AttributeError, ValueError):  # NumPy's `data` is another thing, if there is one
+        found = {x.data.device_id for x in arrays if not isinstance(x, np.ndarray)}
     if len(found) > 1:
         names = ", ".join(f"cuda:{i}" for i in sorted(found))
         raise ArgumentError(f"arguments of one program lie on {names}; move them to one device")
@@ -76,64 +85,77 @@ class CupyDevice:
             driver.CONDITIONAL_VERSION
         )
         self._launch = cupy.cuda.driver.launchKernel
+        self._getting = cupy.cuda.runtime.getDevice
+        quick = hasattr(cupy.ndarray, "_c_contiguous")  # `flags` makes an object each time
+        self._is_dense = attrgetter("_c_contiguous" if quick else "flags.c_contiguous")
+        self.stream: Callable[[], Any] = cupy.cuda.get_current_stream
+        self.empty: Callable[..., Any] = cupy.ndarray  # what `cupy.empty` takes longer to call
+        self.address: Callable[[Any], int] = _address
+        self.stream_key: Callable[[Any], Any] = attrgetter("ptr")
         self._pinned = cupy.cuda.alloc_pinned_memory(8)
         self._word = np.frombuffer(self._pinned, np.int64, 1)
         self._word[0] = 0
         self._modules: list[Any] = []
-        self._thread = threading.local()
+        self._thread = _Thread()
         self.recent: deque[Jaxpr] = deque(maxlen=_RECENT)
+
+    def is_current(self) -> bool:
+        """Whether it is the current device of this thread, ready for calls of the driver."""
+        return self._thread.bound and bool(self._getting() == self._index)
 
     def current(self) -> Any:
         """Makes it the current device of this thread."""
-        runtime = self.xp.cuda.runtime
-        if not getattr(self._thread, "bound", False):
+        if not self._thread.bound:
             with self._here:
-                runtime.free(0)  # the driver's calls need the context that this makes
+                self.xp.cuda.runtime.free(0)  # the driver's calls need the context that this makes
             self._thread.bound = True
-        return _NOTHING if runtime.getDevice() == self._index else self._here
-
-    def stream(self) -> Any:
-        """Its current stream in this thread."""
-        return self.xp.cuda.get_current_stream()
-
-    def stream_key(self, stream: Any) -> Any:
-        """What tells a stream from others."""
-        return stream.ptr
+        return _NOTHING if self._getting() == self._index else self._here
 
     def stream_pointer(self, stream: Any) -> int:
         """A stream as libraries take it."""
         return int(stream.ptr)
 
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-        """A fresh array from the pool."""
-        return self.xp.empty(shape, dtype)
-
     def upload(self, array: np.ndarray[Any, Any]) -> Any:
         """An array with the contents of one of the host."""
         return self.xp.array(array)
 
-    def prepare(self, array: Any) -> Any:
-        """An array as kernels take it: of this device, contiguous, at a multiple of 16 bytes."""
+    def bound(self, arrays: Sequence[Any]) -> tuple[list[Any], list[int]]:
+        """Arrays as kernels take them, and where they lie; see `device.Device`."""
+        given = list(arrays)
+        try:
+            places = list(map(_address, given))
+            if False not in map(self._is_dense, given) and not [p for p in places if p % _WIDEST]:
+                return given, places
+        except (AttributeError, ValueError):  # some lie on the host; see `device_of`
+            pass
+        given = [*map(self._prepared, given)]
+        return given, [*map(_address, given)]
+
+    def _prepared(self, array: Any) -> Any:
         if isinstance(array, np.ndarray):
             return self.xp.array(array)
         if array.flags.c_contiguous and array.data.ptr % _WIDEST == 0:
             return array
         return self.xp.array(array, order="C", copy=True)
 
-    def is_sole(self, array: Any) -> bool:
-        """Whether the memory of an array, which is contiguous, is shown by this array alone."""
-        if isinstance(array, np.ndarray) or array.base is not None:
-            return False
-        if not array.flags.c_contiguous or array.data.ptr % _WIDEST:
-            return False
-        memory = array.data.mem
-        if isinstance(memory, self.xp.cuda.UnownedMemory):
-            return False
-        return sys.getrefcount(memory) == _of_memory(self.xp)
+    def are_sole(self, arrays: Sequence[Any]) -> bool:
+        """Whether the memory of each of some arrays is shown by this array alone.
 
-    def address(self, array: Any) -> int:
-        """Where the first element of an array lies."""
-        return int(array.data.ptr)
+        Views of an array refer to it; other arrays over its memory refer to that, or to the pointer
+        that the array has.
+        """
+        if (
+            set(map(type, arrays)) != {self.xp.ndarray}
+            or set(map(type, map(_base, arrays))) != _NO_BASE
+        ):
+            return False
+        data = list(map(_data, arrays))
+        memory = list(map(_memory, data))
+        foreign = self.xp.cuda.UnownedMemory
+        if any(issubclass(kind, foreign) for kind in set(map(type, memory))):
+            return False
+        known = set(map(sys.getrefcount, data)), set(map(sys.getrefcount, memory))
+        return known == _of_one(self.xp)
 
     def view(
         self, address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any]
@@ -182,6 +204,15 @@ class CupyDevice:
             arguments.params, 0,
         )  # fmt: skip
 
+    def launcher(
+        self, function: Function, arguments: Arguments, stream: Any
+    ) -> Callable[[], object]:
+        """What queues a kernel, again and again, with the arguments as they are then."""
+        return functools.partial(
+            self._launch, function.handle.ptr, *function.grid, *function.block, function.shared,
+            stream.ptr, arguments.params, 0,
+        )  # fmt: skip
+
     def rehearse(self, queue: Callable[[Any], None]) -> None:
         """Queue work on a stream and forget it, so that libraries load what a capture may not."""
         stream = self.xp.cuda.Stream(non_blocking=True)
@@ -209,12 +240,19 @@ class CupyDevice:
         self._word[0] = 0
 
 
+class _Thread(threading.local):
+    """What a thread knows: whether the driver has a context for it."""
+
+    bound = False
+
+
 @functools.cache
-def _of_memory(cupy: Any) -> int:
-    """The references to a block of memory that one array shows, one local variable among them."""
-    array = cupy.empty(1, np.uint8)
-    memory = array.data.mem
-    return sys.getrefcount(memory)
+def _of_one(cupy: Any) -> tuple[set[int], set[int]]:
+    """The references to the pointer and the memory of one array, counted as `are_sole` does."""
+    arrays = [cupy.empty(1, np.uint8)]
+    data = list(map(_data, arrays))
+    memory = list(map(_memory, data))
+    return set(map(sys.getrefcount, data)), set(map(sys.getrefcount, memory))
 
 
 class CupyCapture:

@@ -6,7 +6,7 @@ everything above this protocol runs without a GPU.
 
 import ctypes
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -136,6 +136,9 @@ class Device(Protocol):
     conditional: bool
     recent: deque[Jaxpr]
 
+    def is_current(self) -> bool:
+        """Whether it is the current device of this thread, ready for calls of the driver."""
+
     def current(self) -> AbstractContextManager[Any]:
         """Makes it the current device of this thread."""
 
@@ -154,11 +157,14 @@ class Device(Protocol):
     def upload(self, array: np.ndarray[Any, Any]) -> Any:
         """An array with the contents of one of the host."""
 
-    def prepare(self, array: Any) -> Any:
-        """An array as kernels take it: of this device, contiguous, at a multiple of 16 bytes."""
+    def bound(self, arrays: Sequence[Any]) -> tuple[list[Any], list[int]]:
+        """Arrays as kernels take them, and where they lie.
 
-    def is_sole(self, array: Any) -> bool:
-        """Whether the memory of an array, which is contiguous, is shown by this array alone."""
+        They are of this device, contiguous, at a multiple of 16 bytes; the others are copied.
+        """
+
+    def are_sole(self, arrays: Sequence[Any]) -> bool:
+        """Whether the memory of each of some arrays is shown by this array alone."""
 
     def address(self, array: Any) -> int:
         """Where the first element of an array lies."""
@@ -184,6 +190,11 @@ class Device(Protocol):
 
     def launch(self, function: Function, arguments: Arguments, stream: Stream) -> None:
         """Queue a kernel."""
+
+    def launcher(
+        self, function: Function, arguments: Arguments, stream: Stream
+    ) -> Callable[[], object]:
+        """What queues a kernel, again and again, with the arguments as they are then."""
 
     def rehearse(self, queue: Callable[[Stream], None]) -> None:
         """Queue work on a stream and forget it, so that libraries load what a capture may not."""

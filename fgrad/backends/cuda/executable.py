@@ -37,6 +37,7 @@ def _of_local() -> int:
 
 
 _OF_LOCAL = _of_local()
+_OF_LISTED = max(map(sys.getrefcount, [object()]))  # as `map` shows it what a list alone holds
 
 
 class Target(NamedTuple):
@@ -111,28 +112,34 @@ class Instance:
     """A program for one thread and stream: its graphs, and the arguments of its launches.
 
     Attributes:
+        program: As given.
+        queue: Queues its items.
         segments: Its pieces, each with whether it can become a graph.
+        only: The one that it has, which can; None for several.
         arena_bytes: The memory that it takes.
     """
 
     def __init__(self, program: Program, device: Device, checked: bool = False) -> None:
-        self._program = program
-        self._queue = Queue(device, program.support, checked)
+        self.program = program
+        self.queue = Queue(device, program.support, checked)
         self._settled = False
         self._begin(program.assembled)
 
     def _begin(self, tape: Assembled) -> None:
         self.arena_bytes = tape.arena_bytes
-        found = segments(tape.items, self._queue.device.conditional)
-        self.segments = [(Segment(items, self._queue), captured) for captured, items in found]
+        found = segments(tape.items, self.queue.device.conditional)
+        self.segments = [(Segment(items, self.queue), captured) for captured, items in found]
+        alone = len(found) == 1 and found[0][0]
+        self.only = self.segments[0][0] if alone else None
 
     def settle(self) -> None:
         """Copy what libraries read to the arena from now on, if it lies elsewhere at each call."""
+        self.queue.restless = False
         if self._settled or not any(s.is_restless for s, captured in self.segments if captured):
             return
         self._settled = True
         fixed = {b - FIRST for s, captured in self.segments if captured for b in s.fixed}
-        tape = self._program.copying({i for i in fixed if i >= 0})
+        tape = self.program.copying({i for i in fixed if i >= 0})
         if tape is not None:
             self._begin(tape)
 
@@ -142,7 +149,7 @@ class Instance:
             if captured:
                 segment.run(bases, stream)
             else:
-                self._queue.run(segment.items, bases, stream)
+                self.queue.run(segment.items, bases, stream)
 
 
 @functools.lru_cache(maxsize=64)
@@ -194,6 +201,7 @@ class Executable:
         self.memory: Memory = self.room.memory
         self.taken = frozenset({*self.memory.taken.values(), *returned(self.room, self.donated)})
         self._programs: dict[str, Program] = {}
+        self._device_of = target.device_of
         self._checked = bool(config.check)
         self._local = _Local()
 
@@ -220,22 +228,29 @@ class Executable:
 
     def run(self, *arrays: Any) -> list[Any]:
         """Run on arrays of the right types."""
-        self._local.began = False
-        device = self.target.device_of(arrays)
-        with device.current():
-            program = self.program(device)
-            stream = device.stream()
-            instance = self._instance(program, device, stream)
-            size = instance.arena_bytes
-            slab = arena.take(device, stream, size) if size else program.constants
-            try:
-                given, bases = self._bound(program, device, slab, arrays)
-                self._local.began = True
-                device.recent.append(self.jaxpr)
-                instance.run(bases, stream)
-            finally:
-                if size:
-                    arena.give(device, stream, slab)
+        if self.taken:
+            self._local.began = False
+        device, local = self._device_of(arrays), self._local
+        if not device.is_current():
+            with device.current():
+                return self.run(*arrays)
+        stream = device.stream()
+        instance = local.instances.get((device.key, device.stream_key(stream)))
+        if instance is None:
+            instance = self._instance(device, stream)
+        elif instance.queue.restless:
+            instance.settle()
+        program, size = instance.program, instance.arena_bytes
+        slab = arena.take(device, stream, size) if size else program.constants
+        try:
+            given, bases = self._bound(program, device, slab, arrays)
+            if self.taken:
+                local.began = True
+            device.recent.append(self.jaxpr)
+            (instance.only or instance).run(bases, stream)
+        finally:
+            if size:
+                arena.give(device, stream, slab)
         return [given[k] for k in program.results]
 
     def _bound(
@@ -243,20 +258,21 @@ class Executable:
     ) -> tuple[list[Any], list[int]]:
         """Inputs and fresh results, and where all bases lie."""
         empty, address = device.empty, device.address
-        given = [*map(device.prepare, arrays)]
-        given += [empty(shape, dtype) for shape, dtype in program.fresh]
-        return given, [address(slab), *program.bases, *map(address, given)]
+        given, places = device.bound(arrays)
+        for shape, dtype in program.fresh:
+            made = empty(shape, dtype)
+            given.append(made)
+            places.append(address(made))
+        return given, [address(slab), *program.bases, *places]
 
-    def _instance(self, program: Program, device: Device, stream: Stream) -> Instance:
+    def _instance(self, device: Device, stream: Stream) -> Instance:
+        """A new instance, which stays for calls to come."""
         instances = self._local.instances
+        if len(instances) >= _INSTANCES:
+            del instances[next(iter(instances))]
         key = (device.key, device.stream_key(stream))
-        found = instances.get(key)
-        if found is None:
-            if len(instances) >= _INSTANCES:
-                del instances[next(iter(instances))]
-            found = instances[key] = Instance(program, device, self._checked)
-        found.settle()
-        return found
+        made = instances[key] = Instance(self.program(device), device, self._checked)
+        return made
 
     @property
     def obstacle(self) -> str:
@@ -305,11 +321,19 @@ class Executable:
             given: The inputs that the caller gives away.
             references: How many it has to each, the list among them.
         """
-        device = self.target.device_of(arrays)
-        for i in self.taken:
+        free = self.taken.intersection(given)
+        chosen = [arrays[i] for i in free]  # looked at all at once: mostly they are the caller's
+        known = set(map(sys.getrefcount, chosen)) == {references + _OF_LISTED}
+        whole = known and self._device_of(chosen[:1]).are_sole(chosen)
+        del chosen
+        others = self.taken - free if whole else self.taken
+        if not others:
+            return
+        device = self._device_of(arrays)
+        for i in others:
             x = arrays[i]
-            sole = i in given and sys.getrefcount(x) == references + _OF_LOCAL
-            if not (sole and device.is_sole(x)):
+            sole = i in free and sys.getrefcount(x) == references + _OF_LOCAL
+            if not (sole and device.are_sole([x])):
                 with device.current():
                     arrays[i] = x.copy()
 

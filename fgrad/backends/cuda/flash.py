@@ -181,7 +181,7 @@ def _gradient(
 ) -> KernelCall:  # fmt: skip
     """A launch that computes cotangents: of queries, or of keys and values."""
     of_queries = kind == "dq"
-    rows, columns, shared = _tile(form, _queries_bytes if of_queries else _keys_bytes)
+    rows, columns, shared = _tile(form, _backward_bytes)
     word = Words()
     used = ("q", "k", "v", "ct", "lse", *_extras(form))
     given = {n: moves[n] for n in used}
@@ -312,6 +312,8 @@ def _padding(form: Form) -> int:
 def _tile(form: Form, size: Any) -> tuple[int, int, int]:
     """Rows and columns of a block's tiles, and its bytes of shared memory."""
     shapes = [(64, 64), (64, 32), (32, 32), (32, 16), (16, 16)]
+    if size is _backward_bytes and sum(form.padded) > 128:
+        del shapes[0]  # a thread's registers do not hold more
     found = [(*shape, size(form, *shape)) for shape in shapes]
     good = [f for f in found if f[2] <= _GOOD_BYTES]
     fits = good or [f for f in found if f[2] <= _SHARED_BYTES]
@@ -320,17 +322,11 @@ def _tile(form: Form, size: Any) -> tuple[int, int, int]:
 
 def _forward_bytes(form: Form, rows: int, columns: int) -> int:
     (width, depth), pad = form.padded, _padding(form)
-    cells = (rows + columns) * (width + pad) + depth * (columns + pad) + rows * (columns + pad)
+    cells = (rows + columns) * (width + pad) + columns * (depth + pad) + rows * (columns + pad)
     return cells * form.dtype.itemsize
 
 
-def _queries_bytes(form: Form, rows: int, columns: int) -> int:
+def _backward_bytes(form: Form, rows: int, columns: int) -> int:
     (width, depth), pad = form.padded, _padding(form)
     cells = (rows + columns) * (width + depth + 2 * pad)
-    return (cells + (width + rows) * (columns + pad)) * form.dtype.itemsize
-
-
-def _keys_bytes(form: Form, rows: int, columns: int) -> int:
-    (width, depth), pad = form.padded, _padding(form)
-    cells = (rows + columns) * (width + depth + 2 * pad)
-    return (cells + (width + depth + rows) * (columns + pad)) * form.dtype.itemsize
+    return (cells + rows * (columns + pad)) * form.dtype.itemsize

@@ -40,8 +40,8 @@ FORWARD = Template(
     + r"""
     $T* const tile_q = ($T*)shared;
     $T* const tile_k = tile_q + $ROWS * ($WIDTH + $PAD);
-    $T* const tile_v = tile_k + $COLUMNS * ($WIDTH + $PAD);  // its rows are columns of values
-    $T* const tile_p = tile_v + $DEPTH * ($COLUMNS + $PAD);
+    $T* const tile_v = tile_k + $COLUMNS * ($WIDTH + $PAD);
+    $T* const tile_p = tile_v + $COLUMNS * ($DEPTH + $PAD);
     const long long parts = (queries + $ROWS - 1) / $ROWS;
     const long long first = (parts - 1 - blockIdx.x % parts) * $ROWS;
     const long long head = blockIdx.x / parts % heads, batch = blockIdx.x / parts / heads;
@@ -51,28 +51,32 @@ FORWARD = Template(
         $SCORE
         return true;
     };
-    fgl_bring<$ROWS, $WIDTH, $VECTORS, false>(
+    fgl_bring<$ROWS, $WIDTH, $VECTORS>(
         tile_q, $WIDTH + $PAD, p_q + q + head * $q_N + first * $q_T, $q_T, $q_H, queries - first,
         across);
     $W sums[$DEPTH / 8][4], greatest[2] = {-infinity, -infinity}, total[2] = {0, 0};
 #pragma unroll
     for (int n = 0; n < $DEPTH / 8; ++n)
+#pragma unroll
         for (int i = 0; i < 4; ++i) sums[n][i] = 0;
     const long long last = $CAUSAL && first + $ROWS < keys ? first + $ROWS : keys;
     for (long long from = 0; from < last; from += $COLUMNS) {
-        fgl_bring<$COLUMNS, $WIDTH, $VECTORS, false>(
+        fgl_bring<$COLUMNS, $WIDTH, $VECTORS>(
             tile_k, $WIDTH + $PAD, p_k + k + group * $k_N + from * $k_T, $k_T, $k_H, keys - from,
             across);
-        fgl_bring<$COLUMNS, $DEPTH, $VECTORS, true>(
-            tile_v, $COLUMNS + $PAD, p_v + v + group * $v_N + from * $v_T, $v_T, $v_H, keys - from,
+        fgl_bring<$COLUMNS, $DEPTH, $VECTORS>(
+            tile_v, $DEPTH + $PAD, p_v + v + group * $v_N + from * $v_T, $v_T, $v_H, keys - from,
             deep);
+        fgl_brought();
         __syncthreads();
         $W scores[$COLUMNS / 8][4], top[2] = {-infinity, -infinity}, added[2] = {0, 0};
 #pragma unroll
         for (int n = 0; n < $COLUMNS / 8; ++n) {
+#pragma unroll
             for (int i = 0; i < 4; ++i) scores[n][i] = 0;
             fgl_multiply<$WIDTH>(scores[n], tile_q + 16 * warp * ($WIDTH + $PAD), $WIDTH + $PAD,
                                  tile_k + 8 * n * ($WIDTH + $PAD), $WIDTH + $PAD);
+#pragma unroll
             for (int i = 0; i < 4; ++i) {
                 $W score = scores[n][i] * scale;
                 const bool seen = visible(first + 16 * warp + g + i / 2 * 8,
@@ -82,6 +86,7 @@ FORWARD = Template(
             }
         }
         $W shrink[2];
+#pragma unroll
         for (int r = 0; r < 2; ++r) {
             top[r] = fg_max(greatest[r], fgl_row_max(top[r]));
             shrink[r] = greatest[r] == -infinity ? ($W)0 : fgl_exp(greatest[r] - top[r]);
@@ -89,6 +94,7 @@ FORWARD = Template(
         }
 #pragma unroll
         for (int n = 0; n < $COLUMNS / 8; ++n)
+#pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const $W score = scores[n][i];
                 const $W p = score == -infinity ? ($W)0 : fgl_exp(score - top[i / 2]);
@@ -97,21 +103,26 @@ FORWARD = Template(
                     = fgl_cast<$T>(p);
             }
         __syncwarp();
+#pragma unroll
         for (int r = 0; r < 2; ++r) total[r] = total[r] * shrink[r] + fgl_row_sum(added[r]);
 #pragma unroll
         for (int n = 0; n < $DEPTH / 8; ++n) {
+#pragma unroll
             for (int i = 0; i < 4; ++i) sums[n][i] *= shrink[i / 2];
-            fgl_multiply<$COLUMNS>(sums[n], tile_p + 16 * warp * ($COLUMNS + $PAD), $COLUMNS + $PAD,
-                                   tile_v + 8 * n * ($COLUMNS + $PAD), $COLUMNS + $PAD);
+            fgl_multiply<$COLUMNS, true>(
+                sums[n], tile_p + 16 * warp * ($COLUMNS + $PAD), $COLUMNS + $PAD, tile_v + 8 * n,
+                $DEPTH + $PAD);
         }
         __syncthreads();
     }
+#pragma unroll
     for (int r = 0; r < 2; ++r) {
         const long long query = first + 16 * warp + g + 8 * r;
         if (query >= queries) continue;
         const bool blind = total[r] == 0;
 #pragma unroll
         for (int n = 0; n < $DEPTH / 8; ++n)
+#pragma unroll
             for (int i = 0; i < 2; ++i) {
                 const int column = 8 * n + 2 * t + i;
                 if (column < deep)
@@ -151,8 +162,7 @@ BACKWARD_QUERIES = Template(
     $T* const tile_ct = tile_q + $ROWS * ($WIDTH + $PAD);
     $T* const tile_k = tile_ct + $ROWS * ($DEPTH + $PAD);
     $T* const tile_v = tile_k + $COLUMNS * ($WIDTH + $PAD);
-    $T* const turned_k = tile_v + $COLUMNS * ($DEPTH + $PAD);
-    $T* const tile_s = turned_k + $WIDTH * ($COLUMNS + $PAD);
+    $T* const tile_s = tile_v + $COLUMNS * ($DEPTH + $PAD);
     const long long parts = (queries + $ROWS - 1) / $ROWS;
     const long long first = (parts - 1 - blockIdx.x % parts) * $ROWS;
     const long long head = blockIdx.x / parts % heads, batch = blockIdx.x / parts / heads;
@@ -162,13 +172,14 @@ BACKWARD_QUERIES = Template(
         $SCORE
         return true;
     };
-    fgl_bring<$ROWS, $WIDTH, $VECTORS, false>(
+    fgl_bring<$ROWS, $WIDTH, $VECTORS>(
         tile_q, $WIDTH + $PAD, p_q + q + head * $q_N + first * $q_T, $q_T, $q_H, queries - first,
         across);
-    fgl_bring<$ROWS, $DEPTH, $VECTORS, false>(
+    fgl_bring<$ROWS, $DEPTH, $VECTORS>(
         tile_ct, $DEPTH + $PAD, p_ct + ct + head * $ct_N + first * $ct_T, $ct_T, $ct_H,
         queries - first, deep);
     $W known[2], mean[2];
+#pragma unroll
     for (int r = 0; r < 2; ++r) {
         const long long query = first + 16 * warp + g + 8 * r;
         const bool is_row = query < queries;
@@ -178,17 +189,17 @@ BACKWARD_QUERIES = Template(
     $W sums[$WIDTH / 8][4];
 #pragma unroll
     for (int n = 0; n < $WIDTH / 8; ++n)
+#pragma unroll
         for (int i = 0; i < 4; ++i) sums[n][i] = 0;
     const long long last = $CAUSAL && first + $ROWS < keys ? first + $ROWS : keys;
     for (long long from = 0; from < last; from += $COLUMNS) {
         const $T* const rows_k = p_k + k + group * $k_N + from * $k_T;
-        fgl_bring<$COLUMNS, $WIDTH, $VECTORS, false>(
+        fgl_bring<$COLUMNS, $WIDTH, $VECTORS>(
             tile_k, $WIDTH + $PAD, rows_k, $k_T, $k_H, keys - from, across);
-        fgl_bring<$COLUMNS, $WIDTH, $VECTORS, true>(
-            turned_k, $COLUMNS + $PAD, rows_k, $k_T, $k_H, keys - from, across);
-        fgl_bring<$COLUMNS, $DEPTH, $VECTORS, false>(
+        fgl_bring<$COLUMNS, $DEPTH, $VECTORS>(
             tile_v, $DEPTH + $PAD, p_v + v + group * $v_N + from * $v_T, $v_T, $v_H, keys - from,
             deep);
+        fgl_brought();
         __syncthreads();
 #pragma unroll
         for (int n = 0; n < $COLUMNS / 8; ++n) {
@@ -197,6 +208,7 @@ BACKWARD_QUERIES = Template(
                                  tile_k + 8 * n * ($WIDTH + $PAD), $WIDTH + $PAD);
             fgl_multiply<$DEPTH>(pulled, tile_ct + 16 * warp * ($DEPTH + $PAD), $DEPTH + $PAD,
                                  tile_v + 8 * n * ($DEPTH + $PAD), $DEPTH + $PAD);
+#pragma unroll
             for (int i = 0; i < 4; ++i) {
                 $W score = scores[i] * scale, slope = 0;
                 if (visible(first + 16 * warp + g + i / 2 * 8, from + 8 * n + 2 * t + i % 2, score))
@@ -208,12 +220,14 @@ BACKWARD_QUERIES = Template(
         __syncwarp();
 #pragma unroll
         for (int n = 0; n < $WIDTH / 8; ++n)
-            fgl_multiply<$COLUMNS>(sums[n], tile_s + 16 * warp * ($COLUMNS + $PAD), $COLUMNS + $PAD,
-                                   turned_k + 8 * n * ($COLUMNS + $PAD), $COLUMNS + $PAD);
+            fgl_multiply<$COLUMNS, true>(
+                sums[n], tile_s + 16 * warp * ($COLUMNS + $PAD), $COLUMNS + $PAD, tile_k + 8 * n,
+                $WIDTH + $PAD);
         __syncthreads();
     }
 #pragma unroll
     for (int n = 0; n < $WIDTH / 8; ++n)
+#pragma unroll
         for (int i = 0; i < 4; ++i) {
             const long long query = first + 16 * warp + g + i / 2 * 8;
             const int column = 8 * n + 2 * t + i % 2;
@@ -232,9 +246,7 @@ BACKWARD_KEYS = Template(
     $T* const tile_v = tile_k + $ROWS * ($WIDTH + $PAD);
     $T* const tile_q = tile_v + $ROWS * ($DEPTH + $PAD);
     $T* const tile_ct = tile_q + $COLUMNS * ($WIDTH + $PAD);
-    $T* const turned_q = tile_ct + $COLUMNS * ($DEPTH + $PAD);
-    $T* const turned_ct = turned_q + $WIDTH * ($COLUMNS + $PAD);
-    $T* const tile_s = turned_ct + $DEPTH * ($COLUMNS + $PAD);
+    $T* const tile_s = tile_ct + $COLUMNS * ($DEPTH + $PAD);
     const long long parts = (keys + $ROWS - 1) / $ROWS, first = blockIdx.x % parts * $ROWS;
     const long long group = blockIdx.x / parts % groups, batch = blockIdx.x / parts / groups;
     long long head = 0;
@@ -243,32 +255,31 @@ BACKWARD_KEYS = Template(
         $SCORE
         return true;
     };
-    fgl_bring<$ROWS, $WIDTH, $VECTORS, false>(
+    fgl_bring<$ROWS, $WIDTH, $VECTORS>(
         tile_k, $WIDTH + $PAD, p_k + k + group * $k_N + first * $k_T, $k_T, $k_H, keys - first,
         across);
-    fgl_bring<$ROWS, $DEPTH, $VECTORS, false>(
+    fgl_bring<$ROWS, $DEPTH, $VECTORS>(
         tile_v, $DEPTH + $PAD, p_v + v + group * $v_N + first * $v_T, $v_T, $v_H, keys - first,
         deep);
     $W sums_k[$WIDTH / 8][4], sums_v[$DEPTH / 8][4];
 #pragma unroll
     for (int n = 0; n < $WIDTH / 8; ++n)
+#pragma unroll
         for (int i = 0; i < 4; ++i) sums_k[n][i] = 0;
 #pragma unroll
     for (int n = 0; n < $DEPTH / 8; ++n)
+#pragma unroll
         for (int i = 0; i < 4; ++i) sums_v[n][i] = 0;
     const long long many = heads / groups, start = $CAUSAL ? first / $COLUMNS * $COLUMNS : 0;
     for (head = group * many; head < (group + 1) * many; ++head)
         for (long long from = start; from < queries; from += $COLUMNS) {
             const $T* const rows_q = p_q + q + head * $q_N + from * $q_T;
             const $T* const rows_ct = p_ct + ct + head * $ct_N + from * $ct_T;
-            fgl_bring<$COLUMNS, $WIDTH, $VECTORS, false>(
+            fgl_bring<$COLUMNS, $WIDTH, $VECTORS>(
                 tile_q, $WIDTH + $PAD, rows_q, $q_T, $q_H, queries - from, across);
-            fgl_bring<$COLUMNS, $WIDTH, $VECTORS, true>(
-                turned_q, $COLUMNS + $PAD, rows_q, $q_T, $q_H, queries - from, across);
-            fgl_bring<$COLUMNS, $DEPTH, $VECTORS, false>(
+            fgl_bring<$COLUMNS, $DEPTH, $VECTORS>(
                 tile_ct, $DEPTH + $PAD, rows_ct, $ct_T, $ct_H, queries - from, deep);
-            fgl_bring<$COLUMNS, $DEPTH, $VECTORS, true>(
-                turned_ct, $COLUMNS + $PAD, rows_ct, $ct_T, $ct_H, queries - from, deep);
+            fgl_brought();
             __syncthreads();
             $W slopes[$COLUMNS / 8][4];
 #pragma unroll
@@ -278,6 +289,7 @@ BACKWARD_KEYS = Template(
                                      tile_q + 8 * n * ($WIDTH + $PAD), $WIDTH + $PAD);
                 fgl_multiply<$DEPTH>(pulled, tile_v + 16 * warp * ($DEPTH + $PAD), $DEPTH + $PAD,
                                      tile_ct + 8 * n * ($DEPTH + $PAD), $DEPTH + $PAD);
+#pragma unroll
                 for (int i = 0; i < 4; ++i) {
                     const int row = 16 * warp + g + i / 2 * 8, column = 8 * n + 2 * t + i % 2;
                     const long long query = from + column;
@@ -295,21 +307,22 @@ BACKWARD_KEYS = Template(
             __syncwarp();
 #pragma unroll
             for (int n = 0; n < $DEPTH / 8; ++n)
-                fgl_multiply<$COLUMNS>(
+                fgl_multiply<$COLUMNS, true>(
                     sums_v[n], tile_s + 16 * warp * ($COLUMNS + $PAD), $COLUMNS + $PAD,
-                    turned_ct + 8 * n * ($COLUMNS + $PAD), $COLUMNS + $PAD);
+                    tile_ct + 8 * n, $DEPTH + $PAD);
             __syncwarp();
 #pragma unroll
             for (int n = 0; n < $COLUMNS / 8; ++n)
+#pragma unroll
                 for (int i = 0; i < 4; ++i)
                     tile_s[(16 * warp + g + i / 2 * 8) * ($COLUMNS + $PAD) + 8 * n + 2 * t + i % 2]
                         = fgl_cast<$T>(slopes[n][i]);
             __syncwarp();
 #pragma unroll
             for (int n = 0; n < $WIDTH / 8; ++n)
-                fgl_multiply<$COLUMNS>(
+                fgl_multiply<$COLUMNS, true>(
                     sums_k[n], tile_s + 16 * warp * ($COLUMNS + $PAD), $COLUMNS + $PAD,
-                    turned_q + 8 * n * ($COLUMNS + $PAD), $COLUMNS + $PAD);
+                    tile_q + 8 * n, $WIDTH + $PAD);
             __syncthreads();
         }
 #pragma unroll

@@ -6,7 +6,7 @@ addresses, a few of them. Only what changed since the last replay is replaced.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -40,6 +40,7 @@ from fgrad.backends.cuda.tape import (
     calls_in,
     count_bodies,
     is_branching,
+    offset_of,
     places_of,
 )
 from fgrad.core.program import compiled_inside
@@ -57,10 +58,14 @@ class Queue:
         device: The device.
         support: Its functions that set conditions.
         checked: Whether each item is waited for, so that an error names the one that failed.
+
+    Attributes:
+        restless: Whether a segment has begun to be `is_restless` since this was reset.
     """
 
     def __init__(self, device: Device, support: Support, checked: bool = False) -> None:
         self.device, self._support, self.checked = device, support, checked
+        self.restless = False
         self._arguments: dict[Launch, Arguments] = {}
 
     def arguments(self, item: Launch, bases: Sequence[int]) -> Arguments:
@@ -195,26 +200,33 @@ class Captured:
         self.graph = graph
         self._bases = list(bases)
         self._launches = [(n, item, new_arguments(item, bases)) for item, n in launches]
-        self._users: dict[int, list[int]] = {}
+        self._stale: set[int] = set()  # launches whose nodes have yet to be told
+        self._users: dict[int, list[tuple[int, int, int]]] = {}  # launch, pointer, its offset
         for k, (item, _) in enumerate(launches):
-            for base in {base_of(p) for p in item.pointers if p >= 0}:
-                self._users.setdefault(base, []).append(k)
+            for i, p in enumerate(item.pointers):
+                if p >= 0:
+                    self._users.setdefault(base_of(p), []).append((k, i, offset_of(p)))
 
     def launch(self, bases: Sequence[int], stream: Stream) -> None:
         """Queue it with other bases."""
-        if bases != self._bases:
+        if bases != self._bases or self._stale:
             self._replace(bases)
         self.graph.launch(stream)
 
     def _replace(self, bases: Sequence[int]) -> None:
         """Tell the launches that use a base that has changed."""
         changed = [b for b, (x, y) in enumerate(zip(self._bases, bases, strict=True)) if x != y]
-        update = self.graph.update
-        for k in sorted({k for b in changed for k in self._users.get(b, ())}):
-            node, item, arguments = self._launches[k]
-            fill(arguments, item, bases)
-            update(node, item.function, arguments)
+        launches, stale = self._launches, self._stale
+        for b in changed:
+            for k, i, offset in self._users.get(b, ()):
+                launches[k][2].pointers[i] = bases[b] + offset
+                stale.add(k)
         self._bases = list(bases)
+        update = self.graph.update
+        for k in sorted(stale):
+            node, item, arguments = launches[k]
+            update(node, item.function, arguments)
+            stale.remove(k)
 
 
 class Segment:
@@ -222,7 +234,7 @@ class Segment:
 
     Args:
         items: The items.
-        queue: Queues them.
+        queue: Queues them, on one stream.
     """
 
     def __init__(self, items: Sequence[Item], queue: Queue) -> None:
@@ -237,6 +249,10 @@ class Segment:
         self._key = itemgetter(*self.fixed)
         branching = any(map(is_branching, items))
         self._small = len(items) <= _FEW and not branching
+        self._launches = [item for item in items if isinstance(item, Launch)]
+        self._direct = self._small and len(self._launches) == len(items) and not queue.checked
+        self._ready: list[tuple[Callable[[], object], Launch]] = []  # with their arguments
+        self._filled: Sequence[int] = ()  # the bases that these hold
         self._graphs: OrderedDict[Any, Captured] = OrderedDict()
         self._left, self._hits = _TRIES, 0
         self._ran = branching  # the host would have to wait for each condition
@@ -248,12 +264,32 @@ class Segment:
 
     def run(self, bases: Sequence[int], stream: Stream) -> None:
         """Queue all items."""
+        if self._direct:
+            if bases != self._filled:
+                self._fill(bases, stream)
+            for launch, item in self._ready:
+                try:
+                    launch()
+                except Exception as error:
+                    error.add_note(f"fgrad: in {about(item)}")
+                    raise
+            return
         found = None if self._small or self._queue.checked else self.graph(bases)
         if found is None:
             self._queue.run(self.items, bases, stream)
             self._ran = True
         else:
             found.launch(bases, stream)
+
+    def _fill(self, bases: Sequence[int], stream: Stream) -> None:
+        """Have the launches take other addresses."""
+        queue = self._queue
+        made = [queue.arguments(item, bases) for item in self._launches]
+        if not self._ready:
+            launcher = queue.device.launcher
+            pairs = zip(self._launches, made, strict=True)
+            self._ready = [(launcher(item.function, a, stream), item) for item, a in pairs]
+        self._filled = bases
 
     def captured(self, bases: Sequence[int]) -> Captured:
         """A new graph."""
@@ -270,6 +306,7 @@ class Segment:
                 self._left = min(self._left + 1, _TRIES)
         elif self._ran and self._left:
             self._left -= 1
+            self._queue.restless |= not self._left
             found = self._graphs[key] = self.captured(bases)
             if len(self._graphs) > _KEPT:
                 self._graphs.popitem(last=False)

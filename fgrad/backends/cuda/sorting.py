@@ -32,7 +32,8 @@ from fgrad.compile.kernel import DType
 from fgrad.compile.plan import Library, View, contiguous
 
 _CHUNK_BYTES = 40 << 10  # of shared memory, at most
-_LONGEST_CHUNK = 2048
+_LONGEST_CHUNK, _SHORTEST_CHUNK = 2048, 256
+_BLOCKS = 256  # that a device runs at once, about: chunks are shorter where there are fewer
 _MOST = 2**31 - 1  # elements along the axis
 _ALIGNMENT = 256
 _UNSIGNED, _LONG = "unsigned", "unsigned long long"
@@ -139,7 +140,7 @@ def ordering(
     rows = Rows(sizes, prod(sizes), shape[axis])
     types = (*(t for dtype in dtypes for t in _planes(dtype)), _UNSIGNED)
     runs = _runs(types, rows.many * rows.length, first)
-    chunk = _chunk(rows.length, sum(8 if t == _LONG else 4 for t in types))
+    chunk = _chunk(rows, sum(8 if t == _LONG else 4 for t in types))
     calls: list[Call] = [_chunks(views, dtypes, places, axis, rows, runs, chunk, descending)]
     copy = 0
     while chunk < rows.length:
@@ -148,10 +149,13 @@ def ordering(
     return calls, Order(runs.starts[copy][0], runs.starts[copy][-1], runs.bytes)
 
 
-def _chunk(length: int, element: int) -> int:
+def _chunk(rows: Rows, element: int) -> int:
     """The elements that a block sorts: a power of two."""
+    longest = _LONGEST_CHUNK
+    while longest > _SHORTEST_CHUNK and rows.many * (rows.length // longest) < _BLOCKS:
+        longest //= 2
     chunk = 2
-    while chunk < min(length, _LONGEST_CHUNK) and 2 * chunk * element <= _CHUNK_BYTES:
+    while chunk < min(rows.length, longest) and 2 * chunk * element <= _CHUNK_BYTES:
         chunk *= 2
     return chunk
 

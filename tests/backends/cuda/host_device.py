@@ -56,6 +56,9 @@ class HostDevice:
 
     # ------------------------------------------------------------------------------------ memory
 
+    def is_current(self):
+        return True
+
     def current(self):
         return contextlib.nullcontext()
 
@@ -79,14 +82,18 @@ class HostDevice:
         made[...] = array
         return made
 
-    def prepare(self, array):
+    def bound(self, arrays):
+        given = list(map(self._prepared, arrays))
+        return given, list(map(self.address, given))
+
+    def _prepared(self, array):
         known = self.blocks.get(array.ctypes.data)
         if known is not None and known[1]() is array:
             return array
         return self.upload(array)
 
-    def is_sole(self, array):
-        return array.base is None
+    def are_sole(self, arrays):
+        return all(x.base is None for x in arrays)
 
     def address(self, array):
         return array.ctypes.data
@@ -141,6 +148,9 @@ class HostDevice:
         pointers = list(arguments.pointers)
         item = Launched(function.name, pointers, arguments.words, self.function(function.name))
         self.enqueue(item, stream)
+
+    def launcher(self, function, arguments, stream):
+        return lambda: self.launch(function, arguments, stream)
 
     def enqueue(self, item, stream):
         if stream in self.capturing:

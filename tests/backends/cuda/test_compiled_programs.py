@@ -168,8 +168,8 @@ def check_schedule(f, *args):
         return
     idle = sum(is_idle(step, executable.memory.places) for step in executable.plan.steps)
     found = [name for name in launches_of(executable) if name != "fgrad_copy"]
-    products = sum(step.name == "dot_general" and step.launches for step in steps)  # packed
-    assert len(found) + idle == sum(step.launches for step in steps) - products
+    # What stands in for a library here needs no kernels of our own beside it.
+    assert len(found) + idle == sum(s.launches for s in steps if s.kind != "library")
 
 
 SPECIFIED = [p for p in all_primitives() if not isinstance(p.spec, Absent)]

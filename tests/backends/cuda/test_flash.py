@@ -159,7 +159,7 @@ def test_shared_memory_suffices_for_every_width():
         dtype = BFLOAT16 if name == "bfloat16" else np.dtype(name)
         for width in (1, 64, 128, 256, flash._WIDEST[dtype.itemsize]):
             form = flash.Form((), 64, 64, 1, 1, width, width, dtype, None, PARAMS)
-            for size in (flash._forward_bytes, flash._queries_bytes, flash._keys_bytes):
+            for size in (flash._forward_bytes, flash._backward_bytes):
                 rows, columns, shared = flash._tile(form, size)
                 assert rows % 16 == columns % 16 == 0
                 assert shared <= 227 << 10

@@ -82,7 +82,7 @@ def test_rows_of_any_length(length, execute):
     params = {"dimension": 1, "is_stable": True, "num_keys": 1}
     found, want, plan = run(execute, primitive("sort"), (x,), **params)
     np.testing.assert_array_equal(found[0], want[0])
-    assert len(plan.calls) == 2 + max(0, (-(-length // 2048) - 1).bit_length())
+    assert len(plan.calls) == 2 + max(0, (-(-length // 256) - 1).bit_length())
 
 
 def test_several_keys_of_several_dtypes(execute):
@@ -124,6 +124,6 @@ def test_no_elements_need_no_launch(execute):
 
 def test_shared_memory_holds_a_chunk():
     for planes in range(1, 12):
-        chunk = sorting._chunk(10**6, 8 * planes + 4)
+        chunk = sorting._chunk(sorting.Rows((), 1, 10**6), 8 * planes + 4)
         assert chunk & (chunk - 1) == 0
         assert chunk * (8 * planes + 4) <= 48 << 10
