@@ -7,6 +7,7 @@ What was computed with sizes holds for all values under which every condition ha
 it had; then `Sizes.at` gives the value of each size.
 """
 
+import itertools
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
@@ -48,9 +49,13 @@ class Sizes:
 
     Attributes:
         fixed: Sizes that must keep their value, since Python asked for it.
+        serial: What no others are ever called. Tables outlive sizes, and their addresses recur.
     """
 
+    _serials = itertools.count()
+
     def __init__(self) -> None:
+        self.serial = next(Sizes._serials)
         self._nodes: list[tuple[Operation | None, int, int]] = []
         self._values: list[Any] = []
         self._known: dict[Any, Any] = {}
@@ -184,7 +189,7 @@ class Sizes:
     def hashed(self, size: "Size") -> int:
         """A hash by value; sizes that tables tell apart must stay apart."""
         self._hashed[size.at] = None
-        return hash((id(self), size.value))
+        return hash((self.serial, size.value))
 
 
 def _arithmetic(op: Operation, neutral: int | None = None, *, swaps: bool = False) -> Any:
@@ -317,7 +322,7 @@ class Size(AnySize):
         return format(self.sizes.fix(self), form)
 
     def __repr__(self) -> str:  # of no use as a number, and of no other size
-        return f"?{self.at}.{id(self.sizes)}"
+        return f"?{self.at}.{self.sizes.serial}"
 
 
 class Filled(NamedTuple):
@@ -346,7 +351,7 @@ class Number(AnySize):
 
     def tobytes(self) -> bytes:
         """What tells it from other literals."""
-        return f"{id(self.sizes)}:{self.at}".encode()
+        return f"{self.sizes.serial}:{self.at}".encode()
 
     def astype(self, dtype: Any) -> "Number":
         """In another dtype."""

@@ -15,7 +15,7 @@ import fgrad.numpy as fnp
 from fgrad import lax, nn
 from fgrad.backends.cpu import compiler
 from fgrad.compile.replay import replays
-from fgrad.compile.sizes import Mixed, Sizes
+from fgrad.compile.sizes import Mixed, Number, Sizes
 from fgrad.core.errors import FgradError
 
 Arrays = list[np.ndarray[Any, Any]]
@@ -363,6 +363,16 @@ def test_sizes_that_a_table_tells_apart_stay_apart() -> None:
     sizes.close()
     assert sizes.at([9, 7]) is not None
     assert sizes.at([7, 7]) is None
+
+
+def test_what_tables_keep_of_sizes_names_no_others() -> None:
+    made = [Sizes().new(np.float32(1)) for _ in range(2)]
+    names = {Number(size).tobytes() for size in made}
+    for _ in range(50):  # each lies where the one before did
+        size = Sizes().new(np.float32(1))
+        names.add(Number(size).tobytes())
+    assert len(names) == 52
+    assert len({repr(size) for size in made}) == 2
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
