@@ -315,6 +315,11 @@ def _add_backward(
     return ct, None, _updates_of(ct, updates.shape, indices, params) if needed[2] else None
 
 
+def _add_simplify(args: Sequence[Value], params: dict[str, Any]) -> Value | None:
+    # A scatter into an array that is there touches few elements of it, and stays.
+    return import_module(_OUTSIDE).chosen(*args, params) if basis.is_elementwise(args[0]) else None
+
+
 def _sum_of_sizes(x: Any, indices: Any, updates: Any, **_params: Any) -> Any:
     out = np.abs(x)
     np.add.at(out, np.clip(indices[:, 0], 0, len(x) - 1), np.abs(updates))
@@ -331,6 +336,7 @@ scatter_add_p: Primitive = Primitive(
     vjp=Pullback(None, _add_backward, lambda _needed: (1, TYPE(2))),
     batch=scatter_batch(lambda: scatter_add_p),
     lower=Lowering("library", "scatter_add", filled=(0, 1, 2)),
+    simplify=_add_simplify,
     linear="jointly",
     linear_in=(0, 2),
     spec=scatter_spec(np.add, NUMERIC, ulps=None, terms=_sum_of_sizes),

@@ -15,10 +15,20 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.ir import Atom, Jaxpr, Var
 from fgrad.core.primitive import Absent, Lowering, Primitive, Value
 from fgrad.core.tracing import bind
+from fgrad.lax.arithmetic import add
 from fgrad.lax.bits import bitwise_or
 from fgrad.lax.compare import eq, gt, lt
+from fgrad.lax.creation import iota
 from fgrad.lax.gather import fill_of, gather_p
-from fgrad.lax.index import GatherDimensionNumbers, GatherScatterMode, Ints, Plan, locate, plan
+from fgrad.lax.index import (
+    GatherDimensionNumbers,
+    GatherScatterMode,
+    Ints,
+    Plan,
+    ScatterDimensionNumbers,
+    locate,
+    plan,
+)
 from fgrad.lax.reduce import reduce_or
 from fgrad.lax.slicing import index_in_dim
 
@@ -147,3 +157,81 @@ def gathered(x: Value, indices: Value, params: dict[str, Any]) -> Value:
         return out
     mask = basis.broadcast_in_dim(outside, p.out_shape, p.batch_axes)
     return basis.select_n(mask, out, filled)
+
+
+_ALONG = GatherDimensionNumbers((), (0,), (0,))
+
+
+def _place_abstract(label: ShapedArray, *, size: int, mode: GatherScatterMode) -> ShapedArray:
+    dtype = np.dtype(np.int32 if size < 2**31 else np.int64)
+    return ShapedArray(label.shape, max(label.dtype, dtype, key=lambda d: d.itemsize))
+
+
+def _place_eager(xp: Any, label: Any, *, size: int, mode: GatherScatterMode) -> Any:
+    p = plan((size,), (*label.shape, 1), _ALONG, (1,))
+    (place,), _ = locate(xp, "scatter_add", p, label[..., None], mode)
+    clips = mode is GatherScatterMode.CLIP
+    return (place.reshape(label.shape) if clips else label).astype(
+        _place_abstract(ShapedArray(label.shape, label.dtype), size=size, mode=mode).dtype
+    )
+
+
+def _place_composed(label: Value, *, size: int, mode: GatherScatterMode) -> Value:
+    dtype = _place_abstract(label.aval, size=size, mode=mode).dtype
+    p = plan((size,), (*label.shape, 1), _ALONG, (1,))
+    outside = outside_of(p, [label])
+    place = basis.convert_element_type(label, dtype)
+    if outside is None:
+        return place
+    if mode.raises:
+        report("scatter_add", p, [label], outside, mode)
+    if mode is not GatherScatterMode.CLIP:
+        return place
+    low = lt(label, basis.scalar(0, label.dtype))
+    ends = [basis.broadcast_to(basis.scalar(n, dtype), place.shape) for n in (size - 1, 0)]
+    return basis.select_n(outside, place, basis.select_n(low, *ends))
+
+
+place_p: Primitive = Primitive(
+    "place",
+    "Where on an axis of some size a label points, as a mode says; a number beyond it: nowhere.",
+    abstract=_place_abstract,
+    eager=_place_eager,
+    jvp=Absent(_INTERNAL),
+    transpose=Absent(_INTERNAL),
+    vjp=Absent(_INTERNAL),
+    batch=Absent(_INTERNAL),
+    lower=Lowering("library", "place", _place_composed),
+    spec=Absent("the compiler's `simplify` alone makes it: tests/lax/test_cross_entropy.py"),
+)
+
+
+def chosen(x: Value, indices: Value, updates: Value, params: dict[str, Any]) -> Value | None:
+    """A `scatter_add` of one update a row, as a choice by the index in the kernel that makes `x`.
+
+    Args:
+        x: The operand, which need not be stored then.
+        indices: Where updates go.
+        updates: What is added.
+        params: Those of `scatter_add`.
+
+    Returns:
+        The result, of the same numbers, or None where windows are others than an element of the
+        last axis for each row.
+    """
+    rows, last = tuple(range(x.ndim - 1)), (x.ndim - 1,)
+    numbers = ScatterDimensionNumbers((), last, last, rows, rows)
+    if not x.size or params["dimension_numbers"] != numbers or x.dtype.kind == "c":
+        return None
+    n = x.shape[-1]
+    label = basis.reshape(indices, x.shape[:-1])
+    place = bind(place_p, label, size=n, mode=params["mode"])
+    here = eq(_along(place, x.shape), iota(place.dtype, n))
+    # Only -0 leaves every element as it is, 0 and -0 included.
+    nothing = basis.scalar(0 if x.dtype.kind in "iu" else -0.0, x.dtype)
+    return add(x, basis.select_n(here, nothing, _along(updates, x.shape)))
+
+
+def _along(rows: Value, shape: Ints) -> Value:
+    """A number for each row, repeated along it."""
+    return basis.broadcast_in_dim(rows, shape, tuple(range(rows.ndim)))

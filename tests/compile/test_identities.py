@@ -100,6 +100,17 @@ ONE = {
     ),
     "u8 as i32 as f32": (converted(np.int32, np.float32), ("uint8",), "convert_element_type"),
 }  # fmt: skip
+MORE = {  # tests/lax/test_chosen.py
+    "one update a row": (
+        lambda x: lax.scatter_add(
+            lax.neg(x),
+            np.zeros((len(x), 1), int),
+            x[:, 0],
+            (lax.ScatterDimensionNumbers((), (1,), (1,), (0,), (0,))),
+        ),
+        ("float32",),
+    ),
+}
 STAYS = {
     "x + 0": (lambda x: lax.add(x, scalar(x, 0)), "float32", 1),
     "x - -0": (lambda x: lax.sub(x, scalar(x, -0.0)), "float32", 1),
@@ -203,7 +214,7 @@ def test_each_rule_of_the_registry_has_an_identity_here():
     try:
         for p in stated:
             object.__setattr__(p, "simplify", counted(p, p.simplify))
-        for case in [*each(NOTHING), *each(ONE)]:
+        for case in [*each(NOTHING), *each(ONE), *each(MORE)]:
             f, x = case.values[0], case.values[-1]
             optimize(hoist(fg.make_jaxpr(f)(x).jaxpr))
     finally:

@@ -108,6 +108,13 @@ def made_by(x: Value, prim: Primitive) -> tuple[Sequence[Value], dict[str, Any]]
     return (made[1], made[2]) if made and made[0] is prim and made[3] == state.phase else None
 
 
+def is_elementwise(x: Value) -> bool:
+    """Whether `x` is computed element by element, as far as the compiler's `simplify` sees."""
+    origins = getattr(getattr(x, "owner", None), "origins", None)
+    made = origins.get(x.atom) if origins else None
+    return made is not None and getattr(made[0].lower, "kind", None) == "pointwise"
+
+
 def undone(prim_of: Callable[[], Primitive]) -> Callable[..., Value | None]:
     """The `simplify` rule of an operation that undoes itself."""
 
