@@ -223,6 +223,8 @@ def chosen(x: Value, indices: Value, updates: Value, params: dict[str, Any]) -> 
     numbers = ScatterDimensionNumbers((), last, last, rows, rows)
     if not x.size or params["dimension_numbers"] != numbers or x.dtype.kind == "c":
         return None
+    if indices.ndim != x.ndim:  # several updates a row
+        return None
     n = x.shape[-1]
     label = basis.reshape(indices, x.shape[:-1])
     place = bind(place_p, label, size=n, mode=params["mode"])

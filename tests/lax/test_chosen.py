@@ -109,3 +109,23 @@ def test_the_gradient_of_a_loss_stores_no_probabilities(dtype):
     # One kernel writes the gradient, in its own dtype.
     assert "scatter" not in program.as_text()
     assert program.memory_analysis().arena_bytes < x.size
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 4)])
+@pytest.mark.parametrize("index", [[], [1], [1, 2], [1, 1, 3, 0]], ids=str)
+def test_several_updates_a_row_stay_a_scatter(shape, index):
+    x, i = np.arange(np.prod(shape), dtype=np.float32).reshape(shape), np.array(index, int)
+
+    def f(x, i):
+        return (
+            fg.vmap(lambda r: (r * 2).at[i].add(1.0))(x) if x.ndim > 1 else (x * 2).at[i].add(1.0)
+        )
+
+    want = 2 * x
+    np.add.at(want, (..., i), 1.0)
+    np.testing.assert_array_equal(fg.jit(f)(fg.numpy.asarray(x), i), want)
+    if x.ndim == 1:
+        return
+    several = np.stack([i, i])
+    each = fg.vmap(lambda r, j: (r * 2).at[j].add(1.0))
+    np.testing.assert_array_equal(fg.jit(each)(x, several), want)
