@@ -133,7 +133,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run a command; 0, or 2 after saying what is wrong with it."""
     command = _COMMANDS.get(arguments[0]) if arguments else None
     if command is None or len(arguments) < 2:
-        print(__doc__, file=sys.stderr)
+        if arguments and command is None and not arguments[0].startswith("-"):
+            print(f"there is no command {arguments[0]!r}\n", file=sys.stderr)
+        print((__doc__ or "").replace("::\n\n", ""), file=sys.stderr)
         return 2
     try:
         print(command(*arguments[1:]))

@@ -116,3 +116,10 @@ def test_it_runs_as_a_module():
         cwd=ROOT, check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout.startswith("add: ")
+
+
+def test_an_unknown_command_is_named(capsys):
+    assert main(["devices"]) == 2
+    text = capsys.readouterr().err
+    assert "there is no command 'devices'" in text
+    assert "::" not in text

@@ -11,7 +11,7 @@ import numpy as np
 from fgrad.api.donation import check_donated, check_usable, donated_leaves, give_away
 from fgrad.api.execution import begin
 from fgrad.api.parameters import Fun, parameters_of
-from fgrad.api.programs import Entry, Lowered, run_entry, run_flat
+from fgrad.api.programs import Entry, Lowered, run_donated, run_entry, run_flat
 from fgrad.api.sites import Site, site_of
 from fgrad.compile.collector import paused
 from fgrad.core import trees
@@ -180,15 +180,16 @@ class Jitted:
                 break
         else:
             return None
-        entry = site.entry
-        program = entry.program_for(site.kind)
-        if program is None or entry.jaxpr.key_uses is not None:
+        entry, program = site.entry, site.program or site.prepared()
+        if program is None:
             return None
         if entry.donated:
             inputs = (*entry.consts, *leaves)
-            if not program.taken:  # else `claim` looks
+            if program.taken and entry.device is None:
+                outs = run_donated(program, entry, inputs, [x._data for x in inputs], self._name)
+            else:
                 check_donated(inputs, entry.donated, self._name)
-            outs = run_entry(entry, inputs, self._name)
+                outs = run_entry(entry, inputs, self._name)
         else:
             if entry.consts:
                 leaves = [*entry.consts, *leaves]

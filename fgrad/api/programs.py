@@ -117,9 +117,11 @@ def run_entry(
 
 def libraries_of(buffers: Sequence[Any]) -> set[ModuleType]:
     """The array libraries of buffers, beside NumPy."""
-    if set(map(type, buffers)) <= _HOST:
+    kinds = set(map(type, buffers))
+    if kinds <= _HOST:
         return set()
-    return {library_of(b) for b in {type(b): b for b in buffers}.values()} - {np}
+    each = buffers[:1] if len(kinds) == 1 else {type(b): b for b in buffers}.values()
+    return {library_of(b) for b in each} - {np}
 
 
 def run_donated(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.api.execution import has_compiler
+from fgrad.api.execution import Runnable, has_compiler
 from fgrad.api.programs import Entry
 from fgrad.core.config import config
 from fgrad.core.evaluate import WEAK, ArrayImpl
@@ -34,22 +34,33 @@ class Site:
         entry: As given.
         plain: Whether the arguments are arrays themselves, not trees of them.
         kind: The type of all buffers.
+        program: What calls can run without more ado; None until it is known (see `prepared`).
     """
 
-    __slots__ = ("_alike", "_configuration", "_flatten", "_likeness", "entry", "kind", "plain")
+    __slots__ = (
+        "_alike", "_configuration", "_flatten", "_likeness", "entry", "kind", "plain", "program",
+    )  # fmt: skip
 
     def __init__(self, flatten: Any, leaves: Sequence[Any], entry: Entry, plain: bool) -> None:
         self.entry = entry
         self.plain = plain
         self.kind = type(leaves[0]._data) if leaves else np.ndarray
-        self._flatten = flatten
+        self.program: Runnable | None = None
+        # Of arrays without machine code to compare them nothing has to be taken apart.
+        self._flatten = None if plain and self.kind is not np.ndarray else flatten
         self._configuration = config.trace_key()
         self._likeness = _Likeness(leaves)  # it also keeps the dtypes that `_alike` looks for
         self._alike: Callable[..., bool] | None = None  # made for the second call: see `_begin`
 
-    def match(self, args: tuple[Any, ...]) -> list[Any] | None:
+    def prepared(self) -> Runnable | None:
+        """The program, if it has run, and using it uses up no random key."""
+        if self.entry.jaxpr.key_uses is None:
+            self.program = self.entry.program_for(self.kind)
+        return self.program
+
+    def match(self, args: tuple[Any, ...]) -> Sequence[Any] | None:
         """The arrays of a call, if it is alike."""
-        leaves: list[Any] | None = self._flatten(args)
+        leaves: Sequence[Any] | None = args if self._flatten is None else self._flatten(args)
         if leaves is None or not (self._alike or self._begin)(*leaves):
             return None
         return leaves if self._configuration == config.trace_key() else None
@@ -74,14 +85,17 @@ class _Likeness:
         self._weak = _weak(leaves)
         self._known = {tuple(map(_flags, leaves))}
         weak = [x._flags & WEAK for x in leaves]
-        types = list(zip(self._kinds, self._shapes, self._dtypes, weak, strict=True))
+        types: list[tuple[Any, ...]] = list(
+            zip(self._kinds, self._shapes, self._dtypes, weak, strict=True)
+        )
         self._few = types if len(types) <= _FEW else None
 
     def __call__(self, *leaves: Any) -> bool:
         if self._few is not None:
             if len(leaves) != len(self._few):
                 return False
-            for x, (kind, shape, dtype, weak) in zip(leaves, self._few, strict=True):
+            for i, (kind, shape, dtype, weak) in enumerate(self._few):
+                x = leaves[i]
                 if type(x) is not ArrayImpl or x._flags & WEAK != weak:
                     return False
                 data = x._data

@@ -87,7 +87,7 @@ def batched(plan: Plan, long_ns: float = _LONG_NS, *, shares: bool = False) -> P
             if _most(plan, tried) <= most:
                 steps = tried
     rest = tuple(step for step in steps if step is not None)
-    return Plan(plan.inputs, plan.buffers, rest, plan.results)
+    return replace(plan, steps=rest)
 
 
 @remembered

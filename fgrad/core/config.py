@@ -38,7 +38,7 @@ __all__ = [
 
 _BOOL = (False, True)
 _REPORT = ("raise", "jax")
-_DEVICE = (None, "cpu", "cuda", "gpu")
+_DEVICE = (None, "cpu", "cuda", "cuda:0", "gpu")
 _NUMBERED = re.compile("cpu:0|(cuda|gpu):[0-9]+")  # devices too
 
 # Accepted values of each flag; its default is the class attribute of Config.

@@ -115,7 +115,13 @@ def default_device() -> Device:
     """
     name = config.default_device
     if name is not None:
-        return as_device(name)
+        try:
+            return as_device(name)
+        except DeviceError as error:
+            reason = str(error).partition("\n")[0]
+            raise DeviceError(
+                f"{reason}; config.default_device (or FGRAD_DEFAULT_DEVICE) asks for it"
+            ) from None
     return Device(f"cuda:{cuda().current()}") if cuda().count() else CPU
 
 

@@ -206,7 +206,8 @@ def borrow(x: Any) -> Value:
         return ArrayImpl(x, BORROWED)
     if hasattr(x, "__fgrad_array__"):
         return x.__fgrad_array__()
-    advice = "; convert it with fgrad.numpy.asarray" if isinstance(x, (list, tuple)) else ""
+    convertible = isinstance(x, (list, tuple)) or hasattr(x, "__dlpack__")
+    advice = "; convert it with fgrad.numpy.asarray" if convertible else ""
     raise DtypeError(
         f"expected an array or a number, got {kind.__qualname__}: {str(x)[:60]!r}{advice}"
     )
@@ -257,15 +258,16 @@ def _python_scalar(x: Any, dtype: np.dtype[Any]) -> Any:
 def _is_held(dtype: np.dtype[Any]) -> bool:
     if dtype.kind == "V":  # the small floats and integers of ml_dtypes, float0, records
         return dtype.type is not np.void or dtype == dtypes.float0
-    return dtype.kind not in "OSUMm" and dtype.isnative
+    widest = 16 if dtype.kind == "c" else 8  # bytes; longdouble is wider
+    return dtype.kind not in "OSUMmT" and dtype.itemsize <= widest and dtype.isnative
 
 
 def check_dtype(dtype: np.dtype[Any]) -> None:
     """Raise `DtypeError` unless programs can hold `dtype` (numbers and booleans)."""
     if not _is_held(dtype):
         raise DtypeError(
-            f"arrays of dtype {dtype} cannot be traced: fgrad holds native booleans and numbers; "
-            f"convert the array first"
+            f"arrays of dtype {dtype} cannot be traced: fgrad holds native booleans and numbers, "
+            f"up to float64 and complex128; convert the array first"
         )
 
 

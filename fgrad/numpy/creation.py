@@ -12,7 +12,6 @@ from fgrad import lax
 from fgrad.backends.cuda.arrays import foreign
 from fgrad.core import basis, dtypes
 from fgrad.core.basis import convert_element_type
-from fgrad.core.config import config
 from fgrad.core.errors import DtypeError, ShapeError
 from fgrad.core.evaluate import WEAK, ArrayImpl, as_value, borrow, is_buffer
 from fgrad.core.homes import copied, made_on_host
@@ -198,7 +197,7 @@ def settled(x: Value) -> Value:
     """
     if made_on_host() or type(x) is not ArrayImpl or type(x._data) is not np.ndarray:
         return x
-    return x if state.trace is not type(state).trace else to_device(x, config.default_device or "")
+    return x if state.trace is not type(state).trace else to_device(x, "")
 
 
 def placed(make: Callable[..., Value]) -> Callable[..., Value]:

@@ -94,6 +94,28 @@ def test_a_function_with_nothing_to_do_copies_a_borrowed_buffer(nothing_to_do):
     np.testing.assert_array_equal(y, X)
 
 
+@pytest.mark.parametrize("dtype", [np.longdouble, np.clongdouble])
+@pytest.mark.parametrize("taken", [fnp.asarray, fg.device_put, fnp.sin, fg.jit(lambda x: x)])
+def test_extended_precision_is_refused_where_it_comes_in(dtype, taken):
+    if np.finfo(dtype).nmant == np.finfo(np.float64).nmant:
+        pytest.skip("as wide as float64 here")
+    for x in (np.ones(2, dtype), dtype(1)):
+        with pytest.raises(DtypeError, match="up to float64 and complex128; convert the array"):
+            taken(x)
+
+
+def test_arrays_of_other_libraries_are_to_be_converted():
+    class Tensor:
+        def __dlpack__(self, **_):
+            raise AssertionError
+
+    with pytest.raises(
+        DtypeError, match=r"argument 0\['a'\]: expected .*fgrad\.numpy\.asarray"
+    ) as e:
+        fg.jit(lambda p: p)({"a": Tensor()})
+    assert "register" not in str(e.value)
+
+
 def test_records_are_no_arrays_of_numbers():
     records = np.zeros(3, [("a", np.float32)])
     for taken in (fnp.sin, fnp.asarray, fg.jit(lambda x: x)):

@@ -169,3 +169,15 @@ def test_a_missing_aux_is_named():
 def test_an_argument_named_twice_raises():
     with pytest.raises(GradientTypeError, match="twice"):
         fg.grad(lambda x: x, (0, -1))(1.0)
+
+
+def test_a_leaf_without_a_gradient_is_named():
+    params = {"w": np.ones(2), "n": np.arange(2)}
+    with pytest.raises(GradientTypeError, match=r"got i64\[2\] as argument 0\['n'\]; convert it"):
+        fg.grad(lambda p: p["w"].sum())(params)
+    with pytest.raises(GradientTypeError, match=r"got i32\[\] as argument 1; convert it"):
+        fg.grad(lambda x, n: x * n, argnums=(0, 1))(1.0, 3)
+    with pytest.raises(GradientTypeError, match=r"got i32\[\]; convert it"):
+        fg.grad(lambda n: n)(3)
+    with pytest.raises(GradientTypeError, match=r"complex arguments, got f64\[2\] as .*\['w'\]"):
+        fg.grad(lambda p: p["w"].sum(), holomorphic=True)({"w": np.ones(2)})

@@ -110,7 +110,8 @@ class Engine:
 
     def begun(self, names: Sequence[str], text: str) -> Callable[[], Code]:
         """Begin what `runtime` does; what is returned waits for the code."""
-        key = self._key(names)
+        # Texts of one name differ where objects have other fields, as in builds for debugging.
+        key = self._key([*names, text])
         kept = self._kept(key)
         if kept is not None:
             return lambda: kept

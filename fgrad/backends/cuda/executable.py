@@ -228,16 +228,12 @@ class Executable:
 
     def run(self, *arrays: Any) -> list[Any]:
         """Run on arrays of the right types."""
-        self._local.began = False
-        device = self._device_of(arrays)
-        if device.is_current():
-            return self._run_on(device, arrays)
-        with device.current():
-            return self._run_on(device, arrays)
-
-    def _run_on(self, device: Device, arrays: Sequence[Any]) -> list[Any]:
-        """Run on a device, which is current."""
-        local = self._local
+        if self.taken:
+            self._local.began = False
+        device, local = self._device_of(arrays), self._local
+        if not device.is_current():
+            with device.current():
+                return self.run(*arrays)
         stream = device.stream()
         instance = local.instances.get((device.key, device.stream_key(stream)))
         if instance is None:
@@ -248,7 +244,8 @@ class Executable:
         slab = arena.take(device, stream, size) if size else program.constants
         try:
             given, bases = self._bound(program, device, slab, arrays)
-            local.began = True
+            if self.taken:
+                local.began = True
             device.recent.append(self.jaxpr)
             (instance.only or instance).run(bases, stream)
         finally:
@@ -324,16 +321,18 @@ class Executable:
             given: The inputs that the caller gives away.
             references: How many it has to each, the list among them.
         """
-        if self.taken.issubset(given):  # look at all of them at once: mostly they are
-            chosen = [arrays[i] for i in self.taken]
-            known = set(map(sys.getrefcount, chosen)) == {references + _OF_LISTED}
-            if known and self._device_of(chosen[:1]).are_sole(chosen):
-                return
-            del chosen
+        free = self.taken.intersection(given)
+        chosen = [arrays[i] for i in free]  # looked at all at once: mostly they are the caller's
+        known = set(map(sys.getrefcount, chosen)) == {references + _OF_LISTED}
+        whole = known and self._device_of(chosen[:1]).are_sole(chosen)
+        del chosen
+        others = self.taken - free if whole else self.taken
+        if not others:
+            return
         device = self._device_of(arrays)
-        for i in self.taken:
+        for i in others:
             x = arrays[i]
-            sole = i in given and sys.getrefcount(x) == references + _OF_LOCAL
+            sole = i in free and sys.getrefcount(x) == references + _OF_LOCAL
             if not (sole and device.are_sole([x])):
                 with device.current():
                     arrays[i] = x.copy()

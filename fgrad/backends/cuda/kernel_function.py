@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.backends.cuda.kernel_object import Kernel
+from fgrad.backends.cuda.signature import check_linkage
 from fgrad.core.dtypes import is_inexact
 from fgrad.core.errors import RuleError
 from fgrad.core.primitive import Value
@@ -118,8 +119,8 @@ def cuda_kernel(
         A function of arrays and, by name, of hashable parameters.
 
     Raises:
-        RuleError: The source does not define the kernel; when called: a rule is needed that was
-            not given.
+        RuleError: The source does not define the kernel, or not as ``extern "C"``; when called: a
+            rule is needed that was not given.
         UnsupportedCallError: When called: operands lie in host memory, and there is no `cpu`.
         CompilationError: When called: the source has an error; the text names its line.
         DtypeError: When called: a pointer is to another type than the array has.
@@ -149,6 +150,7 @@ def cuda_kernel(
         if name is None:
             raise RuleError("cuda_kernel needs the name of the __global__ function in the source")
         kernel = Kernel(None, source, name, rules, options)
+        check_linkage(source, name, kernel.signature)
     elif callable(source) and hasattr(source, "name"):
         code = getattr(source, "code", None)
         kernel = Kernel(source, code, name or source.name, rules, options)

@@ -72,10 +72,11 @@ class Kernel:
         try:
             applied = self._applied(key)
         except TypeError:
-            wrong = [k for k, v in key if not hasattr(v, "__hash__") or v.__hash__ is None]
+            wrong = [f"{k}, {_kind(v)}" for k, v in key if getattr(v, "__hash__", None) is None]
             raise StaticArgumentError(
                 f"parameters of kernel {self.name} are hashable values, got "
-                f"{', '.join(wrong) or 'others'}; pass arrays without a name"
+                f"{'; '.join(wrong) or 'others'}; pass a number that is known, or an array "
+                f"without a name, which is an operand"
             ) from None
         return applied(*args)
 
@@ -119,7 +120,20 @@ class Kernel:
 
     def _asked(self, rule: str, avals: Sequence[ShapedArray], words: dict[str, Any]) -> Any:
         found = self.rules[rule]
-        return found(*avals, **words) if callable(found) else found
+        return self._called(rule, *avals, **words) if callable(found) else found
+
+    def _called(self, rule: str, *args: Any, **words: Any) -> Any:
+        """What a rule returns; raises where it does not take the arguments of a call."""
+        try:
+            return self.rules[rule](*args, **words)
+        except TypeError as error:
+            trace = error.__traceback__
+            if trace is None or trace.tb_next is not None:  # from within the rule
+                raise
+            raise CustomRuleError(
+                f"the rule {rule} of kernel {self.name} does not take the operands and parameters "
+                f"of this call: {error}"
+            ) from None
 
     def results(self, avals: Sequence[ShapedArray], words: dict[str, Any]) -> list[ShapedArray]:
         """The types of the results."""
@@ -176,14 +190,7 @@ class Kernel:
         if self.signature is None:
             return
         every = self.signature.parameters
-        pointers = [p for p in every if p.pointer]
-        if len(pointers) != len(avals) + len(outs):
-            raise ArgumentError(
-                f"kernel {self.name} has {len(pointers)} pointers "
-                f"({', '.join(p.name for p in pointers)}), got {len(avals)} operands and "
-                f"{len(outs)} results; it takes a pointer for each operand, then for each result, "
-                f"then numbers"
-            )
+        pointers = self._pointers(len(avals), len(outs))
         if any(not p.pointer for p in every[: len(pointers)]):
             raise ArgumentError(
                 f"kernel {self.name} must take its pointers first, then numbers: "
@@ -195,6 +202,18 @@ class Kernel:
                     f"kernel {self.name}: {p.name} points to {p.type}, got {aval}; convert it with "
                     f"astype, or correct the source or the rule out"
                 )
+
+    def _pointers(self, operands: int, results: int) -> list[Parameter]:
+        """The pointers of the source, where it is known; raises unless there are as many."""
+        pointers = [p for p in self.signature.parameters if p.pointer] if self.signature else []
+        if self.signature and len(pointers) != operands + results:
+            raise ArgumentError(
+                f"kernel {self.name} has {len(pointers)} pointers "
+                f"({', '.join(p.name for p in pointers)}), got {operands} operands and "
+                f"{results} results; it takes a pointer for each operand, then for each result, "
+                f"then numbers, which the rule scalars gives"
+            )
+        return pointers
 
     def obstacle(self) -> str | None:
         """Why the default rule of `vmap` does not serve; None where it does."""
@@ -214,7 +233,8 @@ class Kernel:
                 f"kernel {self.name} got {types} in host memory, where it has no twin; put the "
                 f"operands on a GPU with fgrad.device_put, or give cpu= to cuda_kernel"
             )
-        found = cpu(*arrays, **words)
+        self._pointers(len(arrays), len(outs))
+        found = self._called("cpu", *arrays, **words)
         results = list(found) if isinstance(found, tuple | list) else [found]
         if len(results) != len(outs):
             raise ShapeError(
@@ -276,6 +296,12 @@ class Kernel:
             z = min(_MOST_Z, count - first)
             found.append((self._batched, (*grid[:2], z), block, args, shared))
         return found
+
+
+def _kind(x: Any) -> str:
+    """What a value is, for messages."""
+    aval = getattr(x, "aval", None)
+    return type(x).__name__ if aval is None else f"an array {aval}"
 
 
 def _forward(rule: Fun, words: dict[str, Any], primals: Any, tangents: Any) -> Any:

@@ -40,6 +40,7 @@ from fgrad.backends.cuda.tape import (
     calls_in,
     count_bodies,
     is_branching,
+    offset_of,
     places_of,
 )
 from fgrad.core.program import compiled_inside
@@ -199,26 +200,33 @@ class Captured:
         self.graph = graph
         self._bases = list(bases)
         self._launches = [(n, item, new_arguments(item, bases)) for item, n in launches]
-        self._users: dict[int, list[int]] = {}
+        self._stale: set[int] = set()  # launches whose nodes have yet to be told
+        self._users: dict[int, list[tuple[int, int, int]]] = {}  # launch, pointer, its offset
         for k, (item, _) in enumerate(launches):
-            for base in {base_of(p) for p in item.pointers if p >= 0}:
-                self._users.setdefault(base, []).append(k)
+            for i, p in enumerate(item.pointers):
+                if p >= 0:
+                    self._users.setdefault(base_of(p), []).append((k, i, offset_of(p)))
 
     def launch(self, bases: Sequence[int], stream: Stream) -> None:
         """Queue it with other bases."""
-        if bases != self._bases:
+        if bases != self._bases or self._stale:
             self._replace(bases)
         self.graph.launch(stream)
 
     def _replace(self, bases: Sequence[int]) -> None:
         """Tell the launches that use a base that has changed."""
         changed = [b for b, (x, y) in enumerate(zip(self._bases, bases, strict=True)) if x != y]
-        update = self.graph.update
-        for k in sorted({k for b in changed for k in self._users.get(b, ())}):
-            node, item, arguments = self._launches[k]
-            fill(arguments, item, bases)
-            update(node, item.function, arguments)
+        launches, stale = self._launches, self._stale
+        for b in changed:
+            for k, i, offset in self._users.get(b, ()):
+                launches[k][2].pointers[i] = bases[b] + offset
+                stale.add(k)
         self._bases = list(bases)
+        update = self.graph.update
+        for k in sorted(stale):
+            node, item, arguments = launches[k]
+            update(node, item.function, arguments)
+            stale.remove(k)
 
 
 class Segment:

@@ -95,6 +95,21 @@ def signature_of(source: str, name: str) -> Signature:
     )
 
 
+def check_linkage(source: str, name: str, signature: Signature | None) -> None:
+    """Raise `RuleError` unless the kernel keeps its name in machine code.
+
+    What C++ makes of a name without ``extern "C"`` is not found when the kernel is loaded, and
+    nobody says for which types a template is meant.
+    """
+    if signature is not None and not re.search(
+        r"\bextern\b", _without_comments(source)[: signature.body]
+    ):
+        raise RuleError(
+            f'cuda_kernel: the source does not declare {name} as extern "C"; write '
+            f'extern "C" __global__ before it, and fill in what a template leaves open'
+        )
+
+
 def _without_comments(source: str) -> str:
     """The text with blanks for comments and strings, so that positions stay."""
 

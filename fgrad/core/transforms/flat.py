@@ -103,9 +103,12 @@ def refused(words: str, args: Iterable[tuple[Any, Any]], advice: str) -> DtypeEr
                 borrow(leaf)
             except DtypeError as error:
                 reason = str(error).partition("\n")[0]
+                told = f"{words}: argument {name}{keystr(path)}: {reason}"
+                if hasattr(leaf, "__dlpack__"):  # an array, of a dtype or library that is not held
+                    return DtypeError(told)
                 if type(leaf).__module__ != "builtins":
                     advice += ", or register its class with fgrad.tree_util"
-                return DtypeError(f"{words}: argument {name}{keystr(path)}: {reason}; {advice}")
+                return DtypeError(f"{told}; {advice}")
     raise AssertionError("refused is called where a leaf is no value")
 
 

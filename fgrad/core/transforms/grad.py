@@ -16,6 +16,7 @@ from fgrad.core.tracing import entering
 from fgrad.core.transforms.flat import FlatCall, Fun, name_of, refused
 from fgrad.core.transforms.linearize import record_flat
 from fgrad.core.transforms.pullback import Pullback, own_residuals, owned
+from fgrad.core.tree_registry import keystr
 
 
 def grad(
@@ -104,7 +105,9 @@ def value_and_grad(
         dynamic = args[positions[0]] if not several else tuple(args[i] for i in positions)
         leaves, tree = trees.flatten(dynamic)
         values = _values(fun, leaves, positions, args)
-        active = [_gradient_exists(fun, v, holomorphic, allow_int) for v in values]
+        active = [dtypes.is_inexact(v.dtype) for v in values]
+        if holomorphic or not (allow_int or all(active)):
+            _check_dtypes(fun, values, positions, args, holomorphic, allow_int)
 
         def rebuild(*flat: Value) -> list[Any]:
             given = trees.unflatten(tree, flat)
@@ -163,22 +166,26 @@ def _position(fun: Fun, number: int, count: int) -> int:
     return position
 
 
-def _gradient_exists(fun: Fun, x: Value, holomorphic: bool, allow_int: bool) -> bool:
-    dtype = x.dtype
-    if dtypes.is_inexact(dtype):
-        if holomorphic and dtype.kind != "c":
+def _check_dtypes(
+    fun: Fun, values: Sequence[Value], positions: Sequence[int], args: Any, holomorphic: bool,
+    allow_int: bool,
+) -> None:  # fmt: skip
+    """Raise for the first value that has no gradient; say where it is, if it is one of several."""
+    paths = [(i, path) for i in positions for path, _ in trees.flatten_with_path(args[i])[0]]
+    for x, (i, path) in zip(values, paths, strict=True):
+        where = f" as argument {i}{keystr(path)}" if path or len(positions) > 1 else ""
+        if not dtypes.is_inexact(x.dtype):
+            if not allow_int:
+                raise GradientTypeError(
+                    f"grad of {name_of(fun)} needs arguments of a float or complex dtype, got "
+                    f"{x.aval}{where}; convert it with astype(float), leave it out of argnums, or "
+                    f"pass allow_int=True"
+                )
+        elif holomorphic and x.dtype.kind != "c":
             raise GradientTypeError(
-                f"grad(holomorphic=True) of {name_of(fun)} needs complex arguments, got {x.aval}"
+                f"grad(holomorphic=True) of {name_of(fun)} needs complex arguments, got "
+                f"{x.aval}{where}"
             )
-        if not holomorphic and dtype.kind == "c":
-            return True
-        return True
-    if not allow_int:
-        raise GradientTypeError(
-            f"grad of {name_of(fun)} needs arguments of a float or complex dtype, got {x.aval}; "
-            f"convert it with astype(float), leave it out of argnums, or pass allow_int=True"
-        )
-    return False
 
 
 def _check_scalar(fun: Fun, call: FlatCall, outs: Sequence[Value], holomorphic: bool) -> None:

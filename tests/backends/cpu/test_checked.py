@@ -214,6 +214,7 @@ def with_other_numbers(plan):
         lambda x: fnp.sum((x.astype("bfloat16") * 3.0).reshape(2, -1), 1),
         lambda x: (x * 1j) * 3.0,
         lambda x: fnp.mean(nn.layer_norm(x, x[0], x[1]) * 3.0 + nn.silu(x)),
+        lambda x: (fnp.tanh(x) * 3.0, fnp.tanh(x[0]) * 3.0),  # a batch
     ],
 )
 def test_a_kernel_is_compared_with_its_equations(f, monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fgrad.backends.cpu import generator
-from fgrad.backends.cpu.generator import FOLDER, version
+from fgrad.backends.cpu.generator import FOLDER, OTHERS, version
 from fgrad.backends.object_cache import ObjectCache
 
 
@@ -44,6 +44,15 @@ def test_it_covers_every_file_that_makes_code(source, cache, settled):
         path.write_text(path.read_text() + "\n# changed\n")
         versions.add(version(cache, source))
     assert len(versions) == 1 + len(list(source.rglob("*.py")))
+
+
+def test_it_covers_what_tells_the_order_of_a_kernel(source, cache, settled, tmp_path):
+    assert [path.name for path in OTHERS] == ["kernel.py"]
+    other = tmp_path / "kernel.py"
+    other.write_text("x = 1\n")
+    before = version(cache, source, [other])
+    other.write_text("x = 2\n")
+    assert version(cache, source, [other]) != before
 
 
 def test_the_source_is_read_once(source, cache, settled, monkeypatch):
@@ -93,8 +102,8 @@ def test_a_damaged_entry_is_made_anew(source, cache, settled, monkeypatch):
 def test_times_that_were_set_for_all_files_tell_nothing(tmp_path, cache, settled, monkeypatch):
     (tmp_path / "one.py").write_text("x = 1\n")
     seen = reads(monkeypatch)
-    version(cache, tmp_path)
-    version(cache, tmp_path)
+    version(cache, tmp_path, ())
+    version(cache, tmp_path, ())
     assert len(seen) == 2
 
 

@@ -22,9 +22,11 @@ class Memory:
 
 
 class Array:
-    """An array of the fake CuPy: `host` is what it holds."""
+    """An array of the fake CuPy: `host` is what it holds, or, as for CuPy's, its shape."""
 
     def __init__(self, host, memory=None):
+        if isinstance(host, tuple):  # and a dtype
+            host, memory = self.gpu.host.empty(host, memory), None
         self.host, self.base = host, None
         self.data = types.SimpleNamespace(
             ptr=host.ctypes.data if host.size else 0, device_id=0, mem=memory or Memory(host)
@@ -34,6 +36,9 @@ class Array:
 
     def copy(self):
         return Array(self.host.copy())
+
+    def get(self):
+        return self.host.copy()
 
 
 class Stream:
@@ -88,7 +93,7 @@ class FakeGpu:
             function=types.SimpleNamespace(Module=lambda: Module(self)),
         )  # fmt: skip
         self.cupy.cuda, self.cupy.empty, self.cupy.array = cuda, self.empty, self.array
-        self.cupy.ndarray = Array
+        self.cupy.ndarray, Array.gpu = Array, self
         return self.cupy
 
     def empty(self, shape, dtype):

@@ -3,6 +3,7 @@
 import types
 import weakref
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -117,6 +118,8 @@ def test_of_many_donated_arrays_only_those_are_copied_that_somebody_else_can_see
     mine = list(map(id, buffers))
     program.own(buffers, set(range(6)), 1)
     assert list(map(id, buffers)) == mine
+    program.own(buffers, set(range(5)), 1)
+    assert [id(x) == i for x, i in zip(buffers, mine, strict=True)] == [True] * 5 + [False]
     array, memory, pointer = buffers[0], buffers[1].data.mem, buffers[2].data
     buffers[3].base = buffers[4]
     program.own(buffers, {0, 1, 2, 3, 4}, 1)
@@ -131,6 +134,12 @@ def test_host_arrays_follow_and_two_devices_are_refused(gpu):
     program = program_of(gpu, lambda x, y: x + y, normal(8), normal(8))
     x, y = normal(8), normal(8)
     np.testing.assert_allclose(program.run(on(gpu, x), y)[0].host, x + y)
+    half = y.astype(ml_dtypes.bfloat16)  # which has no `data`
+    assert cupy_device.device_of([half, on(gpu, x)]) is gpu.device
+    (a, b), places = gpu.device.bound([half, held := on(gpu, x)])
+    np.testing.assert_array_equal(a.host, half)
+    assert b is held
+    assert places == [a.data.ptr, b.data.ptr]
     far = on(gpu, y)
     far.data.device_id = 1
     with pytest.raises(ArgumentError, match="cuda:0, cuda:1"):
@@ -184,6 +193,25 @@ def test_jit_compiles_for_arrays_of_cupy_and_donates_them(arrays, gpu):
         with pytest.raises(BufferDonatedError):
             fnp.sin(old)
     assert compiled.cache_info().misses == 1
+
+
+def test_calls_with_few_arrays_are_told_apart(arrays, gpu):
+    compiled = fg.jit(lambda *xs: sum(fg.tree.leaves(xs)) * 2)
+    a, b, c = normal(4), normal(4), normal(5)
+    wide = a.astype(np.float64)
+    x, y, z, w = map(arrays, (a, b, c, wide))
+    weak = evaluate.ArrayImpl(on(gpu, a), evaluate.WEAK)
+    for args, want in 2 * (
+        [((x,), a)] * 3 + [((x, y), a + b), ((z,), c), (([x],), a), ((x, [y]), a + b),
+        ((w,), wide), ((weak,), a), ((), 0)]
+    ):  # fmt: skip
+        found = compiled(*args)
+        data = getattr(found._data, "host", found._data)
+        np.testing.assert_allclose(data, 2 * want, rtol=1e-6)
+        if args:
+            assert data.dtype == want.dtype
+            assert found.weak_type == (args[0] is weak)
+    assert compiled.cache_info().misses == 8
 
 
 def test_lower_shows_the_program_of_the_library_that_the_arguments_belong_to(arrays, gpu):

@@ -22,7 +22,7 @@ from fgrad.core.transforms.stage import hoist
 from fgrad.lax.control.while_prims import while_saved_p
 from fgrad.testing.strategies import dtype_named, example_of
 from fgrad.testing.values import observed_call
-from tests.backends.cuda.host_device import HostDevice, target_on
+from tests.backends.cuda.host_device import HostDevice, HostGraph, target_on
 from tests.backends.cuda.shim_device import ShimDevice
 
 NEEDS_COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
@@ -386,6 +386,34 @@ def test_an_error_of_a_launch_names_what_was_launched(kind):
     assert "test_executable.py" in note
     del device.launch
     np.testing.assert_allclose(run(device.upload(2 * X))[0], np.tanh(2 * X) + 1, rtol=1e-6)
+
+
+def test_an_update_that_fails_is_made_good_by_the_next_call(monkeypatch):
+    def f(x, y):
+        z = fnp.tanh(x + y) @ fnp.tanh(x - y).T
+        return z + 1, fnp.exp(z - z.T) * fnp.sum(x * y, axis=1)
+
+    run, _, device = program_of(f, X, X)
+    first = device.upload(X), device.upload(X)
+    for _ in range(3):
+        run(*first)
+    update, left = HostGraph.update, [1]
+
+    def refuse(graph, *args):
+        if not left:
+            raise RuntimeError("refused")
+        left.pop()
+        update(graph, *args)
+
+    other = device.upload(2 * X), device.upload(3 * X)
+    with monkeypatch.context() as patch:
+        patch.setattr(HostGraph, "update", refuse)
+        with pytest.raises(RuntimeError, match="refused"):
+            run(*other)
+    assert not left
+    for x, y in zip(run(*other), f(2 * X, 3 * X), strict=True):
+        np.testing.assert_allclose(x, np.asarray(y), rtol=1e-5)
+    assert device.captures == 1
 
 
 def test_a_captured_program_can_be_looked_at():

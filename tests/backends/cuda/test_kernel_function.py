@@ -225,8 +225,20 @@ def test_wrong_calls_say_what_to_do():
         variant(cpu=lambda x, w, **_: x[:1])(X, W)
     with pytest.raises(DtypeError, match=r"is f64\[6\], its rule out states f32\[6\]"):
         variant(cpu=lambda x, w, **_: np.float64(2) * x.astype(float))(X, W)
-    with pytest.raises(StaticArgumentError, match="factor"):
+    with pytest.raises(StaticArgumentError, match="factor, list"):
         scale(X, W, factor=[2.0])
+    with pytest.raises(StaticArgumentError, match=r"factor, an array f32\[\]; pass a number"):
+        fg.jit(lambda factor: scale(X, W, factor=factor))(2.0)
+    with pytest.raises(ArgumentError, match=r"3 pointers \(x, w, y\), got 3 operands and 1 res"):
+        variant(out=lambda x, *_, **__: x)(X, W, W)
+    for words in ({"facter": 2.0}, {"x": X[0]}):
+        with pytest.raises(CustomRuleError, match=r"rule out of kernel scale does not take .*arg"):
+            variant(out=lambda x, w, factor=1.0: x)(X, W, **words)
+    with pytest.raises(CustomRuleError, match=r"rule cpu of kernel scale does not take"):
+        variant(cpu=lambda x: x)(X, W)
+    with pytest.raises(TypeError, match="can only") as caught:  # from within a rule: as it is
+        variant(cpu=lambda *_, **__: [] + ())(X, W)
+    assert type(caught.value) is TypeError
     with pytest.raises(CustomRuleError, match="types with shape and dtype"):
         variant(out=lambda *_, **__: 3)(X, W)
 
@@ -268,6 +280,10 @@ def test_a_kernel_is_found_in_its_text():
     assert over_batches(SCALE, found).count("\n") == SCALE.count("\n")
     with pytest.raises(RuleError, match=r"no __global__ function 'scaled'; there is scale"):
         signature_of(SCALE, "scaled")
+    mangled = SCALE.replace('extern "C"', "/* extern */")
+    with pytest.raises(RuleError, match=r'does not declare scale as extern "C"'):
+        fg.cuda_kernel(mangled, "scale", out=lambda x: x)
+    assert fg.cuda_kernel(f'extern "C" {{ {mangled} }}', "scale", out=lambda x: x).name == "scale"
     with pytest.raises(RuleError, match="needs the name"):
         fg.cuda_kernel(SCALE, out=lambda x: x)
     with pytest.raises(RuleError, match=r"a string, or a cupy\.RawKernel"):
@@ -277,13 +293,14 @@ def test_a_kernel_is_found_in_its_text():
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("__global__ void k(float* y) { y[blockIdx.z] = 1; }", r"uses blockIdx\.z"),
-        ("__global__ void k(float* y) { y[gridDim . z] = 1; }", r"uses gridDim \. z"),
-        ("__global__ void k(float* const y) { y[0] = 1; }", "pointer y cannot be moved"),
-        ("__global__ void k(void* y) { }", "pointer y cannot be moved"),
+        ("void k(float* y) { y[blockIdx.z] = 1; }", r"uses blockIdx\.z"),
+        ("void k(float* y) { y[gridDim . z] = 1; }", r"uses gridDim \. z"),
+        ("void k(float* const y) { y[0] = 1; }", "pointer y cannot be moved"),
+        ("void k(void* y) { }", "pointer y cannot be moved"),
     ],
 )
 def test_a_kernel_that_cannot_get_a_dimension_more_says_why(text, reason):
+    text = f'extern "C" __global__ {text}'
     kernel = fg.cuda_kernel(text, "k", out=fg.ShapeDtypeStruct((), F32), cpu=lambda x: x)
     with pytest.raises(RuleError, match=f"{reason}.*give batch="):
         fg.vmap(kernel)(X)
