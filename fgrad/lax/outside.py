@@ -221,7 +221,9 @@ def chosen(x: Value, indices: Value, updates: Value, params: dict[str, Any]) -> 
     """
     rows, last = tuple(range(x.ndim - 1)), (x.ndim - 1,)
     numbers = ScatterDimensionNumbers((), last, last, rows, rows)
-    if not x.size or params["dimension_numbers"] != numbers or x.dtype.kind == "c":
+    if params["dimension_numbers"] != numbers or updates.shape != x.shape[:-1]:
+        return None
+    if not x.size or x.dtype.kind == "c":
         return None
     n = x.shape[-1]
     label = basis.reshape(indices, x.shape[:-1])
