@@ -223,14 +223,15 @@ def chosen(x: Value, indices: Value, updates: Value, params: dict[str, Any]) -> 
     numbers = ScatterDimensionNumbers((), last, last, rows, rows)
     if params["dimension_numbers"] != numbers or updates.shape != x.shape[:-1]:
         return None
-    if not x.size or x.dtype.kind == "c":
-        return None
+    whole = x.dtype.kind in "iu"
+    if not x.size or x.dtype.kind == "c" or (not whole and x.dtype.itemsize < 2):
+        return None  # not all floats of 8 bits have a -0
     n = x.shape[-1]
     label = basis.reshape(indices, x.shape[:-1])
     place = bind(place_p, label, size=n, mode=params["mode"])
     here = eq(_repeated(place, x.shape), iota(place.dtype, n))
     # Only -0 leaves every element as it is, 0 and -0 included.
-    nothing = basis.scalar(0 if x.dtype.kind in "iu" else -0.0, x.dtype)
+    nothing = basis.scalar(0 if whole else -0.0, x.dtype)
     return add(x, basis.select_n(here, nothing, _repeated(updates, x.shape)))
 
 
