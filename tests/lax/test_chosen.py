@@ -44,6 +44,18 @@ def test_no_scatter_is_left_but_for_an_array_that_is_there():
     assert "scatter" in stays.lower(X, i, updates).compile().as_text()
 
 
+@pytest.mark.parametrize(("shape", "places"), [((7,), (3,)), ((7,), (1,)), ((2, 7), (2, 3)),
+                                           ((2, 7), (2, 1)), ((7,), ())])  # fmt: skip
+def test_more_updates_than_one_a_row_are_added_up(shape, places):
+    x, i = np.arange(1.0, np.prod(shape) + 1).reshape(shape), np.full((*places, 1), 3)
+    rows, last = tuple(range(len(shape) - 1)), (len(shape) - 1,)
+    numbers = lax.ScatterDimensionNumbers((), last, last, rows, rows)
+    want = -x
+    want[..., 3] += np.ones(places).reshape(*shape[:-1], -1).sum(-1)
+    f = fg.jit(lambda x, u: lax.scatter_add(lax.neg(x), i, u, numbers))
+    np.testing.assert_array_equal(f(x, np.ones(places)), want)
+
+
 @pytest.mark.parametrize("updates", [[0.0, -0.0], [-3.0, np.nan], [np.inf, 1e-40]], ids=str)
 @pytest.mark.parametrize("index", ["int8", "int32", "int64", "uint8", "uint32", "uint64"])
 @pytest.mark.parametrize("mode", ["clip", "drop", "raise", "promise_in_bounds"])
