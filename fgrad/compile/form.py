@@ -10,11 +10,11 @@ from fgrad.core.avals import ShapedArray
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
 from fgrad.core.where import Where
 
-# Parameters whose integers number axes or operands: programs that differ in them are others.
+# Parameters whose integers number axes, operands or bits: programs that differ in them are others.
 _NUMBERING = frozenset((
     "axis", "axes", "dimension", "dimensions", "broadcast_dimensions", "permutation",
-    "dimension_numbers", "num_consts", "num_carry", "num_cond", "num_body", "index",
-    "y", "unroll",
+    "dimension_numbers", "num_consts", "num_carry", "num_cond", "num_body", "num_keys", "index",
+    "y", "unroll", "word", "bit_width", "exponent_bits", "mantissa_bits",
 ))  # fmt: skip
 
 _MOST = 2**63  # integers are compared as int64

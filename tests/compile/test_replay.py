@@ -194,6 +194,14 @@ def _replays(f: Any, *sizes: Any) -> int:
     return jitted.cache_info().replays
 
 
+def test_numbers_of_bits_are_no_lengths() -> None:
+    def f(key: Any, x: Any) -> Any:
+        return fnp.sum(x * lax.random_bits(key, x.shape), axis=1)
+
+    key = np.array([1, 2], np.uint32)
+    assert _replays(f, *((key, _normal(n, 3)) for n in (32, 30, 16))) == 2
+
+
 ALWAYS = ["mlp step", "scan", "norms", "softmax", "softmax gradient", "per sample", "elementwise"]
 
 
@@ -355,6 +363,18 @@ def test_sizes_that_a_table_tells_apart_stay_apart() -> None:
     sizes.close()
     assert sizes.at([9, 7]) is not None
     assert sizes.at([7, 7]) is None
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_limits_that_indices_cannot_hold_are_a_miss(dtype: Any) -> None:
+    def f(x: Any, start: Any) -> Any:
+        return lax.dynamic_slice(x, (start,), (5,)), x[start]
+
+    jitted = fg.jit(f)
+    for n in (120, 110, 300, 115):
+        args = _normal(n), dtype(100)
+        assert _bits(jitted(*args)) == _anew(f, args), f"size {n}"
+    assert jitted.cache_info().replays
 
 
 def test_divisions_by_what_is_zero_now_are_a_miss() -> None:
