@@ -38,6 +38,9 @@ _EXACT = 300  # slots up to which a second way of placing them is worth its time
 class Memory:
     """Where buffers lie, and how much memory a call takes.
 
+    Buffers are numbered as in the text of the program (`Lowered.as_text`): arrays that the function
+    closes over, the leaves of its arguments, and what the program makes.
+
     Attributes:
         offsets: For each temporary in the arena, its offset in bytes.
         scratch: For each step with scratch memory, the offset of that.

@@ -202,7 +202,7 @@ place_p: Primitive = Primitive(
     vjp=Absent(_INTERNAL),
     batch=Absent(_INTERNAL),
     lower=Lowering("library", "place", _place_composed),
-    spec=Absent("the compiler's `simplify` alone makes it: tests/lax/test_cross_entropy.py"),
+    spec=Absent("the compiler's `simplify` alone makes it: tests/lax/test_chosen.py"),
 )
 
 
@@ -221,17 +221,20 @@ def chosen(x: Value, indices: Value, updates: Value, params: dict[str, Any]) -> 
     """
     rows, last = tuple(range(x.ndim - 1)), (x.ndim - 1,)
     numbers = ScatterDimensionNumbers((), last, last, rows, rows)
-    if not x.size or params["dimension_numbers"] != numbers or x.dtype.kind == "c":
+    if params["dimension_numbers"] != numbers or updates.shape != x.shape[:-1]:
         return None
+    whole = x.dtype.kind in "iu"
+    if not x.size or x.dtype.kind == "c" or (not whole and x.dtype.itemsize < 2):
+        return None  # not all floats of 8 bits have a -0
     n = x.shape[-1]
     label = basis.reshape(indices, x.shape[:-1])
     place = bind(place_p, label, size=n, mode=params["mode"])
-    here = eq(_along(place, x.shape), iota(place.dtype, n))
+    here = eq(_repeated(place, x.shape), iota(place.dtype, n))
     # Only -0 leaves every element as it is, 0 and -0 included.
-    nothing = basis.scalar(0 if x.dtype.kind in "iu" else -0.0, x.dtype)
-    return add(x, basis.select_n(here, nothing, _along(updates, x.shape)))
+    nothing = basis.scalar(0 if whole else -0.0, x.dtype)
+    return add(x, basis.select_n(here, nothing, _repeated(updates, x.shape)))
 
 
-def _along(rows: Value, shape: Ints) -> Value:
+def _repeated(rows: Value, shape: Ints) -> Value:
     """A number for each row, repeated along it."""
     return basis.broadcast_in_dim(rows, shape, tuple(range(rows.ndim)))

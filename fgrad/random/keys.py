@@ -88,6 +88,20 @@ class PRNGKeyArray:
             select(self._data, part, where)
         return PRNGKeyArray(part)
 
+    def __eq__(self, other: object) -> Any:
+        """Which keys are equal, element by element; uses none."""
+        if not isinstance(other, PRNGKeyArray):
+            return NotImplemented
+        return (self._data == other._data).all(-1)
+
+    def __ne__(self, other: object) -> Any:
+        """Which keys differ."""
+        if not isinstance(other, PRNGKeyArray):
+            return NotImplemented
+        return (self._data != other._data).any(-1)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __copy__(self) -> "PRNGKeyArray":
         return clone(self)  # type: ignore[no-any-return]
 

@@ -340,3 +340,38 @@ def test_large_lookups_are_shared_among_threads(threads):
     j[-1] = x.size
     with pytest.raises(IndexOutOfBoundsError, match=f"index {x.size} "):
         fg.jit(lambda x, i: x[i])(y, j)
+
+
+SCALED = {
+    "float32": (np.float32, lambda x: -0.5 * x),
+    "widened": (ml_dtypes.bfloat16, lambda x: 3 * x.astype(np.float32) + 0.1),
+    "narrowed": (np.float32, lambda x: (x * 1e-3).astype(np.float16)),
+    "reshaped": (np.float32, lambda x: abs(x.reshape(4, 2, 128).reshape(8, 128)) - 7),
+    "integers": (np.int64, lambda x: (x + 2**40).astype(np.int32) > 3),
+}
+
+
+@pytest.mark.parametrize("name", SCALED)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_few_elements_are_computed_where_they_are_looked_up(name, mode):
+    dtype, f = SCALED[name]
+    i = RNG.integers(0, 8, (2, 1))
+    i = np.append(i, [[-3], [8]], axis=0)[: 2 if mode in ("raise", "promise_in_bounds") else 4]
+    same(lambda x: lax.gather(f(x), i[:2], ROWS, (1, 128), mode=mode), filled((8, 128), dtype))
+    element = lax.GatherDimensionNumbers((), (0,), (0,))
+    same(lambda x: lax.gather(f(x)[0], i, element, (1,), mode=mode), filled((8, 128), dtype))
+
+
+def test_what_a_few_elements_are_looked_up_in_is_not_stored():
+    x, i = filled((8, 4096), ml_dtypes.bfloat16), np.array([3])
+
+    def few(x, g):
+        wide = 2 * g(x).astype(np.float32)
+        return fnp.exp(wide).sum(1), wide[:, i]
+
+    def arena(g):
+        return fg.jit(lambda x: few(x, g)).lower(x).compile().memory_analysis().arena_bytes
+
+    assert arena(lambda x: x) < x.size
+    # Of what nobody would have in memory, one value has to be stored.
+    assert arena(lambda x: x + x[::-1]) >= 2 * x.size

@@ -114,6 +114,69 @@ def test_a_pass_changes_its_golden_program_and_keeps_its_value(name, golden):
     golden.check(f"passes/{name}.txt", f"{before}\n\nbecomes\n\n{after}")
 
 
+PRODUCTS = {  # operands' shapes, dimension numbers, and the exchange of the free axes
+    "matrices": ((4, 3), (3, 5), (((1,), (0,)), ((), ())), (1, 0)),
+    "of transposed": ((3, 4), (5, 3), (((0,), (1,)), ((), ())), (1, 0)),
+    "stacks": ((2, 4, 3), (2, 3, 5), (((2,), (1,)), ((0,), (0,))), (0, 2, 1)),
+    "more axes": ((3, 2, 4, 6), (5, 6, 2), (((3,), (1,)), ((1,), (2,))), (0, 3, 1, 2)),
+    "one axis": ((4, 2, 3), (5, 3), (((2,), (1,)), ((), ())), (2, 0, 1)),
+}
+
+
+def turned(name, dtype=np.float32, permutation=None, **params):
+    left, right, numbers, exchange = PRODUCTS[name]
+    xs = [(np.arange(np.prod(s)).reshape(s) % 7).astype(dtype) for s in (left, right)]
+
+    def f(x, y):
+        product = lax.dot_general(x, y, numbers, **params)
+        return lax.transpose(product, permutation or exchange)
+
+    return program(f, *xs), xs
+
+
+def names(jaxpr):
+    return [e.primitive.name for e in jaxpr.eqns]
+
+
+@pytest.mark.parametrize("params", [
+    {}, {"precision": "highest"}, {"precision": ("default", "highest")},
+    {"preferred_element_type": np.float64},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_a_product_that_is_transposed_is_that_of_its_operands_exchanged(name, params):
+    jaxpr, xs = turned(name, **params)
+    after = sink(jaxpr)
+    check_jaxpr(after)
+    (product,) = after.eqns
+    assert product.inputs == tuple(jaxpr.invars[::-1])
+    before = jaxpr.eqns[0].params
+    given = before["precision"]
+    assert product.params["precision"] == (given[::-1] if type(given) is tuple else given)
+    assert product.params["preferred_element_type"] == before["preferred_element_type"]
+    (want,), (got,) = (eval_jaxpr(j, (), *xs) for j in (jaxpr, after))
+    assert got.dtype == want.dtype
+    np.testing.assert_array_equal(got, want)  # of whole numbers, which have no rounding
+
+
+def test_a_product_stays_that_is_read_as_it_is_or_permuted_otherwise():
+    other = turned("more axes", permutation=(3, 0, 1, 2))[0]
+    assert names(sink(other)) == ["dot_general", "transpose"]
+    x = np.ones((3, 3), np.float32)
+    twice = program(lambda x: (lambda y: lax.add(y, y.T))(x @ x), x)
+    assert names(sink(twice)) == ["dot_general", "transpose", "add"]
+
+
+@pytest.mark.parametrize("axes", [None, (0, None), (0, 0)], ids=str)
+def test_the_gradient_of_transposed_weights_is_a_product_alone(axes):
+    f = fg.grad(lambda x, w: fnp.sum(fnp.sin(x @ w.T)), 1)
+    x, w = np.ones((2, 4, 3), np.float32), np.ones((5, 3), np.float32)
+    if axes:
+        f, w = fg.vmap(f, axes), np.ones((2, 5, 3), np.float32) if axes[1] == 0 else w
+    text = fg.jit(f).lower(x, w).compile().as_text()
+    assert "dot_general" in text
+    assert "transpose" not in text
+
+
 def test_every_pass_has_a_golden_program():
     assert {p.__name__ for p in PASSES} == set(SAMPLES)
 

@@ -44,6 +44,18 @@ def test_no_scatter_is_left_but_for_an_array_that_is_there():
     assert "scatter" in stays.lower(X, i, updates).compile().as_text()
 
 
+@pytest.mark.parametrize(("shape", "places"), [((7,), (3,)), ((7,), (1,)), ((2, 7), (2, 3)),
+                                           ((2, 7), (2, 1)), ((7,), ())])  # fmt: skip
+def test_more_updates_than_one_a_row_are_added_up(shape, places):
+    x, i = np.arange(1.0, np.prod(shape) + 1).reshape(shape), np.full((*places, 1), 3)
+    rows, last = tuple(range(len(shape) - 1)), (len(shape) - 1,)
+    numbers = lax.ScatterDimensionNumbers((), last, last, rows, rows)
+    want = -x
+    want[..., 3] += np.ones(places).reshape(*shape[:-1], -1).sum(-1)
+    f = fg.jit(lambda x, u: lax.scatter_add(lax.neg(x), i, u, numbers))
+    np.testing.assert_array_equal(f(x, np.ones(places)), want)
+
+
 @pytest.mark.parametrize("updates", [[0.0, -0.0], [-3.0, np.nan], [np.inf, 1e-40]], ids=str)
 @pytest.mark.parametrize("index", ["int8", "int32", "int64", "uint8", "uint32", "uint64"])
 @pytest.mark.parametrize("mode", ["clip", "drop", "raise", "promise_in_bounds"])
@@ -109,3 +121,23 @@ def test_the_gradient_of_a_loss_stores_no_probabilities(dtype):
     # One kernel writes the gradient, in its own dtype.
     assert "scatter" not in program.as_text()
     assert program.memory_analysis().arena_bytes < x.size
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 4)])
+@pytest.mark.parametrize("index", [[], [1], [1, 2], [1, 1, 3, 0]], ids=str)
+def test_several_updates_a_row_stay_a_scatter(shape, index):
+    x, i = np.arange(np.prod(shape), dtype=np.float32).reshape(shape), np.array(index, int)
+
+    def f(x, i):
+        return (
+            fg.vmap(lambda r: (r * 2).at[i].add(1.0))(x) if x.ndim > 1 else (x * 2).at[i].add(1.0)
+        )
+
+    want = 2 * x
+    np.add.at(want, (..., i), 1.0)
+    np.testing.assert_array_equal(fg.jit(f)(fg.numpy.asarray(x), i), want)
+    if x.ndim == 1:
+        return
+    several = np.stack([i, i])
+    each = fg.vmap(lambda r, j: (r * 2).at[j].add(1.0))
+    np.testing.assert_array_equal(fg.jit(each)(x, several), want)

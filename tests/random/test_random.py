@@ -235,3 +235,18 @@ def test_bits_are_as_wide_as_integers_are_by_default():
     assert random.bits(random.PRNGKey(0)).dtype == np.uint32
     with fg.enable_x64():
         assert random.bits(random.PRNGKey(0)).dtype == np.uint64
+
+
+def test_keys_compare_key_by_key_and_are_not_used_up():
+    key, keys = random.key(0), random.split(random.key(1), 3)
+    assert bool(key == random.key(0))
+    assert not bool(key != random.key(0))
+    np.testing.assert_array_equal(keys == keys[1], [False, True, False])
+    np.testing.assert_array_equal(keys != keys[1], [True, False, True])
+    np.testing.assert_array_equal(fg.jit(lambda a, b: a == b)(keys, keys[0]), [True, False, False])
+    np.testing.assert_array_equal(fg.vmap(lambda k: k == keys[2])(keys), [False, False, True])
+    assert key is not None
+    assert (key == 0) is False
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(key)
+    random.normal(key)

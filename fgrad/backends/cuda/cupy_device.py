@@ -124,10 +124,13 @@ class CupyDevice:
         given = list(arrays)
         try:
             places = list(map(_address, given))
-            if False not in map(self._is_dense, given) and not [p for p in places if p % _WIDEST]:
-                return given, places
+            fits = False not in map(self._is_dense, given) and not [
+                p for p in places if p % _WIDEST
+            ]
         except (AttributeError, ValueError):  # some lie on the host; see `device_of`
-            pass
+            fits = False
+        if fits:
+            return given, places
         given = [*map(self._prepared, given)]
         return given, [*map(_address, given)]
 

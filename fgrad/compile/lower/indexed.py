@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from fgrad.compile.kernel import Bound
 from fgrad.compile.lower.axes import Layout
 from fgrad.compile.lower.body import Body
-from fgrad.compile.lower.items import JOIN, POINTWISE, VIEW, Equations, Item
+from fgrad.compile.lower.items import JOIN, LIBRARY, POINTWISE, VIEW, Equations, Item
 from fgrad.compile.lower.scalars import part_dtype
 from fgrad.compile.lower.strided import Strided
 from fgrad.compile.lower.views import Affine, total
@@ -45,8 +45,12 @@ def look_up(program: Equations, eqn: Eqn, origin: int) -> None:
     Of a complex one that value is known to be what the result is stored from: the two floats of
     each element, along one more axis. What computes with complex elements reads their parts.
     """
-    operand, indices = eqn.inputs
-    (out,) = eqn.outputs
+    steps = _steps_before(program, eqn)
+    operand, indices = (steps[0][1] if steps else eqn.inputs[0]), eqn.inputs[1]
+    shape = eqn.outputs[0].aval.shape
+    values = [Var(ShapedArray(shape, a.aval.dtype)) for _, a in steps]
+    values.append(eqn.outputs[0])
+    out = values[0]
     columns = joined(program, indices, indices.aval.ndim - 1) or (indices,)
     found, part = out, part_dtype(out.aval.dtype)
     if part != out.aval.dtype:
@@ -56,6 +60,51 @@ def look_up(program: Equations, eqn: Eqn, origin: int) -> None:
     copy = eqn.replace(inputs=(shown,), outputs=(found,))
     program.put(Item(view, origin, VIEW))
     program.put(Item(copy, origin, POINTWISE, "x", ("x",)))
+    for (item, whole), x, y in zip(steps, values, values[1:], strict=False):
+        inputs = tuple(x if a is whole else a for a in item.eqn.inputs)
+        program.put(item._replace(eqn=item.eqn.replace(inputs=inputs, outputs=(y,))))
+
+
+def _steps_before(program: Equations, eqn: Eqn) -> list[tuple[Item, Var]]:
+    """What computes the operand of a gather from what is in memory anyway, element by element.
+
+    Each with the operand that it takes from the one before. The gather looks up that memory, and
+    the few elements it finds are computed again: the others need not be stored for it. None where
+    that memory would be kept for longer, or the gather reads about all of it.
+    """
+    atom, out = eqn.inputs[0], eqn.outputs[0]
+    steps: list[tuple[Item, Var]] = []
+    if _FEW * out.aval.size > atom.aval.size:
+        return steps
+    while type(atom) is Var and atom in program.made and len(steps) < _TRAIL:
+        item = program.items[program.made[atom][0]]
+        if item.form != POINTWISE:
+            break
+        whole = [a for a in item.eqn.inputs if a.aval.shape]
+        same = (item.eqn.phase, item.eqn.pullback) == (eqn.phase, eqn.pullback)
+        if not same or len(whole) != 1 or whole[0].aval.shape != atom.aval.shape:
+            break
+        (atom,) = whole
+        if type(atom) is not Var:
+            return []
+        steps.append((item, atom))
+    real = all(a.aval.dtype.kind != "c" for _, a in steps)
+    return steps[::-1] if real and _is_in_memory(program, atom) else []
+
+
+def _is_in_memory(program: Equations, atom: Atom) -> bool:
+    """Whether a value is an input or the result of a library step, or such a one reshaped."""
+    while type(atom) is Var and atom in program.made:
+        item = program.items[program.made[atom][0]]
+        if item.form == LIBRARY:
+            return True
+        if item.form != VIEW or item.eqn.primitive.lower.data != "reshape":  # type: ignore[union-attr]
+            return False
+        atom = item.eqn.inputs[0]
+    return type(atom) is Var
+
+
+_FEW = 4  # times as many elements there are as a gather looks up
 
 
 def columns_of(eqn: Eqn) -> tuple[Atom, ...]:

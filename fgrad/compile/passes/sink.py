@@ -1,7 +1,8 @@
-"""Compute before values are repeated, and after they are cut."""
+"""Compute before values are repeated, after they are cut, and products as they are turned."""
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from fgrad.core.avals import ShapedArray
 from fgrad.core.ir import Atom, Eqn, Jaxpr, Literal, Var
@@ -14,8 +15,10 @@ def sink(jaxpr: Jaxpr) -> Jaxpr:
 
     A pointwise equation, a conversion for example, whose operands are all broadcast alike is
     applied to what they repeat, and its result is broadcast. A slice of a pointwise result that
-    nobody else reads becomes the pointwise result of the slice. Each element is computed as
-    before, so no bit changes; nothing moves from one phase to another.
+    nobody else reads becomes the pointwise result of the slice. A product that is only read
+    transposed becomes the product of its operands in the other order, such as the gradient of the
+    ``w`` in ``x @ w.T``. Each element is computed as before: no bit changes, but that libraries
+    may add up a product in another order. Nothing moves from one phase to another.
     """
     sunk = _Sink(jaxpr)
     for eqn in jaxpr.eqns:
@@ -44,6 +47,8 @@ class _Sink:
         if kind == "pointwise" and self._before_broadcast(eqn):
             return
         if kind == "slice" and self._before_pointwise(eqn):
+            return
+        if kind == "transpose" and self._into_product(eqn):
             return
         self._write(eqn)
 
@@ -100,6 +105,16 @@ class _Sink:
         self._rename(eqn, self._new(made, made, inputs))
         return True
 
+    def _into_product(self, eqn: Eqn) -> bool:
+        made = self._maker(eqn.inputs[0], eqn, "gemm")
+        if made is None or made.pullback != eqn.pullback or self.readers[made.outputs[0]] != 1:
+            return False
+        other = _exchanged(made)
+        if other is None or eqn.params["permutation"] != other[0]:
+            return False
+        self._rename(eqn, self._new(made, made.replace(params=other[1]), made.inputs[::-1]))
+        return True
+
     def _rename(self, eqn: Eqn, new: Var) -> None:
         assert _type(new.aval) == _type(eqn.outputs[0].aval), "a type has changed"
         self.renamed[eqn.outputs[0]] = new
@@ -109,7 +124,25 @@ def _kind(eqn: Eqn) -> str | None:
     lower = eqn.primitive.lower
     if not isinstance(lower, Lowering) or eqn.effects or len(eqn.outputs) != 1:
         return None
+    if lower.kind == "library":
+        return "gemm" if lower.data == "gemm" else None
     return lower.kind if lower.kind == "pointwise" else lower.data if lower.kind == "view" else None
+
+
+def _exchanged(product: Eqn) -> tuple[tuple[int, ...], dict[str, Any]] | None:
+    """How a product is permuted by an exchange of its operands, and the parameters of that."""
+    (lc, rc), (lb, rb) = product.params["dimension_numbers"]
+    stack, (left, right) = len(lb), (a.aval.ndim - len(lb) - len(lc) for a in product.inputs)
+    if not left or not right:
+        return None
+    axes = tuple(range(stack + left + right))
+    precision = product.params["precision"]
+    params = {
+        **product.params,
+        "dimension_numbers": ((rc, lc), (rb, lb)),
+        "precision": precision[::-1] if type(precision) is tuple else precision,
+    }
+    return (*axes[:stack], *axes[stack + left :], *axes[stack : stack + left]), params
 
 
 def _alike(first: Eqn | None, other: Eqn) -> bool:
