@@ -115,8 +115,8 @@ class Form:
                 self._value(item)
         elif kind is Jaxpr:
             self._program(value)
-        elif kind is float:
-            self.skeleton.append((float, repr(value)))
+        elif isinstance(value, float | complex | np.generic):
+            self.skeleton.append((kind, repr(value)))  # zeros have a sign
         elif isinstance(value, np.ndarray) or (callable(value) and kind is not type):
             raise Shapeless
         else:
