@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
-from fgrad.compile.kernel import FULL, Accumulate, Fold, Load, Store, levels, stages
+from fgrad.compile.kernel import FULL, Accumulate, Fold, Kernel, Load, Store, levels, stages
 from fgrad.compile.plan import (
     INPUT,
     RESULT,
     TEMP,
-    Launch,
     Library,
     Plan,
     Step,
@@ -241,8 +240,11 @@ def _overwritable(step: Step) -> dict[int, list[int]]:
         level, stage = levels(kernel), stages(kernel)
         passes = max((n for n, kind in zip(stage, level, strict=True) if kind == FULL), default=0)
         stores: dict[int, list[int]] = {}
+        loads: dict[int, list[int]] = {b: [] for b in launch.buffers}
         for i, instr in enumerate(kernel.body):
-            if isinstance(instr, Store | Accumulate | Fold):
+            if isinstance(instr, Load):
+                loads[launch.buffers[instr.operand]].append(i)
+            elif isinstance(instr, Store | Accumulate | Fold):
                 stores.setdefault(launch.buffers[instr.operand], []).append(i)
         for b, (i, *more) in stores.items():
             store = kernel.body[i]
@@ -251,28 +253,31 @@ def _overwritable(step: Step) -> dict[int, list[int]]:
             if level[i] == FULL and stage[i] == passes:
                 found[b] = [
                     a
-                    for a in dict.fromkeys(launch.buffers)
-                    if a not in stores and used[a] == 1 and _same_elements(launch, a, store, level)
+                    for a, reads in loads.items()
+                    if a not in stores
+                    and used[a] == 1
+                    and _same_elements(kernel, reads, store, level)
                 ]
     return found
 
 
-def _same_elements(launch: Launch, a: int, store: Store, level: Sequence[str]) -> bool:
-    """Whether each element of buffer `a` is read just before it would be overwritten.
+def _same_elements(
+    kernel: Kernel, loads: Sequence[int], store: Store, level: Sequence[str]
+) -> bool:
+    """Whether each element that some loads read is read just before it would be overwritten.
 
-    That holds if all its loads have the map of the store, and the store is in the last pass over
+    That holds if all of them have the map of the store, and the store is in the last pass over
     the row, after which no pass can read it again.
     """
-    kernel = launch.kernel
     size = kernel.operands[store.operand].dtype.itemsize
-    return all(
-        instr.map == store.map
-        and not instr.bounds
-        and level[i] == FULL
-        and kernel.operands[instr.operand].dtype.itemsize == size
-        for i, instr in enumerate(kernel.body)
-        if isinstance(instr, Load) and launch.buffers[instr.operand] == a
-    )
+    for i in loads:
+        instr = kernel.body[i]
+        assert isinstance(instr, Load)
+        if instr.map != store.map or instr.bounds or level[i] != FULL:
+            return False
+        if kernel.operands[instr.operand].dtype.itemsize != size:
+            return False
+    return True
 
 
 def _live(slots: list[_Slot], steps: int) -> list[int]:
@@ -367,15 +372,11 @@ def _give_back(gaps: list[tuple[int, int]], begin: int, end: int) -> None:
 def _by_size(slots: list[_Slot]) -> tuple[list[int], int]:
     """Largest first, each into the smallest gap between those alive at the same time."""
     places = [0] * len(slots)
-    placed: list[int] = []
+    placed: list[tuple[int, int, int, int]] = []  # in use from, to; begin, end
     total = 0
     for s in sorted(range(len(slots)), key=lambda s: (-slots[s].size, slots[s].first)):
         size, first, last = slots[s]
-        beside = sorted(
-            (places[o], places[o] + slots[o].size)
-            for o in placed
-            if slots[o].first <= last and first <= slots[o].last
-        )
+        beside = sorted([(b, e) for a, z, b, e in placed if a <= last and first <= z])
         best, begin = None, 0
         for low, high in beside:
             gap = low - begin
@@ -383,6 +384,6 @@ def _by_size(slots: list[_Slot]) -> tuple[list[int], int]:
                 best = (gap, begin)
             begin = max(begin, high)
         places[s] = best[1] if best else begin
-        placed.append(s)
+        placed.append((first, last, places[s], places[s] + size))
         total = max(total, places[s] + size)
     return places, total

@@ -228,7 +228,7 @@ class _Writer:
         if plan.inputs:
             self.line(f"if not ready({inputs}):")
             self.line(f"    {inputs}{',' * (plan.inputs == 1)} = prepare({inputs})")
-        dying = self.dying()
+        dying, places = self.dying(), self.memory.places
         if self.taken:  # no memory for a result: nothing must have been overwritten yet
             elsewhere = made_by_rules(plan, self.loaded)
             for b, buffer in enumerate(plan.buffers):
@@ -237,7 +237,7 @@ class _Writer:
         self.mark()
         self.first = len(self.lines) + 1
         for i, step in enumerate(plan.steps):
-            if is_idle(step, self.memory.places):
+            if is_idle(step, places):
                 self.line("pass")
             elif isinstance(step, Launch | Batch):
                 self.launch(i, step)
