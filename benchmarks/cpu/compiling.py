@@ -12,11 +12,11 @@ from typing import Any
 from peers import THREADS, VERSIONS, Row, fg, fnp, in_jax, jax, jnp, report
 
 # What a fresh process does: imports (fgrad loads its compiler at the first compile, the others at
-# once); then one call of a step, calls that run only, and one call at another batch, all timed.
+# once); then a step is traced and compiled, or is called a few times and then at another batch.
 _PROGRAM = """
 import json, sys, time
 sys.path.insert(0, {folder!r})
-import networks
+import networks, peers
 import fgrad.backends.cpu.compiler
 params, data, other, losses = networks.step_of({step!r})
 step, state = networks.adam_step({library!r}, losses[{library!r}], params)
@@ -27,10 +27,15 @@ def call(batch):
     start = time.perf_counter()
     state, _ = step(state, *batch)
     return time.perf_counter() - start
-first = call(data)
-run = min(call(data) for _ in range(5))
-again = call(other)
-print(json.dumps([first - run, again - min(call(other) for _ in range(5))]))
+if {resized}:
+    for _ in range(6):
+        call(data)
+    again = call(other)
+    print(json.dumps([again - min(call(other) for _ in range(5))]))
+else:
+    start = time.perf_counter()
+    peers.jitted(step).lower(state, *data).compile()
+    print(json.dumps([time.perf_counter() - start]))
 """
 
 # The same of the loss and gradient of a transformer, one sequence long, with that many blocks.
@@ -44,14 +49,9 @@ args = convert((networks.transformer_params({blocks}), *networks.tokens(1)))
 loss = networks.TRANSFORMER_LOSSES[{library!r}]
 lib = dict(fgrad=networks.fg, jax=networks.jax)[{library!r}]
 run = lib.jit(lib.value_and_grad(loss))
-def call():
-    start = time.perf_counter()
-    found = run(*args)
-    if {library!r} == "jax":
-        networks.jax.block_until_ready(found)
-    return time.perf_counter() - start
-first = call()
-print(json.dumps([first - min(call() for _ in range(3))]))
+start = time.perf_counter()
+run.lower(*args).compile()
+print(json.dumps([time.perf_counter() - start]))
 """
 
 
@@ -86,15 +86,14 @@ def _row(name: str, us: float, theirs: float, target: str) -> dict[str, Any]:
 
 
 def compile_times(step: str, runs: int = 3) -> list[dict[str, Any]]:
-    """Of a training step."""
-    best = _best(_PROGRAM, runs, step=step)
-    names = ("trace + compile", "trace + compile, disk cache", "new batch size")
-    pairs = ((best[0][0], best[2][0]), (best[1][0], best[2][0]), (best[0][1], best[2][1]))
+    """Of a training step, the first time and at another batch."""
+    (cold,), (warm,), (theirs,) = _best(_PROGRAM, runs, step=step, resized=False)
+    again = _best(_PROGRAM, runs, step=step, resized=True)
     limit = {"mlp": "5 ms", "transformer": "60 ms"}[step]
-    targets = ("5x faster", "10x faster", f"< {limit}")
     return [
-        _row(f"{name}: {step} step", us, theirs, target)
-        for name, (us, theirs), target in zip(names, pairs, targets, strict=True)
+        _row(f"trace + compile: {step} step", cold, theirs, "5x faster"),
+        _row(f"trace + compile, disk cache: {step} step", warm, theirs, "10x faster"),
+        _row(f"new batch size: {step} step", again[1][0], again[2][0], f"< {limit}"),
     ]
 
 

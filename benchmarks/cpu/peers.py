@@ -21,7 +21,7 @@ import fgrad.numpy as fnp
 
 __all__ = [
     "THREADS", "VERSIONS", "Row", "agree", "blocked", "fg", "fnp", "in_jax", "in_torch", "jax",
-    "jnp", "np", "ours", "report", "to_numpy", "torch",
+    "jitted", "jnp", "np", "ours", "report", "to_numpy", "torch",
 ]  # fmt: skip
 THREADS = int(os.environ["OMP_NUM_THREADS"])
 torch.set_num_threads(THREADS)
@@ -73,4 +73,14 @@ def agree(contenders: dict[str, Any], tolerance: float = 2e-3) -> None:
 
 def blocked(f: Any) -> Any:
     """A JAX function that waits for its result."""
-    return lambda *args: jax.block_until_ready(f(*args))
+
+    def call(*args: Any) -> Any:
+        return jax.block_until_ready(f(*args))
+
+    call.jitted = f  # type: ignore[attr-defined]
+    return call
+
+
+def jitted(f: Any) -> Any:
+    """What a library's `jit` returned, without what `blocked` puts around it."""
+    return getattr(f, "jitted", f)

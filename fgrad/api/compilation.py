@@ -64,8 +64,7 @@ def _type_of(x: Value) -> tuple[Any, ...]:
 def _reason(fun: Fun, key: Any, kept: Sequence[Any], tree: Any = None) -> str:
     """Why a call is traced; where `tree`, its arguments, is left out, types take their place."""
     tree = tree or trees.unflatten(key[1], [ShapedArray(*kind) for kind in key[2]])
-    found: str = import_module("fgrad.api.misses").reason(fun, key, kept, tree)
-    return found
+    return str(import_module("fgrad.api.misses").reason(fun, key, kept, tree))
 
 
 class Jitted:
@@ -335,8 +334,10 @@ class Jitted:
         """
         static, moving = self._split(args, kwargs)
         leaves, tree = trees.flatten(moving)
-        entry = self._trace(static, [aval_like(x) for x in leaves], tree, args, kwargs)
         library = import_module("fgrad.api.elsewhere").library_in(leaves)
+        if library is np:
+            begin()
+        entry = self._trace(static, [aval_like(x) for x in leaves], tree, args, kwargs)
         return Lowered(entry, self._name, tree, library)
 
     def cache_info(self) -> CacheInfo:
