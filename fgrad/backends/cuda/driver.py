@@ -111,12 +111,16 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 
 @functools.cache
 def _library() -> Any:
+    reasons = []
     for name in ("libcuda.so.1", "nvcuda.dll"):
         try:
             return ctypes.CDLL(name)
-        except OSError:
-            continue
-    raise DriverError("the library of the CUDA driver cannot be loaded; install the driver")
+        except OSError as error:
+            reasons.append(str(error))
+    why = "; ".join(reasons)
+    raise DriverError(
+        f"the library of the CUDA driver cannot be loaded ({why}); install the driver"
+    )
 
 
 @functools.cache
